@@ -1,0 +1,30 @@
+"""python -m gpt2_lightning VERB …, and the command gpt2-lightning."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import NoReturn
+
+from gpt2_lightning.app.main import VERBS, fail, main
+
+
+def run() -> NoReturn:
+    """Run the verb that the command line names."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("GPT-2 Lightning: the whole life of a GPT-2\n\nusage: gpt2-lightning VERB [key=value …]\n")
+        for verb, purpose in VERBS.items():
+            print(f"  {verb:10} {purpose}")
+        print("\ngpt2-lightning VERB --help explains a verb's settings.")
+        sys.exit(0)
+    verb = arguments[0]
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        fail(f"there is no verb '{verb}'; {hint}There are {', '.join(VERBS)}")
+    main(verb, arguments[1:])
+
+
+if __name__ == "__main__":
+    run()

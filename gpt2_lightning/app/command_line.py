@@ -1,0 +1,88 @@
+"""The command line as users write it, made into what Hydra takes, with misspelt group options found on the way.
+
+Users write `optimizer.betas=[0.9,0.99]` whether or not a YAML states `betas`, since the signature of the target is the
+schema; Hydra wants `++` for that. And a prompt may hold commas, colons and quotes, which Hydra's grammar would take
+apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_FREE_TEXT = {"prompt", "path", "checkpoint", "resume", "run_dir", "runs_dir", "cache_dir"}
+"""Last parts of keys whose values are taken to the letter."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What to hand to Hydra, and what it would have refused."""
+
+    arguments: list[str]
+    faults: list[str]
+    only_shows: bool
+    """Whether the command asks for help or the configuration, and no verb will run."""
+
+    @classmethod
+    def read(cls, arguments: list[str], config_folder: Path) -> CommandLine:
+        """Rewrite the overrides among the arguments; flags stay as they are."""
+        from hydra._internal.utils import get_args_parser
+
+        parsed = get_args_parser().parse_args(arguments)
+        folders = [config_folder, *([Path(parsed.config_dir)] if parsed.config_dir else [])]
+        rewritten, faults = list(arguments), []
+        for override in parsed.overrides:
+            place = rewritten.index(override)
+            fault = _unknown_option(override, folders)
+            if fault:
+                faults.append(fault)
+                del rewritten[place]
+            else:
+                rewritten[place] = _rewrite(override, folders, parsed.multirun)
+        return cls(rewritten, faults, only_shows=_only_shows(parsed))
+
+
+def _only_shows(parsed: argparse.Namespace) -> bool:
+    return bool(parsed.help or parsed.hydra_help or parsed.cfg or parsed.info)
+
+
+def _rewrite(override: str, folders: list[Path], multirun: bool) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or not key[:1].isalpha() or key.split(".")[0].startswith("hydra") or _options(key, folders):
+        return override
+    if key.split(".")[-1] in _FREE_TEXT and not multirun:
+        value = _quote(value)
+    return f"++{key}={value}"
+
+
+def _quote(value: str) -> str:
+    if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1:
+        return value
+    # In Hydra's quoted strings a backslash counts only before a quote; OmegaConf reads ${ as a reference.
+    escaped = re.sub(r"(\\*)'", r"\1\1\'", value.replace("${", "\\${"))
+    trailing = escaped[len(escaped.rstrip("\\")) :]
+    return f"'{escaped}{trailing}'"
+
+
+def _unknown_option(override: str, folders: list[Path]) -> str | None:
+    key, equals, value = override.lstrip("+").partition("=")
+    options = _options(key, folders)
+    if not equals or not options or "${" in value or "(" in value:
+        return None
+    for name in value.split(","):
+        name = name.strip().strip("'\"")
+        if name and name != "null" and name.removesuffix(".yaml") not in options:
+            near = difflib.get_close_matches(name, options, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            return f"{key}: there is no option '{name}'; {hint}There are {', '.join(options)}"
+    return None
+
+
+def _options(group: str, folders: list[Path]) -> list[str]:
+    """The options of a group; none where the key names no group."""
+    if not group.replace("/", "").isidentifier():
+        return []
+    return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})

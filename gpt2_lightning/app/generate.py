@@ -1,0 +1,80 @@
+"""The verb `generate`: text from a checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from gpt2_lightning.app import runs
+from gpt2_lightning.checkpoints.content import load_model
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation import Sampling, generate
+from gpt2_lightning.generation.start import prompt_ids
+from gpt2_lightning.generation.stream import TextStream
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/generate.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `checkpoint=latest`."""
+    checkpoint: str
+    """`latest`, a run's folder or a checkpoint file."""
+    prompt: str
+    """What the text starts from; empty for a new line."""
+    max_new_tokens: int
+    """Tokens to add, at most."""
+    temperature: float
+    """Divides the logits; 0 always takes the likeliest token."""
+    top_k: int | None
+    """Choose among this many of the likeliest tokens; null for all."""
+    seed: int
+    """The same seed gives the same text."""
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """Where to compute; `auto` takes the fastest there is."""
+
+    def __post_init__(self) -> None:
+        self.sampling()
+
+    def sampling(self) -> Sampling:
+        """The settings of the sampler."""
+        return Sampling(self.max_new_tokens, self.temperature, self.top_k, self.seed)
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Print the text as it is written."""
+    config = Config(**plain)
+    path = runs.find_checkpoint(config.checkpoint, Path(config.runs_dir).expanduser())
+    model, description = load_model(path, _device(config.device))
+    prompt = prompt_ids(config.prompt, description.tokenizer)
+    if len(prompt) > model.config.block_size:
+        print(
+            f"the prompt has {len(prompt)} tokens and the context {model.config.block_size}: "
+            f"the last {model.config.block_size} are read",
+            file=sys.stderr,
+        )
+    print(f"from {path}", file=sys.stderr)
+    stream = TextStream(description.tokenizer)
+    sys.stdout.write(config.prompt)
+    for token in generate(model, prompt.to(model.wte.weight.device), config.sampling(), description.tokenizer.end_of_text):
+        sys.stdout.write(stream.add(token))
+        sys.stdout.flush()
+    sys.stdout.write(stream.rest() + "\n")
+
+
+def _device(wanted: str) -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, available in there.items() if available))
+    if not there[wanted]:
+        raise UserError(f"device={wanted}: this machine has none, or this torch was built without it; use device=auto")
+    return torch.device(wanted)

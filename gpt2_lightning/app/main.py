@@ -1,0 +1,86 @@
+"""From a command line to a verb. Nothing heavy is imported before the configuration is composed."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gpt2_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+VERBS = {
+    "train": "pre-train a model on a text",
+    "generate": "let a checkpoint write",
+}
+USER_ERROR = 2
+_INTERRUPTED = 130
+_PACKAGE = Path(__file__).parent.parent
+
+
+def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
+    """Run a verb as a Hydra application and exit: 0 done, 2 a user's mistake, 130 Ctrl-C, 143 SIGTERM, 1 anything else."""
+    if sys.version_info >= (3, 14):
+        found = ".".join(map(str, sys.version_info[:3]))
+        fail(f"GPT-2 Lightning runs on Python 3.11 to 3.13, this is {found}: make the environment with one of those")
+    import hydra
+
+    from gpt2_lightning.app.command_line import CommandLine
+
+    command_line = CommandLine.read(sys.argv[1:] if arguments is None else arguments, config_folder())
+    if command_line.faults and command_line.only_shows:
+        fail(_listed(command_line.faults))
+    sys.argv = [sys.argv[0], *command_line.arguments]
+    entered: list[bool] = []
+
+    # Hydra reports an exception of a task by a stack trace, and lets SystemExit pass.
+    def task(config: DictConfig) -> Any:
+        entered.append(True)
+        try:
+            return _run(verb, config, command_line.faults)
+        except UserError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail("stopped at once; what was saved before is kept", _INTERRUPTED)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+    except KeyboardInterrupt:
+        fail("stopped", _INTERRUPTED)
+    except SystemExit as stop:
+        hydra_refused = stop.code == 1 and not entered
+        sys.exit(USER_ERROR if hydra_refused else stop.code)
+    sys.exit(0)
+
+
+def _run(verb: str, config: DictConfig, faults: list[str]) -> Any:
+    """Check the configuration and hand it, resolved, to the verb's module."""
+    from gpt2_lightning.app.preflight import preflight
+
+    module = importlib.import_module(f"gpt2_lightning.app.{verb}")
+    checked, more = preflight(config, module.Config)
+    if faults or more:
+        raise UserError(_listed([*faults, *more]))
+    return module.run(checked)
+
+
+@functools.cache
+def config_folder() -> Path:
+    """`conf`: inside the package in a wheel, beside it in a checkout."""
+    inside = _PACKAGE / "conf"
+    return inside if inside.is_dir() else _PACKAGE.parent / "conf"
+
+
+def fail(message: str, code: int = USER_ERROR) -> NoReturn:
+    """Say what went wrong, without a stack trace, and exit."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _listed(faults: list[str]) -> str:
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return f"{count} in the configuration\n" + "\n".join(f"  {fault}" for fault in faults)

@@ -1,0 +1,160 @@
+"""Every fault of a configuration in one message, before any work.
+
+The schema is the code: the annotated fields of a verb's `Config`, and the annotated signature of every `_target_`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import json
+import typing
+from pathlib import Path
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+ALLOWED_PACKAGES = ("gpt2_lightning", "lightning", "torch", "torchmetrics")
+"""Packages that a `_target_` may name."""
+_TARGET = "_target_"
+FROM_BUILD: dict[str, Any] = {"text": "", "run_dir": Path()}
+"""Parameters that build supplies, with a placeholder each for checking."""
+
+
+class Node:
+    """A part of a configuration with a `_target_`, whose signature is its schema."""
+
+
+def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[str]]:
+    """Resolve a composed configuration and check all of it.
+
+    Args:
+        config: as Hydra composed it.
+        schema: a dataclass with a field for each top-level key; a field of type `Node`, `Node | None` or
+            `dict[str, Node | None]` is checked against the signatures of its targets.
+
+    Returns:
+        The resolved configuration as plain containers, and every fault as "key: what is wrong and what to do".
+    """
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        return {}, [f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"]
+    assert isinstance(plain, dict), "a configuration file is a mapping"
+    checker = _Checker()
+    values = {str(key): value for key, value in plain.items()}
+    checker.check(schema, values, "")
+    return values, checker.all_faults()
+
+
+class _Checker:
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.known: list[str] = []
+        self.unknown: list[str] = []
+
+    def all_faults(self) -> list[str]:
+        return [*(f"{key}: unknown key{self._suggestion(key)}" for key in self.unknown), *self.faults]
+
+    def check(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
+        """Check the values given to a callable against its signature, and itself against its invariants."""
+        before = len(self.faults) + len(self.unknown)
+        parameters = inspect.signature(target).parameters
+        hints = _hints(target)
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        supplied = FROM_BUILD.keys() & parameters if path else set()
+        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
+        self.known += [path + name for name in names]
+        for name, value in values.items():
+            if name in names:
+                self._check_value(hints.get(name, Any), value, path + name)
+            elif name != _TARGET and not takes_any:
+                self.unknown.append(path + name)
+        for name in names:
+            required = parameters[name].default is inspect.Parameter.empty
+            if required and name not in values:
+                self.faults.append(f"{path}{name}: missing; add {path}{name}=VALUE")
+        if _is_our_class(target) and before == len(self.faults) + len(self.unknown):
+            given = {name: value for name, value in values.items() if name != _TARGET}
+            self._check_invariants(target, given | {name: FROM_BUILD[name] for name in supplied}, path)
+
+    def _check_value(self, hint: Any, value: Any, path: str) -> None:
+        if value == "???":
+            self.faults.append(f"{path}: missing; add {path}=VALUE")
+        elif Node in typing.get_args(hint) and value is None:
+            return
+        elif hint is Node or Node in typing.get_args(hint):
+            self._check_node(value, path)
+        elif typing.get_origin(hint) is dict and hint != dict[str, Any]:
+            for name, child in (value or {}).items():
+                self._check_value(typing.get_args(hint)[1], child, f"{path}.{name}")
+        else:
+            self.faults += _type_faults(hint, value, path)
+
+    def _check_node(self, value: Any, path: str) -> None:
+        if not isinstance(value, dict) or _TARGET not in value:
+            self.faults.append(f"{path}: {value!r} is not a group of settings; choose an option, as in {path}=NAME")
+            return
+        target, fault = _locate(value[_TARGET])
+        if target is None:
+            self.faults.append(f"{path}.{_TARGET}: {fault}")
+        else:
+            self.check(target, value, f"{path}.")
+
+    def _check_invariants(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
+        try:
+            target(**values)
+        except ValueError as error:
+            self.faults += [path + line for line in str(error).splitlines()]
+
+    def _suggestion(self, key: str) -> str:
+        folder, _, leaf = key.rpartition(".")
+        siblings = [known for known in self.known if known.rpartition(".")[0] == folder]
+        near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
+        near = near or [known for known in self.known if known.rpartition(".")[2] == leaf]
+        near = near or difflib.get_close_matches(key, self.known, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def _locate(name: Any) -> tuple[Callable[..., Any] | None, str]:
+    """What a `_target_` names, or why it cannot be used."""
+    package = str(name).split(".")[0]
+    if package not in ALLOWED_PACKAGES:
+        return None, f"'{name}' is refused; a target lies in one of {', '.join(ALLOWED_PACKAGES)}"
+    module_name, _, attribute = str(name).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        return None, f"'{name}' cannot be imported: {error}"
+    return (found, "") if callable(found) else (None, f"'{name}' is not callable")
+
+
+def _is_our_class(target: Callable[..., Any]) -> bool:
+    """Whether making one checks its invariants and does nothing else, which holds for every class of this package."""
+    return inspect.isclass(target) and target.__module__.split(".")[0] == ALLOWED_PACKAGES[0]
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    is_plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
+    return typing.get_type_hints(target.__init__ if is_plain_class else target)
+
+
+def _type_faults(hint: Any, value: Any, path: str) -> Iterator[str]:
+    """Compare a value with an annotation as strictly as JSON: no text for a number, no truth value for an integer."""
+    import pydantic
+
+    adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except pydantic.ValidationError as error:
+        reasons = dict.fromkeys(_reason(detail["msg"]) for detail in error.errors(include_url=False))
+        yield f"{path}: {value!r} does not fit; it must be {' or '.join(reasons)}"
+
+
+def _reason(message: str) -> str:
+    return message.removeprefix("Input should be ")

@@ -1,0 +1,91 @@
+"""What a checkpoint says of its model: configuration, tokenizer and the run that made it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
+
+KEY = "gpt2_lightning"
+"""Where a checkpoint keeps what is described here, beside Lightning's own entries."""
+FORMAT = 1
+"""Raised when an older version could not read what this one writes."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """Everything but tensors that makes a checkpoint enough by itself."""
+
+    model: GPT2Config
+    tokenizer: Tokenizer
+    run_config: dict[str, Any]
+    """The resolved configuration of the run, plain containers."""
+
+    def to_plain(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": dataclasses.asdict(self.model),
+            "tokenizer": self.tokenizer.to_text(),
+            "tokenizer_hash": self.tokenizer.hash(),
+            "run_config": self.run_config,
+        }
+
+
+def describe(checkpoint: dict[str, Any], path: Path) -> Description:
+    """Validate a checkpoint's description into plain dataclasses; nothing in it is instantiated by name.
+
+    Raises:
+        UserError: if the file was not written by this program, or by a later version of it.
+    """
+    plain = checkpoint.get(KEY)
+    if not isinstance(plain, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise UserError(f"{path} was not written by GPT-2 Lightning: it has no '{KEY}' entry; check the path")
+    if plain["format"] > FORMAT:
+        raise UserError(f"{path} has checkpoint format {plain['format']}, this version reads up to {FORMAT}; upgrade")
+    try:
+        config = GPT2Config(**plain["model"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path} describes a model that this version cannot build: {error}") from None
+    tokenizer = tokenizer_from_text(plain["tokenizer"])
+    if tokenizer.vocab_size != config.vocab_size:
+        raise UserError(
+            f"{path} is inconsistent: its model has vocab_size={config.vocab_size}, "
+            f"its tokenizer has {tokenizer.vocab_size} tokens"
+        )
+    return Description(config, tokenizer, plain["run_config"])
+
+
+def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
+    """The model of a checkpoint, ready to generate, and its description.
+
+    Raises:
+        UserError: see `files.read` and `describe`; also if the tensors are not those of the described model.
+    """
+    checkpoint = files.read(path)
+    description = describe(checkpoint, path)
+    with torch.device("meta"):
+        model = GPT2(description.model)
+    try:
+        model.load_state_dict(checkpoint["state_dict"], assign=True)
+        model.tie_head()
+    except RuntimeError as error:
+        raise UserError(f"{path} holds other tensors than its own description says: {error}") from None
+    return model.to(device).eval(), description
+
+
+def differing_fields(wanted: GPT2Config, found: GPT2Config) -> list[str]:
+    """Fields of the architecture that differ, as "name: wanted / found"; dropout and kernels change no tensor."""
+    free = {"embd_pdrop", "attn_pdrop", "resid_pdrop", "kernels", "initializer_range"}
+    return [
+        f"{field.name}: the configuration has {getattr(wanted, field.name)}, the checkpoint {getattr(found, field.name)}"
+        for field in dataclasses.fields(GPT2Config)
+        if field.name not in free and getattr(wanted, field.name) != getattr(found, field.name)
+    ]

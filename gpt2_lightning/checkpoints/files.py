@@ -1,0 +1,78 @@
+"""Checkpoint files, written so that a crash leaves the old one or the new one, and read without running any code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2_lightning.errors import UserError
+
+
+def write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write under a temporary name in the same folder, flush to disk, rename.
+
+    Raises:
+        UserError: if the file cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"the checkpoint {path} cannot be written: {error.strerror}; free or change the folder") from None
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read tensors and plain values onto the CPU.
+
+    Raises:
+        UserError: if the file is missing, cut off, no checkpoint, or would run code (it is refused unread).
+    """
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}; check the path")
+    size = path.stat().st_size
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if size and not _names_a_type(error):
+            raise UserError(_damaged(path, size)) from None
+        raise UserError(
+            f"the checkpoint {path} holds something other than tensors and plain values, which could run code when "
+            "it is loaded; it was refused and nothing of it was run. Use a checkpoint that this program wrote"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+        raise UserError(_damaged(path, size)) from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path} holds a {type(checkpoint).__name__} and not a checkpoint; check the path")
+    return checkpoint
+
+
+def _names_a_type(error: pickle.UnpicklingError) -> bool:
+    return "GLOBAL" in str(error) or "Unsupported" in str(error)
+
+
+def _damaged(path: Path, size: int) -> str:
+    return (
+        f"the checkpoint {path} ({size:,} bytes) is damaged or cut off, perhaps by a full disk or an interrupted copy; "
+        "use another one from the same folder, or copy it again"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system lets a folder be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Numbers first, pictures from them."""

@@ -1,0 +1,79 @@
+"""The whole network: embeddings, blocks, final norm, output head (Radford et al. 2019, section 2.3)."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gpt2_lightning.model.cache import KVCache
+from gpt2_lightning.model.config import GPT2Config
+from gpt2_lightning.model.layers import Block, LayerNorm
+from gpt2_lightning.model.positions import POSITIONS
+
+
+class GPT2(nn.Module):
+    """A decoder-only transformer. Its parameters have OpenAI's names (`wte`, `wpe`, `h.0.attn.c_attn`, …)."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = POSITIONS[config.positions](config)
+        self.drop = nn.Dropout(config.embd_pdrop)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = LayerNorm(config)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self._initialise()
+        self.tie_head()
+
+    def tie_head(self) -> None:
+        """Let the head use the token embedding's weight, where the configuration says so."""
+        if self.config.tied_head:
+            self.lm_head.weight = self.wte.weight
+
+    def _initialise(self) -> None:
+        """N(0, 0.02) for weights, 0 for biases; projections into the residual stream shrink with its 2 * n_layer sums."""
+        std = self.config.initializer_range
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                shrink = math.sqrt(2 * self.config.n_layer) if name.endswith(".c_proj") else 1.0
+                nn.init.normal_(module.weight, std=std / shrink)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def features(self, ids: Tensor, cache: KVCache | None = None, record: list[Tensor] | None = None) -> Tensor:
+        """The residual stream after the final norm: what the head, and any other head, reads.
+
+        Args:
+            ids: token ids, (B, T), int64.
+            cache: keys and values of the tokens before ids; those of ids are added to it.
+            record: where to append every layer's attention weights, (B, H, T, S).
+
+        Returns:
+            Features of shape (B, T, C).
+
+        Raises:
+            ValueError: if ids, with what is cached, are longer than `block_size`.
+        """
+        start = 0 if cache is None else cache.length
+        end = start + ids.size(1)
+        if end > self.config.block_size:
+            raise ValueError(
+                f"{end} tokens do not fit into the context: block_size is {self.config.block_size}; "
+                "pass fewer, or use a model with a larger block_size"
+            )
+        positions = torch.arange(start, end, device=ids.device)  # (T,)
+        rotate = functools.partial(self.wpe.rotate, positions=positions)
+        x = self.drop(self.wpe.embed(self.wte(ids), positions))  # (B, T, C)
+        for i, block in enumerate(self.h):
+            x = block(x, rotate, None if cache is None else cache.layer(i), record)
+        if cache is not None:
+            cache.length = end
+        return self.ln_f(x)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None, record: list[Tensor] | None = None) -> Tensor:
+        """Logits (B, T, V) of the token after each of ids (B, T); arguments and errors as in `features`."""
+        return self.lm_head(self.features(ids, cache, record))

@@ -1,0 +1,16 @@
+"""The arithmetic of GPT-2, twice behind one signature: `fused` calls torch's kernels, `explicit` writes them out.
+
+Each set is a module with three functions:
+
+    layer_norm(x, weight, bias, eps) -> x's shape
+    gelu(x) -> x's shape
+    attention(q, k, v, dropout) -> (B, H, T, D)
+
+and the two agree in outputs and in gradients.
+"""
+
+from types import ModuleType
+
+from gpt2_lightning.model.kernels import explicit, fused
+
+KERNELS: dict[str, ModuleType] = {"fused": fused, "explicit": explicit}

@@ -1,0 +1,47 @@
+"""Layer norm, GELU and causal attention as formulas, for the reader, and for those who want the attention weights."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Give every token zero mean and unit variance over its channels, then scale and shift.
+
+    y = (x - E[x]) / sqrt(Var[x] + eps) * weight + bias, with the biased variance (Ba et al. 2016, section 3.1).
+    """
+    mean = x.mean(dim=-1, keepdim=True)  # (..., 1)
+    centred = x - mean
+    variance = centred.square().mean(dim=-1, keepdim=True)  # (..., 1)
+    return centred * torch.rsqrt(variance + eps) * weight + bias
+
+
+def gelu(x: Tensor) -> Tensor:
+    """The tanh approximation of x * P(N(0, 1) <= x) that GPT-2 was trained with (Hendrycks and Gimpel 2016, section 2)."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def attention_weights(q: Tensor, k: Tensor) -> Tensor:
+    """How much each query token takes from each key token: softmax(q kᵀ / sqrt(D)) with the future masked.
+
+    Vaswani et al. 2017, equation 1. The last query stands at the last key, so that T < S after a cache.
+
+    Args:
+        q: queries, (B, H, T, D).
+        k: keys, (B, H, S, D) with S >= T.
+
+    Returns:
+        Weights of shape (B, H, T, S); every row sums to 1 and is 0 for the tokens after its own.
+    """
+    T, S = q.size(-2), k.size(-2)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
+    visible = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(diagonal=S - T)
+    return scores.masked_fill(~visible, float("-inf")).softmax(dim=-1)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+    """Mix the values (B, H, S, D) by the attention weights, each dropped with probability `dropout`: (B, H, T, D)."""
+    weights = F.dropout(attention_weights(q, k), dropout)  # (B, H, T, S)
+    return weights @ v

@@ -1,0 +1,97 @@
+"""GPT-2's byte-level BPE, run by tiktoken, from the merge table that travels with the package."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import lzma
+from collections.abc import Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import tiktoken
+
+MERGES = resources.files("gpt2_lightning.tokenizers") / "gpt2_vocabulary" / "vocab.bpe.xz"
+MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+_END_OF_TEXT = "<|endoftext|>"
+
+
+class GPT2Tokenizer(Tokenizer):
+    """50,257 tokens: 256 bytes, 50,000 merges and the end of text. Encodes every text; `<|endoftext|>` in it is text."""
+
+    kind = "gpt2"
+    end_of_text = 50256
+
+    @property
+    def vocab_size(self) -> int:
+        return 50257
+
+    def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
+        return np.array(_encoding().encode_ordinary(text), dtype=self.dtype)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return _encoding().decode(list(ids))
+
+    def fields(self) -> dict[str, Any]:
+        return {"merges_sha256": MERGES_SHA256}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        return cls()
+
+
+def from_corpus(text: str) -> GPT2Tokenizer:
+    """GPT-2's tokenizer, which is the same for every text. The merge table is read here, so that a fault shows early."""
+    _encoding()
+    return GPT2Tokenizer()
+
+
+@functools.cache
+def _encoding() -> tiktoken.Encoding:
+    import tiktoken
+
+    ranks = read_ranks(MERGES)
+    return tiktoken.Encoding(
+        name="gpt2", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={_END_OF_TEXT: len(ranks)}
+    )
+
+
+def read_ranks(source: Traversable) -> dict[bytes, int]:
+    """Every token's bytes and id, from GPT-2's merge table: first the 256 bytes, then one token a merge.
+
+    Raises:
+        UserError: if the file is missing or is not GPT-2's table.
+    """
+    remedy = "install the package again, or restore the file from its repository"
+    try:
+        table = lzma.decompress(source.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"GPT-2's vocabulary is missing: {source}; {remedy}") from None
+    except lzma.LZMAError as error:
+        raise UserError(f"GPT-2's vocabulary cannot be unpacked ({error}): {source}; {remedy}") from None
+    found = hashlib.sha256(table).hexdigest()
+    if found != MERGES_SHA256:
+        raise UserError(
+            f"GPT-2's vocabulary was altered: {source} has SHA-256 {found}, expected {MERGES_SHA256}; {remedy}"
+        )
+    byte_of = _byte_of_character()
+    ranks = {bytes([byte]): rank for rank, byte in enumerate(byte_of.values())}
+    for line in table.decode().splitlines()[1:]:  # the first line is a version
+        ranks[bytes(byte_of[character] for character in line.replace(" ", ""))] = len(ranks)
+    return ranks
+
+
+def _byte_of_character() -> dict[str, int]:
+    """GPT-2 writes bytes as visible characters: the printable ones of Latin-1 as themselves, the others from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,0 +1,60 @@
+"""What every tokenizer can do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Tokenizer(ABC):
+    """A reversible map between text and sequences of ids below `vocab_size`."""
+
+    kind: ClassVar[str]
+    """Name of the class in saved tokenizers."""
+    end_of_text: int | None = None
+    """Id of the token that ends a document, where there is one."""
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Number of distinct ids."""
+
+    @abstractmethod
+    def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
+        """Ids of a text, in the smallest of uint16 and uint32 that holds every id.
+
+        Raises:
+            UserError: naming what has no id and where it stands.
+        """
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids. Bytes that are no UTF-8 become U+FFFD."""
+
+    @abstractmethod
+    def fields(self) -> dict[str, Any]:
+        """Plain values that rebuild this tokenizer through `from_fields`."""
+
+    @classmethod
+    @abstractmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """The tokenizer that `fields` describes."""
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """The smallest of uint16 and uint32 that holds every id."""
+        return np.uint16 if self.vocab_size <= 2**16 else np.uint32
+
+    def to_text(self) -> str:
+        """This tokenizer as text, for a checkpoint; `tokenizer_from_text` reads it."""
+        return json.dumps({"kind": self.kind, **self.fields()}, sort_keys=True)
+
+    def hash(self) -> str:
+        """SHA-256 of `to_text`: equal for tokenizers that do the same."""
+        return hashlib.sha256(self.to_text().encode()).hexdigest()

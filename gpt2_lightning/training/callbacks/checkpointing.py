@@ -1,0 +1,75 @@
+"""When the state of a run is saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from gpt2_lightning.checkpoints import folder
+from gpt2_lightning.training.callbacks.step_limit import validation_follows
+from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
+
+class Checkpointing(L.Callback):
+    """Saves every n steps, at the end, at Ctrl-C or SIGTERM, and whenever the validation loss is the lowest so far.
+
+    A step that is validated is saved after its validation, so that a resumed run misses none. Must be the last of the
+    callbacks that may stop a run.
+
+    Args:
+        run_dir: the run's folder; see `checkpoints.folder` for what is in it.
+        every_n_steps: optimizer steps between two saves.
+        keep: how many of the step checkpoints stay.
+
+    Raises:
+        ValueError: if a number is below 1.
+    """
+
+    def __init__(self, run_dir: Path, every_n_steps: int = 500, keep: int = 1) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("keep", keep)):
+            if value < 1:
+                raise ValueError(f"{name}: {value} is out of range, 1 or more is allowed")
+        self.run_dir = run_dir
+        self.every_n_steps, self.keep = every_n_steps, keep
+        self.lowest_val_loss = float("inf")
+        self._last_seen_step = 0
+        self._signals = SignalWatch()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_seen_step = trainer.global_step
+        self._signals.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        stepped = trainer.global_step != self._last_seen_step
+        self._last_seen_step = trainer.global_step
+        if stepped and not validation_follows(trainer):
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val/loss"])
+        if loss < self.lowest_val_loss:
+            self.lowest_val_loss = loss
+            trainer.save_checkpoint(self.run_dir / folder.FOLDER / folder.BEST)
+        self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._signals.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        self._signals.stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lowest_val_loss": self.lowest_val_loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.lowest_val_loss = state_dict["lowest_val_loss"]
+
+    def _save_if_due(self, trainer: L.Trainer) -> None:
+        signal_number = self._signals.received
+        if signal_number is not None or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
+            trainer.save_checkpoint(self.run_dir / folder.FOLDER / folder.step_name(trainer.global_step))
+            for old in folder.by_step(self.run_dir)[: -self.keep]:
+                old.unlink()
+        if signal_number is not None:
+            raise Interrupted(signal_number)

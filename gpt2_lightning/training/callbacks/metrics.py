@@ -1,0 +1,98 @@
+"""Rows of figures for the loggers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import lightning as L
+import torch
+
+from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
+from gpt2_lightning.training.language_modeling import LanguageModeling
+
+log = logging.getLogger(__name__)
+
+
+class Metrics(L.Callback):
+    """Logs a row every `log_every_n_steps` steps and at every validation.
+
+    Losses stay tensors between rows, so that a device is asked to wait for its figures once a row. Training losses are
+    means over the steps since the last row. Tokens per second leave out validation and samples.
+    """
+
+    def __init__(self) -> None:
+        self.latest: dict[str, float] = {}
+        """The newest value of every key."""
+        self.best_val_loss = float("inf")
+        self._seconds, self._resumed_at = 0.0, 0.0
+        self._tokens_at_last_row = 0
+        self._paused = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._tokens_at_last_row = _data(trainer).tokens_seen
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self._paused:
+            self._resumed_at, self._paused = time.perf_counter(), False
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._pause()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if trainer.global_step % trainer.log_every_n_steps == 0 and not trainer.fit_loop._should_accumulate():
+            self._log_training(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loss = float(trainer.callback_metrics["val/loss"])
+        self.best_val_loss = min(self.best_val_loss, loss)
+        self._log(trainer, "val", loss)
+        figures = [f"validation loss {loss:.4f}", f"{self.latest['val/bits_per_byte']:.3f} bits per byte"]
+        if "train/loss" in self.latest:
+            figures.insert(0, f"training loss {self.latest['train/loss']:.4f}")
+            figures.append(f"{self.latest['tokens_per_second']:,.0f} tokens/s")
+        log.info("step %s of %s: %s", f"{trainer.global_step:,}", f"{trainer.max_steps:,}", ", ".join(figures))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_val_loss": self.best_val_loss}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_val_loss = state_dict["best_val_loss"]
+
+    def _log_training(self, trainer: L.Trainer, module: LanguageModeling) -> None:
+        loss = float(torch.stack(module.train_losses).mean())
+        module.train_losses.clear()
+        tokens = _data(trainer).tokens_seen
+        self._pause()
+        figures = {"lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        if module.gradient_norm is not None:
+            figures["grad_norm"] = float(module.gradient_norm)
+        figures["tokens_per_second"] = (tokens - self._tokens_at_last_row) / max(self._seconds, 1e-9)
+        self._log(trainer, "train", loss, figures)
+        self._seconds, self._tokens_at_last_row = 0.0, tokens
+        self.on_train_batch_start()
+
+    def _log(self, trainer: L.Trainer, stage: str, loss: float, more: dict[str, float] | None = None) -> None:
+        data = _data(trainer)
+        row = {
+            "tokens": data.tokens_seen,
+            "epoch": data.epochs_seen,
+            f"{stage}/loss": loss,
+            f"{stage}/perplexity": perplexity(loss),
+            f"{stage}/bits_per_byte": bits_per_byte(loss, data.files.val_bytes_per_token),
+            **(more or {}),
+        }
+        self.latest |= row
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step)
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._seconds += time.perf_counter() - self._resumed_at
+            self._paused = True
+
+
+def _data(trainer: L.Trainer) -> TokenDataModule:
+    return trainer.datamodule

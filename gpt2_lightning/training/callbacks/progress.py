@@ -1,0 +1,87 @@
+"""The progress bar."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+from rich import get_console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from gpt2_lightning.training.callbacks.metrics import Metrics
+
+_SECONDS_BETWEEN_UPDATES = 0.25
+
+
+class ProgressBar(L.Callback):
+    """Steps, time left and the newest figures, a few times a second; nothing where the output is no terminal.
+
+    Args:
+        metrics: where the figures come from.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self._bar: Progress | None = None
+        self._next_update = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        console = get_console()
+        if not console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            refresh_per_second=1 / _SECONDS_BETWEEN_UPDATES,
+            transient=True,
+        )
+        self._bar.add_task("training", total=trainer.max_steps, completed=trainer.global_step, figures="")
+        self._bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if self._bar and time.monotonic() >= self._next_update:
+            self._next_update = time.monotonic() + _SECONDS_BETWEEN_UPDATES
+            self._update(trainer, "training")
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._update(trainer, "validating")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._update(trainer, "training")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        self._close()
+
+    def _update(self, trainer: L.Trainer, description: str) -> None:
+        if self._bar:
+            self._bar.update(
+                self._bar.task_ids[0],
+                description=description,
+                completed=trainer.global_step,
+                figures=_figures(self.metrics.latest),
+            )
+
+    def _close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+
+def _figures(latest: dict[str, float]) -> str:
+    shown = []
+    if "train/loss" in latest:
+        shown.append(f"loss {latest['train/loss']:.3f}")
+    if "val/loss" in latest:
+        shown.append(f"val {latest['val/loss']:.3f}")
+    if "tokens_per_second" in latest:
+        shown.append(f"{latest['tokens_per_second']:,.0f} tok/s")
+    return "  ".join(shown)

@@ -1,0 +1,46 @@
+"""What the model writes while it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.generate import generate
+from gpt2_lightning.generation.sampling import Sampling
+from gpt2_lightning.generation.start import prompt_ids
+
+
+class Samples(L.Callback):
+    """Adds a text by the model to a Markdown file at every validation. It leaves training's random state alone.
+
+    Args:
+        run_dir: the run's folder, for `samples.md`.
+        prompt: what each text starts from; empty for a new line.
+        max_new_tokens: length of each text.
+        temperature: see `Sampling`.
+        seed: the same for every text, so that they differ by what was learned.
+    """
+
+    def __init__(
+        self, run_dir: Path, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, seed: int = 0
+    ) -> None:
+        self.file = run_dir / "samples.md"
+        self.prompt = prompt
+        self.sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        self.latest = ""
+        """The newest text."""
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        tokenizer = pl_module.description.tokenizer
+        prompt = prompt_ids(self.prompt, tokenizer).to(pl_module.device)
+        ids = generate(pl_module.model, prompt, self.sampling, tokenizer.end_of_text)
+        self.latest = self.prompt + tokenizer.decode(list(ids))
+        loss = float(trainer.callback_metrics["val/loss"])
+        entry = f"## Step {trainer.global_step:,}, validation loss {loss:.4f}\n\n~~~text\n{self.latest.strip()}\n~~~\n\n"
+        try:
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(entry)
+        except OSError as error:
+            raise UserError(f"the samples file {self.file} cannot be written: {error.strerror}") from None

@@ -1,0 +1,76 @@
+"""A run's metrics as one CSV file that survives kills and resumes."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+from gpt2_lightning.errors import UserError
+
+_FIRST_COLUMNS = ["step", "epoch", "tokens", "train/loss", "val/loss"]
+
+
+class CSVLogger(Logger):
+    """A row a log call, written at once; a cell is empty where a row has no such figure.
+
+    A resumed run drops the rows after its first step, which a killed one may have written. A new key adds a column.
+
+    Args:
+        run_dir: the run's folder, for `metrics.csv`.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.file = run_dir / "metrics.csv"
+        self._columns: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """The run's folder holds its configuration."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {"step": step, **metrics}
+        try:
+            if self._columns is None:
+                self._take_up(row)
+            elif new := [key for key in row if key not in self._columns]:
+                self._rewrite(self._read(), self._columns + new)
+            with self.file.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns or []).writerow(row)
+        except OSError as error:
+            raise UserError(f"the metrics file {self.file} cannot be written: {error.strerror}") from None
+
+    def _take_up(self, row: dict[str, Any]) -> None:
+        kept = [old for old in self._read() if _step(old) < row["step"]] if self.file.exists() else []
+        found = list(kept[0]) if kept else _FIRST_COLUMNS
+        self._rewrite(kept, found + [key for key in row if key not in found])
+
+    def _read(self) -> list[dict[str, Any]]:
+        with self.file.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
+        temporary = self.file.with_name(f".{self.file.name}.tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(self.file)
+        self._columns = columns
+
+
+def _step(row: dict[str, Any]) -> float:
+    try:
+        return float(row["step"])
+    except (TypeError, ValueError):
+        return float("inf")  # cut off by a crash

@@ -1,0 +1,99 @@
+"""The LightningModule of language modelling: what happens to a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from gpt2_lightning.checkpoints.content import KEY, Description
+from gpt2_lightning.model import GPT2, cross_entropy
+from gpt2_lightning.training import random_state
+from gpt2_lightning.training.optimizers import OptimizerSpec
+from gpt2_lightning.training.schedules import Schedule
+
+_PREFIX = "model."
+
+
+class LanguageModeling(L.LightningModule):
+    """Trains a GPT2 to predict the next token.
+
+    Args:
+        model: the network.
+        optimizer: makes the optimizer, and holds the peak learning rate.
+        schedule: scales it.
+        description: goes into every checkpoint, which is then enough by itself.
+    """
+
+    def __init__(self, model: GPT2, optimizer: OptimizerSpec, schedule: Schedule, description: Description) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer_spec = optimizer
+        self.schedule = schedule
+        self.description = description
+        self.train_losses: list[Tensor] = []
+        """Losses of the micro-batches since they were last logged; whoever logs them clears the list."""
+        self.gradient_norm: Tensor | None = None
+        """Norm of all gradients together in the last optimizer step, before clipping."""
+        self.val_loss = MeanMetric()
+        self._random_state: random_state.State | None = None
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
+        self.train_losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        targets = batch[:, 1:]
+        self.val_loss.update(cross_entropy(self.model(batch[:, :-1]), targets), weight=targets.numel())
+
+    def on_validation_epoch_end(self) -> None:
+        """Make the mean over all validation tokens known to callbacks; the metrics callback logs it."""
+        self.log("val/loss", self.val_loss.compute(), logger=False)
+        self.val_loss.reset()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.optimizer_spec.build(self.model)
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        for group in self._optimizer().param_groups:
+            group["lr"] = self.learning_rate()
+
+    def learning_rate(self) -> float:
+        """The rate of the next optimizer step."""
+        step = min(self.trainer.global_step, self.trainer.max_steps - 1)
+        return self.optimizer_spec.lr * self.schedule.factor(step, self.trainer.max_steps)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by torch: Lightning refuses a fused optimizer under mixed precision, and does not return the norm."""
+        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name the weights as the plain model does, and add what makes the checkpoint enough by itself."""
+        checkpoint["state_dict"] = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items()}
+        checkpoint[KEY] = self.description.to_plain()
+        checkpoint["random_states"] = [random_state.capture()]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {_PREFIX + key: tensor for key, tensor in checkpoint["state_dict"].items()}
+        self._random_state = checkpoint["random_states"][0]
+
+    def on_train_start(self) -> None:
+        """After a resume: the settings of the present configuration rule, and dropout goes on where it stopped."""
+        configured = self.optimizer_spec.build(self.model).param_groups
+        for group, settings in zip(self._optimizer().param_groups, configured, strict=True):
+            group.update({name: value for name, value in settings.items() if name != "params"})
+        if self._random_state is not None:
+            random_state.restore(self._random_state)
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        return self.trainer.optimizers[0]

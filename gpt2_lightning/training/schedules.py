@@ -1,0 +1,88 @@
+"""Learning-rate schedules: pure functions of the step, so that there is nothing to save and a changed one takes effect.
+
+To add one: a frozen dataclass with `factor` here, and a YAML in `conf/schedule`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """Scales the peak learning rate."""
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """What the learning rate of optimizer step `step` (from 0) of `max_steps` is multiplied by."""
+
+
+@dataclass(frozen=True)
+class _Warmup:
+    warmup_steps: int = 100
+    """Steps over which the rate rises in a line from near 0 to its peak."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps: {self.warmup_steps} is out of range, 0 or more is allowed")
+
+    def factor(self, step: int, max_steps: int) -> float:
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        progress = (step - self.warmup_steps) / max(1, max_steps - self.warmup_steps)
+        return self._after_warmup(min(progress, 1.0))
+
+    def _after_warmup(self, progress: float) -> float:
+        """The factor at a share of the steps that follow the warm-up."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Constant(_Warmup):
+    """Warm-up, then the peak."""
+
+
+@dataclass(frozen=True)
+class _Decay(_Warmup):
+    final_fraction: float = 0.1
+    """The last rate, as a fraction of the peak."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.final_fraction <= 1:
+            raise ValueError(f"final_fraction: {self.final_fraction} is out of range, 0 to 1 is allowed")
+
+    def _between(self, remaining: float) -> float:
+        return self.final_fraction + (1 - self.final_fraction) * remaining
+
+
+@dataclass(frozen=True)
+class Cosine(_Decay):
+    """Warm-up, then half a cosine wave down to the final rate (Loshchilov and Hutter 2017, equation 5)."""
+
+    def _after_warmup(self, progress: float) -> float:
+        return self._between(0.5 * (1 + math.cos(math.pi * progress)))
+
+
+@dataclass(frozen=True)
+class Linear(_Decay):
+    """Warm-up, then a line down to the final rate."""
+
+    def _after_warmup(self, progress: float) -> float:
+        return self._between(1 - progress)
+
+
+@dataclass(frozen=True)
+class WarmupStableDecay(_Decay):
+    """Warm-up, the peak for most of the run, then a line down to the final rate (Hu et al. 2024, section 4.2)."""
+
+    decay_fraction: float = 0.2
+    """Share of the steps after the warm-up in which the rate falls."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.decay_fraction <= 1:
+            raise ValueError(f"decay_fraction: {self.decay_fraction} is out of range, it must lie in (0, 1]")
+
+    def _after_warmup(self, progress: float) -> float:
+        return self._between(min(1.0, (1 - progress) / self.decay_fraction))

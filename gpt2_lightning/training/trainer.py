@@ -1,0 +1,96 @@
+"""The settings of Lightning's Trainer that a user chooses, and the Trainer made from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+
+from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
+
+DEFAULT_STEPS = 2000
+_LIMITS = ("max_steps", "max_tokens", "max_epochs")
+
+
+@dataclass(frozen=True)
+class TrainerSpec:
+    """How long, how often and on what. Intervals count optimizer steps.
+
+    Raises:
+        ValueError: with every setting that is out of range, or if two limits are set.
+    """
+
+    max_steps: int | None = None
+    """Optimizer steps of the run; 2,000 where no limit is set."""
+    max_tokens: int | None = None
+    """Tokens to train on, rounded up to whole steps: another way to set the limit."""
+    max_epochs: float | None = None
+    """Passes over the training text, rounded up to whole steps: a third way to set the limit."""
+    val_check_interval: int = 250
+    """Steps between two validations; the last step is always validated."""
+    log_every_n_steps: int = 10
+    """Steps between two rows of metrics."""
+    gradient_clip_val: float | None = 1.0
+    """Largest norm of all gradients together; null for no limit."""
+    accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
+    """What to run on."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Arithmetic of the forward and backward pass; weights and optimizer stay in float32."""
+    flags: dict[str, Any] = field(default_factory=dict)
+    """Any other argument of lightning.Trainer, such as `profiler: simple`."""
+
+    def __post_init__(self) -> None:
+        limits = [f"{name}={getattr(self, name):g}" for name in _LIMITS if getattr(self, name) is not None]
+        faults = []
+        if len(limits) > 1:
+            faults.append(f"{limits[0].split('=')[0]}: {' and '.join(limits)} exclude each other; set all but one to null")
+        for name in (*_LIMITS, "val_check_interval", "log_every_n_steps", "gradient_clip_val"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                faults.append(f"{name}: {value} is out of range, it must be above 0")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def steps(self, batch_size: int, block_size: int, samples_per_epoch: int) -> int:
+        """Optimizer steps of the whole run."""
+        if self.max_tokens is not None:
+            return math.ceil(self.max_tokens / (batch_size * block_size))
+        if self.max_epochs is not None:
+            return math.ceil(self.max_epochs * samples_per_epoch / batch_size)
+        return DEFAULT_STEPS if self.max_steps is None else self.max_steps
+
+    def build(self, max_steps: int, accumulate: int, callbacks: Sequence[L.Callback], loggers: Sequence[Logger]) -> L.Trainer:
+        """A Trainer of one process.
+
+        Args:
+            max_steps: see `steps`.
+            accumulate: micro-batches in an optimizer step.
+            callbacks: called in this order.
+            loggers: all get the same rows.
+        """
+        return L.Trainer(
+            accelerator=self.accelerator,
+            devices=1,
+            precision=self.precision,
+            max_steps=max_steps,
+            max_epochs=-1,
+            accumulate_grad_batches=accumulate,
+            val_check_interval=self.val_check_interval * accumulate,
+            check_val_every_n_epoch=None,
+            log_every_n_steps=self.log_every_n_steps,
+            gradient_clip_val=self.gradient_clip_val,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=[AtomicCheckpointIO()],
+            # What follows is done by this project's own callbacks and DataModules.
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            **self.flags,
+        )
