@@ -1,8 +1,8 @@
 """Pre-train a GPT-2.
 
-    python train.py                                  a small model on the embedded science fiction
-    python train.py model=gpt2_124m data=scifi       another size
-    python train.py --help                           all settings
+python train.py                                  a small model on the embedded science fiction
+python train.py model=gpt2_124m data=scifi       another size
+python train.py --help                           all settings
 """
 
 from gpt2_lightning.app.main import main

@@ -65,7 +65,9 @@ def run(plain: dict[str, Any]) -> None:
     print(f"from {path}", file=sys.stderr)
     stream = TextStream(description.tokenizer)
     sys.stdout.write(config.prompt)
-    for token in generate(model, prompt.to(model.wte.weight.device), config.sampling(), description.tokenizer.end_of_text):
+    for token in generate(
+        model, prompt.to(model.wte.weight.device), config.sampling(), description.tokenizer.end_of_text
+    ):
         sys.stdout.write(stream.add(token))
         sys.stdout.flush()
     sys.stdout.write(stream.rest() + "\n")

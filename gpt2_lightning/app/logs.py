@@ -28,7 +28,6 @@ class _Terminal(logging.Handler):
         get_console().print(record.getMessage(), soft_wrap=True, markup=False, highlight=False)
 
 
-
 def log_to_terminal() -> None:
     """Show this package's messages, and of Lightning's only warnings."""
     logger = logging.getLogger(_PACKAGE)

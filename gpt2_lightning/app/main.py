@@ -23,7 +23,10 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
-    """Run a verb as a Hydra application and exit: 0 done, 2 a user's mistake, 130 Ctrl-C, 143 SIGTERM, 1 anything else."""
+    """Run a verb as a Hydra application and exit.
+
+    Exit codes: 0 done, 2 a user's mistake, 130 Ctrl-C, 143 SIGTERM, 1 anything else.
+    """
     if sys.version_info >= (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))
         fail(f"GPT-2 Lightning runs on Python 3.11 to 3.13, this is {found}: make the environment with one of those")
@@ -59,8 +62,14 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
 
 def _run(verb: str, config: DictConfig, faults: list[str]) -> Any:
     """Check the configuration and hand it, resolved, to the verb's module."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     from gpt2_lightning.app.preflight import preflight
 
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN and "run_dir" in config:
+        config.run_dir = job.runtime.output_dir
     module = importlib.import_module(f"gpt2_lightning.app.{verb}")
     checked, more = preflight(config, module.Config)
     if faults or more:

@@ -11,8 +11,8 @@ import importlib
 import inspect
 import json
 import typing
-from pathlib import Path
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf

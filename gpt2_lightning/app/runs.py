@@ -34,7 +34,9 @@ def checkpoint_to_resume(resume: str, run_dir: Path, max_steps: int) -> Path | N
         path = Path(resume).expanduser()
         found = folder.newest(path) if path.is_dir() else path
         if found is None:
-            raise UserError(f"resume: {path} holds no {folder.FOLDER}/{folder.step_name(0)} or later; name a run or a checkpoint")
+            raise UserError(
+                f"resume: {path} holds no {folder.FOLDER}/{folder.step_name(0)} or later; name a run or a checkpoint"
+            )
         return found
     latest = max(_newest_of_each_run(run_dir.parent), key=_age, default=None)
     if resume == "must" and latest is None:
@@ -48,7 +50,7 @@ def checkpoint_to_resume(resume: str, run_dir: Path, max_steps: int) -> Path | N
 
 
 def make_folder(wanted: Path) -> Path:
-    """Create a run's folder; where it exists already, the first free of wanted-1, wanted-2, ….
+    """Create a run's folder; where it holds something already, the first free of wanted-1, wanted-2, ….
 
     Raises:
         UserError: if it cannot be created.
@@ -57,6 +59,8 @@ def make_folder(wanted: Path) -> Path:
         try:
             candidate.mkdir(parents=True)
         except FileExistsError:
+            if candidate.is_dir() and not any(candidate.iterdir()):
+                return candidate
             continue
         except OSError as error:
             raise UserError(

@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-import lightning as L
+from lightning.pytorch.callbacks import Callback
 
 from gpt2_lightning.app import runs
 from gpt2_lightning.checkpoints.folder import FOLDER
@@ -46,15 +46,13 @@ def describe_start(
     log.info("folder: %s%s", os.path.relpath(run_dir), f", going on from {resumed.name}" if resumed else "")
 
 
-def summarise(
-    module: LanguageModeling, data: TokenDataModule, trainer: L.Trainer, metrics: Metrics, run_dir: Path
-) -> None:
+def summarise(data: TokenDataModule, metrics: Metrics, callbacks: list[Callback], run_dir: Path) -> None:
     """Print the figures, where things are, a sample, and the command for more."""
     where = os.path.relpath(run_dir)
     best = metrics.best_val_loss
     last = metrics.latest["val/loss"]
     log.info("")
-    log.info("done: %s steps, %s tokens", f"{trainer.global_step:,}", f"{data.tokens_seen:,}")
+    log.info("done: %s tokens, %.1f epochs", f"{data.tokens_seen:,}", data.epochs_seen)
     log.info(
         "  validation loss  %.4f (lowest %.4f: perplexity %.2f, %.3f bits per byte)",
         last,
@@ -70,7 +68,7 @@ def summarise(
     ):
         if (run_dir / name).exists():
             log.info("  %-16s %s", what, f"{where}/{name}")
-    samples = next((callback for callback in trainer.callbacks if isinstance(callback, Samples)), None)
+    samples = next((callback for callback in callbacks if isinstance(callback, Samples)), None)
     if samples is not None:
         log.info("\n%s\n", samples.latest.strip())
     log.info('for more: python generate.py checkpoint=%s prompt="The "', where)

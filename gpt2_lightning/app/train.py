@@ -72,10 +72,11 @@ class Config:
         if self.batch_size < 1:
             faults.append(f"batch_size: {self.batch_size} is out of range, 1 or more is allowed")
         elif self.micro_batch_size is not None and not 1 <= self.micro_batch_size <= self.batch_size:
-            faults.append(f"micro_batch_size: {self.micro_batch_size} is out of range, 1 to batch_size={self.batch_size} is allowed")
+            faults.append(
+                f"micro_batch_size: {self.micro_batch_size} is out of range, 1 to {self.batch_size} is allowed"
+            )
         elif self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
-            fitting = [m for m in range(1, self.batch_size + 1) if self.batch_size % m == 0]
-            near = sorted(sorted(fitting, key=lambda m: abs(m - self.micro_batch_size))[:2])
+            near = sorted(_divisors_by_distance(self.batch_size, self.micro_batch_size)[:2])
             faults.append(
                 f"micro_batch_size: {self.micro_batch_size} does not divide batch_size={self.batch_size}; "
                 f"the nearest that do are {' and '.join(map(str, near))}"
@@ -123,11 +124,12 @@ def run(plain: dict[str, Any]) -> float:
         module = LanguageModeling(
             GPT2(model_config), build.make(plain["optimizer"]), build.make(plain["schedule"]), description
         )
-        metrics = Metrics()
+        metrics = Metrics(trainer_spec.log_every_n_steps)
+        callbacks = _in_order(metrics, build.make_all(plain["callbacks"], run_dir=run_dir))
         trainer = trainer_spec.build(
             max_steps,
             accumulate=config.batch_size // micro_batch_size,
-            callbacks=_in_order(metrics, build.make_all(plain["callbacks"], run_dir=run_dir)),
+            callbacks=callbacks,
             loggers=build.make_all(plain["logger"], run_dir=run_dir),
         )
         describe_start(module, data, max_steps, run_dir, resumed)
@@ -139,7 +141,7 @@ def run(plain: dict[str, Any]) -> float:
             log.info("  %s", _command_to_resume(run_dir))
             raise SystemExit(stop.exit_code) from None
         _draw(run_dir, config.name)
-        summarise(module, data, trainer, metrics, run_dir)
+        summarise(data, metrics, callbacks, run_dir)
         return metrics.best_val_loss
     finally:
         stop_logging_to(log_file)
@@ -149,6 +151,11 @@ def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:
     """The largest divisor of the batch whose logits stay below 2 GiB in float32."""
     fits = max(1, _MOST_LOGITS // (config.block_size * config.vocab_size))
     return max(m for m in range(1, min(fits, batch_size) + 1) if batch_size % m == 0)
+
+
+def _divisors_by_distance(number: int, wanted: int) -> list[int]:
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    return sorted(divisors, key=lambda d: abs(d - wanted))
 
 
 def _in_order(metrics: Metrics, chosen: list[Callback]) -> list[Callback]:

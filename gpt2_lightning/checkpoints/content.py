@@ -84,8 +84,9 @@ def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
 def differing_fields(wanted: GPT2Config, found: GPT2Config) -> list[str]:
     """Fields of the architecture that differ, as "name: wanted / found"; dropout and kernels change no tensor."""
     free = {"embd_pdrop", "attn_pdrop", "resid_pdrop", "kernels", "initializer_range"}
+    pairs = {f.name: (getattr(wanted, f.name), getattr(found, f.name)) for f in dataclasses.fields(GPT2Config)}
     return [
-        f"{field.name}: the configuration has {getattr(wanted, field.name)}, the checkpoint {getattr(found, field.name)}"
-        for field in dataclasses.fields(GPT2Config)
-        if field.name not in free and getattr(wanted, field.name) != getattr(found, field.name)
+        f"{name}: the configuration has {ours}, the checkpoint {theirs}"
+        for name, (ours, theirs) in pairs.items()
+        if name not in free and ours != theirs
     ]

@@ -29,7 +29,9 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"the checkpoint {path} cannot be written: {error.strerror}; free or change the folder") from None
+        raise UserError(
+            f"the checkpoint {path} cannot be written: {error.strerror}; free or change the folder"
+        ) from None
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class TokenDataModule(L.LightningDataModule):
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
         self.train_ids = np.load(files.train, mmap_mode="r")
         self.val_ids = np.load(files.val, mmap_mode="r")
-        _require_length("training", self.train_ids.size, block_size + 1, f"a block of {block_size} and the token after it")
+        _require_length(
+            "training", self.train_ids.size, block_size + 1, f"a block of {block_size} and the token after it"
+        )
         _require_length("validation", self.val_ids.size, 2, "a token and the one after it")
         self.order = SampleOrder(self.train_ids.size, block_size, seed)
         self._first_sample, self._first_step = 0, 0

@@ -35,7 +35,9 @@ def encode_once(splits: Splits, tokenizer: Tokenizer, cache_dir: Path) -> TokenF
             try:
                 ids = tokenizer.encode(text)
             except UserError as error:
-                raise UserError(f"in the {'validation' if name == 'val' else 'training'} part of the text: {error}") from None
+                raise UserError(
+                    f"in the {'validation' if name == 'val' else 'training'} part of the text: {error}"
+                ) from None
             _write(files[name], ids)
     val_tokens = np.load(files["val"], mmap_mode="r").size
     return TokenFiles(files["train"], files["val"], len(splits.val.encode()) / max(val_tokens, 1))

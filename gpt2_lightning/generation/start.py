@@ -18,14 +18,10 @@ def prompt_ids(prompt: str, tokenizer: Tokenizer) -> Tensor:
     Raises:
         UserError: if the prompt has characters that the tokenizer lacks.
     """
-    if prompt:
-        try:
-            ids = tokenizer.encode(prompt)
-        except UserError as error:
+    try:
+        ids = tokenizer.encode(prompt or _NEW_LINE)
+    except UserError as error:
+        if prompt:
             raise UserError(f"in the prompt: {error}") from None
-    else:
-        try:
-            ids = tokenizer.encode(_NEW_LINE)
-        except UserError:
-            ids = np.zeros(1)
+        return torch.zeros(1, dtype=torch.int64)
     return torch.from_numpy(ids.astype(np.int64))

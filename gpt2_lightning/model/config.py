@@ -57,17 +57,21 @@ class GPT2Config:
 
     def _range_faults(self) -> list[str]:
         sizes = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
-        faults = [f"{n}: {getattr(self, n)} is out of range, 1 or more is allowed" for n in sizes if getattr(self, n) < 1]
+        faults = [
+            f"{n}: {getattr(self, n)} is out of range, 1 or more is allowed" for n in sizes if getattr(self, n) < 1
+        ]
         for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop"):
             if not 0 <= getattr(self, name) < 1:
                 faults.append(f"{name}: {getattr(self, name)} is out of range, 0 up to (not including) 1 is allowed")
-        for name in ("layer_norm_epsilon", "initializer_range"):
-            if not getattr(self, name) > 0:
-                faults.append(f"{name}: {getattr(self, name)} is out of range, it must be above 0")
+        faults += [
+            f"{name}: {getattr(self, name)} is out of range, it must be above 0"
+            for name in ("layer_norm_epsilon", "initializer_range")
+            if not getattr(self, name) > 0
+        ]
         return faults
 
     def _name_faults(self) -> list[str]:
-        choices = {"positions": POSITIONS, "kernels": KERNELS}
+        choices: dict[str, list[str]] = {"positions": list(POSITIONS), "kernels": list(KERNELS)}
         return [
             f"{name}: '{getattr(self, name)}' is not one of {', '.join(known)}"
             for name, known in choices.items()

@@ -35,7 +35,10 @@ class GPT2(nn.Module):
             self.lm_head.weight = self.wte.weight
 
     def _initialise(self) -> None:
-        """N(0, 0.02) for weights, 0 for biases; projections into the residual stream shrink with its 2 * n_layer sums."""
+        """N(0, 0.02) for weights and 0 for biases, as in GPT-2 (Radford et al. 2019, section 2.3).
+
+        The projections into the residual stream are smaller by sqrt(2 * n_layer), the number of terms it sums.
+        """
         std = self.config.initializer_range
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):

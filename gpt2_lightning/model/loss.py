@@ -17,6 +17,4 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
         targets: (B, T); positions that hold -100 do not count.
         reduction: `mean` over the tokens that count, or `sum`.
     """
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction
-    )
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)

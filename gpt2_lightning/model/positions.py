@@ -1,4 +1,4 @@
-"""Positional encodings. To add one: a class here, its name in `POSITIONS`, and a YAML in `conf/model` that selects it."""
+"""Positional encodings. To add one: a class here, its name in `POSITIONS`, and a YAML in `conf/model` that names it."""
 
 from __future__ import annotations
 

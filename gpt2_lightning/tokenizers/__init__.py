@@ -1,7 +1,7 @@
 """Text to token ids and back. No torch in here.
 
-A tokenizer is a `Tokenizer`. To add one: a file with a class that inherits from it and a function that makes it from the
-training text, its kind in `_KINDS`, and a YAML in `conf/tokenizer` that names the function.
+A tokenizer is a `Tokenizer`. To add one: a file with a class that inherits from it and a function that makes it from
+the training text, its kind in `_KINDS`, and a YAML in `conf/tokenizer` that names the function.
 """
 
 from __future__ import annotations

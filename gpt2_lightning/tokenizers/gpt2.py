@@ -26,7 +26,10 @@ _END_OF_TEXT = "<|endoftext|>"
 
 
 class GPT2Tokenizer(Tokenizer):
-    """50,257 tokens: 256 bytes, 50,000 merges and the end of text. Encodes every text; `<|endoftext|>` in it is text."""
+    """50,257 tokens: 256 bytes, 50,000 merges and the end of text.
+
+    Encodes every text; `<|endoftext|>` in it is text like any other.
+    """
 
     kind = "gpt2"
     end_of_text = 50256
@@ -50,7 +53,7 @@ class GPT2Tokenizer(Tokenizer):
 
 
 def from_corpus(text: str) -> GPT2Tokenizer:
-    """GPT-2's tokenizer, which is the same for every text. The merge table is read here, so that a fault shows early."""
+    """GPT-2's tokenizer, the same for every text. The merge table is read at once, so that a fault shows early."""
     _encoding()
     return GPT2Tokenizer()
 
@@ -91,7 +94,7 @@ def read_ranks(source: Traversable) -> dict[bytes, int]:
 
 
 def _byte_of_character() -> dict[str, int]:
-    """GPT-2 writes bytes as visible characters: the printable ones of Latin-1 as themselves, the others from U+0100 on."""
+    """GPT-2 writes bytes as visible characters: Latin-1's printable ones as themselves, the others from U+0100 on."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""Lightning's checkpoints through this project's own files: atomic, flushed to disk, and loaded without running code."""
+"""Lightning's checkpoints through this project's own files: atomic, flushed to disk, loaded without running code."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class AdamW:
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         groups = parameter_groups(model, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.lr, betas=tuple(self.betas), eps=self.eps, fused=True)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, eps=self.eps, fused=True)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -47,7 +47,8 @@ class TrainerSpec:
         limits = [f"{name}={getattr(self, name):g}" for name in _LIMITS if getattr(self, name) is not None]
         faults = []
         if len(limits) > 1:
-            faults.append(f"{limits[0].split('=')[0]}: {' and '.join(limits)} exclude each other; set all but one to null")
+            first = limits[0].split("=")[0]
+            faults.append(f"{first}: {' and '.join(limits)} exclude each other; set all but one to null")
         for name in (*_LIMITS, "val_check_interval", "log_every_n_steps", "gradient_clip_val"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -63,7 +64,9 @@ class TrainerSpec:
             return math.ceil(self.max_epochs * samples_per_epoch / batch_size)
         return DEFAULT_STEPS if self.max_steps is None else self.max_steps
 
-    def build(self, max_steps: int, accumulate: int, callbacks: Sequence[L.Callback], loggers: Sequence[Logger]) -> L.Trainer:
+    def build(
+        self, max_steps: int, accumulate: int, callbacks: Sequence[L.Callback], loggers: Sequence[Logger]
+    ) -> L.Trainer:
         """A Trainer of one process.
 
         Args:

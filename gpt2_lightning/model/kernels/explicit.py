@@ -19,7 +19,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation of x * P(N(0, 1) <= x) that GPT-2 was trained with (Hendrycks and Gimpel 2016, section 2)."""
+    """x * P(N(0, 1) <= x), in the tanh approximation of GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 

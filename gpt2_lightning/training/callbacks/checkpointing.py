@@ -11,6 +11,7 @@ from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 
+
 class Checkpointing(L.Callback):
     """Saves every n steps, at the end, at Ctrl-C or SIGTERM, and whenever the validation loss is the lowest so far.
 

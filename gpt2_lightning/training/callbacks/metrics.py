@@ -17,22 +17,26 @@ log = logging.getLogger(__name__)
 
 
 class Metrics(L.Callback):
-    """Logs a row every `log_every_n_steps` steps and at every validation.
+    """Logs a row every n optimizer steps and at every validation.
 
     Losses stay tensors between rows, so that a device is asked to wait for its figures once a row. Training losses are
     means over the steps since the last row. Tokens per second leave out validation and samples.
+
+    Args:
+        every_n_steps: optimizer steps between two rows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_n_steps: int) -> None:
+        self.every_n_steps = every_n_steps
         self.latest: dict[str, float] = {}
         """The newest value of every key."""
         self.best_val_loss = float("inf")
         self._seconds, self._resumed_at = 0.0, 0.0
-        self._tokens_at_last_row = 0
+        self._tokens_at_last_row, self._step_of_last_row = 0, 0
         self._paused = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._tokens_at_last_row = _data(trainer).tokens_seen
+        self._tokens_at_last_row, self._step_of_last_row = _data(trainer).tokens_seen, trainer.global_step
 
     def on_train_batch_start(self, *_: Any) -> None:
         if self._paused:
@@ -42,8 +46,11 @@ class Metrics(L.Callback):
         self._pause()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if trainer.global_step % trainer.log_every_n_steps == 0 and not trainer.fit_loop._should_accumulate():
+        step = trainer.global_step
+        if step % self.every_n_steps == 0 and step != self._step_of_last_row:
+            assert isinstance(pl_module, LanguageModeling)
             self._log_training(trainer, pl_module)
+            self._step_of_last_row = step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss = float(trainer.callback_metrics["val/loss"])
@@ -95,4 +102,6 @@ class Metrics(L.Callback):
 
 
 def _data(trainer: L.Trainer) -> TokenDataModule:
-    return trainer.datamodule
+    data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
+    assert isinstance(data, TokenDataModule)
+    return data

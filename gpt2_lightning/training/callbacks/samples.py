@@ -10,6 +10,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.generate import generate
 from gpt2_lightning.generation.sampling import Sampling
 from gpt2_lightning.generation.start import prompt_ids
+from gpt2_lightning.training.language_modeling import LanguageModeling
 
 
 class Samples(L.Callback):
@@ -33,12 +34,15 @@ class Samples(L.Callback):
         """The newest text."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, LanguageModeling)
         tokenizer = pl_module.description.tokenizer
         prompt = prompt_ids(self.prompt, tokenizer).to(pl_module.device)
         ids = generate(pl_module.model, prompt, self.sampling, tokenizer.end_of_text)
         self.latest = self.prompt + tokenizer.decode(list(ids))
         loss = float(trainer.callback_metrics["val/loss"])
-        entry = f"## Step {trainer.global_step:,}, validation loss {loss:.4f}\n\n~~~text\n{self.latest.strip()}\n~~~\n\n"
+        entry = (
+            f"## Step {trainer.global_step:,}, validation loss {loss:.4f}\n\n~~~text\n{self.latest.strip()}\n~~~\n\n"
+        )
         try:
             with self.file.open("a", encoding="utf-8") as file:
                 file.write(entry)

@@ -17,5 +17,7 @@ class StepLimit(L.Callback):
 
 def validation_follows(trainer: L.Trainer) -> bool:
     """Whether Lightning validates after the optimizer step that has just ended."""
-    interval = int(trainer.val_check_batch) // trainer.accumulate_grad_batches
+    batches = trainer.val_check_batch
+    assert batches is not None, "validation goes by steps, not by time"
+    interval = int(batches) // trainer.accumulate_grad_batches
     return trainer.should_stop or trainer.global_step % interval == 0

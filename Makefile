@@ -1,0 +1,39 @@
+# make train   sets everything up and trains a small GPT-2
+# make test    sets everything up and runs the tests
+# make check   also what CI checks: lint, format, types
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The first interpreter that runs and is supported.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: train test lint check bench clean
+
+train: $(READY)
+	$(BIN)/python train.py
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.trainer_overhead
+	$(BIN)/python -m benchmarks.nanogpt_loss
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: GPT-2 Lightning needs Python 3.11 to 3.13; install one of them" >&2; exit 2; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

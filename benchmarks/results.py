@@ -1,0 +1,36 @@
+"""Keeps measured figures with the machine that they came from."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+_FOLDER = Path(__file__).parent / "results"
+
+
+def report(name: str, figures: dict[str, float]) -> None:
+    """Print figures and keep them as `results/NAME.json`."""
+    machine = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+    }
+    _FOLDER.mkdir(exist_ok=True)
+    content = {"command": f"python -m benchmarks.{name}", "figures": figures, "machine": machine}
+    (_FOLDER / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+    for key, value in figures.items():
+        print(f"{key}: {value}")
+
+
+def _processor() -> str:
+    cpus = Path("/proc/cpuinfo")
+    names = [line for line in cpus.read_text().splitlines() if line.startswith("model name")] if cpus.exists() else []
+    return names[0].split(":", 1)[1].strip() if names else platform.processor()

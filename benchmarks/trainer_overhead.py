@@ -1,0 +1,123 @@
+"""What the Trainer costs over a bare loop around the same module, data and optimizer.
+
+    python -m benchmarks.trainer_overhead
+
+Both train the same model from the same weights on the same batches, in turns. The Trainer does all that a run does:
+metrics every 10 steps, the progress bar, the checkpoint callback. Validation and saving, which a bare loop would have
+to do as well, are left out of both.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import rich
+import torch
+from rich.console import Console
+
+from benchmarks.results import report
+from gpt2_lightning.app.logs import log_to_terminal
+from gpt2_lightning.checkpoints.content import Description
+from gpt2_lightning.data.corpus import TextCorpus
+from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.data.tokens import encode_once
+from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
+from gpt2_lightning.tokenizers import CharTokenizer
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics, ProgressBar, StepLimit
+from gpt2_lightning.training.csv_logger import CSVLogger
+from gpt2_lightning.training.language_modeling import LanguageModeling
+from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.schedules import Cosine
+from gpt2_lightning.training.trainer import TrainerSpec
+
+# block_size, n_layer, n_head, n_embd, batch size, steps of a turn
+SIZES = {"char": (64, 4, 4, 128, 12, 200), "char_10m": (256, 6, 6, 384, 4, 12)}
+TURNS = 7
+WARM_UP = 5
+
+
+class Clock(L.Callback):
+    """Times the steps after the first few; placed first, so that the other callbacks' work counts."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.seen, self.started, self.seconds = steps, 0, 0.0, 0.0
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        if self.seen == WARM_UP:
+            self.started = time.perf_counter()
+        if self.seen == self.steps + WARM_UP:
+            self.seconds = time.perf_counter() - self.started
+        self.seen += 1
+
+
+def main() -> None:
+    ratios = {}
+    for name in sys.argv[1:] or SIZES:
+        block_size, n_layer, n_head, n_embd, batch_size, steps = SIZES[name]
+        splits = TextCorpus("embedded:scifi").read()
+        tokenizer = CharTokenizer(splits.train)
+        config = GPT2Config(tokenizer.vocab_size, block_size, n_layer, n_head, n_embd)
+        with tempfile.TemporaryDirectory() as folder:
+            files = encode_once(splits, tokenizer, Path(folder))
+            turns = []
+            for _ in range(TURNS):
+                pair = []
+                for run in (_bare, _trainer):
+                    data = TokenDataModule(files, block_size, batch_size, batch_size, seed=0)
+                    torch.manual_seed(0)
+                    module = LanguageModeling(
+                        GPT2(config), AdamW(lr=1e-3), Cosine(), Description(config, tokenizer, {})
+                    )
+                    pair.append(run(module, data, steps, Path(folder)))
+                turns.append(pair)
+        bare, trainer = (statistics.median(turn[i] for turn in turns) for i in (0, 1))
+        ratio = statistics.median(t / b for b, t in turns)
+        ratios[f"{name}: Trainer over bare loop"] = round(ratio, 3)
+        print(
+            f"{name}: bare {bare / steps * 1e3:.2f} ms a step, Trainer {trainer / steps * 1e3:.2f} ms, ratio {ratio:.3f}"
+        )
+    report("trainer_overhead", ratios)
+
+
+def _bare(module: LanguageModeling, data: TokenDataModule, steps: int, folder: Path) -> float:
+    model, spec, schedule = module.model.train(), module.optimizer_spec, module.schedule
+    optimizer = spec.build(model)
+    batches = iter(data.train_dataloader())
+    started = 0.0
+    for step in range(WARM_UP + steps):
+        if step == WARM_UP:
+            started = time.perf_counter()
+        batch = next(batches)
+        for group in optimizer.param_groups:
+            group["lr"] = spec.lr * schedule.factor(step, steps)
+        loss = cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % 10 == 9:
+            loss.item()
+    return time.perf_counter() - started
+
+
+def _trainer(module: LanguageModeling, data: TokenDataModule, steps: int, folder: Path) -> float:
+    rich.get_console().__dict__.update(Console(file=io.StringIO(), force_terminal=True).__dict__)
+    clock, metrics = Clock(steps), Metrics(10)
+    run_dir = Path(tempfile.mkdtemp(dir=folder))
+    spec = TrainerSpec(max_steps=WARM_UP + steps + 1, val_check_interval=10**9, accelerator="cpu")
+    callbacks = [clock, StepLimit(), metrics, ProgressBar(metrics), Checkpointing(run_dir, every_n_steps=10**9)]
+    trainer = spec.build(WARM_UP + steps + 1, 1, callbacks, [CSVLogger(run_dir)])
+    log_to_terminal()
+    trainer.fit(module, datamodule=data)
+    return clock.seconds
+
+
+if __name__ == "__main__":
+    main()
