@@ -1,6 +1,7 @@
 # make train   sets everything up and trains a small GPT-2
 # make test    sets everything up and runs the tests
 # make check   also what CI checks: lint, format, types
+# make bench   measures; TEXT=input.txt adds the comparison with nanoGPT on tinyshakespeare
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,9 +26,7 @@ lint: $(READY)
 check: lint test
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.trainer_overhead
-	$(BIN)/python -m benchmarks.nanogpt_loss
+	$(BIN)/python -m benchmarks $(TEXT)
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: GPT-2 Lightning needs Python 3.11 to 3.13; install one of them" >&2; exit 2; }

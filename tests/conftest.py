@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are faster on one core, here and in processes that tests start
+
 from gpt2_lightning.app.main import main
 
 _ROOT = Path(__file__).parent.parent

@@ -1,4 +1,8 @@
-"""Objects from a checked configuration: the only place that instantiates."""
+"""Objects from a checked configuration: the only place that makes them.
+
+The settings are plain containers by now, so a target is called with them. Hydra's own `instantiate` would do the same,
+and wrap a user's mistake that shows only then in an exception of its own.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,10 @@ def make(node: dict[str, Any], **supplied: Any) -> Any:
         node: checked by preflight.
         supplied: values under the names in `preflight.FROM_BUILD`.
     """
-    parameters = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
-    wanted = {name: value for name, value in supplied.items() if name in parameters}
-    return hydra.utils.instantiate(node, _convert_="all", **wanted)
+    target = hydra.utils.get_object(node["_target_"])
+    parameters = inspect.signature(target).parameters
+    settings = {name: value for name, value in node.items() if name != "_target_"}
+    return target(**settings, **{name: value for name, value in supplied.items() if name in parameters})
 
 
 def make_all(nodes: dict[str, dict[str, Any] | None], **supplied: Any) -> list[Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +67,21 @@ def _quote(value: str) -> str:
     escaped = re.sub(r"(\\*)'", r"\1\1\'", value.replace("${", "\\${"))
     trailing = escaped[len(escaped.rstrip("\\")) :]
     return f"'{escaped}{trailing}'"
+
+
+def as_typed(override: str) -> str:
+    """An override in Hydra's form as the user may have typed it: what `CommandLine.read` takes back to it."""
+    key, equals, value = override.removeprefix("++").partition("=")
+    if value[:1] == "'" and value[-1:] == "'" and len(value) > 1 and key.split(".")[-1] in _FREE_TEXT:
+        value = re.sub(r"(\\\\)*\\'|\\\\$", lambda m: m[0].replace("\\\\", "\\").replace("\\'", "'"), value[1:-1])
+        value = value.replace("\\${", "${")
+    return f"{key}{equals}{value}"
+
+
+def command(verb: str, *overrides: str) -> str:
+    """What to type for a verb: the script where this program was started by one, else the installed command."""
+    by_script = Path(sys.argv[0]).name in ("train.py", "generate.py")
+    return shlex.join([*(["python", f"{verb}.py"] if by_script else ["gpt2-lightning", verb]), *overrides])
 
 
 def _unknown_option(override: str, folders: list[Path]) -> str | None:

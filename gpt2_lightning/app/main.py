@@ -38,6 +38,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     if command_line.faults and command_line.only_shows:
         fail(_listed(command_line.faults))
     sys.argv = [sys.argv[0], *command_line.arguments]
+    register_resolvers()
     entered: list[bool] = []
 
     # Hydra reports an exception of a task by a stack trace, and lets SystemExit pass.
@@ -75,6 +76,13 @@ def _run(verb: str, config: DictConfig, faults: list[str]) -> Any:
     if faults or more:
         raise UserError(_listed([*faults, *more]))
     return module.run(checked)
+
+
+def register_resolvers() -> None:
+    """Let a YAML say ${divide:a,b}."""
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("divide", lambda dividend, divisor: dividend / divisor, replace=True)
 
 
 @functools.cache

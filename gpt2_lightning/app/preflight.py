@@ -11,7 +11,7 @@ import importlib
 import inspect
 import json
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,6 @@ class _Checker:
 
     def check(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
         """Check the values given to a callable against its signature, and itself against its invariants."""
-        before = len(self.faults) + len(self.unknown)
         parameters = inspect.signature(target).parameters
         hints = _hints(target)
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -70,31 +69,33 @@ class _Checker:
         variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
         self.known += [path + name for name in names]
-        for name, value in values.items():
-            if name in names:
-                self._check_value(hints.get(name, Any), value, path + name)
-            elif name != _TARGET and not takes_any:
-                self.unknown.append(path + name)
+        unknown = [path + n for n in values if n not in names and n != _TARGET and not takes_any]
+        faults = []
         for name in names:
-            required = parameters[name].default is inspect.Parameter.empty
-            if required and name not in values:
-                self.faults.append(f"{path}{name}: missing; add {path}{name}=VALUE")
-        if _is_our_class(target) and before == len(self.faults) + len(self.unknown):
+            if name in values:
+                faults += self._check_value(hints.get(name, Any), values[name], path + name)
+            elif parameters[name].default is inspect.Parameter.empty:
+                faults.append(_missing(path + name))
+        self.unknown += unknown
+        self.faults += faults
+        if _is_our_class(target) and not faults and not unknown:
             given = {name: value for name, value in values.items() if name != _TARGET}
             self._check_invariants(target, given | {name: FROM_BUILD[name] for name in supplied}, path)
 
-    def _check_value(self, hint: Any, value: Any, path: str) -> None:
+    def _check_value(self, hint: Any, value: Any, path: str) -> list[str]:
+        """Faults of the value itself; those inside a node are noted with the node."""
         if value == "???":
-            self.faults.append(f"{path}: missing; add {path}=VALUE")
-        elif Node in typing.get_args(hint) and value is None:
-            return
-        elif hint is Node or Node in typing.get_args(hint):
+            return [_missing(path)]
+        if Node in typing.get_args(hint) and value is None:
+            return []
+        if hint is Node or Node in typing.get_args(hint):
             self._check_node(value, path)
-        elif typing.get_origin(hint) is dict and hint != dict[str, Any]:
+            return []
+        if hint == dict[str, Node | None]:
             for name, child in (value or {}).items():
-                self._check_value(typing.get_args(hint)[1], child, f"{path}.{name}")
-        else:
-            self.faults += _type_faults(hint, value, path)
+                self._check_value(Node | None, child, f"{path}.{name}")
+            return []
+        return _type_faults(hint, value, path)
 
     def _check_node(self, value: Any, path: str) -> None:
         if not isinstance(value, dict) or _TARGET not in value:
@@ -144,16 +145,21 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(target.__init__ if is_plain_class else target)
 
 
-def _type_faults(hint: Any, value: Any, path: str) -> Iterator[str]:
+def _missing(path: str) -> str:
+    return f"{path}: missing; add {path}=VALUE"
+
+
+def _type_faults(hint: Any, value: Any, path: str) -> list[str]:
     """Compare a value with an annotation as strictly as JSON: no text for a number, no truth value for an integer."""
     import pydantic
 
     adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
     try:
         adapter.validate_json(json.dumps(value), strict=True)
+        return []
     except pydantic.ValidationError as error:
         reasons = dict.fromkeys(_reason(detail["msg"]) for detail in error.errors(include_url=False))
-        yield f"{path}: {value!r} does not fit; it must be {' or '.join(reasons)}"
+        return [f"{path}: {value!r} does not fit; it must be {' or '.join(reasons)}"]
 
 
 def _reason(message: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch.callbacks import Callback
 
 from gpt2_lightning.app import runs
+from gpt2_lightning.app.command_line import command
 from gpt2_lightning.checkpoints.folder import FOLDER
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
@@ -71,4 +72,4 @@ def summarise(data: TokenDataModule, metrics: Metrics, callbacks: list[Callback]
     samples = next((callback for callback in callbacks if isinstance(callback, Samples)), None)
     if samples is not None:
         log.info("\n%s\n", samples.latest.strip())
-    log.info('for more: python generate.py checkpoint=%s prompt="The "', where)
+    log.info("for more: %s", command("generate", f"checkpoint={where}", "prompt=The "))

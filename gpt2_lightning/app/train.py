@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch.callbacks import Callback
 
 from gpt2_lightning.app import build, runs
+from gpt2_lightning.app.command_line import as_typed, command
 from gpt2_lightning.app.logs import log_to_file, log_to_terminal, stop_logging_to
 from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.summary import describe_start, summarise
@@ -208,5 +209,6 @@ def _draw(run_dir: Path, title: str) -> None:
 def _command_to_resume(run_dir: Path) -> str:
     from hydra.core.hydra_config import HydraConfig
 
-    overrides = [o.removeprefix("++") for o in HydraConfig.get().overrides.task if not o.startswith("++resume=")]
-    return " ".join(["python train.py", *overrides, f"resume={os.path.relpath(run_dir)}"])
+    given = [as_typed(override) for override in HydraConfig.get().overrides.task]
+    kept = [override for override in given if not override.startswith("resume=")]
+    return command("train", *kept, f"resume={os.path.relpath(run_dir)}")

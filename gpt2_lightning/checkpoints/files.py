@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gpt2_lightning.errors import UserError
+
+_PICKLE_START = b"\x80"
 
 
 def write(checkpoint: dict[str, Any], path: Path) -> None:
@@ -44,9 +47,11 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"there is no checkpoint {path}; check the path")
     size = path.stat().st_size
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of foreign pickles; the errors below say more
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if size and not _names_a_type(error):
+        if not _holds_objects(path, error):
             raise UserError(_damaged(path, size)) from None
         raise UserError(
             f"the checkpoint {path} holds something other than tensors and plain values, which could run code when "
@@ -59,8 +64,11 @@ def read(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _names_a_type(error: pickle.UnpicklingError) -> bool:
-    return "GLOBAL" in str(error) or "Unsupported" in str(error)
+def _holds_objects(path: Path, error: pickle.UnpicklingError) -> bool:
+    """Whether torch stopped at a type that it does not allow, or at an instruction of a later pickle protocol."""
+    with path.open("rb") as file:
+        is_bare_pickle = file.read(1) == _PICKLE_START
+    return is_bare_pickle or "GLOBAL" in str(error)
 
 
 def _damaged(path: Path, size: int) -> str:

@@ -35,7 +35,7 @@ class LanguageModeling(L.LightningModule):
         self.schedule = schedule
         self.description = description
         self.train_losses: list[Tensor] = []
-        """Losses of the micro-batches since they were last logged; whoever logs them clears the list."""
+        """Losses of the micro-batches since they were last logged; who logs them clears the list. Kept over a resume."""
         self.gradient_norm: Tensor | None = None
         """Norm of all gradients together in the last optimizer step, before clipping."""
         self.val_loss = MeanMetric()
@@ -82,10 +82,12 @@ class LanguageModeling(L.LightningModule):
         checkpoint["state_dict"] = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items()}
         checkpoint[KEY] = self.description.to_plain()
         checkpoint["random_states"] = [random_state.capture()]
+        checkpoint["train_losses"] = self.train_losses
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {_PREFIX + key: tensor for key, tensor in checkpoint["state_dict"].items()}
         self._random_state = checkpoint["random_states"][0]
+        self.train_losses = checkpoint["train_losses"]
 
     def on_train_start(self) -> None:
         """After a resume: the settings of the present configuration rule, and dropout goes on where it stopped."""

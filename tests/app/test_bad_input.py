@@ -1,0 +1,212 @@
+"""Every mistake that a user may make: a message that says what, where and what to do; exit code 2; nothing lost."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt2_lightning.tokenizers import gpt2
+from tests.app.conftest import TINY
+
+Run = Callable[..., object]
+
+
+def refused(outcome: object, *fragments: str) -> None:
+    """The command ended with code 2, no stack trace, and a message that holds all of the fragments."""
+    assert outcome.code == 2, outcome
+    assert "Traceback" not in outcome.err + outcome.out
+    for fragment in fragments:
+        assert fragment in outcome.err, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "fragments"),
+    [
+        ("optimizer.lrr=1e-3", ["optimizer.lrr: unknown key", "did you mean optimizer.lr?"]),
+        ("lr=1e-3", ["lr: unknown key", "did you mean optimizer.lr?"]),
+        ("modle=char", ["modle: unknown key", "did you mean model?"]),
+        ("model=chat", ["there is no option 'chat'", "did you mean char?", "gpt2_1558m"]),
+        ("model.n_layer=three", ["model.n_layer: 'three'", "integer"]),
+        ("model.n_layer=true", ["model.n_layer: True", "integer"]),
+        ("model.n_layer=2.5", ["model.n_layer: 2.5", "integer"]),
+        ("optimizer.betas=[0.9]", ["optimizer.betas: [0.9]"]),
+        ("optimizer.lr=-1", ["optimizer.lr: -1", "above 0"]),
+        ("model.n_embd=33", ["n_embd: 33 is not divisible by n_head=2", "n_embd=32 or 34", "n_head=1 or 3"]),
+        ("model.positions=rotray", ["model.positions: 'rotray' is not one of learned, sinusoidal"]),
+        ("trainer.accelerator=tpu", ["trainer.accelerator: 'tpu'", "'cpu'", "'cuda'"]),
+        ("data.val_fraction=some", ["data.val_fraction: 'some'", "number"]),
+        ("callbacks.samples=3", ["callbacks.samples: 3 is not a group of settings"]),
+        ("callbacks.checkpoint.keep=0", ["callbacks.checkpoint.keep: 0 is out of range, 1 or more"]),
+        ("optimizer._target_=os.system", ["'os.system' is refused", "gpt2_lightning"]),
+        ("optimizer._target_=torch.optim.Adamm", ["'torch.optim.Adamm' cannot be imported"]),
+        ("micro_batch_size=3", ["micro_batch_size: 3 does not divide batch_size=4", "2 and 4"]),
+        ("name=${nothing}", ["name", "nothing"]),
+    ],
+)
+def test_fault_in_the_configuration(run_verb: Run, workplace: Path, override: str, fragments: list[str]) -> None:
+    refused(run_verb("train", *TINY, override), *fragments)
+    assert not list(workplace.iterdir()), "nothing was written"
+
+
+def test_all_faults_come_in_one_message(run_verb: Run) -> None:
+    faults = ["schedule=cosin", "optimizer.lrr=1", "model.n_embd=33", "trainer.max_steps=abc", "batch_size=0"]
+    outcome = run_verb("train", *TINY, *faults)
+    refused(outcome, "5 faults", "'cosin'", "optimizer.lrr", "n_embd: 33", "'abc'", "batch_size: 0")
+
+
+def test_misspelt_option_is_found_before_the_configuration_is_shown(run_verb: Run) -> None:
+    refused(run_verb("train", "model=gtp2_124m", "--cfg", "job"), "did you mean gpt2_124m?")
+
+
+def test_sweep_over_a_misspelt_option(run_verb: Run) -> None:
+    refused(run_verb("train", "-m", "model=tiny,tinny"), "there is no option 'tinny'", "did you mean tiny?")
+
+
+def test_values_of_a_sweep_without_the_sweep(run_verb: Run) -> None:
+    refused(run_verb("train", "optimizer.lr=1e-3,3e-3"), "--multirun")
+
+
+def test_two_limits(run_verb: Run) -> None:
+    outcome = run_verb("train", *TINY, "trainer.max_steps=10", "trainer.max_tokens=1000")
+    refused(outcome, "max_steps=10 and max_tokens=1000 exclude each other")
+
+
+def test_missing_value(run_verb: Run) -> None:
+    refused(run_verb("train", *TINY, "data=text"), "data.path: missing; add data.path=VALUE")
+
+
+def test_missing_text(run_verb: Run, workplace: Path) -> None:
+    refused(run_verb("train", *TINY, "data=text", "data.path=none.txt"), f"no file or folder {workplace / 'none.txt'}")
+
+
+def test_empty_text(run_verb: Run, workplace: Path) -> None:
+    (workplace / "empty.txt").write_text(" \n")
+    refused(run_verb("train", *TINY, "data=text", "data.path=empty.txt"), "empty.txt is empty")
+
+
+def test_text_that_is_not_utf8(run_verb: Run, workplace: Path) -> None:
+    (workplace / "latin.txt").write_bytes(b"caf\xe9 and more")
+    refused(run_verb("train", *TINY, "data=text", "data.path=latin.txt"), "not UTF-8", "0xe9 at byte offset 3", "iconv")
+
+
+def test_text_shorter_than_a_block(run_verb: Run, workplace: Path) -> None:
+    (workplace / "short.txt").write_text("ab" * 15)
+    refused(run_verb("train", *TINY, "data=text", "data.path=short.txt"), "it has 27 tokens and needs 33")
+
+
+def test_characters_in_validation_that_training_lacks(run_verb: Run, workplace: Path) -> None:
+    (workplace / "text.txt").write_text("ab" * 500 + "xyz")
+    outcome = run_verb("train", *TINY, "data=text", "data.path=text.txt")
+    refused(outcome, "validation part of the text", "'x' (U+0078) at character 98", "tokenizer=gpt2")
+
+
+def test_missing_vocabulary(run_verb: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpt2, "MERGES", tmp_path / "vocab.bpe.xz")
+    gpt2._encoding.cache_clear()
+    refused(run_verb("train", *TINY, "tokenizer=gpt2"), "GPT-2's vocabulary is missing", "install the package again")
+    gpt2._encoding.cache_clear()
+
+
+def test_folder_that_cannot_be_written(run_verb: Run, workplace: Path, small_text: Path) -> None:
+    (workplace / "blocked").write_text("a file, where a folder would have to be")
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "runs_dir=blocked")
+    refused(outcome, "blocked", "cannot be written", "set run_dir or runs_dir")
+    assert (workplace / "blocked").read_text() == "a file, where a folder would have to be"
+
+
+def test_stated_vocabulary_that_is_not_the_tokenizers(run_verb: Run, small_text: Path) -> None:
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "model.vocab_size=50304")
+    refused(outcome, "model.vocab_size is 50304", "the tokenizer has 17 tokens")
+
+
+def test_prompt_with_unknown_characters(run_verb: Run, tiny_run: Path) -> None:
+    outcome = run_verb("generate", f"checkpoint={tiny_run}", "prompt=the €, it's: {odd}")
+    refused(outcome, "in the prompt", "'€' (U+20AC) at character 4", "'{'")
+
+
+@pytest.mark.parametrize("setting", ["temperature=-1", "max_new_tokens=0", "top_k=0"])
+def test_sampling_out_of_range(run_verb: Run, tiny_run: Path, setting: str) -> None:
+    refused(run_verb("generate", f"checkpoint={tiny_run}", setting), setting.split("=")[0], "out of range")
+
+
+def test_truncated_checkpoint(run_verb: Run, tiny_run: Path, workplace: Path) -> None:
+    whole = (tiny_run / "checkpoints" / "best.ckpt").read_bytes()
+    (workplace / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    refused(run_verb("generate", "checkpoint=cut.ckpt"), "cut.ckpt", "damaged or cut off")
+
+
+def test_checkpoint_of_another_program(run_verb: Run, workplace: Path) -> None:
+    torch.save({"state_dict": {"weight": torch.zeros(2)}}, workplace / "other.ckpt")
+    refused(run_verb("generate", "checkpoint=other.ckpt"), "not written by GPT-2 Lightning")
+
+
+def test_checkpoint_of_another_architecture(run_verb: Run, tiny_run: Path, small_text: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "model.n_layer=3", "model.qkv_bias=false"]
+    before = sorted((file, file.stat().st_mtime_ns) for file in tiny_run.rglob("*"))
+    outcome = run_verb("train", *TINY, *settings, f"resume={tiny_run}")
+    refused(
+        outcome,
+        "another architecture",
+        "n_layer: the configuration has 3, the checkpoint 2",
+        "qkv_bias: the configuration has False, the checkpoint True",
+    )
+    assert sorted((file, file.stat().st_mtime_ns) for file in tiny_run.rglob("*")) == before
+
+
+class Bomb:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda bomb, file: torch.save({"state_dict": bomb}, file),
+        lambda bomb, file: file.write_bytes(pickle.dumps(bomb)),
+    ],
+)
+def test_pickle_that_runs_code(run_verb: Run, workplace: Path, save: Callable[[Bomb, Path], None]) -> None:
+    save(Bomb(workplace / "exploded"), workplace / "bomb.ckpt")
+    refused(run_verb("generate", "checkpoint=bomb.ckpt"), "bomb.ckpt", "could run code", "refused")
+    assert not (workplace / "exploded").exists()
+    pickle.loads(pickle.dumps(Bomb(workplace / "exploded")))
+    assert (workplace / "exploded").exists(), "the planted code does run where nothing stops it"
+
+
+def test_nothing_to_resume(run_verb: Run, small_text: Path) -> None:
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "resume=must")
+    refused(outcome, "resume=must", "resume=PATH")
+
+
+def test_resuming_a_finished_run(run_verb: Run, tiny_run: Path, small_text: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=12", f"resume={tiny_run}"]
+    refused(run_verb("train", *TINY, *settings), "is at step 12", "raise trainer.max_steps")
+
+
+def test_no_run_to_generate_from(run_verb: Run) -> None:
+    refused(run_verb("generate"), "no run with a checkpoint", "python train.py")
+
+
+def test_unknown_verb() -> None:
+    command = [sys.executable, "-m", "gpt2_lightning", "trian"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "did you mean train?" in done.stderr
+
+
+def test_too_new_python_is_named_in_one_line(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 14, 0, "final", 0))
+    outcome = run_verb("train")
+    refused(outcome, "Python 3.11 to 3.13, this is 3.14.0")
+    assert len(outcome.err.splitlines()) == 1

@@ -1,0 +1,107 @@
+"""Every shipped YAML composes, passes preflight and tells the truth about itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from gpt2_lightning.app import generate, train
+from gpt2_lightning.app.main import VERBS, config_folder, register_resolvers
+from gpt2_lightning.app.preflight import preflight
+from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes
+
+CONF = config_folder()
+OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/*.yaml"))
+SIZES = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
+
+
+def composed(verb: str, *overrides: str) -> DictConfig:
+    """A verb's configuration, with what only a running job knows filled in."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(verb, list(overrides))
+    with open_dict(config):
+        config.name = "name"
+    return config
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_passes_preflight(option: str) -> None:
+    group, name = option.split("/")
+    config = composed("train", f"{group}={name}")
+    if OmegaConf.is_missing(config.data, "path"):
+        config.data.path = "text.txt"
+    assert preflight(config, train.Config)[1] == []
+
+
+def test_generate_passes_preflight() -> None:
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert preflight(compose("generate"), generate.Config)[1] == []
+
+
+def test_every_verb_has_a_root_configuration() -> None:
+    assert sorted(VERBS) == sorted(file.stem for file in CONF.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=str)
+def test_every_yaml_opens_with_the_command_that_runs_it(file: Path) -> None:
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
+    assert re.match(r"# python (train|generate)\.py", lines[0])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes_state_what_they_cost(size: str) -> None:
+    text = (CONF / "model" / f"{size}.yaml").read_text()
+    fields = {k: v for k, v in yaml.safe_load(text).items() if k not in ("_target_", "defaults")}
+    config = GPT2Config(vocab_size=50257 if size.startswith("gpt2") else 75, **fields)
+    assert re.search(r"# Parameters.*?: ([\d,]+)\.", text)[1] == f"{count_parameters(config):,}"
+    assert re.search(r"activations: ([\d,.]+) MB", text)[1] == f"{training_bytes(config) / 1e6:,.1f}"
+    assert re.search(r"train: ([\d,.]+) MFLOPs", text)[1] == f"{flops_per_token(config) / 1e6:,.1f}"
+
+
+@pytest.mark.parametrize("size", [size for size in SIZES if size.startswith("gpt2")])
+def test_gpt2_sizes_bring_their_tokenizer_unless_told_otherwise(size: str) -> None:
+    assert composed("train", f"model={size}").tokenizer._target_.endswith("gpt2.from_corpus")
+    assert composed("train", f"model={size}", "tokenizer=char").tokenizer._target_.endswith("char.from_corpus")
+
+
+def test_options_from_a_folder_of_the_users(run_verb: Callable[..., object], workplace: Path) -> None:
+    folder = workplace / "mine" / "model"
+    folder.mkdir(parents=True)
+    (folder / "wide.yaml").write_text("defaults: [tiny]\nn_embd: 48\n")
+    outcome = run_verb("train", "--config-dir", "mine", "model=wide", "--cfg", "job", "--package", "model")
+    assert outcome.code == 0
+    assert yaml.safe_load(outcome.out.split("\n", 1)[1])["n_embd"] == 48
+    assert yaml.safe_load(outcome.out.split("\n", 1)[1])["n_head"] == 2
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_names_every_top_level_setting(run_verb: Callable[..., object], verb: str) -> None:
+    outcome = run_verb(verb, "--help")
+    settings = [key for key in yaml.safe_load((CONF / f"{verb}.yaml").read_text()) if key not in ("defaults", "hydra")]
+    assert outcome.code == 0
+    assert [key for key in settings if key not in outcome.out] == []
+    assert "python" in outcome.out
+
+
+def test_showing_the_configuration_imports_neither_torch_nor_lightning(root: Path) -> None:
+    program = (
+        "import sys\nsys.argv = ['train.py', '--cfg', 'job']\nfrom gpt2_lightning.app.main import main\n"
+        "try:\n    main('train')\nexcept SystemExit:\n    pass\n"
+        "print([name for name in ('torch', 'lightning', 'matplotlib', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,193 @@
+"""The verb `train` from the command line to what a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gpt2_lightning.app.train import largest_micro_batch
+from gpt2_lightning.model import GPT2Config
+from tests.app.conftest import TINY
+
+Run = Callable[..., object]
+
+
+def rows(run: Path, *columns: str) -> list[tuple[str, ...]]:
+    """A run's metrics, those columns that do not depend on the clock."""
+    with (run / "metrics.csv").open() as file:
+        return [tuple(row[column] for column in columns) for row in csv.DictReader(file)]
+
+
+def test_run_leaves_its_folder(tiny_run: Path) -> None:
+    files = {str(file.relative_to(tiny_run)) for file in tiny_run.rglob("*") if file.is_file()}
+    checkpoints = {"checkpoints/best.ckpt", "checkpoints/step-000012.ckpt"}
+    assert files == {"config.yaml", "metrics.csv", "loss.png", "samples.md", "train.log", *checkpoints}
+    assert (tiny_run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (tiny_run / "loss.png").stat().st_size > 10_000
+
+
+def test_configuration_is_kept_resolved(tiny_run: Path) -> None:
+    config = yaml.safe_load((tiny_run / "config.yaml").read_text())
+    assert config["name"] == "text-tiny"
+    assert config["optimizer"]["lr"] == 0.5 / 32
+    assert Path(config["run_dir"]) == tiny_run
+    assert "${" not in (tiny_run / "config.yaml").read_text()
+
+
+def test_validations_come_at_the_interval_and_at_the_end(tiny_run: Path) -> None:
+    validated = [step for step, loss in rows(tiny_run, "step", "val/loss") if loss]
+    assert validated == ["5", "10", "12"]
+    assert (tiny_run / "samples.md").read_text().count("## Step") == 3
+
+
+def test_metrics_hold_together(tiny_run: Path) -> None:
+    columns = ["step", "tokens", "val/loss", "val/perplexity", "val/bits_per_byte"]
+    for step, tokens, loss, perplexity, bits in rows(tiny_run, *columns):
+        assert int(tokens) == int(step) * 4 * 32
+        if loss:
+            assert float(perplexity) == pytest.approx(torch.tensor(float(loss)).exp().item(), rel=1e-4)
+            assert float(bits) == pytest.approx(float(loss) / 0.6931472, rel=1e-4), "a byte a character in this text"
+
+
+def test_checkpoints_load_without_running_code(tiny_run: Path) -> None:
+    for file in (tiny_run / "checkpoints").iterdir():
+        checkpoint = torch.load(file, weights_only=True)
+        assert checkpoint["gpt2_lightning"]["run_config"]["model"]["n_layer"] == 2
+        assert "wte.weight" in checkpoint["state_dict"]
+
+
+def test_summary_says_what_a_user_wants_next(run_verb: Run, small_text: Path) -> None:
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "trainer.max_steps=3")
+    assert outcome.code == 0, outcome
+    for expected in ("validation loss", "bits per byte", "metrics.csv", "loss.png", "samples.md", "checkpoints"):
+        assert expected in outcome.out
+    (hint,) = [line for line in outcome.out.splitlines() if line.startswith("for more: ")]
+    settings = [word.strip("'") for word in hint.split() if "checkpoint=" in word]
+    assert run_verb("generate", *settings, "prompt=the ship", "max_new_tokens=5").out.startswith("the ship")
+
+
+def test_other_architecture_trains(run_verb: Run) -> None:
+    options = ["model.positions=sinusoidal", "model.qkv_bias=false", "model.kernels=explicit", "model.tied_head=false"]
+    dropouts = ["model.embd_pdrop=0.1", "model.attn_pdrop=0.1", "model.resid_pdrop=0.1"]
+    outcome = run_verb("train", *TINY, *options, *dropouts, "trainer.max_tokens=300", "schedule=wsd", "precision=bf16")
+    assert outcome.code == 0, outcome
+    assert "3 steps" in outcome.out, "300 tokens are three steps of 128, rounded up"
+
+
+def test_gpt2_tokenizer_needs_no_network(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("something asked the network"))
+    outcome = run_verb("train", *TINY, "tokenizer=gpt2", "trainer.max_steps=1", "callbacks.samples=null")
+    assert outcome.code == 0, outcome
+    assert "vocabulary 50,257 (gpt2)" in outcome.out
+
+
+def test_early_stopping(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    stopping = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"]
+    length = ["trainer.max_steps=50", "trainer.val_check_interval=2", "callbacks.early_stopping.min_delta=1.0"]
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", *stopping, *length)
+    assert outcome.code == 0, outcome
+    (run,) = (workplace / "runs" / "text-tiny").iterdir()
+    assert [step for step, loss in rows(run, "step", "val/loss") if loss] == ["2", "4"]
+
+
+def test_sweep_has_a_folder_for_each_job(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=2", "optimizer.lr=1e-3,3e-3"]
+    outcome = run_verb("train", "-m", *TINY, *settings)
+    assert outcome.code == 0, outcome
+    (sweep,) = (workplace / "runs" / "sweeps").iterdir()
+    rates = [yaml.safe_load((sweep / job / "config.yaml").read_text())["optimizer"]["lr"] for job in ("0", "1")]
+    assert rates == [1e-3, 3e-3]
+
+
+def test_second_run_in_the_same_folder_keeps_the_first(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=1", "run_dir=here"]
+    assert run_verb("train", *TINY, *settings).code == 0
+    first = (workplace / "here" / "train.log").read_text()
+    assert run_verb("train", *TINY, *settings).code == 0
+    assert (workplace / "here" / "train.log").read_text() == first
+    assert (workplace / "here-1" / "loss.png").exists()
+
+
+def start(workplace: Path, root: Path, *settings: str) -> subprocess.Popen[str]:
+    """Start training in a process of its own."""
+    command = [sys.executable, str(root / "train.py"), *TINY, *settings]
+    return subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for_checkpoint(runs: Path, process: subprocess.Popen[str]) -> Path:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = list(runs.glob("*/*/checkpoints/step-*.ckpt"))
+        if found:
+            return found[0].parent.parent
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    raise AssertionError("no checkpoint appeared")
+
+
+@pytest.fixture
+def long_run(small_text: Path) -> list[str]:
+    """Settings with dropout, validation and frequent saves: everything that a resume could get wrong."""
+    text = ["data=text", f"data.path={small_text}", "model.attn_pdrop=0.1", "model.resid_pdrop=0.1"]
+    intervals = [
+        "trainer.val_check_interval=40",
+        "callbacks.checkpoint.every_n_steps=30",
+        "trainer.log_every_n_steps=20",
+    ]
+    return [*text, *intervals, "trainer.max_steps=240"]
+
+
+def test_killed_run_goes_on_as_if_nothing_had_happened(
+    run_verb: Run, workplace: Path, root: Path, long_run: list[str]
+) -> None:
+    process = start(workplace, root, *long_run)
+    run = wait_for_checkpoint(workplace / "runs", process)
+    process.kill()
+    process.communicate()
+    resumed = run_verb("train", *TINY, *long_run, "resume=auto")
+    assert resumed.code == 0, resumed
+    assert "going on from step-" in resumed.out
+    whole = run_verb("train", *TINY, *long_run, "run_dir=whole")
+    assert whole.code == 0, whole
+    columns = ["step", "tokens", "train/loss", "val/loss", "lr", "grad_norm"]
+    assert rows(run, *columns) == rows(workplace / "whole", *columns)
+    weights = [
+        torch.load(folder / "checkpoints" / "step-000240.ckpt", weights_only=True)["state_dict"]
+        for folder in (run, workplace / "whole")
+    ]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_stops_cleanly_and_says_how_to_go_on(
+    workplace: Path, root: Path, small_text: Path, number: signal.Signals, code: int
+) -> None:
+    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=100000"]
+    process = start(workplace, root, *settings, "callbacks.checkpoint.every_n_steps=5")
+    run = wait_for_checkpoint(workplace / "runs", process)
+    os.kill(process.pid, number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    assert f"stopped by {number.name}" in output
+    command = output.strip().splitlines()[-1].split()
+    assert command[:2] == ["python", "train.py"]
+    assert f"resume={run.relative_to(workplace)}" in command
+    assert len(list((run / "checkpoints").glob("step-*.ckpt"))) == 1
+
+
+def test_micro_batch_divides_the_batch_and_bounds_the_logits() -> None:
+    assert largest_micro_batch(12, GPT2Config(vocab_size=65, block_size=64)) == 12
+    assert largest_micro_batch(32, GPT2Config()) == 8, "ten sequences would fit, eight divide"
+    assert largest_micro_batch(7, GPT2Config()) == 7
+    assert largest_micro_batch(13, GPT2Config()) == 1

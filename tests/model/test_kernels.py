@@ -1,0 +1,167 @@
+"""The two kernel sets: against values worked out by hand, against torch, and against each other."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gpt2_lightning.model.kernels import KERNELS, explicit, fused
+
+LN2 = math.log(2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Products this small are no faster on two threads, and much slower where others use the machine too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(params=KERNELS)
+def kernels(request: pytest.FixtureRequest) -> ModuleType:
+    return KERNELS[request.param]
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_close(found: Tensor, expected: Tensor, atol: float = 1e-12) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "gelu", "attention"])
+def test_both_sets_have_one_signature(name: str) -> None:
+    assert inspect.signature(getattr(fused, name)) == inspect.signature(getattr(explicit, name))
+
+
+def test_layer_norm_by_hand(kernels: ModuleType) -> None:
+    """1, 2, 3, 4 have mean 2.5 and biased variance 1.25; with eps 0.3125 the divisor is 1.25."""
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
+    weight = torch.tensor([1.0, 10.0, 100.0, 1000.0], dtype=torch.float64)
+    bias = torch.tensor([0.5, 0.25, -1.0, 2.0], dtype=torch.float64)
+    expected = torch.tensor([[-1.2 + 0.5, -4.0 + 0.25, 40.0 - 1.0, 1200.0 + 2.0]], dtype=torch.float64)
+    assert_close(kernels.layer_norm(x, weight, bias, 0.3125), expected)
+
+
+def test_gelu_by_hand(kernels: ModuleType) -> None:
+    """The tanh approximation's published values; the exact GELU has 0.8413447 at 1."""
+    x = torch.tensor([-1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
+    expected = torch.tensor([-0.1588080094, 0.0, 0.8411919906, 1.9545976940], dtype=torch.float64)
+    assert_close(kernels.gelu(x), expected, atol=1e-9)
+
+
+def test_attention_by_hand(kernels: ModuleType) -> None:
+    """With D = 4 a product of 2 ln 2 is a score of ln 2, which weighs twice as much as a score of 0."""
+    q = torch.tensor([[9.0, 9.0, 9.0, 9.0], [2 * LN2, 0, 0, 0], [2 * LN2, 0, 0, 0]], dtype=torch.float64)
+    k = torch.tensor([[0.0, 0, 0, 0], [1.0, 0, 0, 0], [2.0, 0, 0, 0]], dtype=torch.float64)
+    v = torch.tensor([[7.0, 0, 0, 0], [1.0, 3.0, 0, 0], [0.0, 0, 7.0, 0]], dtype=torch.float64)
+    expected = torch.tensor(
+        [[7.0, 0, 0, 0], [(7 + 2) / 3, 2.0, 0, 0], [(7 + 2) / 7, 6 / 7, 4.0, 0]], dtype=torch.float64
+    )
+    y = kernels.attention(q.view(1, 1, 3, 4), k.view(1, 1, 3, 4), v.view(1, 1, 3, 4))
+    assert_close(y, expected.view(1, 1, 3, 4))
+
+
+def test_attention_after_a_cache_by_hand(kernels: ModuleType) -> None:
+    """Two queries stand at the last two of four keys; equal scores give the mean of what each may see."""
+    q = torch.zeros(1, 1, 2, 1, dtype=torch.float64)
+    k = randn(1, 1, 4, 1)
+    v = torch.tensor([1.0, 2.0, 6.0, 11.0], dtype=torch.float64).view(1, 1, 4, 1)
+    assert_close(kernels.attention(q, k, v).flatten(), torch.tensor([3.0, 5.0], dtype=torch.float64))
+
+
+def test_explicit_agrees_with_torch() -> None:
+    x, weight, bias = randn(3, 5, 7), randn(7, seed=1), randn(7, seed=2)
+    assert_close(explicit.layer_norm(x, weight, bias, 1e-5), F.layer_norm(x, (7,), weight, bias, 1e-5))
+    assert_close(explicit.gelu(3 * x), F.gelu(3 * x, approximate="tanh"))
+    q, k, v = (randn(2, 3, 5, 7, seed=seed) for seed in range(3))
+    assert_close(explicit.attention(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    last = F.scaled_dot_product_attention(q[:, :, -1:], k, v)
+    assert_close(explicit.attention(q[:, :, -1:], k, v), last)
+
+
+def assert_outputs_and_gradients_agree(name: str, inputs: list[Tensor], *settings: float) -> None:
+    results = []
+    for kernel in (getattr(fused, name), getattr(explicit, name)):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        y = kernel(*leaves, *settings)
+        results.append([y.detach(), *torch.autograd.grad(y, leaves, randn(*y.shape, seed=99))])
+    for ours, theirs in zip(*results, strict=True):
+        assert ours.abs().max() > 1e-3
+        assert_close(ours, theirs)
+
+
+def test_layer_norm_agrees_with_gradients() -> None:
+    assert_outputs_and_gradients_agree("layer_norm", [randn(3, 5, 7), randn(7, seed=1), randn(7, seed=2)], 1e-5)
+
+
+def test_gelu_agrees_with_gradients() -> None:
+    assert_outputs_and_gradients_agree("gelu", [3 * randn(3, 5, 7)])
+
+
+@pytest.mark.parametrize(("T", "S"), [(7, 7), (1, 7), (3, 11), (10, 11)])
+def test_attention_agrees_with_gradients(T: int, S: int) -> None:
+    q, k, v = randn(2, 3, T, 5), randn(2, 3, S, 5, seed=1), randn(2, 3, S, 5, seed=2)
+    assert_outputs_and_gradients_agree("attention", [2 * q, k, v])
+
+
+def test_a_single_token_takes_its_own_value(kernels: ModuleType) -> None:
+    q, k, v = (randn(2, 3, 1, 5, seed=seed) for seed in range(3))
+    assert_close(kernels.attention(q, k, v), v)
+
+
+@pytest.mark.parametrize(("T", "S"), [(7, 7), (3, 11)])
+def test_attention_weights_are_causal_distributions(T: int, S: int) -> None:
+    q, k, v = 2 * randn(2, 3, T, 5), randn(2, 3, S, 5, seed=1), randn(2, 3, S, 5, seed=2)
+    weights = explicit.attention_weights(q, k)
+    assert weights.shape == (2, 3, T, S)
+    assert_close(weights.sum(-1), torch.ones(2, 3, T, dtype=torch.float64))
+    for row in range(T):
+        own = S - T + row
+        assert (weights[:, :, row, own + 1 :] == 0).all()
+        assert (weights[:, :, row, : own + 1] > 0).all()
+    assert_close(weights @ v, fused.attention(q, k, v))
+
+
+def test_attention_is_finite_for_huge_scores(kernels: ModuleType) -> None:
+    """The largest key takes all, although exp of its score overflows float32."""
+    q = torch.full((1, 1, 3, 1), 100.0)
+    k = torch.tensor([1.0, 3.0, 2.0]).view(1, 1, 3, 1)
+    v = torch.tensor([5.0, 7.0, 11.0]).view(1, 1, 3, 1)
+    assert kernels.attention(q, k, v).flatten().tolist() == [5.0, 7.0, 7.0]
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_attention_dropout_keeps_and_scales_single_weights(kernels: ModuleType, dropout: float) -> None:
+    """Zero queries weigh all visible keys alike, and the identity as values shows the weights themselves."""
+    B, H, T = 5, 7, 61
+    torch.manual_seed(0)
+    zeros = torch.zeros(B, H, T, T, dtype=torch.float64)
+    dropped = kernels.attention(zeros, zeros, torch.eye(T, dtype=torch.float64).expand(B, H, T, T), dropout)
+    visible = torch.ones(T, T, dtype=torch.bool).tril().expand_as(dropped)
+    undropped = torch.arange(1, T + 1, dtype=torch.float64).reciprocal().view(T, 1).expand_as(dropped)
+    kept = dropped != 0
+    assert not kept[~visible].any()
+    assert_close(dropped[kept], undropped[kept] / (1 - dropout))
+    n = int(visible.sum())
+    sigma = math.sqrt(dropout * (1 - dropout) / n)
+    assert abs(kept.sum().item() / n - (1 - dropout)) < 5 * sigma
+    assert not torch.equal(kept[0, 0], kept[0, 1])
+    assert not torch.equal(kept[0, 0], kept[1, 0])
+
+
+def test_attention_without_dropout_draws_no_random_numbers(kernels: ModuleType) -> None:
+    q, k, v = (randn(1, 2, 5, 3, seed=seed) for seed in range(3))
+    before = torch.get_rng_state()
+    torch.testing.assert_close(kernels.attention(q, k, v), kernels.attention(q, k, v, 0.0), rtol=0, atol=0)
+    assert torch.equal(before, torch.get_rng_state())

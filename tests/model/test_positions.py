@@ -1,0 +1,129 @@
+"""Positional encodings, and how one of a user's own reaches the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from gpt2_lightning.model import GPT2, GPT2Config, KVCache
+from gpt2_lightning.model.positions import (
+    POSITIONS,
+    LearnedPositions,
+    PositionalEncoding,
+    SinusoidalPositions,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Products this small are no faster on two threads, and much slower where others use the machine too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small(**fields: object) -> GPT2Config:
+    shape = {"vocab_size": 23, "block_size": 61, "n_layer": 2, "n_head": 1, "n_embd": 22}
+    return GPT2Config(**{**shape, **fields})  # type: ignore[arg-type]
+
+
+def test_learned_positions_add_one_row_for_each_position() -> None:
+    wpe = LearnedPositions(small())
+    x = torch.randn(3, 4, 22, generator=torch.Generator().manual_seed(0))
+    positions = torch.tensor([5, 0, 60, 7])
+    embedded = wpe.embed(x, positions)
+    for t, position in enumerate([5, 0, 60, 7]):
+        assert torch.equal(embedded[:, t], x[:, t] + wpe.weight[position])
+
+
+def test_learned_positions_start_at_the_initializer_range() -> None:
+    torch.manual_seed(0)
+    assert LearnedPositions(small(block_size=512, initializer_range=0.3)).weight.std().item() == pytest.approx(
+        0.3, rel=0.04
+    )
+
+
+@pytest.mark.parametrize("n_embd", [22, 23, 1], ids=["even", "odd", "one channel"])
+@pytest.mark.parametrize("scale", [0.02, 0.3])
+def test_sinusoidal_positions_follow_the_paper(n_embd: int, scale: float) -> None:
+    """PE(pos, 2i) = sin(pos / 10000^(2i / C)) and PE(pos, 2i + 1) its cosine, in plain Python."""
+    wpe = SinusoidalPositions(small(n_embd=n_embd, initializer_range=scale))
+    embedded = wpe.embed(torch.zeros(1, 61, n_embd), torch.arange(61))[0]
+    for position in range(61):
+        for channel in range(n_embd):
+            angle = position / 10000 ** (2 * (channel // 2) / n_embd)
+            wave = math.cos(angle) if channel % 2 else math.sin(angle)
+            assert embedded[position, channel].item() == pytest.approx(wave * scale * 2**0.5, abs=2e-5 * scale)
+
+
+def test_sinusoidal_positions_are_as_large_as_token_embeddings() -> None:
+    wpe = SinusoidalPositions(small(initializer_range=0.05))
+    added = wpe.embed(torch.zeros(1, 61, 22), torch.arange(61))
+    assert added.square().mean().sqrt().item() == pytest.approx(0.05, rel=1e-5)
+
+
+def test_sinusoidal_positions_have_nothing_to_train() -> None:
+    model = GPT2(small(positions="sinusoidal"))
+    assert not list(model.wpe.parameters())
+    table = model.wpe.get_buffer("table").clone()
+    model(torch.arange(7).unsqueeze(0)).sum().backward()
+    assert torch.equal(model.wpe.get_buffer("table"), table)
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_the_same_token_differs_by_its_position(positions: str) -> None:
+    torch.manual_seed(0)
+    model = GPT2(small(positions=positions)).eval()
+    logits = model(torch.full((1, 7), 3))[0]
+    for t in range(6):
+        assert (logits[t] - logits[t + 1]).abs().max() > 1e-4
+
+
+class Rotary(PositionalEncoding):
+    """RoPE (Su et al. 2021), as a user would add it."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.head_size = config.head_size
+
+    def rotate(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        half = torch.arange(0, self.head_size, 2, dtype=q.dtype)
+        angle = positions.unsqueeze(1) * 100 ** (-half / self.head_size)
+        return self._turn(q, angle), self._turn(k, angle)
+
+    @staticmethod
+    def _turn(x: Tensor, angle: Tensor) -> Tensor:
+        even, odd = x[..., ::2], x[..., 1::2]
+        turned = (even * angle.cos() - odd * angle.sin(), even * angle.sin() + odd * angle.cos())
+        return torch.stack(turned, dim=-1).flatten(-2)
+
+
+@pytest.fixture
+def rotary(monkeypatch: pytest.MonkeyPatch) -> GPT2:
+    monkeypatch.setitem(POSITIONS, "rotary", Rotary)
+    torch.manual_seed(0)
+    model = GPT2(small(positions="rotary", block_size=13, n_head=2, n_embd=20)).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(5)
+    return model
+
+
+def test_a_registered_encoding_reaches_attention(rotary: GPT2) -> None:
+    """Rotations turn with distance, so the order of what was read matters though nothing is added to embeddings."""
+    there = rotary(torch.tensor([[3, 5, 7, 11]]))[0, -1]
+    back = rotary(torch.tensor([[5, 3, 7, 11]]))[0, -1]
+    assert (there - back).abs().max() > 1e-2
+
+
+def test_a_registered_encoding_counts_cached_tokens(rotary: GPT2) -> None:
+    ids = torch.randint(23, (2, 13), generator=torch.Generator().manual_seed(1))
+    whole = rotary(ids)
+    cache = KVCache(rotary.config, 2, ids.device, torch.float64)
+    steps = torch.cat([rotary(part, cache) for part in ids.split([4, 1, 1, 5, 2], dim=1)], dim=1)
+    torch.testing.assert_close(steps, whole, rtol=0, atol=1e-12)

@@ -1,0 +1,101 @@
+"""A run of a tiny model on a tiny random text, in this process, with all that belongs to a run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from gpt2_lightning.checkpoints.content import Description
+from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.data.tokens import TokenFiles
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.tokenizers import CharTokenizer
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics, StepLimit
+from gpt2_lightning.training.csv_logger import CSVLogger
+from gpt2_lightning.training.language_modeling import LanguageModeling
+from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.schedules import Constant, Schedule
+from gpt2_lightning.training.trainer import TrainerSpec
+
+ALPHABET = "abcdé fgh€\n"
+BLOCK = 7
+CONFIG = GPT2Config(vocab_size=len(ALPHABET), block_size=BLOCK, n_layer=2, n_head=2, n_embd=10)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The settings of a run; the defaults validate at steps 4, 8 and 12, and log and save every second step."""
+
+    run_dir: Path
+    max_steps: int = 12
+    batch_size: int = 6
+    micro_batch_size: int = 6
+    model: GPT2Config = CONFIG
+    optimizer: AdamW = field(default_factory=lambda: AdamW(lr=1e-2))
+    schedule: Schedule = field(default_factory=lambda: Constant(warmup_steps=3))
+    trainer: dict[str, Any] = field(default_factory=dict)
+    checkpointing: dict[str, int] = field(default_factory=dict)
+    callbacks: Sequence[L.Callback] = ()
+    seed: int = 0
+
+
+class Run:
+    """A run: `fit` does it, the rest is what it left."""
+
+    def __init__(self, plan: Plan, files: TokenFiles) -> None:
+        """Make everything in the order in which the program makes it."""
+        self.run_dir = plan.run_dir
+        self.run_dir.mkdir(exist_ok=True)
+        self.data = TokenDataModule(files, plan.model.block_size, plan.batch_size, plan.micro_batch_size, plan.seed)
+        torch.manual_seed(plan.seed)
+        description = Description(plan.model, CharTokenizer(ALPHABET), {"seed": plan.seed})
+        self.module = LanguageModeling(GPT2(plan.model), plan.optimizer, plan.schedule, description)
+        settings = {"val_check_interval": 4, "log_every_n_steps": 2, "accelerator": "cpu", **plan.trainer}
+        spec = TrainerSpec(**settings)
+        last = Checkpointing(self.run_dir, **{"every_n_steps": 2, "keep": 99, **plan.checkpointing})
+        self.trainer = spec.build(
+            plan.max_steps,
+            accumulate=plan.batch_size // plan.micro_batch_size,
+            callbacks=[StepLimit(), Metrics(spec.log_every_n_steps), *plan.callbacks, last],
+            loggers=[CSVLogger(self.run_dir)],
+        )
+
+    def fit(self, resume: Path | None = None) -> Run:
+        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=resume, weights_only=True)
+        return self
+
+    @property
+    def model(self) -> GPT2:
+        return self.module.model
+
+    def checkpoint(self, name: str) -> dict[str, Any]:
+        return torch.load(self.run_dir / "checkpoints" / name, weights_only=True)
+
+    def checkpoint_names(self) -> list[str]:
+        return sorted(file.name for file in (self.run_dir / "checkpoints").iterdir())
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv without the one column that depends on the clock."""
+        with (self.run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in csv.DictReader(file)]
+
+    def column(self, name: str) -> dict[int, float]:
+        """Values of a column by step."""
+        return {int(row["step"]): float(row[name]) for row in self.rows() if row[name]}
+
+
+def same_tensors(one: Any, other: Any) -> bool:
+    """Whether two nested values are equal to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_tensors(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(same_tensors(a, b) for a, b in zip(one, other, strict=True))
+    return bool(one == other)

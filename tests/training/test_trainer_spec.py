@@ -1,0 +1,72 @@
+from typing import Any
+
+import pytest
+
+from gpt2_lightning.training.trainer import DEFAULT_STEPS, TrainerSpec
+
+
+@pytest.mark.parametrize(
+    ("limit", "steps"),
+    [
+        ({"max_steps": 17}, 17),
+        ({"max_tokens": 42 * 10}, 10),
+        ({"max_tokens": 42 * 10 + 1}, 11),
+        ({"max_tokens": 1}, 1),
+        ({"max_epochs": 1}, 9),
+        ({"max_epochs": 2}, 17),
+        ({"max_epochs": 0.5}, 5),
+        ({"max_epochs": 0.12}, 1),
+        ({}, DEFAULT_STEPS),
+    ],
+)
+def test_steps_by_hand(limit: dict[str, Any], steps: int) -> None:
+    """Six sequences of seven tokens are 42 tokens a step; fifty samples are 8 1/3 steps."""
+    assert TrainerSpec(**limit).steps(batch_size=6, block_size=7, samples_per_epoch=50) == steps
+
+
+@pytest.mark.parametrize(
+    ("limits", "named"),
+    [
+        ({"max_steps": 100, "max_tokens": 5000}, ["max_steps=100", "max_tokens=5000"]),
+        ({"max_tokens": 5000, "max_epochs": 2.5}, ["max_tokens=5000", "max_epochs=2.5"]),
+        ({"max_steps": 1, "max_tokens": 2, "max_epochs": 3}, ["max_steps=1", "max_tokens=2", "max_epochs=3"]),
+        ({"max_steps": 1_234_567, "max_tokens": 300_000_000_000}, ["max_steps=1234567", "max_tokens=300000000000"]),
+    ],
+)
+def test_two_limits_exclude_each_other_and_are_shown(limits: dict[str, Any], named: list[str]) -> None:
+    with pytest.raises(ValueError, match="exclude each other") as caught:
+        TrainerSpec(**limits)
+    message = str(caught.value).replace(",", "")
+    assert all(limit in message for limit in named)
+
+
+@pytest.mark.parametrize(
+    "field", ["max_steps", "max_tokens", "max_epochs", "val_check_interval", "log_every_n_steps", "gradient_clip_val"]
+)
+@pytest.mark.parametrize("value", [0, -1])
+def test_settings_out_of_range_are_named(field: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"{field}: {value} is out of range"):
+        TrainerSpec(**{field: value})
+
+
+def test_all_faults_come_at_once() -> None:
+    with pytest.raises(ValueError, match=r"max_steps: .* exclude .*\nmax_tokens: .*\nval_check_interval: "):
+        TrainerSpec(max_steps=5, max_tokens=-1, val_check_interval=0)
+
+
+def test_no_clipping_is_allowed() -> None:
+    assert TrainerSpec(gradient_clip_val=None).gradient_clip_val is None
+
+
+def test_intervals_count_optimizer_steps_in_the_trainer() -> None:
+    spec = TrainerSpec(val_check_interval=5, log_every_n_steps=3, gradient_clip_val=0.5, accelerator="cpu")
+    trainer = spec.build(max_steps=11, accumulate=4, callbacks=[], loggers=[])
+    assert trainer.max_steps == 11
+    assert trainer.accumulate_grad_batches == 4
+    assert trainer.val_check_interval == 20
+    assert trainer.gradient_clip_val == 0.5
+
+
+def test_flags_reach_the_trainer() -> None:
+    spec = TrainerSpec(accelerator="cpu", flags={"limit_val_batches": 3, "deterministic": "warn"})
+    assert spec.build(max_steps=1, accumulate=1, callbacks=[], loggers=[]).limit_val_batches == 3
