@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
-
-from lightning.pytorch.callbacks import Callback
 
 from gpt2_lightning.app import runs
 from gpt2_lightning.app.command_line import command
@@ -47,7 +46,7 @@ def describe_start(
     log.info("folder: %s%s", os.path.relpath(run_dir), f", going on from {resumed.name}" if resumed else "")
 
 
-def summarise(data: TokenDataModule, metrics: Metrics, callbacks: list[Callback], run_dir: Path) -> None:
+def summarise(data: TokenDataModule, metrics: Metrics, callbacks: Iterable[object], run_dir: Path) -> None:
     """Print the figures, where things are, a sample, and the command for more."""
     where = os.path.relpath(run_dir)
     best = metrics.best_val_loss

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback
 
 from gpt2_lightning.app import build, runs
 from gpt2_lightning.app.command_line import as_typed, command
@@ -25,7 +24,7 @@ from gpt2_lightning.data.tokens import encode_once
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves import draw_loss
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics, ProgressBar, StepLimit
+from gpt2_lightning.training.callbacks import Metrics, assemble
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
@@ -126,7 +125,7 @@ def run(plain: dict[str, Any]) -> float:
             GPT2(model_config), build.make(plain["optimizer"]), build.make(plain["schedule"]), description
         )
         metrics = Metrics(trainer_spec.log_every_n_steps)
-        callbacks = _in_order(metrics, build.make_all(plain["callbacks"], run_dir=run_dir))
+        callbacks = assemble(metrics, build.make_all(plain["callbacks"], run_dir=run_dir))
         trainer = trainer_spec.build(
             max_steps,
             accumulate=config.batch_size // micro_batch_size,
@@ -157,13 +156,6 @@ def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:
 def _divisors_by_distance(number: int, wanted: int) -> list[int]:
     divisors = [d for d in range(1, number + 1) if number % d == 0]
     return sorted(divisors, key=lambda d: abs(d - wanted))
-
-
-def _in_order(metrics: Metrics, chosen: list[Callback]) -> list[Callback]:
-    """Figures before those who act on them; checkpoints last, when it is known whether the run stops."""
-    last = [callback for callback in chosen if isinstance(callback, Checkpointing)]
-    others = [callback for callback in chosen if callback not in last]
-    return [StepLimit(), metrics, ProgressBar(metrics), *others, *last]
 
 
 def _check_resumed(checkpoint: Path, plain: dict[str, Any], wanted: GPT2Config, max_steps: int) -> None:

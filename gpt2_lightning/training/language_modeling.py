@@ -35,7 +35,7 @@ class LanguageModeling(L.LightningModule):
         self.schedule = schedule
         self.description = description
         self.train_losses: list[Tensor] = []
-        """Losses of the micro-batches since they were last logged; who logs them clears the list. Kept over a resume."""
+        """Losses of the micro-batches since the last row of metrics, which clears the list."""
         self.gradient_norm: Tensor | None = None
         """Norm of all gradients together in the last optimizer step, before clipping."""
         self.val_loss = MeanMetric()

@@ -29,9 +29,10 @@ def tiny_run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     runs = tmp_path_factory.mktemp("runs")
     settings = ["trainer.max_steps=12", "trainer.val_check_interval=5", "callbacks.checkpoint.every_n_steps=4"]
     where = [f"data.path={small_text}", f"runs_dir={runs}", f"cache_dir={runs / 'cache'}"]
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py"])
-        main("train", ["data=text", *where, *TINY, *settings])
+        with pytest.raises(SystemExit) as stop:
+            main("train", ["data=text", *where, *TINY, *settings])
     assert stop.value.code == 0
     (folder,) = (runs / "text-tiny").iterdir()
     return folder

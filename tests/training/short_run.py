@@ -16,7 +16,8 @@ from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.tokens import TokenFiles
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics, StepLimit
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics
+from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.optimizers import AdamW
@@ -49,7 +50,7 @@ class Run:
     """A run: `fit` does it, the rest is what it left."""
 
     def __init__(self, plan: Plan, files: TokenFiles) -> None:
-        """Make everything in the order in which the program makes it."""
+        """Make everything in the order in which the program makes it, but for what a user sees."""
         self.run_dir = plan.run_dir
         self.run_dir.mkdir(exist_ok=True)
         self.data = TokenDataModule(files, plan.model.block_size, plan.batch_size, plan.micro_batch_size, plan.seed)
@@ -62,7 +63,7 @@ class Run:
         self.trainer = spec.build(
             plan.max_steps,
             accumulate=plan.batch_size // plan.micro_batch_size,
-            callbacks=[StepLimit(), Metrics(spec.log_every_n_steps), *plan.callbacks, last],
+            callbacks=assemble(Metrics(spec.log_every_n_steps), [last, *plan.callbacks]),
             loggers=[CSVLogger(self.run_dir)],
         )
 

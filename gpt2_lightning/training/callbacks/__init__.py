@@ -1,9 +1,10 @@
 """What happens beside training: rows of metrics, the progress bar, samples, checkpoints."""
 
+from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.samples import Samples
 from gpt2_lightning.training.callbacks.step_limit import StepLimit
 
-__all__ = ["Checkpointing", "Metrics", "ProgressBar", "Samples", "StepLimit"]
+__all__ = ["Checkpointing", "Metrics", "ProgressBar", "Samples", "StepLimit", "assemble"]

@@ -1,0 +1,74 @@
+"""The worked examples of docs/extending.md, added to a copy of the project and run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def extended(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with every example added where it says."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("gpt2_lightning", "conf"):
+        shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "train.py", copy)
+    (copy / "diary.txt").write_text("Dear diary, the lamp went out again. " * 40)
+    examples = EXAMPLE.findall((root / "docs" / "extending.md").read_text())
+    assert len(examples) == 8
+    for file, content in examples:
+        with (copy / file).open("a") as target:
+            target.write("\n\n" + content if file.endswith(".py") else content)
+    positions = copy / "gpt2_lightning" / "model" / "positions.py"
+    positions.write_text(positions.read_text() + '\n\nPOSITIONS["rotary"] = RotaryPositions\n')
+    return copy
+
+
+def run(project: Path, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_all_examples_train_together(extended: Path) -> None:
+    choices = ["data=diary", "model=tiny_rotary", "optimizer=sgd", "schedule=inverse_root", "model.kernels=explicit"]
+    length = ["trainer=cpu", "trainer.max_steps=30", f"cache_dir={extended / 'cache'}", "trainer.val_check_interval=10"]
+    output = run(extended, "train.py", *choices, *length)
+    losses = [float(loss) for loss in re.findall(r"validation loss (\d\.\d+),", output)]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_model_size_extends_another(extended: Path) -> None:
+    shown = run(extended, "train.py", "model=tall", "--cfg", "job", "--package", "model")
+    assert "n_layer: 5" in shown
+    assert "n_head: 2" in shown
+
+
+def test_rotary_products_depend_on_distances_and_agree_with_a_cache(extended: Path) -> None:
+    program = """
+import torch
+from gpt2_lightning.model import GPT2, GPT2Config, KVCache
+config = GPT2Config(11, 13, 2, 2, 12, positions="rotary")
+torch.manual_seed(0)
+model = GPT2(config).eval()
+q, k = torch.randn(1, 2, 1, 6), torch.randn(1, 2, 1, 6)
+def product(i, j):
+    turned_q, _ = model.wpe.rotate(q, k, torch.tensor([i]))
+    _, turned_k = model.wpe.rotate(q, k, torch.tensor([j]))
+    return (turned_q * turned_k).sum(-1)
+torch.testing.assert_close(product(7, 3), product(12, 8))
+assert not torch.allclose(product(7, 3), product(7, 4))
+ids = torch.randint(11, (2, 13))
+cache = KVCache(config, 2, torch.device("cpu"), torch.float32)
+parts = torch.cat([model(part, cache) for part in ids.split([5, 1, 7], dim=1)], dim=1)
+torch.testing.assert_close(parts, model(ids), atol=1e-5, rtol=0)
+print("equal")
+"""
+    assert run(extended, "-c", program).strip() == "equal"
