@@ -18,7 +18,7 @@ from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.summary import describe_start, summarise
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, describe, differing_fields
-from gpt2_lightning.checkpoints.folder import run_of
+from gpt2_lightning.checkpoints.folder import newest, run_of
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.tokens import encode_once
 from gpt2_lightning.errors import UserError
@@ -137,8 +137,7 @@ def run(plain: dict[str, Any]) -> float:
             trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         except Interrupted as stop:
             _draw(run_dir, config.name)
-            log.info("stopped by %s at step %s, which is saved. To go on:", stop, f"{trainer.global_step:,}")
-            log.info("  %s", _command_to_resume(run_dir))
+            _say_how_to_go_on(stop, trainer.global_step, run_dir)
             raise SystemExit(stop.exit_code) from None
         _draw(run_dir, config.name)
         summarise(data, metrics, callbacks, run_dir)
@@ -196,6 +195,14 @@ def _draw(run_dir: Path, title: str) -> None:
     metrics = run_dir / runs.METRICS
     if metrics.exists():
         draw_loss(metrics, run_dir / runs.LOSS_PICTURE, title)
+
+
+def _say_how_to_go_on(stop: Interrupted, step: int, run_dir: Path) -> None:
+    last = newest(run_dir)
+    state = "saved" if stop.saved else f"not saved; the last that was is {last.name if last else 'none'}"
+    log.info("stopped by %s at step %s, which is %s", stop, f"{step:,}", state)
+    if last is not None:
+        log.info("to go on:\n  %s", _command_to_resume(run_dir))
 
 
 def _command_to_resume(run_dir: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,16 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
         raise UserError(
             f"the checkpoint {path} cannot be written: {error.strerror}; free or change the folder"
         ) from None
+
+
+def link(existing: Path, path: Path) -> None:
+    """Give a checkpoint a second name, without a second copy where the file system can do that."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        os.link(existing, temporary)
+    except OSError:
+        shutil.copyfile(existing, temporary)
+    temporary.replace(path)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config
@@ -33,6 +34,15 @@ _CONFIG_FIELDS = {
 }
 
 
+_SAME_ARITHMETIC: dict[str, tuple[Any, ...]] = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+"""Fields of theirs that change the arithmetic, with the values that this GPT-2 has."""
+
+
 def from_huggingface(weights: Mapping[str, Tensor], config: GPT2Config) -> GPT2:
     """A model that holds copies of a GPT2LMHeadModel's weights.
 
@@ -46,18 +56,22 @@ def from_huggingface(weights: Mapping[str, Tensor], config: GPT2Config) -> GPT2:
     model = GPT2(config)
     ours = model.state_dict()
     found = {
-        key: tensor.t() if _CONV1D.search(key) else tensor
+        key: tensor.t() if _CONV1D.search(key) and tensor.dim() == 2 else tensor
         for key, tensor in ((name.removeprefix(_PREFIX), tensor) for name, tensor in weights.items())
         if not _MASK.search(key)
     }
     if config.tied_head and "wte.weight" in found:
         found.setdefault("lm_head.weight", found["wte.weight"])
     faults = [f"{key}: missing" for key in ours if key not in found]
+    if config.tied_head and not faults and not torch.equal(found["lm_head.weight"], found["wte.weight"]):
+        faults.append("lm_head.weight: differs from wte.weight, but the head is tied; use tied_head=False")
     for key, tensor in found.items():
         if key not in ours:
             faults.append(f"{key}: not part of this architecture")
         elif tensor.shape != ours[key].shape:
-            faults.append(f"{key}: has shape {tuple(tensor.shape)}, needs {tuple(ours[key].shape)}")
+            has, needs = tuple(tensor.shape), tuple(ours[key].shape)
+            as_linear = " (as a Linear's, which is a Conv1D's transposed)" if _CONV1D.search(key) else ""
+            faults.append(f"{key}: has shape {has}, needs {needs}{as_linear}")
     if faults:
         raise ValueError("the weights do not fit this GPT-2:\n  " + "\n  ".join(faults))
     model.load_state_dict(found)
@@ -87,7 +101,18 @@ def to_huggingface(model: GPT2) -> dict[str, Tensor]:
 
 
 def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
-    """Our configuration for a GPT2Config of theirs, given as a dictionary."""
+    """Our configuration for a GPT2Config of theirs, given as a dictionary.
+
+    Raises:
+        ValueError: with every field whose value computes something else than this GPT-2 does.
+    """
+    faults = [
+        f"{field}: {fields[field]!r} is not supported, only {' and '.join(map(repr, allowed))}"
+        for field, allowed in _SAME_ARITHMETIC.items()
+        if field in fields and fields[field] not in allowed
+    ]
+    if faults:
+        raise ValueError("\n".join(faults))
     return GPT2Config(**{ours: fields[theirs] for ours, theirs in _CONFIG_FIELDS.items() if theirs in fields})
 
 

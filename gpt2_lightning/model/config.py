@@ -45,7 +45,7 @@ class GPT2Config:
 
     def __post_init__(self) -> None:
         faults = [*self._range_faults(), *self._name_faults()]
-        if not faults and self.n_embd % self.n_head:
+        if min(self.n_embd, self.n_head) >= 1 and self.n_embd % self.n_head:
             faults.append(self._division_fault())
         if faults:
             raise ValueError("\n".join(faults))

@@ -22,7 +22,10 @@ def tokenizer_from_text(saved: str) -> Tokenizer:
     Raises:
         UserError: if the text is of no known kind.
     """
-    fields = json.loads(saved)
+    try:
+        fields = json.loads(saved)
+    except json.JSONDecodeError:
+        raise UserError("the checkpoint's tokenizer cannot be read: it is no JSON") from None
     kind = fields.pop("kind", None)
     if kind not in _KINDS:
         raise UserError(f"the checkpoint's tokenizer is of kind '{kind}'; this version knows {', '.join(_KINDS)}")

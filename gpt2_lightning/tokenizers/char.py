@@ -20,6 +20,8 @@ class CharTokenizer(Tokenizer):
     kind = "char"
 
     def __init__(self, alphabet: str) -> None:
+        if not alphabet:
+            raise UserError("a character tokenizer needs a text with at least one character")
         self.alphabet = "".join(sorted(set(alphabet)))
         self._codes = _code_points(self.alphabet)
 

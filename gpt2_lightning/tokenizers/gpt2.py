@@ -49,6 +49,8 @@ class GPT2Tokenizer(Tokenizer):
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
+        if fields["merges_sha256"] != MERGES_SHA256:
+            raise UserError(f"the tokenizer has another merge table, {fields['merges_sha256']}, than GPT-2's")
         return cls()
 
 

@@ -9,11 +9,17 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """Training stopped at a signal, after its state was saved."""
+    """Training stopped at a signal.
 
-    def __init__(self, signal_number: int) -> None:
+    Args:
+        signal_number: the signal.
+        saved: whether the state was saved just before.
+    """
+
+    def __init__(self, signal_number: int, saved: bool) -> None:
         super().__init__(signal.Signals(signal_number).name)
         self.signal_number = signal_number
+        self.saved = saved
 
     @property
     def exit_code(self) -> int:
@@ -22,7 +28,7 @@ class Interrupted(Exception):
 
 
 class SignalWatch:
-    """Remembers the first signal; a second Ctrl-C stops at once, as KeyboardInterrupt."""
+    """Remembers the first signal; the second one stops at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -40,5 +46,5 @@ class SignalWatch:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
-            raise KeyboardInterrupt
+            raise Interrupted(number, saved=False)
         self.received = number

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +16,27 @@ from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 
 DEFAULT_STEPS = 2000
 _LIMITS = ("max_steps", "max_tokens", "max_epochs")
+_DECIDED_HERE = {
+    "accelerator",
+    "accumulate_grad_batches",
+    "callbacks",
+    "check_val_every_n_epoch",
+    "devices",
+    "enable_checkpointing",
+    "enable_model_summary",
+    "enable_progress_bar",
+    "gradient_clip_val",
+    "log_every_n_steps",
+    "logger",
+    "max_epochs",
+    "max_steps",
+    "num_sanity_val_steps",
+    "plugins",
+    "precision",
+    "use_distributed_sampler",
+    "val_check_interval",
+}
+"""Arguments of lightning.Trainer that `build` passes."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +49,8 @@ class TrainerSpec:
 
     max_steps: int | None = None
     """Optimizer steps of the run; 2,000 where no limit is set."""
-    max_tokens: int | None = None
-    """Tokens to train on, rounded up to whole steps: another way to set the limit."""
+    max_tokens: float | None = None
+    """Tokens to train on, such as 1e9, rounded up to whole steps: another way to set the limit."""
     max_epochs: float | None = None
     """Passes over the training text, rounded up to whole steps: a third way to set the limit."""
     val_check_interval: int = 250
@@ -53,8 +76,14 @@ class TrainerSpec:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 faults.append(f"{name}: {value} is out of range, it must be above 0")
+        faults += self._flag_faults()
         if faults:
             raise ValueError("\n".join(faults))
+
+    def _flag_faults(self) -> list[str]:
+        others = inspect.signature(L.Trainer).parameters.keys() - _DECIDED_HERE
+        unknown = [flag for flag in self.flags if flag not in others]
+        return [f"flags.{flag}: no flag of lightning.Trainer that is free{_near(flag, others)}" for flag in unknown]
 
     def steps(self, batch_size: int, block_size: int, samples_per_epoch: int) -> int:
         """Optimizer steps of the whole run."""
@@ -97,3 +126,8 @@ class TrainerSpec:
             use_distributed_sampler=False,
             **self.flags,
         )
+
+
+def _near(flag: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(flag, sorted(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

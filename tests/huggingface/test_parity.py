@@ -7,7 +7,7 @@ fifth of what is allowed, and the mildest planted error by more than 1e-4.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,15 +41,6 @@ class Reference:
     logits: Tensor
     loss: Tensor
     attentions: tuple[Tensor, ...]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Products this small are no faster on two threads, and much slower where others use the machine too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @torch.no_grad()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,15 +17,6 @@ from gpt2_lightning.model.positions import POSITIONS
 
 PRIMES = GPT2Config(vocab_size=23, block_size=13, n_layer=3, n_head=5, n_embd=35)
 B, T, C, H, V = 2, 11, 35, 5, 23
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Products this small are no faster on two threads, and much slower where others use the machine too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 every_variant = pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_defaults_are_the_smallest_gpt2() -> None:
 
 def test_config_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        GPT2Config().n_layer = 3  # type: ignore[misc]
+        GPT2Config().n_layer = 3
 
 
 def test_head_size_is_width_over_heads() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,6 @@ OPENAI = {
     "gpt2_1558m": 1_557_611_200,
 }
 TINY = GPT2Config(vocab_size=7, block_size=5, n_layer=2, n_head=3, n_embd=6)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Products this small are no faster on two threads, and much slower where others use the machine too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", OPENAI)

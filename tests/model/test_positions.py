@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -18,18 +18,9 @@ from gpt2_lightning.model.positions import (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Products this small are no faster on two threads, and much slower where others use the machine too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def small(**fields: object) -> GPT2Config:
     shape = {"vocab_size": 23, "block_size": 61, "n_layer": 2, "n_head": 1, "n_embd": 22}
-    return GPT2Config(**{**shape, **fields})  # type: ignore[arg-type]
+    return GPT2Config(**{**shape, **fields})
 
 
 def test_learned_positions_add_one_row_for_each_position() -> None:
@@ -104,26 +95,34 @@ class Rotary(PositionalEncoding):
 
 
 @pytest.fixture
-def rotary(monkeypatch: pytest.MonkeyPatch) -> GPT2:
+def rotary(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], GPT2]:
+    """Makes a rotary model of so many layers."""
     monkeypatch.setitem(POSITIONS, "rotary", Rotary)
-    torch.manual_seed(0)
-    model = GPT2(small(positions="rotary", block_size=13, n_head=2, n_embd=20)).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(5)
-    return model
+
+    def make(n_layer: int) -> GPT2:
+        torch.manual_seed(0)
+        config = small(positions="rotary", block_size=13, n_layer=n_layer, n_head=2, n_embd=20)
+        model = GPT2(config).double().eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(5)
+        return model
+
+    return make
 
 
-def test_a_registered_encoding_reaches_attention(rotary: GPT2) -> None:
-    """Rotations turn with distance, so the order of what was read matters though nothing is added to embeddings."""
-    there = rotary(torch.tensor([[3, 5, 7, 11]]))[0, -1]
-    back = rotary(torch.tensor([[5, 3, 7, 11]]))[0, -1]
-    assert (there - back).abs().max() > 1e-2
+def test_a_registered_encoding_reaches_attention(rotary: Callable[[int], GPT2]) -> None:
+    """One layer without positions takes what came before as a set; with rotations their order matters."""
+    there, back = torch.tensor([[3, 5, 7, 11]]), torch.tensor([[5, 3, 7, 11]])
+    model = rotary(1)
+    assert (model(there)[0, -1] - model(back)[0, -1]).abs().max() > 1e-3
+    model.wpe = PositionalEncoding()
+    torch.testing.assert_close(model(there)[0, -1], model(back)[0, -1], rtol=0, atol=1e-12)
 
 
-def test_a_registered_encoding_counts_cached_tokens(rotary: GPT2) -> None:
+def test_a_registered_encoding_counts_cached_tokens(rotary: Callable[[int], GPT2]) -> None:
+    model = rotary(2)
     ids = torch.randint(23, (2, 13), generator=torch.Generator().manual_seed(1))
-    whole = rotary(ids)
-    cache = KVCache(rotary.config, 2, ids.device, torch.float64)
-    steps = torch.cat([rotary(part, cache) for part in ids.split([4, 1, 1, 5, 2], dim=1)], dim=1)
-    torch.testing.assert_close(steps, whole, rtol=0, atol=1e-12)
+    cache = KVCache(model.config, 2, ids.device, torch.float64)
+    steps = torch.cat([model(part, cache) for part in ids.split([4, 1, 1, 5, 2], dim=1)], dim=1)
+    torch.testing.assert_close(steps, model(ids), rtol=0, atol=1e-12)

@@ -6,7 +6,6 @@ import base64
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,6 @@ from gpt2_lightning.model import GPT2, GPT2Config, KVCache
 from gpt2_lightning.model.kernels import KERNELS
 
 DIGITS = 6
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Products this small are no faster on two threads, and much slower where others use the machine too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def load_mingpt(path: Path) -> GPT2:

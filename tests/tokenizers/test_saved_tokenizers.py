@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 
 import pytest
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer, tokenizer_from_text
+from gpt2_lightning.tokenizers.gpt2 import MERGES
 
 TEXT = 'The "airlock" sighed; \\ été, 日本 🚀\n'
 
@@ -25,10 +27,10 @@ def test_a_saved_tokenizer_does_the_same(tokenizer: Tokenizer) -> None:
     assert (loaded.to_text(), loaded.hash()) == (tokenizer.to_text(), tokenizer.hash())
 
 
-@both
-def test_saved_text_is_json_with_a_kind(tokenizer: Tokenizer) -> None:
-    assert json.loads(tokenizer.to_text())["kind"] == tokenizer.kind
-    assert tokenizer.to_text().isascii()
+def test_saved_text_is_json_and_says_what_the_tokenizer_is() -> None:
+    assert json.loads(CharTokenizer("b🚀a").to_text()) == {"kind": "char", "alphabet": "ab🚀"}
+    table = hashlib.sha256(lzma.decompress(MERGES.read_bytes())).hexdigest()
+    assert json.loads(GPT2Tokenizer().to_text()) == {"kind": "gpt2", "merges_sha256": table}
 
 
 @both

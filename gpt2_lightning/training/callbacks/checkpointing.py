@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from gpt2_lightning.checkpoints import folder
+from gpt2_lightning.checkpoints import files, folder
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 
@@ -49,10 +49,10 @@ class Checkpointing(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss = float(trainer.callback_metrics["val/loss"])
-        if loss < self.lowest_val_loss:
+        is_best = loss < self.lowest_val_loss
+        if is_best:
             self.lowest_val_loss = loss
-            trainer.save_checkpoint(self.run_dir / folder.FOLDER / folder.BEST)
-        self._save_if_due(trainer)
+        self._save_if_due(trainer, is_best)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._signals.stop()
@@ -66,11 +66,17 @@ class Checkpointing(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.lowest_val_loss = state_dict["lowest_val_loss"]
 
-    def _save_if_due(self, trainer: L.Trainer) -> None:
+    def _save_if_due(self, trainer: L.Trainer, is_best: bool = False) -> None:
         signal_number = self._signals.received
+        step = self.run_dir / folder.FOLDER / folder.step_name(trainer.global_step)
+        best = step.with_name(folder.BEST)
         if signal_number is not None or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
-            trainer.save_checkpoint(self.run_dir / folder.FOLDER / folder.step_name(trainer.global_step))
+            trainer.save_checkpoint(step)
+            if is_best:
+                files.link(step, best)
             for old in folder.by_step(self.run_dir)[: -self.keep]:
                 old.unlink()
+        elif is_best:
+            trainer.save_checkpoint(best)
         if signal_number is not None:
-            raise Interrupted(signal_number)
+            raise Interrupted(signal_number, saved=True)
