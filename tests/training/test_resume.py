@@ -7,6 +7,7 @@ import pytest
 import torch
 from short_run import CONFIG, Plan, Run, same_tensors
 
+from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.training import random_state
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Cosine, Linear
@@ -108,6 +109,20 @@ def test_a_worse_validation_after_a_resume_leaves_the_best_alone(
     assert "best.ckpt" not in resumed.checkpoint_names()
 
 
+def test_a_run_taken_up_at_its_best_keeps_what_it_saves(train: Train, tmp_path: Path) -> None:
+    """The last checkpoint of the first attempt has a higher step than the first of the second."""
+    run_dir = tmp_path / "run"
+    plan = Plan(run_dir, checkpointing={"every_n_steps": 500, "keep": 1})
+    train(plan)
+    best = train(dataclasses.replace(plan, run_dir=tmp_path / "shorter", max_steps=4)).run_dir / "checkpoints/best.ckpt"
+    shutil.copy(best, run_dir / "checkpoints")
+    again = dataclasses.replace(plan, checkpointing={"every_n_steps": 6, "keep": 1}, max_steps=7)
+    train(again, resume=run_dir / "checkpoints" / "best.ckpt")
+    newest = folder.newest(run_dir)
+    assert newest is not None
+    assert torch.load(newest, weights_only=True)["global_step"] == 7
+
+
 def test_the_present_configuration_overrules_the_checkpoints(
     train: Train, whole_runs: dict[int, Run], tmp_path: Path
 ) -> None:
@@ -132,9 +147,9 @@ def test_another_micro_batch_size_goes_on_with_the_same_samples(
     plan = Plan(tmp_path / "whole", optimizer=optimizer, micro_batch_size=before, checkpointing={"every_n_steps": 1})
     whole = train(plan)
     for step in (5, 8):
-        folder = tmp_path / f"from-{step}"
-        changed = dataclasses.replace(plan, run_dir=folder, micro_batch_size=after)
-        resumed = train(changed, resume=kill_after(whole, step, folder))
+        run_dir = tmp_path / f"from-{step}"
+        changed = dataclasses.replace(plan, run_dir=run_dir, micro_batch_size=after)
+        resumed = train(changed, resume=kill_after(whole, step, run_dir))
         assert resumed.data.samples_seen == 72
         assert resumed.column("val/loss") == pytest.approx(whole.column("val/loss"), abs=1e-4)
         for name, weight in whole.model.state_dict().items():
