@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,30 +24,52 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
     Raises:
         UserError: if the file cannot be written; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with _replacing(path) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
         _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        # torch's writer wraps what the file said in an exception of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise UserError(
+            f"the checkpoint {path} cannot be written: {cause.strerror}; free or change the folder"
+        ) from None
+
+
+def link(existing: Path, path: Path) -> None:
+    """Give a checkpoint a second name, without a second copy where the file system can do that.
+
+    Raises:
+        UserError: if neither works; what had the name is left.
+    """
+    try:
+        with _replacing(path) as temporary:
+            try:
+                os.link(existing, temporary)
+            except OSError:
+                shutil.copyfile(existing, temporary)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"the checkpoint {path} cannot be written: {error.strerror}; free or change the folder"
         ) from None
 
 
-def link(existing: Path, path: Path) -> None:
-    """Give a checkpoint a second name, without a second copy where the file system can do that."""
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary name in the same folder, renamed to path in the end; nothing of it is left after an exception."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        os.link(existing, temporary)
-    except OSError:
-        shutil.copyfile(existing, temporary)
-    temporary.replace(path)
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -68,7 +92,7 @@ def read(path: Path) -> dict[str, Any]:
             f"the checkpoint {path} holds something other than tensors and plain values, which could run code when "
             "it is loaded; it was refused and nothing of it was run. Use a checkpoint that this program wrote"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError):
+    except Exception:  # damaged bytes raise whatever they happen to look like
         raise UserError(_damaged(path, size)) from None
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} holds a {type(checkpoint).__name__} and not a checkpoint; check the path")

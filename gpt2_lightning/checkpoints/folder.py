@@ -34,6 +34,13 @@ def newest(run: Path) -> Path | None:
     return next(reversed(by_step(run)), None)
 
 
+def set_aside_after(run: Path, step: int) -> None:
+    """Rename the checkpoints of later steps, so that they are kept and no longer taken for the newest."""
+    for checkpoint in by_step(run):
+        if (step_of(checkpoint) or 0) > step:
+            checkpoint.replace(checkpoint.with_name(f"abandoned-{checkpoint.name}"))
+
+
 def best(run: Path) -> Path | None:
     """A run's best checkpoint; the newest where none was validated yet."""
     path = run / FOLDER / BEST

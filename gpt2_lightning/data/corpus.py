@@ -68,6 +68,10 @@ class TextCorpus:
 
 
 def _text_files(folder: Traversable, name: str) -> list[Traversable]:
+    if not folder.is_dir():
+        raise UserError(
+            f"data.path: there is no {_EMBEDDED}{name} in the package; name a file, or a folder of .txt files"
+        )
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".txt")), key=lambda file: file.name)
     if not files:
         raise UserError(f"data.path: the folder {name} holds no .txt files; name a file, or a folder of .txt files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,15 @@ def _write(path: Path, ids: np.ndarray) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.save(file, ids)
+            # np.save writes past Python's file, and does not notice a full disk.
+            np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(ids))
+            file.write(ids.data)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise UserError(
             f"cache_dir: the token file {path} cannot be written: {error.strerror}; set cache_dir to a folder of yours"
         ) from None

@@ -29,7 +29,7 @@ class Sampling:
         faults = []
         if self.max_new_tokens < 1:
             faults.append(f"max_new_tokens: {self.max_new_tokens} is out of range, 1 or more is allowed")
-        if self.temperature < 0:
+        if not self.temperature >= 0:
             faults.append(f"temperature: {self.temperature} is out of range, 0 or more is allowed")
         if self.top_k is not None and self.top_k < 1:
             faults.append(f"top_k: {self.top_k} is out of range, 1 or more is allowed")

@@ -40,6 +40,9 @@ class CharTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.alphabet[i] for i in ids)
 
+    def token_bytes(self, token: int) -> bytes:
+        return self.alphabet[token].encode(errors="surrogatepass")
+
     def fields(self) -> dict[str, Any]:
         return {"alphabet": self.alphabet}
 

@@ -44,6 +44,9 @@ class GPT2Tokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return _encoding().decode(list(ids))
 
+    def token_bytes(self, token: int) -> bytes:
+        return _encoding().decode_single_token_bytes(token)
+
     def fields(self) -> dict[str, Any]:
         return {"merges_sha256": MERGES_SHA256}
 

@@ -38,6 +38,10 @@ class Tokenizer(ABC):
         """The text of ids. Bytes that are no UTF-8 become U+FFFD."""
 
     @abstractmethod
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for, which need not be whole characters."""
+
+    @abstractmethod
     def fields(self) -> dict[str, Any]:
         """Plain values that rebuild this tokenizer through `from_fields`."""
 

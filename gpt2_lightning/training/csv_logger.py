@@ -56,8 +56,8 @@ class CSVLogger(Logger):
         self._rewrite(kept, found + [key for key in row if key not in found])
 
     def _read(self) -> list[dict[str, Any]]:
-        with self.file.open(newline="") as file:
-            return list(csv.DictReader(file))
+        whole, _, _ = self.file.read_text().rpartition("\n")  # the last line may have been cut off by a crash
+        return list(csv.DictReader(whole.splitlines()))
 
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
         temporary = self.file.with_name(f".{self.file.name}.tmp")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 
 from gpt2_lightning.checkpoints.content import KEY, Description
 from gpt2_lightning.model import GPT2, cross_entropy
@@ -38,7 +39,9 @@ class LanguageModeling(L.LightningModule):
         """Losses of the micro-batches since the last row of metrics, which clears the list."""
         self.gradient_norm: Tensor | None = None
         """Norm of all gradients together in the last optimizer step, before clipping."""
-        self.val_loss = MeanMetric()
+        # A sum of losses that are not a number must stay one: the default strategy would leave them out.
+        self.val_loss = SumMetric(nan_strategy="disable")
+        self.val_tokens = SumMetric(nan_strategy="disable")
         self._random_state: random_state.State | None = None
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -48,12 +51,14 @@ class LanguageModeling(L.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         targets = batch[:, 1:]
-        self.val_loss.update(cross_entropy(self.model(batch[:, :-1]), targets), weight=targets.numel())
+        self.val_loss.update(cross_entropy(self.model(batch[:, :-1]), targets, reduction="sum"))
+        self.val_tokens.update(targets.numel())
 
     def on_validation_epoch_end(self) -> None:
         """Make the mean over all validation tokens known to callbacks; the metrics callback logs it."""
-        self.log("val/loss", self.val_loss.compute(), logger=False)
+        self.log("val/loss", self.val_loss.compute() / self.val_tokens.compute(), logger=False)
         self.val_loss.reset()
+        self.val_tokens.reset()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer_spec.build(self.model)
@@ -83,19 +88,32 @@ class LanguageModeling(L.LightningModule):
         checkpoint[KEY] = self.description.to_plain()
         checkpoint["random_states"] = [random_state.capture()]
         checkpoint["train_losses"] = self.train_losses
+        checkpoint["accumulate"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {_PREFIX + key: tensor for key, tensor in checkpoint["state_dict"].items()}
         self._random_state = checkpoint["random_states"][0]
         self.train_losses = checkpoint["train_losses"]
+        _count_in_new_parts(checkpoint, self.trainer.accumulate_grad_batches)
 
     def on_train_start(self) -> None:
         """After a resume: the settings of the present configuration rule, and dropout goes on where it stopped."""
         configured = self.optimizer_spec.build(self.model).param_groups
         for group, settings in zip(self._optimizer().param_groups, configured, strict=True):
             group.update({name: value for name, value in settings.items() if name != "params"})
+        self.train_losses = [loss.to(self.device) for loss in self.train_losses]
         if self._random_state is not None:
             random_state.restore(self._random_state)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]
+
+
+def _count_in_new_parts(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Restate Lightning's counts of micro-batches, where a step is now accumulated from another number of them."""
+    before = checkpoint["accumulate"]
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+        if isinstance(counts, dict):
+            for name, count in counts.items():
+                steps = math.ceil(count / before)  # a count may be one behind while a step ends
+                counts[name] = steps * accumulate - (steps * before - count)

@@ -67,7 +67,7 @@ class TrainerSpec:
     """Any other argument of lightning.Trainer, such as `profiler: simple`."""
 
     def __post_init__(self) -> None:
-        limits = [f"{name}={getattr(self, name):g}" for name in _LIMITS if getattr(self, name) is not None]
+        limits = [f"{name}={getattr(self, name)}" for name in _LIMITS if getattr(self, name) is not None]
         faults = []
         if len(limits) > 1:
             first = limits[0].split("=")[0]

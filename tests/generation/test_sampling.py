@@ -66,6 +66,13 @@ def test_every_row_is_drawn_by_its_own_logits() -> None:
         assert choose(logits, sampling, torch.Generator()).tolist() == [4, 0, 3]
 
 
+def test_every_row_keeps_its_own_top_k() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0], [102.0, 101.0, 100.0]]).repeat_interleave(2000, dim=0)
+    drawn = choose(logits, Sampling(temperature=1.0, top_k=2), torch.Generator().manual_seed(0))
+    assert set(drawn[:2000].tolist()) == {1, 2}
+    assert set(drawn[2000:].tolist()) == {0, 1}
+
+
 def test_temperature_0_takes_the_likeliest_and_draws_nothing(logits: Tensor) -> None:
     generator = torch.Generator().manual_seed(1)
     before = generator.get_state()

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
-from short_run import ALPHABET, Plan, Run
 
 from gpt2_lightning.data.corpus import Splits
 from gpt2_lightning.data.tokens import TokenFiles, encode_once
 from gpt2_lightning.tokenizers import CharTokenizer
+from tests.training.short_run import ALPHABET, Plan, Run
 
 # Each says what is so by design here, and the program does not show them to users either.
 _EXPECTED_WARNINGS = (
@@ -26,16 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(warning))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """A tiny model waits for the threads of a pool longer than they work, most of all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def splits() -> Splits:
     """Random characters of one to three bytes; the next is often the neighbour in the alphabet."""
     dice = random.Random(0)
@@ -46,12 +36,12 @@ def splits() -> Splits:
     return Splits(train=text[:360], val=text[360:])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def token_files(splits: Splits, tmp_path_factory: pytest.TempPathFactory) -> TokenFiles:
     return encode_once(splits, CharTokenizer(ALPHABET), tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def train(token_files: TokenFiles) -> Callable[..., Run]:
     """Do a run: `train(Plan(folder, …))`, or `train(plan, resume=checkpoint)`."""
 

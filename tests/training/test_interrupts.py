@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning as L
 import pytest
-from short_run import CONFIG, Plan, Run, same_tensors
 
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
+from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 
 Train = Callable[..., Run]
 NUMBERS = (signal.SIGINT, signal.SIGTERM)

@@ -9,11 +9,11 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
-from short_run import ALPHABET, CONFIG, Plan, Run, same_tensors
 
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.training.callbacks import Checkpointing
+from tests.training.short_run import ALPHABET, CONFIG, Plan, Run, same_tensors
 
 Train = Callable[..., Run]
 

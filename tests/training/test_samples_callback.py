@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from short_run import ALPHABET, CONFIG, Plan, Run, same_tensors
 
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling, generate
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.callbacks import Samples
+from tests.training.short_run import ALPHABET, CONFIG, Plan, Run, same_tensors
 
 Train = Callable[..., Run]
 

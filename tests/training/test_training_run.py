@@ -9,7 +9,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-from short_run import BLOCK, CONFIG, Plan, Run, same_tensors
 
 from gpt2_lightning.data.corpus import Splits
 from gpt2_lightning.data.order import SampleOrder
@@ -17,6 +16,7 @@ from gpt2_lightning.data.tokens import TokenFiles
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Linear, WarmupStableDecay
+from tests.training.short_run import BLOCK, CONFIG, Plan, Run, same_tensors
 
 Train = Callable[..., Run]
 

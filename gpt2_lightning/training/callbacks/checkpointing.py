@@ -16,7 +16,7 @@ class Checkpointing(L.Callback):
     """Saves every n steps, at the end, at Ctrl-C or SIGTERM, and whenever the validation loss is the lowest so far.
 
     A step that is validated is saved after its validation, so that a resumed run misses none. Must be the last of the
-    callbacks that may stop a run.
+    callbacks that may stop a run. A run that goes on from before its newest checkpoint sets the later ones aside.
 
     Args:
         run_dir: the run's folder; see `checkpoints.folder` for what is in it.
@@ -39,6 +39,7 @@ class Checkpointing(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_seen_step = trainer.global_step
+        folder.set_aside_after(self.run_dir, trainer.global_step)
         self._signals.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:

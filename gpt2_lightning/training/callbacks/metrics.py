@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import lightning as L
 import torch
 
 from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
@@ -78,6 +80,11 @@ class Metrics(L.Callback):
             figures["grad_norm"] = float(module.gradient_norm)
         figures["tokens_per_second"] = (tokens - self._tokens_at_last_row) / max(self._seconds, 1e-9)
         self._log(trainer, "train", loss, figures)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the training loss is {loss} at step {trainer.global_step:,}: the run has diverged. Go on from an "
+                "earlier checkpoint, or start again, with a lower optimizer.lr; the checkpoints saved so far are kept"
+            )
         self._seconds, self._tokens_at_last_row = 0.0, tokens
         self.on_train_batch_start()
 

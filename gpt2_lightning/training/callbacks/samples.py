@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import lightning as L
@@ -11,6 +13,8 @@ from gpt2_lightning.generation.generate import generate
 from gpt2_lightning.generation.sampling import Sampling
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training.language_modeling import LanguageModeling
+
+_ENTRY = re.compile(r"(?=^## Step )", re.MULTILINE)
 
 
 class Samples(L.Callback):
@@ -33,13 +37,22 @@ class Samples(L.Callback):
         self.latest = ""
         """The newest text."""
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Drop the entries of steps that a resumed run does again."""
+        if self.file.exists():
+            entries = _ENTRY.split(self.file.read_text(encoding="utf-8"))
+            kept = [entry for entry in entries if entry and _step_of(entry) <= trainer.global_step]
+            self.file.write_text("".join(kept), encoding="utf-8")
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LanguageModeling)
+        loss = float(trainer.callback_metrics["val/loss"])
+        if not math.isfinite(loss):
+            return  # there is nothing to sample from
         tokenizer = pl_module.description.tokenizer
         prompt = prompt_ids(self.prompt, tokenizer).to(pl_module.device)
         ids = generate(pl_module.model, prompt, self.sampling, tokenizer.end_of_text)
         self.latest = self.prompt + tokenizer.decode(list(ids))
-        loss = float(trainer.callback_metrics["val/loss"])
         entry = (
             f"## Step {trainer.global_step:,}, validation loss {loss:.4f}\n\n~~~text\n{self.latest.strip()}\n~~~\n\n"
         )
@@ -48,3 +61,8 @@ class Samples(L.Callback):
                 file.write(entry)
         except OSError as error:
             raise UserError(f"the samples file {self.file} cannot be written: {error.strerror}") from None
+
+
+def _step_of(entry: str) -> int:
+    heading = re.match(r"## Step ([\d,]+),", entry)
+    return int(heading[1].replace(",", "")) if heading else 0
