@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_FREE_TEXT = {"prompt", "path", "checkpoint", "resume", "run_dir", "runs_dir", "cache_dir"}
-"""Last parts of keys whose values are taken to the letter."""
+_PATHS = {"cache_dir", "checkpoint", "data.path", "resume", "run_dir", "runs_dir"}
+_FREE_TEXT = {"prompt", "callbacks.samples.prompt", *_PATHS}
+"""Keys whose values are taken to the letter."""
+_MAY_BE_NULL = {"experiment"}
 
 
 @dataclass(frozen=True)
@@ -30,21 +33,34 @@ class CommandLine:
 
     @classmethod
     def read(cls, arguments: list[str], config_folder: Path) -> CommandLine:
-        """Rewrite the overrides among the arguments; flags stay as they are."""
+        """Rewrite the overrides among the arguments, and put the flags before them: Hydra does not take them mixed."""
         from hydra._internal.utils import get_args_parser
 
-        parsed = get_args_parser().parse_args(arguments)
+        parsed = get_args_parser().parse_intermixed_args(arguments)
         folders = [config_folder, *([Path(parsed.config_dir)] if parsed.config_dir else [])]
-        rewritten, faults = list(arguments), []
+        knows_all_options = not parsed.config_path and not any("hydra.searchpath" in o for o in parsed.overrides)
+        flags, rewritten, faults = list(arguments), [], []
         for override in parsed.overrides:
-            place = rewritten.index(override)
-            fault = _unknown_option(override, folders)
+            flags.remove(override)
+            fault = _unknown_option(override, folders) if knows_all_options else None
             if fault:
                 faults.append(fault)
-                del rewritten[place]
             else:
-                rewritten[place] = _rewrite(override, folders, parsed.multirun)
-        return cls(rewritten, faults, only_shows=_only_shows(parsed))
+                rewritten.append(_rewrite(override, folders, parsed.multirun))
+        return cls([*flags, *rewritten], faults, only_shows=_only_shows(parsed))
+
+
+def command(verb: str, *overrides: str) -> str:
+    """What to type for a verb: the script where this program was started by one, else the installed command."""
+    by_script = Path(sys.argv[0]).name in ("train.py", "generate.py")
+    return shlex.join([*(["python", f"{verb}.py"] if by_script else ["gpt2-lightning", verb]), *overrides])
+
+
+def as_typed(override: str) -> str:
+    """The inverse of the rewriting: an override of Hydra's as a user types it."""
+    key, equals, value = override.removeprefix("++").partition("=")
+    quoted = key in _FREE_TEXT and value[:1] == "'" and value[-1:] == "'" and len(value) > 1
+    return f"{key}{equals}{_unquote(value) if quoted else value}"
 
 
 def _only_shows(parsed: argparse.Namespace) -> bool:
@@ -55,33 +71,25 @@ def _rewrite(override: str, folders: list[Path], multirun: bool) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key[:1].isalpha() or key.split(".")[0].startswith("hydra") or _options(key, folders):
         return override
-    if key.split(".")[-1] in _FREE_TEXT and not multirun:
+    if key in _PATHS:
+        value = os.path.expanduser(value)  # noqa: PTH111  # a Path would drop a trailing slash
+    if key in _FREE_TEXT and not multirun:
         value = _quote(value)
     return f"++{key}={value}"
 
 
 def _quote(value: str) -> str:
-    if value[:1] in ("'", '"') and value[-1:] == value[:1] and len(value) > 1:
-        return value
-    # In Hydra's quoted strings a backslash counts only before a quote; OmegaConf reads ${ as a reference.
-    escaped = re.sub(r"(\\*)'", r"\1\1\'", value.replace("${", "\\${"))
-    trailing = escaped[len(escaped.rstrip("\\")) :]
-    return f"'{escaped}{trailing}'"
+    """A string in Hydra's quotes. In them a backslash counts only before a quote; OmegaConf reads ${ as a reference."""
+    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    value = re.sub(r"(\\*)'", r"\1\1\'", value)
+    trailing = value[len(value.rstrip("\\")) :]
+    return f"'{value}{trailing}'"
 
 
-def as_typed(override: str) -> str:
-    """An override in Hydra's form as the user may have typed it: what `CommandLine.read` takes back to it."""
-    key, equals, value = override.removeprefix("++").partition("=")
-    if value[:1] == "'" and value[-1:] == "'" and len(value) > 1 and key.split(".")[-1] in _FREE_TEXT:
-        value = re.sub(r"(\\\\)*\\'|\\\\$", lambda m: m[0].replace("\\\\", "\\").replace("\\'", "'"), value[1:-1])
-        value = value.replace("\\${", "${")
-    return f"{key}{equals}{value}"
-
-
-def command(verb: str, *overrides: str) -> str:
-    """What to type for a verb: the script where this program was started by one, else the installed command."""
-    by_script = Path(sys.argv[0]).name in ("train.py", "generate.py")
-    return shlex.join([*(["python", f"{verb}.py"] if by_script else ["gpt2-lightning", verb]), *overrides])
+def _unquote(value: str) -> str:
+    value = re.sub(r"\\+$", lambda run: run[0][: len(run[0]) // 2], value[1:-1])
+    value = re.sub(r"\\+(?=')", lambda run: run[0][: len(run[0]) // 2], value)
+    return re.sub(r"\\+(?=\$\{)", lambda run: run[0][: len(run[0]) // 2], value)
 
 
 def _unknown_option(override: str, folders: list[Path]) -> str | None:
@@ -89,9 +97,9 @@ def _unknown_option(override: str, folders: list[Path]) -> str | None:
     options = _options(key, folders)
     if not equals or not options or "${" in value or "(" in value:
         return None
-    for name in value.split(","):
-        name = name.strip().strip("'\"")
-        if name and name != "null" and name.removesuffix(".yaml") not in options:
+    for name in value.strip("[]").split(","):
+        name = name.strip().strip("'\"").removesuffix(".yaml")
+        if name not in options and not (name == "null" and key in _MAY_BE_NULL):
             near = difflib.get_close_matches(name, options, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             return f"{key}: there is no option '{name}'; {hint}There are {', '.join(options)}"

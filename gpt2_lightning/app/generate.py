@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,14 +65,21 @@ def run(plain: dict[str, Any]) -> None:
             file=sys.stderr,
         )
     print(f"from {path}", file=sys.stderr)
-    stream = TextStream(description.tokenizer)
-    sys.stdout.write(config.prompt)
-    for token in generate(
-        model, prompt.to(model.wte.weight.device), config.sampling(), description.tokenizer.end_of_text
-    ):
+    device = model.wte.weight.device
+    tokens = generate(model, prompt.to(device), config.sampling(), description.tokenizer.end_of_text)
+    try:
+        _write(config.prompt, tokens, TextStream(description.tokenizer))
+    except BrokenPipeError:  # the reader has seen enough, as in … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _write(prompt: str, tokens: Iterable[int], stream: TextStream) -> None:
+    sys.stdout.write(prompt)
+    for token in tokens:
         sys.stdout.write(stream.add(token))
         sys.stdout.flush()
     sys.stdout.write(stream.rest() + "\n")
+    sys.stdout.flush()
 
 
 def _device(wanted: str) -> torch.device:

@@ -12,8 +12,6 @@ _PACKAGE = "gpt2_lightning"
 _NOT_FOR_USERS = (
     # Batches are whole slices of a memory map: workers would only add copies.
     ".*does not have many workers.*",
-    # The loss over the validation set is logged by this project's own callback.
-    ".*Trainer already configured with model summary callbacks.*",
     # Chosen by the user with trainer.accelerator.
     ".*available but not used.*",
     # Between Lightning and torch alone.
@@ -25,7 +23,7 @@ class _Terminal(logging.Handler):
     """Prints as it stands, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        get_console().print(record.getMessage(), soft_wrap=True, markup=False, highlight=False)
+        get_console().print(record.getMessage(), soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def log_to_terminal() -> None:

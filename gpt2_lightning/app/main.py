@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -31,6 +32,9 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
         found = ".".join(map(str, sys.version_info[:3]))
         fail(f"GPT-2 Lightning runs on Python 3.11 to 3.13, this is {found}: make the environment with one of those")
     import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from gpt2_lightning.app.command_line import CommandLine
 
@@ -39,11 +43,10 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
         fail(_listed(command_line.faults))
     sys.argv = [sys.argv[0], *command_line.arguments]
     register_resolvers()
-    entered: list[bool] = []
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's exceptions through, to be told here
 
-    # Hydra reports an exception of a task by a stack trace, and lets SystemExit pass.
+    # Hydra reports an exception of a task before it lets it through; SystemExit passes in silence.
     def task(config: DictConfig) -> Any:
-        entered.append(True)
         try:
             return _run(verb, config, command_line.faults)
         except UserError as error:
@@ -55,9 +58,9 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
     except KeyboardInterrupt:
         fail("stopped", _INTERRUPTED)
-    except SystemExit as stop:
-        hydra_refused = stop.code == 1 and not entered
-        sys.exit(USER_ERROR if hydra_refused else stop.code)
+    except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+        cause = f": {error.__cause__}" if error.__cause__ else ""
+        fail(f"the configuration cannot be composed: {error}{cause}")
     sys.exit(0)
 
 
@@ -70,6 +73,10 @@ def _run(verb: str, config: DictConfig, faults: list[str]) -> Any:
 
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN and "run_dir" in config:
+        if config.resume in ("auto", "must"):
+            raise UserError(
+                f"resume={config.resume} cannot tell the jobs of a sweep apart; name a run with resume=PATH"
+            )
         config.run_dir = job.runtime.output_dir
     module = importlib.import_module(f"gpt2_lightning.app.{verb}")
     checked, more = preflight(config, module.Config)

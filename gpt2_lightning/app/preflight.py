@@ -13,20 +13,26 @@ import json
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-ALLOWED_PACKAGES = ("gpt2_lightning", "lightning", "torch", "torchmetrics")
-"""Packages that a `_target_` may name."""
+ALLOWED_MODULES = (
+    "gpt2_lightning",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+    "torch.optim",
+    "torchmetrics",
+)
+"""Modules, with all inside them, that a `_target_` may name."""
 _TARGET = "_target_"
 FROM_BUILD: dict[str, Any] = {"text": "", "run_dir": Path()}
 """Parameters that build supplies, with a placeholder each for checking."""
 
 
-class Node:
-    """A part of a configuration with a `_target_`, whose signature is its schema."""
+Node = Annotated[dict[str, Any], "a group of settings"]
+"""A part of a configuration with a `_target_`, whose signature is its schema."""
 
 
 def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[str]]:
@@ -40,25 +46,41 @@ def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[st
     Returns:
         The resolved configuration as plain containers, and every fault as "key: what is wrong and what to do".
     """
-    try:
-        plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:
-        return {}, [f"{error.full_key or 'configuration'}: {str(error.msg or error).splitlines()[0]}"]
-    assert isinstance(plain, dict), "a configuration file is a mapping"
-    checker = _Checker()
-    values = {str(key): value for key, value in plain.items()}
+    unresolved: dict[str, str] = {}
+    values = _resolve(config, "", unresolved)
+    checker = _Checker(unresolved)
     checker.check(schema, values, "")
     return values, checker.all_faults()
 
 
+def _resolve(config: DictConfig | ListConfig, path: str, unresolved: dict[str, str]) -> Any:
+    """Plain containers with every reference followed; keys whose reference leads nowhere are noted and left out."""
+    if isinstance(config, ListConfig):
+        return OmegaConf.to_container(config, resolve=True)
+    plain = {}
+    for key in map(str, config):
+        where = f"{path}{key}"
+        try:
+            value = "???" if OmegaConf.is_missing(config, key) else config[key]
+            if isinstance(value, DictConfig | ListConfig):
+                value = _resolve(value, f"{where}.", unresolved)
+            plain[key] = value
+        except OmegaConfBaseException as error:
+            unresolved[where] = str(error.msg or error).splitlines()[0]
+    return plain
+
+
 class _Checker:
-    def __init__(self) -> None:
+    def __init__(self, unresolved: dict[str, str]) -> None:
+        self.unresolved = unresolved
         self.faults: list[str] = []
         self.known: list[str] = []
         self.unknown: list[str] = []
 
     def all_faults(self) -> list[str]:
-        return [*(f"{key}: unknown key{self._suggestion(key)}" for key in self.unknown), *self.faults]
+        unknown = [f"{key}: unknown key{self._suggestion(key)}" for key in self.unknown]
+        # What follows from a faulty setting is no fault of its own.
+        return [*unknown, *self.faults] or [f"{key}: {why}" for key, why in self.unresolved.items()]
 
     def check(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
         """Check the values given to a callable against its signature, and itself against its invariants."""
@@ -70,15 +92,17 @@ class _Checker:
         names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
         self.known += [path + name for name in names]
         unknown = [path + n for n in values if n not in names and n != _TARGET and not takes_any]
-        faults = []
+        faults, unchecked = [], False
         for name in names:
             if name in values:
                 faults += self._check_value(hints.get(name, Any), values[name], path + name)
+            elif path + name in self.unresolved:
+                unchecked = True
             elif parameters[name].default is inspect.Parameter.empty:
                 faults.append(_missing(path + name))
         self.unknown += unknown
         self.faults += faults
-        if _is_our_class(target) and not faults and not unknown:
+        if _is_our_class(target) and not faults and not unknown and not unchecked:
             given = {name: value for name, value in values.items() if name != _TARGET}
             self._check_invariants(target, given | {name: FROM_BUILD[name] for name in supplied}, path)
 
@@ -88,7 +112,7 @@ class _Checker:
             return [_missing(path)]
         if Node in typing.get_args(hint) and value is None:
             return []
-        if hint is Node or Node in typing.get_args(hint):
+        if hint == Node or Node in typing.get_args(hint):
             self._check_node(value, path)
             return []
         if hint == dict[str, Node | None]:
@@ -124,25 +148,31 @@ class _Checker:
 
 def _locate(name: Any) -> tuple[Callable[..., Any] | None, str]:
     """What a `_target_` names, or why it cannot be used."""
-    package = str(name).split(".")[0]
-    if package not in ALLOWED_PACKAGES:
-        return None, f"'{name}' is refused; a target lies in one of {', '.join(ALLOWED_PACKAGES)}"
+    refusal = f"'{name}' is refused; a target lies in one of {', '.join(ALLOWED_MODULES)}"
+    if not _is_allowed(str(name)):
+        return None, refusal
     module_name, _, attribute = str(name).rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
         return None, f"'{name}' cannot be imported: {error}"
-    return (found, "") if callable(found) else (None, f"'{name}' is not callable")
+    if not callable(found):
+        return None, f"'{name}' is not callable"
+    return (found, "") if _is_allowed(f"{found.__module__}.") else (None, refusal)
+
+
+def _is_allowed(name: str) -> bool:
+    return any(name.startswith(f"{module}.") for module in ALLOWED_MODULES)
 
 
 def _is_our_class(target: Callable[..., Any]) -> bool:
     """Whether making one checks its invariants and does nothing else, which holds for every class of this package."""
-    return inspect.isclass(target) and target.__module__.split(".")[0] == ALLOWED_PACKAGES[0]
+    return inspect.isclass(target) and target.__module__.split(".")[0] == ALLOWED_MODULES[0]
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     is_plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
-    return typing.get_type_hints(target.__init__ if is_plain_class else target)
+    return typing.get_type_hints(target.__init__ if is_plain_class else target, include_extras=True)
 
 
 def _missing(path: str) -> str:

@@ -10,20 +10,17 @@ from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
 
 CONFIG = "config.yaml"
-METRICS = "metrics.csv"
 LOSS_PICTURE = "loss.png"
-SAMPLES = "samples.md"
 LOG = "train.log"
 
 
-def checkpoint_to_resume(resume: str, run_dir: Path, max_steps: int) -> Path | None:
-    """The checkpoint that training goes on from; none for a new run.
+def checkpoint_to_resume(resume: str, run_dir: Path) -> Path | None:
+    """The checkpoint that a run may go on from; none for a new run.
 
     Args:
-        resume: `never`; `auto` for the latest run of the same name, unless it has reached max_steps; `must` for the
-            latest run of the same name; anything else is a run's folder or a checkpoint.
+        resume: `never`; `auto` for the latest run of the same name, if there is one; `must` for the same, but there
+            has to be one; anything else is a run's folder or a checkpoint.
         run_dir: the folder of a new run; those beside it have the same name.
-        max_steps: the limit of the run.
 
     Raises:
         UserError: if a run was asked for and there is none.
@@ -31,12 +28,12 @@ def checkpoint_to_resume(resume: str, run_dir: Path, max_steps: int) -> Path | N
     if resume == "never":
         return None
     if resume not in ("auto", "must"):
-        path = Path(resume).expanduser()
+        path = Path(resume)
+        if not path.exists():
+            raise UserError(f"resume: there is no run or checkpoint {path}; name one, or say auto, must or never")
         found = folder.newest(path) if path.is_dir() else path
         if found is None:
-            raise UserError(
-                f"resume: {path} holds no {folder.FOLDER}/{folder.step_name(0)} or later; name a run or a checkpoint"
-            )
+            raise UserError(f"resume: the folder {path} holds no checkpoint; name a run's folder, or a checkpoint file")
         return found
     latest = max(_newest_of_each_run(run_dir.parent), key=_age, default=None)
     if resume == "must" and latest is None:
@@ -44,31 +41,41 @@ def checkpoint_to_resume(resume: str, run_dir: Path, max_steps: int) -> Path | N
             f"resume=must: no run in {run_dir.parent} has a checkpoint; "
             "name one with resume=PATH, or start a new run with resume=never"
         )
-    if resume == "auto" and latest is not None and (folder.step_of(latest) or 0) >= max_steps:
-        return None
     return latest
 
 
-def make_folder(wanted: Path) -> Path:
-    """Create a run's folder; where it holds something already, the first free of wanted-1, wanted-2, ….
+def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
+    """Create a run's folder; where it exists already, the first free of wanted-1, wanted-2, ….
+
+    Args:
+        wanted: the folder.
+        may_be_there: take it as it is where it exists and is empty.
 
     Raises:
         UserError: if it cannot be created.
     """
+    remedy = "set run_dir or runs_dir to a folder of yours"
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run_dir: the folder {wanted.parent} cannot be made: {error.strerror}; {remedy}") from None
+    if may_be_there and wanted.is_dir() and not any(wanted.iterdir()):
+        return wanted
     for candidate in itertools.chain([wanted], (wanted.with_name(f"{wanted.name}-{i}") for i in itertools.count(1))):
         try:
-            candidate.mkdir(parents=True)
+            candidate.mkdir()
         except FileExistsError:
-            if candidate.is_dir() and not any(candidate.iterdir()):
-                return candidate
             continue
         except OSError as error:
-            raise UserError(
-                f"run_dir: the folder {candidate} cannot be written: {error.strerror}; "
-                "set run_dir or runs_dir to a folder of yours"
-            ) from None
+            raise UserError(f"run_dir: the folder {candidate} cannot be made: {error.strerror}; {remedy}") from None
         return candidate
     raise AssertionError("the chain is endless")
+
+
+def shown(path: Path) -> str:
+    """A path as it is best read: from the working folder where it lies below it."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
 
 
 def find_checkpoint(wanted: str, runs_dir: Path) -> Path:
@@ -82,13 +89,13 @@ def find_checkpoint(wanted: str, runs_dir: Path) -> Path:
         UserError: if there is none.
     """
     if wanted == "latest":
-        saved = [found for run in _folders_with_checkpoints(runs_dir) if (found := folder.newest(run))]
-        if not saved:
+        runs = {run: found for run in _folders_with_checkpoints(runs_dir) if (found := folder.newest(run))}
+        if not runs:
             raise UserError(
                 f"there is no run with a checkpoint in {runs_dir.absolute()}; "
                 "train one with python train.py, or name one with checkpoint=PATH"
             )
-        path = folder.run_of(max(saved, key=_age))
+        path = max(runs, key=lambda run: _age(runs[run]))
     else:
         path = Path(wanted).expanduser()
     if not path.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,12 +10,18 @@ from gpt2_lightning.app import runs
 from gpt2_lightning.app.command_line import command
 from gpt2_lightning.checkpoints.folder import FOLDER
 from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
 from gpt2_lightning.model.size import count_parameters, flops_per_token
+from gpt2_lightning.tokenizers import Tokenizer
 from gpt2_lightning.training.callbacks import Metrics, Samples
+from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES
+from gpt2_lightning.training.csv_logger import FILE as METRICS
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
 log = logging.getLogger(__name__)
+
+_PROMPT = "The "
 
 
 def describe_start(
@@ -43,12 +48,14 @@ def describe_start(
         f"{tokens:,}",
         max_steps * data.batch_size / data.order.per_epoch,
     )
-    log.info("folder: %s%s", os.path.relpath(run_dir), f", going on from {resumed.name}" if resumed else "")
+    log.info("folder: %s%s", runs.shown(run_dir), f", going on from {resumed.name}" if resumed else "")
 
 
-def summarise(data: TokenDataModule, metrics: Metrics, callbacks: Iterable[object], run_dir: Path) -> None:
+def summarise(
+    data: TokenDataModule, metrics: Metrics, callbacks: Iterable[object], tokenizer: Tokenizer, run_dir: Path
+) -> None:
     """Print the figures, where things are, a sample, and the command for more."""
-    where = os.path.relpath(run_dir)
+    where = runs.shown(run_dir)
     best = metrics.best_val_loss
     last = metrics.latest["val/loss"]
     log.info("")
@@ -58,12 +65,12 @@ def summarise(data: TokenDataModule, metrics: Metrics, callbacks: Iterable[objec
         last,
         best,
         perplexity(best),
-        bits_per_byte(best, data.files.val_bytes_per_token),
+        bits_per_byte(best, data.files.bytes_per_token["val"]),
     )
     for name, what in (
-        (runs.METRICS, "figures"),
+        (METRICS, "figures"),
         (runs.LOSS_PICTURE, "loss curve"),
-        (runs.SAMPLES, "samples"),
+        (SAMPLES, "samples"),
         (FOLDER, "checkpoints"),
     ):
         if (run_dir / name).exists():
@@ -71,4 +78,12 @@ def summarise(data: TokenDataModule, metrics: Metrics, callbacks: Iterable[objec
     samples = next((callback for callback in callbacks if isinstance(callback, Samples)), None)
     if samples is not None:
         log.info("\n%s\n", samples.latest.strip())
-    log.info("for more: %s", command("generate", f"checkpoint={where}", "prompt=The "))
+    log.info("for more: %s", command("generate", f"checkpoint={where}", *_example_prompt(tokenizer)))
+
+
+def _example_prompt(tokenizer: Tokenizer) -> list[str]:
+    try:
+        tokenizer.encode(_PROMPT)
+    except UserError:
+        return []
+    return [f"prompt={_PROMPT}"]

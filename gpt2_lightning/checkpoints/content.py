@@ -48,19 +48,24 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
     plain = checkpoint.get(KEY)
     if not isinstance(plain, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise UserError(f"{path} was not written by GPT-2 Lightning: it has no '{KEY}' entry; check the path")
-    if plain["format"] > FORMAT:
-        raise UserError(f"{path} has checkpoint format {plain['format']}, this version reads up to {FORMAT}; upgrade")
     try:
+        if plain["format"] > FORMAT:
+            raise UserError(
+                f"{path} has checkpoint format {plain['format']}, this version reads up to {FORMAT}; upgrade"
+            )
         config = GPT2Config(**plain["model"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path} describes a model that this version cannot build: {error}") from None
-    tokenizer = tokenizer_from_text(plain["tokenizer"])
+        tokenizer = tokenizer_from_text(plain["tokenizer"])
+        run_config = dict(plain["run_config"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} has a description that this version cannot read: {error!r}; use another file"
+        ) from None
     if tokenizer.vocab_size != config.vocab_size:
         raise UserError(
             f"{path} is inconsistent: its model has vocab_size={config.vocab_size}, "
             f"its tokenizer has {tokenizer.vocab_size} tokens"
         )
-    return Description(config, tokenizer, plain["run_config"])
+    return Description(config, tokenizer, run_config)
 
 
 def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:

@@ -92,6 +92,8 @@ def read(path: Path) -> dict[str, Any]:
             f"the checkpoint {path} holds something other than tensors and plain values, which could run code when "
             "it is loaded; it was refused and nothing of it was run. Use a checkpoint that this program wrote"
         ) from None
+    except PermissionError as error:
+        raise UserError(f"the checkpoint {path} cannot be read: {error.strerror}") from None
     except Exception:  # damaged bytes raise whatever they happen to look like
         raise UserError(_damaged(path, size)) from None
     if not isinstance(checkpoint, dict):

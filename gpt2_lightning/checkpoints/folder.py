@@ -30,12 +30,13 @@ def by_step(run: Path) -> list[Path]:
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint of a run's last saved step."""
-    return next(reversed(by_step(run)), None)
+    """The checkpoint of a run's last saved step; its best one where no other was saved yet."""
+    best_so_far = run / FOLDER / BEST
+    return next(reversed(by_step(run)), best_so_far if best_so_far.exists() else None)
 
 
 def set_aside_after(run: Path, step: int) -> None:
-    """Rename the checkpoints of later steps, so that they are kept and no longer taken for the newest."""
+    """Rename the checkpoints of later steps to `abandoned-…`: they are kept, but no longer taken for the newest."""
     for checkpoint in by_step(run):
         if (step_of(checkpoint) or 0) > step:
             checkpoint.replace(checkpoint.with_name(f"abandoned-{checkpoint.name}"))
@@ -47,6 +48,6 @@ def best(run: Path) -> Path | None:
     return path if path.exists() else newest(run)
 
 
-def run_of(checkpoint: Path) -> Path:
-    """The run's folder that a checkpoint belongs to."""
-    return checkpoint.parent.parent if checkpoint.parent.name == FOLDER else checkpoint.parent
+def run_of(checkpoint: Path) -> Path | None:
+    """The run's folder that a checkpoint lies in; none for one that was copied elsewhere."""
+    return checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None

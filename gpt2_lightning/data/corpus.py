@@ -12,6 +12,7 @@ from gpt2_lightning.errors import UserError
 
 _EMBEDDED = "embedded:"
 _BETWEEN_DOCUMENTS = "\n\n"
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Splits:
 class TextCorpus:
     """One UTF-8 file, or a folder whose `.txt` files are read in the order of their names.
 
+    A byte-order mark is dropped, and the line ends of Windows become those of everyone else.
+
     Raises:
         ValueError: if `val_fraction` is not between 0 and 1.
     """
@@ -55,6 +58,11 @@ class TextCorpus:
         """
         text = _BETWEEN_DOCUMENTS.join(_read_file(file) for file in self._files())
         cut = int(len(text) * (1 - self.val_fraction))
+        if not 0 < cut < len(text):
+            raise UserError(
+                f"data.path: {self.path} has {len(text)} characters; with val_fraction={self.val_fraction} its "
+                "training or its validation part is empty; use a longer text"
+            )
         return Splits(train=text[:cut], val=text[cut:])
 
     def _files(self) -> list[Traversable]:
@@ -86,7 +94,7 @@ def _read_file(file: Traversable) -> str:
     if not content.strip():
         raise UserError(f"data.path: {file} is empty; name a file with text in it")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise UserError(
             f"data.path: {file} is not UTF-8: byte 0x{content[error.start]:02x} at byte offset {error.start} "

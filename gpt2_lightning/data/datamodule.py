@@ -8,11 +8,11 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from gpt2_lightning.data.order import SampleOrder
 from gpt2_lightning.data.tokens import TokenFiles
-from gpt2_lightning.data.windows import CountFrom, TrainingBatches, ValidationBatches
+from gpt2_lightning.data.windows import Endless, TrainingBatches, ValidationBatches
 from gpt2_lightning.errors import UserError
 
 
@@ -62,12 +62,14 @@ class TokenDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         rank, world_size = self._place()
-        batches = TrainingBatches(self.train_ids, self.order, self.micro_batch_size, rank, world_size)
-        return _loader(batches, CountFrom(self._first_sample // (self.micro_batch_size * world_size)))
+        batches = TrainingBatches(
+            self.train_ids, self.order, self.micro_batch_size, rank, world_size, self._first_sample
+        )
+        return self._loader(batches, Endless())
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         rank, world_size = self._place()
-        return _loader(ValidationBatches(self.val_ids, self.block_size, self.micro_batch_size, rank, world_size))
+        return self._loader(ValidationBatches(self.val_ids, self.block_size, self.micro_batch_size, rank, world_size))
 
     def state_dict(self) -> dict[str, Any]:
         return {"samples_seen": self.samples_seen, "step": self.trainer.global_step if self.trainer else 0}
@@ -78,16 +80,11 @@ class TokenDataModule(L.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-
-def _loader(batches: Any, sampler: CountFrom | None = None) -> DataLoader[Tensor]:
-    # A loader takes a seed for its workers from the global generator unless it has its own: dropout would notice.
-    return DataLoader(
-        batches,
-        batch_size=None,
-        sampler=sampler,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),
-    )
+    def _loader(self, batches: Dataset[Tensor], sampler: Endless | None = None) -> DataLoader[Tensor]:
+        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        # A loader takes a seed for its workers from the global generator unless it has its own: dropout would notice.
+        generator = torch.Generator()
+        return DataLoader(batches, batch_size=None, sampler=sampler, pin_memory=on_cuda, generator=generator)
 
 
 def _require_length(part: str, has: int, needs: int, why: str) -> None:

@@ -16,11 +16,12 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class TokenFiles:
-    """Where the ids of both parts lie, and how many bytes of text a validation token stands for on average."""
+    """Where the ids of both parts lie, and how many bytes of text a token of each stands for on average."""
 
     train: Path
     val: Path
-    val_bytes_per_token: float
+    bytes_per_token: dict[str, float]
+    """Under `train` and `val`."""
 
 
 def encode_once(splits: Splits, tokenizer: Tokenizer, cache_dir: Path) -> TokenFiles:
@@ -40,8 +41,9 @@ def encode_once(splits: Splits, tokenizer: Tokenizer, cache_dir: Path) -> TokenF
                     f"in the {'validation' if name == 'val' else 'training'} part of the text: {error}"
                 ) from None
             _write(files[name], ids)
-    val_tokens = np.load(files["val"], mmap_mode="r").size
-    return TokenFiles(files["train"], files["val"], len(splits.val.encode()) / max(val_tokens, 1))
+    texts = {"train": splits.train, "val": splits.val}
+    bytes_per_token = {n: len(text.encode()) / np.load(files[n], mmap_mode="r").size for n, text in texts.items()}
+    return TokenFiles(files["train"], files["val"], bytes_per_token)
 
 
 def _write(path: Path, ids: np.ndarray) -> None:

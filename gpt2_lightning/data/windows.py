@@ -18,28 +18,34 @@ class TrainingBatches(Dataset[Tensor]):
     """Batches of (B, block_size + 1) ids: inputs without the last column, targets without the first.
 
     Rank r of W reads rows r * B to (r + 1) * B of every W * B consecutive samples, so that the ranks of a step share
-    out exactly the samples that one process would read.
+    out exactly the samples that one process would read. Batch 0 starts at `first_sample` of the order.
     """
 
-    def __init__(self, ids: NDArray, order: SampleOrder, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        ids: NDArray,
+        order: SampleOrder,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        first_sample: int = 0,
+    ) -> None:
         self.ids, self.order, self.batch_size = ids, order, batch_size
         self.rank, self.world_size = rank, world_size
+        self.first_sample = first_sample
         self.columns = np.arange(order.block_size + 1)
 
     def __getitem__(self, index: int) -> Tensor:
-        first = (index * self.world_size + self.rank) * self.batch_size
+        first = self.first_sample + (index * self.world_size + self.rank) * self.batch_size
         starts = self.order.starts(np.arange(first, first + self.batch_size))
         return torch.from_numpy(self.ids[starts[:, None] + self.columns].astype(np.int64))
 
 
-class CountFrom(Sampler[int]):
-    """start, start + 1, … without an end: the trainer's step limit ends a run."""
-
-    def __init__(self, start: int) -> None:
-        self.start = start
+class Endless(Sampler[int]):
+    """0, 1, 2, … without an end: the trainer's step limit ends a run."""
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)
+        return itertools.count()
 
 
 class ValidationBatches(Dataset[Tensor]):

@@ -31,7 +31,8 @@ def generate(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int |
     unread = ids[:, -block_size:]  # what the cache lacks
     for _ in range(sampling.max_new_tokens):
         if cache.length + unread.size(1) > block_size:
-            cache.length, unread = 0, ids[:, -block_size:]
+            cache.clear()
+            unread = ids[:, -block_size:]
         logits = model.lm_head(model.features(unread, cache)[:, -1])  # (1, V)
         unread = choose(logits, sampling, generator).unsqueeze(1)  # (1, 1)
         ids = torch.cat((ids, unread), dim=1)

@@ -33,6 +33,8 @@ class Sampling:
             faults.append(f"temperature: {self.temperature} is out of range, 0 or more is allowed")
         if self.top_k is not None and self.top_k < 1:
             faults.append(f"top_k: {self.top_k} is out of range, 1 or more is allowed")
+        if not 0 <= self.seed < 2**63:
+            faults.append(f"seed: {self.seed} is out of range, 0 up to (not including) 2**63 is allowed")
         if faults:
             raise ValueError("\n".join(faults))
 

@@ -11,11 +11,14 @@ from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.kernels import KERNELS, explicit
 
 Rotate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""What a positional encoding does to the queries and keys (B, H, T, D) of a block."""
+"""What a positional encoding does to the queries and keys (B, H, T, D) of a block; GPT-2's own does nothing."""
 
 
 class CausalSelfAttention(nn.Module):
-    """Every token gathers, in H independent heads, from itself and the tokens before it."""
+    """Every token gathers, in H independent heads, from itself and the tokens before it.
+
+    The mask that hides the tokens after it is in the kernels: see `explicit.attention_weights`.
+    """
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()

@@ -23,6 +23,10 @@ class KVCache:
         self.length = 0
         """Tokens held so far."""
 
+    def clear(self) -> None:
+        """Forget all tokens; the memory stays."""
+        self.length = 0
+
     def layer(self, index: int) -> LayerCache:
         """The part of one layer; it writes after `length`, which the model moves on when all layers have written."""
         return LayerCache(self.keys[index], self.values[index], self.length)
@@ -30,7 +34,7 @@ class KVCache:
 
 @dataclass(frozen=True)
 class LayerCache:
-    """One layer's keys and values, (B, H, block_size, D) each, of which `length` tokens are filled."""
+    """A view of one layer's keys and values, (B, H, block_size, D) each, of which `length` tokens are filled."""
 
     keys: Tensor
     values: Tensor

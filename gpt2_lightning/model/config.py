@@ -8,7 +8,7 @@ from gpt2_lightning.model.positions import POSITIONS
 
 @dataclass(frozen=True)
 class GPT2Config:
-    """Everything that fixes a network's architecture; the defaults are OpenAI's smallest GPT-2.
+    """Everything that fixes a network's architecture; the defaults are OpenAI's smallest GPT-2, without dropout.
 
     Raises:
         ValueError: with every violated invariant, a line each, as "field: what is wrong".

@@ -20,11 +20,11 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = POSITIONS[config.positions](config)
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # weights of the token embedding
+        self.wpe = POSITIONS[config.positions](config)  # weights of the positional encoding
         self.drop = nn.Dropout(config.embd_pdrop)
-        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = LayerNorm(config)
+        self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))  # hidden layers
+        self.ln_f = LayerNorm(config)  # final layer norm
         self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self._initialise()
         self.tie_head()
@@ -35,9 +35,10 @@ class GPT2(nn.Module):
             self.lm_head.weight = self.wte.weight
 
     def _initialise(self) -> None:
-        """N(0, 0.02) for weights and 0 for biases, as in GPT-2 (Radford et al. 2019, section 2.3).
+        """N(0, initializer_range) for weights, 0 for biases, as in OpenAI's code.
 
-        The projections into the residual stream are smaller by sqrt(2 * n_layer), the number of terms it sums.
+        Each block adds two terms to the residual stream. Their projections are scaled by 1 / sqrt(2 * n_layer), so that
+        the sum of all keeps its size (Radford et al. 2019, section 2.3). Positional encodings start themselves.
         """
         std = self.config.initializer_range
         for name, module in self.named_modules():

@@ -20,7 +20,10 @@ class PositionalEncoding(nn.Module):
         return x
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Called in every block, on the queries and keys (B, H, T, D) of the tokens at positions (T,)."""
+        """Called in every block, on the queries and keys (B, H, T, D) of the tokens at positions (T,).
+
+        For rotary encodings. Encodings that add to the attention scores have no hook.
+        """
         return q, k
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 
 from gpt2_lightning.errors import UserError
 
+FILE = "metrics.csv"
 _FIRST_COLUMNS = ["step", "epoch", "tokens", "train/loss", "val/loss"]
 
 
@@ -24,7 +25,7 @@ class CSVLogger(Logger):
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__()
-        self.file = run_dir / "metrics.csv"
+        self.file = run_dir / FILE
         self._columns: list[str] | None = None
 
     @property

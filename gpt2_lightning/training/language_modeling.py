@@ -86,8 +86,9 @@ class LanguageModeling(L.LightningModule):
         """Name the weights as the plain model does, and add what makes the checkpoint enough by itself."""
         checkpoint["state_dict"] = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items()}
         checkpoint[KEY] = self.description.to_plain()
-        checkpoint["random_states"] = [random_state.capture()]
+        checkpoint["random_states"] = [random_state.capture(self.device)]
         checkpoint["train_losses"] = self.train_losses
+        checkpoint["stopped_early"] = self.trainer.should_stop and self.trainer.global_step < self.trainer.max_steps
         checkpoint["accumulate"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -103,7 +104,7 @@ class LanguageModeling(L.LightningModule):
             group.update({name: value for name, value in settings.items() if name != "params"})
         self.train_losses = [loss.to(self.device) for loss in self.train_losses]
         if self._random_state is not None:
-            random_state.restore(self._random_state)
+            random_state.restore(self._random_state, self.device)
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]

@@ -28,9 +28,9 @@ class AdamW:
         ValueError: with every setting that is out of range.
     """
 
-    lr: float = 6e-4
+    lr: float
     """Peak learning rate; the schedule scales it."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[float, float] = (0.9, 0.99)
     """Decay rates of the two moments."""
     eps: float = 1e-8
     """Added to the denominator."""

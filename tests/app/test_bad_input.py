@@ -54,6 +54,59 @@ def test_fault_in_the_configuration(run_verb: Run, workplace: Path, override: st
     assert not list(workplace.iterdir()), "nothing was written"
 
 
+def test_dangling_link_for_a_folder(run_verb: Run, workplace: Path, small_text: Path) -> None:
+    (workplace / "runs").symlink_to(workplace / "unmounted")
+    refused(run_verb("train", *TINY, "data=text", f"data.path={small_text}"), "cannot be made", "set run_dir")
+
+
+def test_what_follows_from_a_fault_is_not_told_as_another(run_verb: Run) -> None:
+    outcome = run_verb("train", *TINY, "model.n_embd=abc", "optimizer.lrr=1", "batch_size=0")
+    refused(outcome, "3 faults", "model.n_embd: 'abc'", "optimizer.lrr", "batch_size: 0")
+
+
+@pytest.mark.parametrize("override", ["logger=null", "optimizer=null", "model=[tiny,chaar]"])
+def test_no_option_of_a_group(run_verb: Run, override: str) -> None:
+    refused(run_verb("train", override), "there is no option")
+
+
+def test_broken_yaml_of_the_users(run_verb: Run, workplace: Path) -> None:
+    (workplace / "mine" / "model").mkdir(parents=True)
+    (workplace / "mine" / "model" / "odd.yaml").write_text("n_layer: [1\n")
+    refused(run_verb("train", "--config-dir", "mine", "model=odd"), "the configuration cannot be composed", "odd.yaml")
+
+
+@pytest.mark.parametrize("verb", ["train", "generate"])
+def test_seed_that_no_generator_takes(run_verb: Run, verb: str) -> None:
+    refused(run_verb(verb, "seed=99999999999999999999999"), "seed", "2**63")
+
+
+def test_diverging_run(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    length = ["trainer.max_steps=60", "schedule.warmup_steps=0", "callbacks.checkpoint.every_n_steps=1"]
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "optimizer.lr=1e30", *length)
+    refused(outcome, "the run has diverged", "lower optimizer.lr")
+    (log,) = workplace.glob("runs/*/*/train.log")
+    assert "the run has diverged" in log.read_text()
+
+
+def test_prompt_of_the_samples_is_checked_before_the_first_step(run_verb: Run, small_text: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "callbacks.samples.prompt=Zürich"]
+    outcome = run_verb("train", *TINY, *settings)
+    refused(outcome, "in the prompt", "'Z' (U+005A) at character 0")
+    assert "step" not in outcome.out.split("folder:")[1]
+
+
+def test_resuming_with_another_alphabet_of_the_same_size(
+    run_verb: Run, tiny_run: Path, small_text: Path, workplace: Path
+) -> None:
+    (workplace / "other.txt").write_text(small_text.read_text().replace("t", "T"))
+    settings = ["data=text", "data.path=other.txt", "trainer.max_steps=20", f"resume={tiny_run}"]
+    refused(run_verb("train", *TINY, *settings), "trained with another tokenizer", "ids mean something else")
+
+
+def test_resuming_the_jobs_of_a_sweep(run_verb: Run) -> None:
+    refused(run_verb("train", "-m", *TINY, "resume=auto", "seed=1,2"), "cannot tell the jobs of a sweep apart")
+
+
 def test_all_faults_come_in_one_message(run_verb: Run) -> None:
     faults = ["schedule=cosin", "optimizer.lrr=1", "model.n_embd=33", "trainer.max_steps=abc", "batch_size=0"]
     outcome = run_verb("train", *TINY, *faults)
@@ -116,7 +169,7 @@ def test_missing_vocabulary(run_verb: Run, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_folder_that_cannot_be_written(run_verb: Run, workplace: Path, small_text: Path) -> None:
     (workplace / "blocked").write_text("a file, where a folder would have to be")
     outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "runs_dir=blocked")
-    refused(outcome, "blocked", "cannot be written", "set run_dir or runs_dir")
+    refused(outcome, "blocked", "cannot be made", "set run_dir or runs_dir")
     assert (workplace / "blocked").read_text() == "a file, where a folder would have to be"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +47,13 @@ def test_checkpoint_file_may_be_named(run_verb: Run, tiny_run: Path) -> None:
 def test_latest_run_is_the_default(run_verb: Run, tiny_run: Path) -> None:
     outcome = run_verb("generate", f"runs_dir={tiny_run.parent.parent}", "max_new_tokens=1")
     assert f"from {tiny_run / 'checkpoints' / 'best.ckpt'}" in outcome.err
+
+
+def test_reader_may_leave_early(tiny_run: Path, root: Path, workplace: Path) -> None:
+    command = f"{sys.executable} {root / 'generate.py'} checkpoint={tiny_run} max_new_tokens=2000 | head -c 5"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert "Error" not in done.stderr
 
 
 def test_long_prompt_is_read_from_its_end(run_verb: Run, tiny_run: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +100,10 @@ def test_early_stopping(run_verb: Run, small_text: Path, workplace: Path) -> Non
     assert outcome.code == 0, outcome
     (run,) = (workplace / "runs" / "text-tiny").iterdir()
     assert [step for step, loss in rows(run, "step", "val/loss") if loss] == ["2", "4"]
+    assert "stopping early" in outcome.out
+    again = run_verb("train", *TINY, "data=text", f"data.path={small_text}", *stopping, *length, "resume=auto")
+    assert again.code == 0, again
+    assert "going on" not in again.out, "a run that stopped early has ended"
 
 
 def test_sweep_has_a_folder_for_each_job(run_verb: Run, small_text: Path, workplace: Path) -> None:
@@ -116,6 +122,46 @@ def test_second_run_in_the_same_folder_keeps_the_first(run_verb: Run, small_text
     assert run_verb("train", *TINY, *settings).code == 0
     assert (workplace / "here" / "train.log").read_text() == first
     assert (workplace / "here-1" / "loss.png").exists()
+
+
+def test_checkpoint_from_elsewhere_goes_on_in_a_new_run(
+    run_verb: Run, tiny_run: Path, small_text: Path, workplace: Path
+) -> None:
+    (workplace / "download").mkdir()
+    (workplace / "download" / "config.yaml").write_text("mine")
+    shutil.copy(tiny_run / "checkpoints" / "step-000012.ckpt", workplace / "download" / "model.ckpt")
+    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=14", "resume=download/model.ckpt"]
+    outcome = run_verb("train", *TINY, *settings)
+    assert outcome.code == 0, outcome
+    assert "changed since the checkpoint: trainer.max_steps from 12 to 14" in outcome.out
+    assert (workplace / "download" / "config.yaml").read_text() == "mine"
+    assert len(list((workplace / "runs" / "text-tiny").glob("*/checkpoints/step-000014.ckpt"))) == 1
+
+
+def test_home_is_understood_in_paths(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=1", "runs_dir=~/mine"]
+    assert run_verb("train", *TINY, *settings).code == 0
+    assert list((workplace.parent / "home" / "mine").glob("text-tiny/*/metrics.csv"))
+    assert run_verb("generate", "runs_dir=~/mine", "max_new_tokens=1").code == 0
+
+
+def test_auto_goes_on_with_the_latest_run_until_it_has_ended(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "resume=auto"]
+    runs = workplace / "runs" / "text-tiny"
+    for max_steps, folders in ((4, 1), (6, 1), (6, 2)):
+        outcome = run_verb(
+            "train", *TINY, *settings, f"trainer.max_steps={max_steps}", f"run_dir=runs/text-tiny/{folders}"
+        )
+        assert outcome.code == 0, outcome
+        assert len(list(runs.iterdir())) == folders
+    config = yaml.safe_load((runs / "1" / "config.yaml").read_text())
+    assert config["run_dir"] == "runs/text-tiny/1"
+
+
+def test_checkpoints_may_be_switched_off(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=2", "callbacks.checkpoint=null"]
+    assert run_verb("train", *TINY, *settings, "logger=[csv]").code == 0
+    assert not list(workplace.rglob("*.ckpt"))
 
 
 def start(workplace: Path, root: Path, *settings: str) -> subprocess.Popen[str]:
@@ -172,18 +218,32 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
 def test_signal_stops_cleanly_and_says_how_to_go_on(
     workplace: Path, root: Path, small_text: Path, number: signal.Signals, code: int
 ) -> None:
-    settings = ["data=text", f"data.path={small_text}", "trainer.max_steps=100000"]
-    process = start(workplace, root, *settings, "callbacks.checkpoint.every_n_steps=5")
+    (workplace / "my conf" / "model").mkdir(parents=True)
+    (workplace / "my conf" / "model" / "mine.yaml").write_text("defaults: [tiny]\n")
+    settings = [
+        "--config-dir",
+        "my conf",
+        "model=mine",
+        "data=text",
+        f"data.path={small_text}",
+        "trainer.max_steps=1000",
+    ]
+    process = start(workplace, root, *settings, "trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5")
     run = wait_for_checkpoint(workplace / "runs", process)
     os.kill(process.pid, number)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == code, output
     assert "Traceback" not in output
     assert f"stopped by {number.name}" in output
-    command = output.strip().splitlines()[-1].split()
+    (saved,) = (run / "checkpoints").glob("step-*.ckpt")
+    command = shlex.split(output.strip().splitlines()[-1])
     assert command[:2] == ["python", "train.py"]
-    assert f"resume={run.relative_to(workplace)}" in command
-    assert len(list((run / "checkpoints").glob("step-*.ckpt"))) == 1
+    again = [*command[2:], f"trainer.max_steps={int(saved.stem[5:]) + 1}"]
+    resumed = subprocess.run(
+        [sys.executable, root / "train.py", *again], cwd=workplace, capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed
+    assert f"going on from {saved.name}" in resumed.stdout
 
 
 def test_micro_batch_divides_the_batch_and_bounds_the_logits() -> None:

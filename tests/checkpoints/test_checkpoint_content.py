@@ -61,15 +61,26 @@ def test_a_newer_format_asks_for_an_upgrade() -> None:
         ({"n_experts": 4}, "n_experts"),
         ({"n_embd": 16}, "n_embd: 16 is not divisible by n_head=3"),
         ({"positions": "rotary"}, "positions: 'rotary' is not one of"),
-        ({"n_layer": "two"}, "cannot build"),
+        ({"n_layer": "two"}, "TypeError"),
     ],
 )
 def test_a_model_that_this_version_lacks_is_a_users_mistake(change: dict[str, Any], message: str) -> None:
     checkpoint = checkpoint_of(TINY)
     checkpoint[KEY]["model"] |= change
-    with pytest.raises(UserError, match=r"anywhere\.ckpt describes a model that this version cannot build") as caught:
+    with pytest.raises(UserError, match=r"anywhere\.ckpt has a description that this version cannot read") as caught:
         describe(checkpoint, ANYWHERE)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("format", None), ("tokenizer", "[]"), ("tokenizer", '{"kind": "char"}'), ("model", []), ("run_config", 3)],
+)
+def test_a_malformed_description_is_a_users_mistake(entry: str, value: Any) -> None:
+    checkpoint = checkpoint_of(TINY)
+    checkpoint[KEY][entry] = value
+    with pytest.raises(UserError, match="cannot read"):
+        describe(checkpoint, ANYWHERE)
 
 
 @pytest.mark.parametrize("kind", ["sentencepiece", None])

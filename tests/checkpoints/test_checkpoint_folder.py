@@ -57,4 +57,4 @@ def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
 
 def test_a_checkpoint_knows_its_run() -> None:
     assert folder.run_of(Path("runs/a/checkpoints/best.ckpt")) == Path("runs/a")
-    assert folder.run_of(Path("downloads/best.ckpt")) == Path("downloads")
+    assert folder.run_of(Path("downloads/best.ckpt")) is None

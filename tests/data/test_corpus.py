@@ -26,9 +26,24 @@ def test_the_cut_counts_characters_and_not_bytes(tmp_path: Path) -> None:
     assert splits == Splits(train="é" * 50, val="a" * 50)
 
 
-@pytest.mark.parametrize(("fraction", "validating"), [(0.01, 1), (0.1, 10), (0.25, 25), (0.5, 50), (0.999, 100)])
+@pytest.mark.parametrize(("fraction", "validating"), [(0.01, 1), (0.1, 10), (0.25, 25), (0.5, 50), (0.99, 99)])
 def test_the_share_of_validation_is_rounded_up(book: Path, fraction: float, validating: int) -> None:
     assert len(TextCorpus(str(book), val_fraction=fraction).read().val) == validating
+
+
+@pytest.mark.parametrize(("text", "fraction"), [("a", 0.1), ("abc", 0.999)])
+def test_a_text_that_leaves_a_part_empty_is_too_short(tmp_path: Path, text: str, fraction: float) -> None:
+    file = tmp_path / "short.txt"
+    file.write_text(text)
+    with pytest.raises(UserError, match=rf"short\.txt has {len(text)} characters; with val_fraction={fraction}"):
+        TextCorpus(str(file), val_fraction=fraction).read()
+
+
+def test_marks_of_windows_are_no_part_of_the_text(tmp_path: Path) -> None:
+    file = tmp_path / "windows.txt"
+    file.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
+    splits = TextCorpus(str(file)).read()
+    assert splits.train + splits.val == "one\ntwo\rthree\n"
 
 
 def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:

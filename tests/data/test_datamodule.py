@@ -15,7 +15,7 @@ from gpt2_lightning.errors import UserError
 def files(tmp_path: Path) -> TokenFiles:
     np.save(tmp_path / "train.npy", np.arange(307, dtype=np.uint16))
     np.save(tmp_path / "val.npy", np.arange(59, dtype=np.uint16))
-    return TokenFiles(tmp_path / "train.npy", tmp_path / "val.npy", val_bytes_per_token=1.0)
+    return TokenFiles(tmp_path / "train.npy", tmp_path / "val.npy", bytes_per_token={"train": 1.0, "val": 1.0})
 
 
 def first_batches(data: TokenDataModule, count: int) -> Tensor:

@@ -48,11 +48,10 @@ def test_another_text_or_cut_has_other_files(tmp_path: Path, tokenizer: CharToke
     assert len({f.train for f in files}) == 3
 
 
-def test_bytes_per_token_are_those_of_the_validation_part(tmp_path: Path) -> None:
+def test_bytes_per_token_are_those_of_each_part(tmp_path: Path) -> None:
     splits = Splits(train="aé€ " * 9, val="é€a")
-    assert encode_once(splits, CharTokenizer(splits.train), tmp_path).val_bytes_per_token == pytest.approx(
-        (2 + 3 + 1) / 3
-    )
+    files = encode_once(splits, CharTokenizer(splits.train), tmp_path)
+    assert files.bytes_per_token == pytest.approx({"train": (1 + 2 + 3 + 1) / 4, "val": (2 + 3 + 1) / 3})
 
 
 def test_no_temporary_file_stays(tmp_path: Path, tokenizer: CharTokenizer) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gpt2_lightning.data.order import SampleOrder
-from gpt2_lightning.data.windows import CountFrom, TrainingBatches, ValidationBatches
+from gpt2_lightning.data.windows import Endless, TrainingBatches, ValidationBatches
 
 
 @pytest.fixture
@@ -43,10 +43,17 @@ def test_micro_batches_together_are_the_batch(order: SampleOrder) -> None:
         assert torch.equal(torch.cat([micro[3 * index + i] for i in range(3)]), alone[index])
 
 
-def test_counting_goes_on_from_a_number() -> None:
-    counter = CountFrom(13)
-    assert list(itertools.islice(counter, 4)) == [13, 14, 15, 16]
-    assert list(itertools.islice(counter, 2)) == [13, 14]
+def test_batches_start_at_any_sample(order: SampleOrder) -> None:
+    ids = np.random.default_rng(0).integers(0, 50, size=307).astype(np.uint16)
+    whole = TrainingBatches(ids, order, batch_size=1)
+    later = TrainingBatches(ids, order, batch_size=3, first_sample=20)
+    assert torch.equal(later[1], torch.cat([whole[i] for i in (23, 24, 25)]))
+
+
+def test_endless_numbers_start_anew() -> None:
+    numbers = Endless()
+    assert list(itertools.islice(numbers, 4)) == [0, 1, 2, 3]
+    assert list(itertools.islice(numbers, 2)) == [0, 1]
 
 
 @pytest.mark.parametrize("n_tokens", [2, 3, 7, 8, 9, 15, 22, 100, 113])

@@ -73,7 +73,7 @@ def test_steps_equal_adamw_written_out(model: GPT2) -> None:
 
 
 def test_the_kernel_is_fused() -> None:
-    assert AdamW().build(GPT2(GPT2Config(**SHAPE))).defaults["fused"] is True
+    assert AdamW(lr=1e-3).build(GPT2(GPT2Config(**SHAPE))).defaults["fused"] is True
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_kernel_is_fused() -> None:
 )
 def test_settings_out_of_range_are_named(field: str, value: object, shown: str) -> None:
     with pytest.raises(ValueError, match=f"{field}: {shown} is out of range"):
-        AdamW(**{field: value})
+        AdamW(**{"lr": 1e-3, field: value})
 
 
 def test_all_faults_come_at_once() -> None:

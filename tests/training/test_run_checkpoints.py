@@ -1,5 +1,4 @@
 import dataclasses
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from gpt2_lightning.checkpoints.content import load_model
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.training.callbacks import Checkpointing
 from tests.training.short_run import ALPHABET, CONFIG, Plan, Run, same_tensors
@@ -110,9 +110,9 @@ def test_a_validation_loss_that_is_no_number_is_not_the_mean_of_the_rest(train: 
             module.model.wte.weight.data[-1] = float("nan")
 
     config = dataclasses.replace(CONFIG, tied_head=False)
-    run = train(Plan(tmp_path, 4, micro_batch_size=1, model=config, callbacks=[LoseOneCharacter()]))
-    assert math.isnan(run.column("val/loss")[4])
-    assert "best.ckpt" not in run.checkpoint_names()
+    with pytest.raises(UserError, match="the validation loss is nan at step 4: the run has diverged"):
+        train(Plan(tmp_path, 4, micro_batch_size=1, model=config, callbacks=[LoseOneCharacter()]))
+    assert [file.name for file in tmp_path.glob("checkpoints/*")] == ["step-000002.ckpt"], "the state before is kept"
 
 
 @pytest.mark.parametrize("field", ["every_n_steps", "keep"])

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from gpt2_lightning.training.trainer import DEFAULT_STEPS, TrainerSpec
 
@@ -67,6 +68,9 @@ def test_intervals_count_optimizer_steps_in_the_trainer() -> None:
     assert trainer.gradient_clip_val == 0.5
 
 
-def test_flags_reach_the_trainer() -> None:
-    spec = TrainerSpec(accelerator="cpu", flags={"limit_val_batches": 3, "deterministic": "warn"})
-    assert spec.build(max_steps=1, accumulate=1, callbacks=[], loggers=[]).limit_val_batches == 3
+@pytest.mark.parametrize("accelerator", ["cuda", "mps"])
+def test_an_accelerator_that_is_not_there_is_named(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"accelerator: this machine has no {accelerator}"):
+        TrainerSpec(accelerator=accelerator)

@@ -69,9 +69,9 @@ def test_validation_loss_is_the_mean_over_all_tokens(run: Run, token_files: Toke
 
 
 def test_perplexity_and_bits_follow_from_the_loss(run: Run, splits: Splits) -> None:
-    bytes_per_token = len(splits.val.encode()) / len(splits.val)
-    assert bytes_per_token > 1.2, "a text of one-byte characters would hide an error"
-    for stage in ("train", "val"):
+    for stage, text in (("train", splits.train), ("val", splits.val)):
+        bytes_per_token = len(text.encode()) / len(text)
+        assert bytes_per_token > 1.2, "a text of one-byte characters would hide an error"
         for step, loss in run.column(f"{stage}/loss").items():
             assert run.column(f"{stage}/perplexity")[step] == pytest.approx(math.exp(loss))
             bits = loss / math.log(2) / bytes_per_token

@@ -2,9 +2,11 @@
 
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
+from gpt2_lightning.training.callbacks.early_stopping import EarlyStopping
 from gpt2_lightning.training.callbacks.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.samples import Samples
+from gpt2_lightning.training.callbacks.signals import Signals
 from gpt2_lightning.training.callbacks.step_limit import StepLimit
 
-__all__ = ["Checkpointing", "Metrics", "ProgressBar", "Samples", "StepLimit", "assemble"]
+__all__ = ["Checkpointing", "EarlyStopping", "Metrics", "ProgressBar", "Samples", "Signals", "StepLimit", "assemble"]

@@ -9,16 +9,17 @@ from lightning.pytorch.callbacks import Callback
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
+from gpt2_lightning.training.callbacks.signals import Signals
 from gpt2_lightning.training.callbacks.step_limit import StepLimit
 
 
 def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
-    """Figures come before those who act on them, and checkpoints last, when it is known whether the run stops.
+    """Figures come before those who act on them, and checkpoints late, when it is known whether the run stops.
 
     Args:
         metrics: the figures that the progress bar shows.
         chosen: those of the configuration.
     """
-    last = [callback for callback in chosen if isinstance(callback, Checkpointing)]
-    others = [callback for callback in chosen if callback not in last]
-    return [StepLimit(), metrics, ProgressBar(metrics), *others, *last]
+    saving = [callback for callback in chosen if isinstance(callback, Checkpointing)]
+    others = [callback for callback in chosen if callback not in saving]
+    return [StepLimit(), metrics, ProgressBar(metrics), *others, *saving, Signals(next(iter(saving), None))]

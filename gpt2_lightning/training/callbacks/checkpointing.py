@@ -9,14 +9,13 @@ import lightning as L
 
 from gpt2_lightning.checkpoints import files, folder
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
-from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 
 
 class Checkpointing(L.Callback):
-    """Saves every n steps, at the end, at Ctrl-C or SIGTERM, and whenever the validation loss is the lowest so far.
+    """Saves every n steps, at the end, and whenever the validation loss is the lowest so far.
 
-    A step that is validated is saved after its validation, so that a resumed run misses none. Must be the last of the
-    callbacks that may stop a run. A run that goes on from before its newest checkpoint sets the later ones aside.
+    A step that is validated is saved after its validation, so that a resumed run misses none. A run that goes on
+    from before its newest checkpoint sets the later ones aside.
 
     Args:
         run_dir: the run's folder; see `checkpoints.folder` for what is in it.
@@ -35,12 +34,10 @@ class Checkpointing(L.Callback):
         self.every_n_steps, self.keep = every_n_steps, keep
         self.lowest_val_loss = float("inf")
         self._last_seen_step = 0
-        self._signals = SignalWatch()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_seen_step = trainer.global_step
         folder.set_aside_after(self.run_dir, trainer.global_step)
-        self._signals.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         stepped = trainer.global_step != self._last_seen_step
@@ -55,29 +52,28 @@ class Checkpointing(L.Callback):
             self.lowest_val_loss = loss
         self._save_if_due(trainer, is_best)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._signals.stop()
-
-    def on_exception(self, *_: Any) -> None:
-        self._signals.stop()
-
     def state_dict(self) -> dict[str, Any]:
         return {"lowest_val_loss": self.lowest_val_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.lowest_val_loss = state_dict["lowest_val_loss"]
 
+    def save_step(self, trainer: L.Trainer) -> Path:
+        """Save the state after the present step, and let go of the oldest that are too many."""
+        checkpoint = self._path(folder.step_name(trainer.global_step))
+        if not checkpoint.exists():
+            trainer.save_checkpoint(checkpoint)
+        for old in folder.by_step(self.run_dir)[: -self.keep]:
+            old.unlink()
+        return checkpoint
+
     def _save_if_due(self, trainer: L.Trainer, is_best: bool = False) -> None:
-        signal_number = self._signals.received
-        step = self.run_dir / folder.FOLDER / folder.step_name(trainer.global_step)
-        best = step.with_name(folder.BEST)
-        if signal_number is not None or trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
-            trainer.save_checkpoint(step)
+        if trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
+            checkpoint = self.save_step(trainer)
             if is_best:
-                files.link(step, best)
-            for old in folder.by_step(self.run_dir)[: -self.keep]:
-                old.unlink()
+                files.link(checkpoint, self._path(folder.BEST))
         elif is_best:
-            trainer.save_checkpoint(best)
-        if signal_number is not None:
-            raise Interrupted(signal_number, saved=True)
+            trainer.save_checkpoint(self._path(folder.BEST))
+
+    def _path(self, name: str) -> Path:
+        return self.run_dir / folder.FOLDER / name

@@ -56,8 +56,9 @@ class Metrics(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         loss = float(trainer.callback_metrics["val/loss"])
-        self.best_val_loss = min(self.best_val_loss, loss)
         self._log(trainer, "val", loss)
+        _require_finite("validation", loss, trainer)
+        self.best_val_loss = min(self.best_val_loss, loss)
         figures = [f"validation loss {loss:.4f}", f"{self.latest['val/bits_per_byte']:.3f} bits per byte"]
         if "train/loss" in self.latest:
             figures.insert(0, f"training loss {self.latest['train/loss']:.4f}")
@@ -80,11 +81,7 @@ class Metrics(L.Callback):
             figures["grad_norm"] = float(module.gradient_norm)
         figures["tokens_per_second"] = (tokens - self._tokens_at_last_row) / max(self._seconds, 1e-9)
         self._log(trainer, "train", loss, figures)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the training loss is {loss} at step {trainer.global_step:,}: the run has diverged. Go on from an "
-                "earlier checkpoint, or start again, with a lower optimizer.lr; the checkpoints saved so far are kept"
-            )
+        _require_finite("training", loss, trainer)
         self._seconds, self._tokens_at_last_row = 0.0, tokens
         self.on_train_batch_start()
 
@@ -95,7 +92,7 @@ class Metrics(L.Callback):
             "epoch": data.epochs_seen,
             f"{stage}/loss": loss,
             f"{stage}/perplexity": perplexity(loss),
-            f"{stage}/bits_per_byte": bits_per_byte(loss, data.files.val_bytes_per_token),
+            f"{stage}/bits_per_byte": bits_per_byte(loss, data.files.bytes_per_token[stage]),
             **(more or {}),
         }
         self.latest |= row
@@ -106,6 +103,14 @@ class Metrics(L.Callback):
         if not self._paused:
             self._seconds += time.perf_counter() - self._resumed_at
             self._paused = True
+
+
+def _require_finite(part: str, loss: float, trainer: L.Trainer) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the {part} loss is {loss} at step {trainer.global_step:,}: the run has diverged. Go on from an earlier "
+            "checkpoint, or start again, with a lower optimizer.lr; the checkpoints saved so far are kept"
+        )
 
 
 def _data(trainer: L.Trainer) -> TokenDataModule:

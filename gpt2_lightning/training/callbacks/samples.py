@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import lightning as L
+from torch import Tensor
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.generate import generate
@@ -14,6 +15,7 @@ from gpt2_lightning.generation.sampling import Sampling
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
+FILE = "samples.md"
 _ENTRY = re.compile(r"(?=^## Step )", re.MULTILINE)
 
 
@@ -31,14 +33,19 @@ class Samples(L.Callback):
     def __init__(
         self, run_dir: Path, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, seed: int = 0
     ) -> None:
-        self.file = run_dir / "samples.md"
+        self.file = run_dir / FILE
         self.prompt = prompt
         self.sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         self.latest = ""
         """The newest text."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Drop the entries of steps that a resumed run does again."""
+        """Drop the entries of steps that a resumed run does again.
+
+        Raises:
+            UserError: if the prompt has characters that the tokenizer lacks.
+        """
+        self._prompt_ids(pl_module)
         if self.file.exists():
             entries = _ENTRY.split(self.file.read_text(encoding="utf-8"))
             kept = [entry for entry in entries if entry and _step_of(entry) <= trainer.global_step]
@@ -50,8 +57,7 @@ class Samples(L.Callback):
         if not math.isfinite(loss):
             return  # there is nothing to sample from
         tokenizer = pl_module.description.tokenizer
-        prompt = prompt_ids(self.prompt, tokenizer).to(pl_module.device)
-        ids = generate(pl_module.model, prompt, self.sampling, tokenizer.end_of_text)
+        ids = generate(pl_module.model, self._prompt_ids(pl_module), self.sampling, tokenizer.end_of_text)
         self.latest = self.prompt + tokenizer.decode(list(ids))
         entry = (
             f"## Step {trainer.global_step:,}, validation loss {loss:.4f}\n\n~~~text\n{self.latest.strip()}\n~~~\n\n"
@@ -61,6 +67,10 @@ class Samples(L.Callback):
                 file.write(entry)
         except OSError as error:
             raise UserError(f"the samples file {self.file} cannot be written: {error.strerror}") from None
+
+    def _prompt_ids(self, module: L.LightningModule) -> Tensor:
+        assert isinstance(module, LanguageModeling)
+        return prompt_ids(self.prompt, module.description.tokenizer).to(module.device)
 
 
 def _step_of(entry: str) -> int:

@@ -1,0 +1,37 @@
+"""The end of a run that no longer gets better."""
+
+from __future__ import annotations
+
+import logging
+
+import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+
+log = logging.getLogger(__name__)
+
+
+class EarlyStopping(LightningEarlyStopping):
+    """Stops when the validation loss has not fallen for some validations.
+
+    Args:
+        patience: validations without a lower loss that are waited for.
+        min_delta: nats by which a loss has to be lower to count.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    def __init__(self, patience: int = 5, min_delta: float = 0.0) -> None:
+        faults = []
+        if patience < 1:
+            faults.append(f"patience: {patience} is out of range, 1 or more is allowed")
+        if not min_delta >= 0:
+            faults.append(f"min_delta: {min_delta} is out of range, 0 or more is allowed")
+        if faults:
+            raise ValueError("\n".join(faults))
+        super().__init__("val/loss", min_delta=min_delta, patience=patience, verbose=False)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if self.stopped_epoch or self.wait_count >= self.patience:
+            log.info("stopping early: the validation loss has not fallen for %d validations", self.wait_count)

@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+
+from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
+from gpt2_lightning.training.callbacks.step_limit import validation_follows
+from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
+
+
+class Signals(L.Callback):
+    """Stops a run after the step in which a signal came, and after its validation where one is due.
+
+    Args:
+        checkpointing: saves the state before; none where the user has switched checkpoints off.
+    """
+
+    def __init__(self, checkpointing: Checkpointing | None) -> None:
+        self.checkpointing = checkpointing
+        self._watch = SignalWatch()
+        self._last_seen_step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_seen_step = trainer.global_step
+        self._watch.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        stepped = trainer.global_step != self._last_seen_step
+        self._last_seen_step = trainer.global_step
+        if stepped and not validation_follows(trainer):
+            self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.should_stop:  # a run that ends anyway has nothing to go on with
+            self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._watch.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        self._watch.stop()
+
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        if self._watch.received is not None:
+            if self.checkpointing is not None:
+                self.checkpointing.save_step(trainer)
+            raise Interrupted(self._watch.received, saved=self.checkpointing is not None)

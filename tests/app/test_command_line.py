@@ -1,0 +1,57 @@
+"""What users type, and what Hydra makes of it."""
+
+from __future__ import annotations
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from gpt2_lightning.app.command_line import CommandLine, as_typed
+from gpt2_lightning.app.main import config_folder
+
+LETTERS = st.text(st.sampled_from("a'\"\\${}[](),:=~ €?"), max_size=12)
+
+
+def rewritten(*arguments: str) -> list[str]:
+    return CommandLine.read(list(arguments), config_folder()).arguments
+
+
+@given(LETTERS)
+def test_prompts_are_taken_to_the_letter(prompt: str) -> None:
+    (override,) = rewritten(f"prompt={prompt}")
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    value = parsed.value()
+    if value != "???":
+        assert OmegaConf.create({"prompt": value}).prompt == prompt
+
+
+@given(LETTERS)
+def test_prompts_come_back_as_they_were_typed(prompt: str) -> None:
+    (override,) = rewritten(f"prompt={prompt}")
+    assert as_typed(override) == f"prompt={prompt}"
+
+
+def test_settings_need_not_be_in_a_yaml() -> None:
+    assert rewritten("optimizer.betas=[0.9,0.99]") == ["++optimizer.betas=[0.9,0.99]"]
+
+
+def test_groups_flags_and_hydras_own_settings_stay() -> None:
+    arguments = ["-m", "model=tiny,char", "~callbacks.samples", "hydra.verbose=true", "--cfg", "job"]
+    assert rewritten(*arguments) == [
+        "-m",
+        "--cfg",
+        "job",
+        "model=tiny,char",
+        "~callbacks.samples",
+        "hydra.verbose=true",
+    ]
+
+
+def test_free_texts_of_a_sweep_are_left_to_hydra() -> None:
+    assert rewritten("-m", "data.path=a.txt,b.txt") == ["-m", "++data.path=a.txt,b.txt"]
+
+
+def test_options_are_not_checked_where_others_may_be_found() -> None:
+    arguments = ["hydra.searchpath=[file:///elsewhere]", "model=theirs"]
+    assert CommandLine.read(arguments, config_folder()).faults == []
