@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -59,24 +58,23 @@ class Clock(L.Callback):
 
 def main() -> None:
     ratios = {}
-    for name in sys.argv[1:] or SIZES:
-        block_size, n_layer, n_head, n_embd, batch_size, steps = SIZES[name]
+    for name, (block_size, n_layer, n_head, n_embd, batch_size, steps) in SIZES.items():
         splits = TextCorpus("embedded:scifi").read()
         tokenizer = CharTokenizer(splits.train)
         config = GPT2Config(tokenizer.vocab_size, block_size, n_layer, n_head, n_embd)
         with tempfile.TemporaryDirectory() as folder:
             files = encode_once(splits, tokenizer, Path(folder))
             turns = []
-            for _ in range(TURNS):
-                pair = []
-                for run in (_bare, _trainer):
+            for turn in range(TURNS):
+                pair = {}
+                for run in (_bare, _trainer) if turn % 2 else (_trainer, _bare):
                     data = TokenDataModule(files, block_size, batch_size, batch_size, seed=0)
                     torch.manual_seed(0)
                     module = LanguageModeling(
                         GPT2(config), AdamW(lr=1e-3), Cosine(), Description(config, tokenizer, {})
                     )
-                    pair.append(run(module, data, steps, Path(folder)))
-                turns.append(pair)
+                    pair[run] = run(module, data, steps, Path(folder))
+                turns.append((pair[_bare], pair[_trainer]))
         bare, trainer = (statistics.median(turn[i] for turn in turns) for i in (0, 1))
         ratio = statistics.median(t / b for b, t in turns)
         ratios[f"{name}: Trainer over bare loop"] = round(ratio, 3)

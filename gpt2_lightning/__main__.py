@@ -6,6 +6,7 @@ import difflib
 import sys
 from typing import NoReturn
 
+from gpt2_lightning import __version__
 from gpt2_lightning.app.main import VERBS, fail, main
 
 
@@ -13,10 +14,15 @@ def run() -> NoReturn:
     """Run the verb that the command line names."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("GPT-2 Lightning: the whole life of a GPT-2\n\nusage: gpt2-lightning VERB [key=value …]\n")
+        print(
+            "GPT-2 Lightning: a GPT-2 from scratch, to train and to write with\n\nusage: gpt2-lightning VERB [key=value …]\n"
+        )
         for verb, purpose in VERBS.items():
             print(f"  {verb:10} {purpose}")
         print("\ngpt2-lightning VERB --help explains a verb's settings.")
+        sys.exit(0)
+    if arguments[0] == "--version":
+        print(__version__)
         sys.exit(0)
     verb = arguments[0]
     if verb not in VERBS:
