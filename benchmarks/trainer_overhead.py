@@ -38,7 +38,7 @@ from gpt2_lightning.training.trainer import TrainerSpec
 
 # block_size, n_layer, n_head, n_embd, batch size, steps of a turn
 SIZES = {"char": (64, 4, 4, 128, 12, 200), "char_10m": (256, 6, 6, 384, 4, 12)}
-TURNS = 7
+TURNS = 11
 WARM_UP = 5
 
 
@@ -57,6 +57,7 @@ class Clock(L.Callback):
 
 
 def main() -> None:
+    log_to_terminal()
     ratios = {}
     for name, (block_size, n_layer, n_head, n_embd, batch_size, steps) in SIZES.items():
         splits = TextCorpus("embedded:scifi").read()
@@ -110,7 +111,6 @@ def _trainer(module: LanguageModeling, data: TokenDataModule, steps: int, folder
     spec = TrainerSpec(max_steps=WARM_UP + steps + 1, val_check_interval=10**9, accelerator="cpu")
     callbacks = [clock, StepLimit(), metrics, ProgressBar(metrics), Checkpointing(run_dir, every_n_steps=10**9)]
     trainer = spec.build(WARM_UP + steps + 1, 1, callbacks, [CSVLogger(run_dir)])
-    log_to_terminal()
     trainer.fit(module, datamodule=data)
     return clock.seconds
 

@@ -14,9 +14,8 @@ def run() -> NoReturn:
     """Run the verb that the command line names."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(
-            "GPT-2 Lightning: a GPT-2 from scratch, to train and to write with\n\nusage: gpt2-lightning VERB [key=value …]\n"
-        )
+        print("GPT-2 Lightning: a GPT-2 from scratch, to train and to write with\n")
+        print("usage: gpt2-lightning VERB [key=value …]\n")
         for verb, purpose in VERBS.items():
             print(f"  {verb:10} {purpose}")
         print("\ngpt2-lightning VERB --help explains a verb's settings.")
