@@ -7,7 +7,8 @@ import sys
 
 
 def main() -> None:
-    benchmarks = [["startup"], ["trainer_overhead"], *([["nanogpt_loss", sys.argv[1]]] if sys.argv[1:] else [])]
+    with_text = ("nanogpt_loss", "bpe_training") if sys.argv[1:] else ()
+    benchmarks = [["startup"], ["trainer_overhead"], *([name, sys.argv[1]] for name in with_text)]
     for name, *arguments in benchmarks:
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.bpe import BPETokenizer
 from gpt2_lightning.tokenizers.char import CharTokenizer
 from gpt2_lightning.tokenizers.gpt2 import GPT2Tokenizer
 from gpt2_lightning.tokenizers.tokenizer import Tokenizer
 
-_KINDS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (CharTokenizer, GPT2Tokenizer)}
+_KINDS: dict[str, type[Tokenizer]] = {kind.kind: kind for kind in (BPETokenizer, CharTokenizer, GPT2Tokenizer)}
 
 
 def tokenizer_from_text(saved: str) -> Tokenizer:
@@ -32,4 +33,4 @@ def tokenizer_from_text(saved: str) -> Tokenizer:
     return _KINDS[kind].from_fields(fields)
 
 
-__all__ = ["CharTokenizer", "GPT2Tokenizer", "Tokenizer", "tokenizer_from_text"]
+__all__ = ["BPETokenizer", "CharTokenizer", "GPT2Tokenizer", "Tokenizer", "tokenizer_from_text"]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, SPLIT_PATTERN, byte_of_character
 from gpt2_lightning.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 MERGES = resources.files("gpt2_lightning.tokenizers") / "gpt2_vocabulary" / "vocab.bpe.xz"
 MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
-_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-_END_OF_TEXT = "<|endoftext|>"
 
 
 class GPT2Tokenizer(Tokenizer):
@@ -69,12 +68,12 @@ def _encoding() -> tiktoken.Encoding:
 
     ranks = read_ranks(MERGES)
     return tiktoken.Encoding(
-        name="gpt2", pat_str=_PATTERN, mergeable_ranks=ranks, special_tokens={_END_OF_TEXT: len(ranks)}
+        name="gpt2", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: len(ranks)}
     )
 
 
-def read_ranks(source: Traversable) -> dict[bytes, int]:
-    """Every token's bytes and id, from GPT-2's merge table: first the 256 bytes, then one token a merge.
+def read_merge_lines(source: Traversable = MERGES) -> list[str]:
+    """The lines of GPT-2's merge table: two tokens each, in its visible characters.
 
     Raises:
         UserError: if the file is missing or is not GPT-2's table.
@@ -91,15 +90,13 @@ def read_ranks(source: Traversable) -> dict[bytes, int]:
         raise UserError(
             f"GPT-2's vocabulary was altered: {source} has SHA-256 {found}, expected {MERGES_SHA256}; {remedy}"
         )
-    byte_of = _byte_of_character()
+    return table.decode().splitlines()[1:]  # the first line is a version
+
+
+def read_ranks(source: Traversable) -> dict[bytes, int]:
+    """Every token's bytes and id: first the 256 bytes, then one token a merge. Errors as in `read_merge_lines`."""
+    byte_of = byte_of_character()
     ranks = {bytes([byte]): rank for rank, byte in enumerate(byte_of.values())}
-    for line in table.decode().splitlines()[1:]:  # the first line is a version
+    for line in read_merge_lines(source):
         ranks[bytes(byte_of[character] for character in line.replace(" ", ""))] = len(ranks)
     return ranks
-
-
-def _byte_of_character() -> dict[str, int]:
-    """GPT-2 writes bytes as visible characters: Latin-1's printable ones as themselves, the others from U+0100 on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

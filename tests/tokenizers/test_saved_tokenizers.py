@@ -51,5 +51,5 @@ def test_kinds_do_not_share_a_hash() -> None:
 
 @pytest.mark.parametrize(("saved", "named"), [('{"kind": "bytes"}', "'bytes'"), ("{}", "'None'")])
 def test_an_unknown_kind_is_refused_with_the_known_ones(saved: str, named: str) -> None:
-    with pytest.raises(UserError, match=rf"tokenizer is of kind {named}; this version knows char, gpt2$"):
+    with pytest.raises(UserError, match=rf"tokenizer is of kind {named}; this version knows bpe, char, gpt2$"):
         tokenizer_from_text(saved)
