@@ -65,6 +65,8 @@ def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
         try:
             candidate.mkdir()
         except FileExistsError:
+            if not candidate.is_dir():
+                raise UserError(f"run_dir: {candidate} is there already and is no folder; {remedy}") from None
             continue
         except OSError as error:
             raise UserError(f"run_dir: the folder {candidate} cannot be made: {error.strerror}; {remedy}") from None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,10 @@ from gpt2_lightning.training.csv_logger import FILE as METRICS
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
-_MOST_LOGITS = 2**29
-"""Elements of a micro-batch's logits where the user does not choose: 2 GiB in float32."""
+_MOST_ELEMENTS = 2**30
+"""Activations of a micro-batch, with its logits, where the user does not choose: 4 GiB in float32."""
+_ACTIVATIONS_PER_CHANNEL = 16
+"""What a block keeps for the backward pass: its norms, queries, keys, values, the wide MLP twice, and what it adds."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Config:
     batch_size: int
     """Sequences in an optimizer step, over all devices."""
     micro_batch_size: int | None
-    """Sequences in a forward pass; null for as many as keep the logits below 2 GiB."""
+    """Sequences in a forward pass; null for as many as take about 4 GiB for activations in float32."""
     resume: str
     """`never`, `auto`, `must`, or a run or checkpoint to go on with."""
     data: Node
@@ -114,7 +118,8 @@ def run(plain: dict[str, Any]) -> float:
         if resumed:
             log_changes(resumed, plain)
         torch.manual_seed(config.seed)
-        model = GPT2(architecture)
+        with _telling_of_memory(micro_batch_size):
+            model = GPT2(architecture)
         module = LanguageModeling(model, build.make(config.optimizer), build.make(config.schedule), description)
         metrics = Metrics(trainer_spec.log_every_n_steps)
         callbacks = assemble(metrics, build.make_all(config.callbacks, run_dir=run_dir))
@@ -122,7 +127,8 @@ def run(plain: dict[str, Any]) -> float:
         trainer = trainer_spec.build(max_steps, config.batch_size // micro_batch_size, callbacks, loggers)
         describe_start(module, data, max_steps, run_dir, resumed)
         try:
-            _fit(trainer, module, data, resumed)
+            with _telling_of_memory(micro_batch_size):
+                _fit(trainer, module, data, resumed)
         except Interrupted as stop:
             _draw(run_dir, config.name)
             say_how_to_go_on(stop, trainer.global_step, run_dir)
@@ -147,13 +153,23 @@ def _read_text(config: Config) -> tuple[Tokenizer, TokenFiles]:
 def _fit(trainer: Any, module: LanguageModeling, data: TokenDataModule, resumed: Path | None) -> None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the device is out of memory: {str(error).splitlines()[0]} Set micro_batch_size below "
-            f"{data.micro_batch_size}, use precision=bf16, or choose a smaller model or model.block_size"
-        ) from None
     except SystemExit:  # so Lightning ends after a Ctrl-C that came before the first step
         raise KeyboardInterrupt from None
+
+
+@contextlib.contextmanager
+def _telling_of_memory(micro_batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        message = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in message:
+            raise
+        reason = message.splitlines()[0] if message else "MemoryError"
+        raise UserError(
+            f"there is not enough memory ({reason}); set micro_batch_size below {micro_batch_size}, use precision=bf16, or "
+            "choose a smaller model or model.block_size"
+        ) from None
 
 
 def _in_a_sweep() -> bool:
@@ -164,8 +180,9 @@ def _in_a_sweep() -> bool:
 
 
 def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:
-    """The largest divisor of the batch whose logits stay below 2 GiB in float32."""
-    fits = max(1, _MOST_LOGITS // (config.block_size * config.vocab_size))
+    """The largest divisor of the batch whose activations take at most about 4 GiB in float32."""
+    elements_per_token = config.vocab_size + _ACTIVATIONS_PER_CHANNEL * config.n_layer * config.n_embd
+    fits = max(1, _MOST_ELEMENTS // (config.block_size * elements_per_token))
     return max(m for m in range(1, min(fits, batch_size) + 1) if batch_size % m == 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,8 +40,8 @@ class AdamW:
 
     def __post_init__(self) -> None:
         faults = []
-        if not self.lr > 0:
-            faults.append(f"lr: {self.lr} is out of range, it must be above 0")
+        if not 0 < self.lr < math.inf:
+            faults.append(f"lr: {self.lr} is out of range, it must be above 0 and finite")
         if not all(0 <= beta < 1 for beta in self.betas):
             faults.append(f"betas: {list(self.betas)} is out of range, 0 up to (not including) 1 is allowed")
         if not self.eps > 0:

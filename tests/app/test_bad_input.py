@@ -37,6 +37,7 @@ def refused(outcome: object, *fragments: str) -> None:
         ("model.n_layer=2.5", ["model.n_layer: 2.5", "integer"]),
         ("optimizer.betas=[0.9]", ["optimizer.betas: [0.9]"]),
         ("optimizer.lr=-1", ["optimizer.lr: -1", "above 0"]),
+        ("optimizer.lr=inf", ["optimizer.lr: inf", "finite"]),
         ("model.n_embd=33", ["n_embd: 33 is not divisible by n_head=2", "n_embd=32 or 34", "n_head=1 or 3"]),
         ("model.positions=rotray", ["model.positions: 'rotray' is not one of learned, sinusoidal"]),
         ("trainer.accelerator=tpu", ["trainer.accelerator: 'tpu'", "'cpu'", "'cuda'"]),
@@ -52,6 +53,18 @@ def refused(outcome: object, *fragments: str) -> None:
 def test_fault_in_the_configuration(run_verb: Run, workplace: Path, override: str, fragments: list[str]) -> None:
     refused(run_verb("train", *TINY, override), *fragments)
     assert not list(workplace.iterdir()), "nothing was written"
+
+
+def test_file_in_place_of_the_runs_folder(run_verb: Run, workplace: Path, small_text: Path) -> None:
+    (workplace / "taken").write_text("mine")
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "run_dir=taken")
+    refused(outcome, "taken is there already and is no folder")
+    assert (workplace / "taken").read_text() == "mine"
+
+
+def test_model_that_no_memory_holds(run_verb: Run, small_text: Path) -> None:
+    outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "model.n_embd=8000000")
+    refused(outcome, "there is not enough memory", "choose a smaller model")
 
 
 def test_dangling_link_for_a_folder(run_verb: Run, workplace: Path, small_text: Path) -> None:

@@ -246,8 +246,11 @@ def test_signal_stops_cleanly_and_says_how_to_go_on(
     assert f"going on from {saved.name}" in resumed.stdout
 
 
-def test_micro_batch_divides_the_batch_and_bounds_the_logits() -> None:
-    assert largest_micro_batch(12, GPT2Config(vocab_size=65, block_size=64)) == 12
-    assert largest_micro_batch(32, GPT2Config()) == 8, "ten sequences would fit, eight divide"
-    assert largest_micro_batch(7, GPT2Config()) == 7
+def test_micro_batch_divides_the_batch_and_bounds_the_activations() -> None:
+    """A token of GPT-2 124M takes 50,257 + 16 * 12 * 768 = 197,713 elements; 2**30 are 5.3 sequences of 1,024."""
+    char = GPT2Config(vocab_size=65, block_size=64, n_layer=4, n_head=4, n_embd=128)
+    assert largest_micro_batch(12, char) == 12
+    assert largest_micro_batch(10**6, char) == 2000, "2,030 would fit, 2,000 divide"
+    assert largest_micro_batch(32, GPT2Config()) == 4
+    assert largest_micro_batch(5, GPT2Config()) == 5
     assert largest_micro_batch(13, GPT2Config()) == 1
