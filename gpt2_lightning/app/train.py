@@ -167,8 +167,8 @@ def _telling_of_memory(micro_batch_size: int) -> Iterator[None]:
             raise
         reason = message.splitlines()[0] if message else "MemoryError"
         raise UserError(
-            f"there is not enough memory ({reason}); set micro_batch_size below {micro_batch_size}, use precision=bf16, or "
-            "choose a smaller model or model.block_size"
+            f"there is not enough memory ({reason}); set micro_batch_size below {micro_batch_size}, "
+            "use precision=bf16, or choose a smaller model or model.block_size"
         ) from None
 
 
