@@ -1,0 +1,121 @@
+"""Instructions with answers, and conversations: what an assistant learns from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from gpt2_lightning.data.tables.records import BadRow, checked_text, shortened, text_of
+from gpt2_lightning.data.tables.splits import Splits
+from gpt2_lightning.data.tables.table import Table
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True)
+class Alpaca:
+    """An instruction, what it is to be applied to (may be empty), and the answer."""
+
+    instruction: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One row, whatever its table looked like."""
+
+    messages: tuple[Message, ...]
+    """Maybe one of the system, then user and assistant in turns; the assistant has the last word."""
+    alpaca: Alpaca | None
+    """The same in three fields; None where it is more than one question with its answer."""
+
+    @classmethod
+    def from_alpaca(cls, alpaca: Alpaca) -> Conversation:
+        """As messages: the input follows the instruction after a blank line."""
+        question = f"{alpaca.instruction}\n\n{alpaca.input}" if alpaca.input else alpaca.instruction
+        return cls((Message("user", question), Message("assistant", alpaca.output)), alpaca)
+
+    @classmethod
+    def from_messages(cls, messages: tuple[Message, ...]) -> Conversation:
+        if len(messages) != 2:
+            return cls(messages, None)
+        question, answer = messages
+        return cls(messages, Alpaca(question.content, "", answer.content))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instructions(Table):
+    """A table of instructions and outputs, or of chat messages.
+
+    The defaults fit Alpaca's rows. Rows of a prompt and a completion are `instruction_column=prompt input_column=null
+    output_column=completion`. Chats are `messages_column=messages`: lists of `{role, content}`.
+
+    Raises:
+        ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
+    """
+
+    instruction_column: str = "instruction"
+    input_column: str | None = "input"
+    """May be missing or blank in a row; null where there is no such column."""
+    output_column: str = "output"
+    messages_column: str | None = None
+    """Column of a chat's messages; where it is set, the three other columns are not looked at."""
+
+    def read(self) -> Splits[Conversation]:
+        """All rows, checked.
+
+        Raises:
+            UserError: if a table, a column or a part is missing or empty, or a row is bad.
+        """
+        if self.messages_column is not None:
+            return self._cut(self._load(self._chat, {"messages_column": self.messages_column}, {}))
+        required = {"instruction_column": self.instruction_column, "output_column": self.output_column}
+        optional = {} if self.input_column is None else {"input_column": self.input_column}
+        return self._cut(self._load(self._instruction, required, optional))
+
+    def _instruction(self, values: dict[str, Any]) -> Conversation:
+        instruction = text_of(values, self.instruction_column)
+        given = "" if self.input_column is None else values.get(self.input_column)
+        is_blank = given is None or (isinstance(given, str) and not given.strip())
+        applied_to = "" if is_blank else checked_text(given, str(self.input_column))
+        return Conversation.from_alpaca(Alpaca(instruction, applied_to, text_of(values, self.output_column)))
+
+    def _chat(self, values: dict[str, Any]) -> Conversation:
+        column = str(self.messages_column)
+        given = values.get(column)
+        if given is None:
+            raise BadRow(f"{column} is missing")
+        if not isinstance(given, list) or not given:
+            raise BadRow(f"{column} is {shortened(given)}, and must be a list of messages")
+        messages = tuple(_message(message, f"{column}[{place}]") for place, message in enumerate(given))
+        _check_turns(messages, column)
+        return Conversation.from_messages(messages)
+
+
+def _message(given: Any, name: str) -> Message:
+    if not isinstance(given, dict):
+        raise BadRow(f"{name} is {shortened(given)}, and must be an object with role and content")
+    role = given.get("role")
+    for known in get_args(Role):
+        if role == known:
+            return Message(known, checked_text(given.get("content"), f"{name}.content"))
+    raise BadRow(f"{name}.role is {shortened(role)}, and must be one of {', '.join(get_args(Role))}")
+
+
+def _check_turns(messages: tuple[Message, ...], column: str) -> None:
+    first = 1 if messages[0].role == "system" else 0
+    for place, message in enumerate(messages[first:], first):
+        expected = "user" if (place - first) % 2 == 0 else "assistant"
+        if message.role != expected:
+            raise BadRow(f"{column}[{place}].role is '{message.role}', and '{expected}' is next")
+    if messages[-1].role != "assistant":
+        raise BadRow(f"{column} ends with a message of the {messages[-1].role}, and must end with the assistant's")

@@ -1,0 +1,198 @@
+"""Where the rows of a table come from, and how they become three parts. What a row is, the heirs of `Table` say."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
+from gpt2_lightning.data.tables.hub import read_dataset
+from gpt2_lightning.data.tables.records import BadRow, BadRows, Record, did_you_mean, listed
+from gpt2_lightning.data.tables.splits import Row, Splits, cut
+from gpt2_lightning.errors import UserError
+
+_HUB = "hf:"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Files or a data set, and the three parts in it.
+
+    Where `train` is left out, `path` is one table, and `val` and `test` are shares of its rows. Otherwise `train` names
+    a file in the folder `path`, or a split of the data set, and so may `val` and `test`; a share is then one of the
+    rows of `train`.
+
+    Raises:
+        ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
+    """
+
+    path: str
+    """A file or a folder; `hf:FOLDER` or `hf:NAME` is a data set for the `datasets` library."""
+    train: str | None = None
+    """File or split of the training part; the whole of `path` where it is null."""
+    val: str | float = 0.1
+    """File or split of the validation part, or its share of the rows."""
+    test: str | float = 0.2
+    """File or split of the test part, or its share of the rows; 0 for none."""
+    split_seed: int = 0
+    """Fixes which rows go where, whatever the seed of the training."""
+    format: Format | None = None
+    """Of the files; their suffixes tell it where it is null."""
+    columns: list[str] | None = None
+    """Names of the columns of a CSV or TSV file that has no header; the first line has them where it is null."""
+    delimiter: str | None = None
+    """Between the columns of a CSV or TSV file; comma and tab where it is null."""
+    quote: str | None = '"'
+    """Around a field of a CSV or TSV file that holds delimiters or line ends; null for files that do not quote."""
+    config: str | None = None
+    """Which configuration of the data set, where it has several."""
+    revision: str | None = None
+    """Commit of the data set; needed for one on the hub."""
+    bad_rows: Literal["error", "skip"] = "error"
+    """Whether a bad row is an error, or is left out with a warning that counts and shows them."""
+
+    def __post_init__(self) -> None:
+        faults = self._faults()
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def _faults(self) -> list[str]:
+        faults = []
+        shares = {name: value for name, value in (("val", self.val), ("test", self.test)) if not isinstance(value, str)}
+        faults += [
+            f"{name}: {share} is out of range, {'above 0' if name == 'val' else '0 or more'} and below 1 is allowed"
+            for name, share in shares.items()
+            if not 0 <= share < 1 or (name == "val" and share == 0)
+        ]
+        if not faults and sum(shares.values()) >= 1:
+            faults.append(f"test: {self.test} and val={self.val} leave nothing to train on, their sum must be below 1")
+        if self.train is None and len(shares) < 2:
+            faults.append("train: missing; where val or test names a file or a split, train must name one as well")
+        faults += [
+            f"{name}: {part} is what trains; name another table"
+            for name, part in (("val", self.val), ("test", self.test))
+            if part == self.train
+        ]
+        if self.split_seed < 0:
+            faults.append(f"split_seed: {self.split_seed} is out of range, 0 or more is allowed")
+        for name, character in (("delimiter", self.delimiter), ("quote", self.quote)):
+            if character is not None and (len(character) != 1 or character in "\r\n"):
+                faults.append(f"{name}: {character!r} does not fit; it must be one character")
+        if self.delimiter is not None and self.delimiter == self.quote:
+            faults.append(f"delimiter: {self.delimiter!r} does not fit; it must differ from quote")
+        if self.columns is not None and len(set(self.columns)) < max(1, len(self.columns)):
+            faults.append(f"columns: {self.columns} does not fit; it must be different names")
+        is_hub = self.path.startswith(_HUB)
+        only = ("format", "columns", "delimiter") if is_hub else ("config", "revision")
+        faults += [
+            f"{name}: is of no use with {'a data set' if is_hub else 'files'}; leave it out"
+            for name in only
+            if getattr(self, name) is not None
+        ]
+        return faults
+
+    def _load(
+        self, row_of: Callable[[dict[str, Any]], Row], required: dict[str, str], optional: dict[str, str]
+    ) -> dict[str, list[Row]]:
+        """The rows of each part that has a file or split of its own: `train`, and maybe `val` and `test`.
+
+        Args:
+            row_of: makes a row of a record's values, or raises BadRow.
+            required: by the name of its setting, each column that every table must have.
+            optional: each column that at least one of the tables must have.
+
+        Raises:
+            UserError: if a table or a column is missing, a table has no rows, or a row is bad.
+        """
+        bad = BadRows()
+        parts: dict[str, list[Row]] = {}
+        found: dict[str, None] = {}
+        for part, (name, records) in self._sources(bad).items():
+            rows: list[Row] = []
+            columns: dict[str, None] = {}
+            for record in records:
+                columns.update(dict.fromkeys(record.values))
+                try:
+                    rows.append(row_of(record.values))
+                except BadRow as reason:
+                    bad.add(record.place, reason)
+            if columns:
+                _require_columns(required, columns, name)
+            elif not bad.count:
+                raise UserError(f"data.{part}: {name} holds no rows; name a table with rows in it")
+            parts[part] = rows
+            found.update(columns)
+        if found:
+            _require_columns(optional, found, self.path)
+        if bad.count and self.bad_rows == "error":
+            raise UserError(f"data.path: mend these, or leave them out with data.bad_rows=skip: {bad}")
+        if bad.count:
+            _log.warning("data.path: left out of %s: %s", self.path, bad)
+        return parts
+
+    def _cut(self, parts: dict[str, list[Row]], strata: Sequence[Hashable] | None = None) -> Splits[Row]:
+        """The three parts, those without a table of their own taken from `train`.
+
+        Raises:
+            UserError: if a part is empty.
+        """
+        val_share = 0.0 if isinstance(self.val, str) else self.val
+        test_share = 0.0 if isinstance(self.test, str) else self.test
+        made = cut(parts["train"], val_share, test_share, self.split_seed, strata)
+        splits = Splits(made.train, parts.get("val", made.val), parts.get("test", made.test))
+        for part, rows in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
+            if not rows and not (part == "test" and self.test == 0):
+                raise UserError(
+                    f"data.{part}: this part is empty: there are {len(parts['train'])} good rows to cut with "
+                    f"val={self.val} and test={self.test}; use more rows or other shares"
+                )
+        return splits
+
+    def _sources(self, bad: BadRows) -> dict[str, tuple[str, Iterator[Record]]]:
+        """By part, the name and the records of each table that the settings name."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        names = {part: name for part, name in parts.items() if isinstance(name, str)}
+        if self.path.startswith(_HUB):
+            splits = read_dataset(self.path.removeprefix(_HUB), self.config, self.revision)
+            self._check_names(names, splits, "split")
+            names = names or {"train": next(iter(splits))}
+            return {part: (f"{self.path}, {name}", splits[name]) for part, name in names.items()}
+        path = Path(self.path).expanduser()
+        if not path.exists():
+            raise UserError(f"data.path: there is no file or folder {path.absolute()}; check the path")
+        if path.is_dir():
+            self._check_names(names, sorted(file.name for file in path.iterdir()), "file")
+            names = names or {"train": next(path.iterdir()).name}
+            files = {part: path / name for part, name in names.items()}
+        elif names:
+            raise UserError(f"data.path: {path} is a file; name the folder of {', '.join(names.values())}")
+        else:
+            files = {"train": path}
+        return {part: (str(file), self._records(file, bad)) for part, file in files.items()}
+
+    def _records(self, file: Path, bad: BadRows) -> Iterator[Record]:
+        kind = format_of(file, self.format)
+        delimiter = self.delimiter or ("\t" if kind == "tsv" else ",")
+        return read_file(file, kind, Columns(delimiter, self.quote, self.columns), bad)
+
+    def _check_names(self, names: dict[str, str], known: Collection[str], what: str) -> None:
+        """The folder or data set has what was named; only where it has but one, none needs to be."""
+        has = f"it has {listed(known)}"
+        if not names and len(known) != 1:
+            raise UserError(f"data.train: {self.path} is no single {what}: {has}; say which one trains")
+        for part, name in names.items():
+            if name not in known:
+                raise UserError(f"data.{part}: {self.path} has no {what} {name}; {has}{did_you_mean(name, known)}")
+
+
+def _require_columns(settings: dict[str, str], columns: Collection[str], name: str) -> None:
+    for setting, column in settings.items():
+        if column not in columns:
+            raise UserError(
+                f"data.{setting}: {name} has no column '{column}', it has {listed(columns)}; set data.{setting}, "
+                f"or data.columns for a file without a header{did_you_mean(column, columns)}"
+            )
