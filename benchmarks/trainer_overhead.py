@@ -24,11 +24,12 @@ from rich.console import Console
 from benchmarks.results import report
 from gpt2_lightning.app.logs import log_to_terminal
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.corpus import TextCorpus
 from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.tokens import encode_once
+from gpt2_lightning.data.prepare import prepare
+from gpt2_lightning.data.text import TextCorpus
+from gpt2_lightning.data.tokens import Tokens, open_prepared
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
-from gpt2_lightning.tokenizers import CharTokenizer
+from gpt2_lightning.tokenizers import Tokenizer, char
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics, ProgressBar, StepLimit
 from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.language_modeling import LanguageModeling
@@ -60,16 +61,14 @@ def main() -> None:
     log_to_terminal()
     ratios = {}
     for name, (block_size, n_layer, n_head, n_embd, batch_size, steps) in SIZES.items():
-        splits = TextCorpus("embedded:scifi").read()
-        tokenizer = CharTokenizer(splits.train)
-        config = GPT2Config(tokenizer.vocab_size, block_size, n_layer, n_head, n_embd)
         with tempfile.TemporaryDirectory() as folder:
-            files = encode_once(splits, tokenizer, Path(folder))
+            tokenizer, tokens = stories(Path(folder))
+            config = GPT2Config(tokenizer.vocab_size, block_size, n_layer, n_head, n_embd)
             turns = []
             for turn in range(TURNS):
                 pair = {}
                 for run in (_bare, _trainer) if turn % 2 else (_trainer, _bare):
-                    data = TokenDataModule(files, block_size, batch_size, batch_size, seed=0)
+                    data = TokenDataModule([tokens], block_size, batch_size, batch_size, seed=0)
                     torch.manual_seed(0)
                     module = LanguageModeling(
                         GPT2(config), AdamW(lr=1e-3), Cosine(), Description(config, tokenizer, {})
@@ -83,6 +82,14 @@ def main() -> None:
     report("trainer_overhead", ratios)
 
 
+def stories(folder: Path) -> tuple[Tokenizer, Tokens]:
+    """The embedded corpus in characters."""
+    corpus = TextCorpus(path="embedded:scifi")
+    tokenizer = char.from_corpus(corpus.training_text(), corpus.several_documents)
+    prepare(corpus, tokenizer, folder / "shards", folder)
+    return tokenizer, open_prepared(folder / "shards", tokenizer, folder)
+
+
 def _bare(module: LanguageModeling, data: TokenDataModule, steps: int, folder: Path) -> float:
     model, spec, schedule = module.model.train(), module.optimizer_spec, module.schedule
     optimizer = spec.build(model)
@@ -94,7 +101,7 @@ def _bare(module: LanguageModeling, data: TokenDataModule, steps: int, folder: P
         batch = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = spec.lr * schedule.factor(step, steps)
-        loss = cross_entropy(model(batch[:, :-1]), batch[:, 1:])
+        loss = cross_entropy(model(batch.inputs), batch.targets)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

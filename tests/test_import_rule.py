@@ -27,7 +27,21 @@ OUTSIDE = {
     "hydra": lambda room, _: room == "app",
     "omegaconf": lambda room, _: room == "app",
 }
-HEAVY = {"matplotlib", "transformers", "tiktoken", "pydantic"}
+HEAVY = {
+    "datasets",
+    "filelock",
+    "huggingface_hub",
+    "matplotlib",
+    "peft",
+    "pyarrow",
+    "pydantic",
+    "requests",
+    "safetensors",
+    "tiktoken",
+    "tokenizers",
+    "transformers",
+    "zstandard",
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

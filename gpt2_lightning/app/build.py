@@ -7,12 +7,14 @@ and wrap a user's mistake that shows only then in an exception of its own.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra.utils
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.model import GPT2Config
+
+if TYPE_CHECKING:
+    from gpt2_lightning.model import GPT2Config
 
 
 def make(node: dict[str, Any], **supplied: Any) -> Any:
@@ -24,8 +26,15 @@ def make(node: dict[str, Any], **supplied: Any) -> Any:
     """
     target = hydra.utils.get_object(node["_target_"])
     parameters = inspect.signature(target).parameters
-    settings = {name: value for name, value in node.items() if name != "_target_"}
+    settings = {name: _made(value) for name, value in node.items() if name != "_target_"}
     return target(**settings, **{name: value for name, value in supplied.items() if name in parameters})
+
+
+def _made(value: Any) -> Any:
+    """A setting, or what a group of settings inside it makes."""
+    if not isinstance(value, dict):
+        return value
+    return make(value) if "_target_" in value else {name: _made(child) for name, child in value.items()}
 
 
 def make_all(nodes: dict[str, dict[str, Any] | None], **supplied: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import keyword
 import os
 import re
 import shlex
@@ -16,8 +17,24 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_PATHS = {"cache_dir", "checkpoint", "data.path", "resume", "run_dir", "runs_dir"}
-_FREE_TEXT = {"prompt", "callbacks.samples.prompt", *_PATHS}
+_PATHS = {
+    "cache_dir",
+    "checkpoint",
+    "compare",
+    "data.path",
+    "data.val_path",
+    "output",
+    "resume",
+    "run_dir",
+    "runs",
+    "runs_dir",
+    "source",
+    "target",
+    "tokenizer.path",
+    "tokenizer_from",
+    "with_",
+}
+_FREE_TEXT = {"prompt", "text", "callbacks.samples.prompt", *_PATHS}
 """Keys whose values are taken to the letter."""
 _MAY_BE_NULL = {"experiment"}
 
@@ -71,6 +88,8 @@ def _rewrite(override: str, folders: list[Path], multirun: bool) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key[:1].isalpha() or key.split(".")[0].startswith("hydra") or _options(key, folders):
         return override
+    if keyword.iskeyword(key):
+        key += "_"  # no field can be called `with`
     if key in _PATHS:
         value = os.path.expanduser(value)  # noqa: PTH111  # a Path would drop a trailing slash
     if key in _FREE_TEXT and not multirun:

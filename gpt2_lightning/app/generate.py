@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from gpt2_lightning.app import runs
-from gpt2_lightning.checkpoints.content import load_model
+from gpt2_lightning.app.sources import load_any
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling, generate
 from gpt2_lightning.generation.start import prompt_ids
@@ -30,7 +29,7 @@ class Config:
     runs_dir: str
     """Folder of all runs, for `checkpoint=latest`."""
     checkpoint: str
-    """`latest`, a run's folder or a checkpoint file."""
+    """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
     prompt: str
     """What the text starts from; empty for a new line."""
     max_new_tokens: int
@@ -55,8 +54,8 @@ class Config:
 def run(plain: dict[str, Any]) -> None:
     """Print the text as it is written."""
     config = Config(**plain)
-    path = runs.find_checkpoint(config.checkpoint, Path(config.runs_dir).expanduser())
-    model, description = load_model(path, _device(config.device))
+    runs_dir = Path(config.runs_dir).expanduser()
+    model, description, path = load_any(config.checkpoint, runs_dir, _device(config.device))
     prompt = prompt_ids(config.prompt, description.tokenizer)
     if len(prompt) > model.config.block_size:
         print(

@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 VERBS = {
+    "prepare": "make token shards from a corpus, once",
+    "tokenizer": "train a tokenizer, and look at one",
     "train": "pre-train a model on a text",
     "generate": "let a checkpoint write",
+    "compare": "a checkpoint beside transformers' GPT-2, and why they differ",
+    "convert": "to and from Hugging Face's format; from nanoGPT's and minGPT's",
+    "attention": "which token attends to which, as numbers, pictures and a page",
+    "params": "a model's tensors, sums and cost, as a table, a tree or CSV",
+    "plot": "curves of one run or many, as a picture or a page",
 }
 USER_ERROR = 2
 _INTERRUPTED = 130

@@ -27,7 +27,7 @@ ALLOWED_MODULES = (
 )
 """Modules, with all inside them, that a `_target_` may name."""
 _TARGET = "_target_"
-FROM_BUILD: dict[str, Any] = {"text": "", "run_dir": Path()}
+FROM_BUILD: dict[str, Any] = {"texts": (), "several_documents": False, "run_dir": Path()}
 """Parameters that build supplies, with a placeholder each for checking."""
 
 
@@ -118,6 +118,10 @@ class _Checker:
         if hint == dict[str, Node | None]:
             for name, child in (value or {}).items():
                 self._check_value(Node | None, child, f"{path}.{name}")
+            return []
+        if isinstance(value, dict) and value and all(isinstance(v, dict) and _TARGET in v for v in value.values()):
+            for name, child in value.items():
+                self._check_node(child, f"{path}.{name}")
             return []
         return _type_faults(hint, value, path)
 

@@ -38,7 +38,7 @@ def describe_start(
         f"{config.vocab_size:,}",
         module.description.tokenizer.kind,
     )
-    log.info("text:   %s tokens to train on, %s to validate", f"{data.train_ids.size:,}", f"{data.val_ids.size:,}")
+    log.info("text:   %s tokens to train on, %s to validate", f"{data.train_tokens:,}", f"{data.val_tokens:,}")
     log.info(
         "plan:   %s steps of %d sequences of %d tokens%s: %s tokens, %.1f epochs",
         f"{max_steps:,}",
@@ -46,7 +46,7 @@ def describe_start(
         data.block_size,
         f" in {accumulation} parts" if accumulation > 1 else "",
         f"{tokens:,}",
-        max_steps * data.batch_size / data.order.per_epoch,
+        max_steps * data.batch_size / data.samples.per_epoch,
     )
     log.info("folder: %s%s", runs.shown(run_dir), f", going on from {resumed.name}" if resumed else "")
 
@@ -65,7 +65,7 @@ def summarise(
         last,
         best,
         perplexity(best),
-        bits_per_byte(best, data.files.bytes_per_token["val"]),
+        bits_per_byte(best, data.bytes_per_token("val")),
     )
     for name, what in (
         (METRICS, "figures"),

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from gpt2_lightning.app import build, runs
+from gpt2_lightning.app.corpora import corpus_of, open_corpora, tokenizer_for
 from gpt2_lightning.app.logs import log_to_file, log_to_terminal, stop_logging_to
 from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.resume import choose_checkpoint, log_changes, say_how_to_go_on
@@ -21,11 +22,10 @@ from gpt2_lightning.app.summary import describe_start, summarise
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.checkpoints.folder import run_of
 from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.tokens import TokenFiles, encode_once
+from gpt2_lightning.data.mix import Mix
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves import draw_loss
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.tokenizers import Tokenizer
 from gpt2_lightning.training.callbacks import Metrics, assemble
 from gpt2_lightning.training.csv_logger import FILE as METRICS
 from gpt2_lightning.training.interrupts import Interrupted
@@ -52,7 +52,7 @@ class Config:
     run_dir: str
     """Folder of this run."""
     cache_dir: str
-    """Folder of encoded corpora."""
+    """Folder of prepared corpora, downloads and trained tokenizers."""
     seed: int
     """Fixes the initial weights, dropout and the order of samples."""
     batch_size: int
@@ -101,12 +101,24 @@ def run(plain: dict[str, Any]) -> float:
     """
     log_to_terminal()
     config = Config(**plain)
-    tokenizer, token_files = _read_text(config)
+    cache_dir = Path(config.cache_dir).expanduser()
+    corpus = corpus_of(config.data, cache_dir)
+    tokenizer = tokenizer_for(config.tokenizer, corpus, cache_dir)
+    corpora = open_corpora(corpus, tokenizer, cache_dir)
     architecture = build.model_config(config.model, tokenizer.vocab_size)
     micro_batch_size = config.micro_batch_size or largest_micro_batch(config.batch_size, architecture)
-    data = TokenDataModule(token_files, architecture.block_size, config.batch_size, micro_batch_size, config.seed)
+    data = TokenDataModule(
+        list(corpora.values()),
+        architecture.block_size,
+        config.batch_size,
+        micro_batch_size,
+        config.seed,
+        weights=[corpus.weight_of(name) for name in corpora] if isinstance(corpus, Mix) else None,
+        documents=corpus.documents,
+        end_of_text=tokenizer.end_of_text,
+    )
     trainer_spec = build.make(config.trainer)
-    max_steps = trainer_spec.steps(config.batch_size, architecture.block_size, data.order.per_epoch)
+    max_steps = trainer_spec.steps(config.batch_size, architecture.block_size, data.samples.per_epoch)
 
     wanted = Path(config.run_dir)
     description = Description(architecture, tokenizer, plain)
@@ -141,13 +153,6 @@ def run(plain: dict[str, Any]) -> float:
         raise
     finally:
         stop_logging_to(log_file)
-
-
-def _read_text(config: Config) -> tuple[Tokenizer, TokenFiles]:
-    """The tokenizer and the encoded text; the text itself is let go of."""
-    splits = build.make(config.data).read()
-    tokenizer = build.make(config.tokenizer, text=splits.train)
-    return tokenizer, encode_once(splits, tokenizer, Path(config.cache_dir).expanduser())
 
 
 def _fit(trainer: Any, module: LanguageModeling, data: TokenDataModule, resumed: Path | None) -> None:

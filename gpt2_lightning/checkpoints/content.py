@@ -68,13 +68,23 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
     return Description(config, tokenizer, run_config)
 
 
+def weights_alone(model: GPT2, description: Description) -> dict[str, Any]:
+    """A checkpoint without a run: enough to generate, inspect and fine-tune, but not to go on with a training."""
+    return {"state_dict": model.state_dict(), KEY: description.to_plain()}
+
+
 def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
     """The model of a checkpoint, ready to generate, and its description.
 
     Raises:
         UserError: see `files.read` and `describe`; also if the tensors are not those of the described model.
     """
-    checkpoint = files.read(path)
+    model, description = restore(files.read(path), path)
+    return model.to(device), description
+
+
+def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
+    """The model of a checkpoint that was read, in evaluation mode, and its description; errors as in `load_model`."""
     description = describe(checkpoint, path)
     with torch.device("meta"):
         model = GPT2(description.model)
@@ -83,7 +93,7 @@ def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
         model.tie_head()
     except RuntimeError as error:
         raise UserError(f"{path} holds other tensors than its own description says: {error}") from None
-    return model.to(device).eval(), description
+    return model.eval(), description
 
 
 def differing_fields(wanted: GPT2Config, found: GPT2Config) -> list[str]:

@@ -1,102 +1,141 @@
-"""Plain text on disk, split into a training and a validation part."""
+"""What a corpus of documents is: pieces that can be read apart, each a stream of text."""
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from gpt2_lightning.errors import UserError
-
-_EMBEDDED = "embedded:"
-_BETWEEN_DOCUMENTS = "\n\n"
-_BYTE_ORDER_MARK = "\ufeff"
+Split = Literal["train", "val"]
+Documents = Literal["joined", "masked", "separate"]
+"""How training treats the boundaries between documents."""
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The two parts of a corpus."""
+class Piece(Protocol):
+    """A part of a corpus that one process encodes. Only the corpus that made it knows what is in it."""
 
-    train: str
-    val: str
-
-    def fingerprint(self) -> str:
-        """SHA-256 of both parts and of where they meet."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.val):
-            encoded = part.encode()
-            digest.update(len(encoded).to_bytes(8, "little") + encoded)
-        return digest.hexdigest()
+    @property
+    def size(self) -> int:
+        """About how many bytes are to be read, for progress."""
+        ...
 
 
 @dataclass(frozen=True)
-class TextCorpus:
-    """One UTF-8 file, or a folder whose `.txt` files are read in the order of their names.
+class Segment:
+    """A stretch of one document. Where a document has several, they meet before a space or line feed after a word."""
 
-    A byte-order mark is dropped, and the line ends of Windows become those of everyone else.
+    text: str
+    split: Split
+    ends_document: bool = True
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that is no document."""
+
+    where: str
+    """File and row number."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSettings:
+    """What every corpus of documents can be told.
 
     Raises:
-        ValueError: if `val_fraction` is not between 0 and 1.
+        ValueError: with every setting that is out of range.
     """
 
-    path: str
-    """A file or a folder; `embedded:NAME` is a folder of the package."""
     val_fraction: float = 0.1
-    """Share of the characters, at the end of the text, that only validate."""
+    """Share that only validates, where the corpus has no validation part of its own: with 0.1 every tenth document; of
+    fewer than ten text files, the last tenth of each."""
+    limit: int | None = None
+    """Take only this many documents, the first ones; of a separate validation part as well."""
+    shard: int | None = None
+    """Prepare only this of `num_shards` parts, counted from 0; null for all of them."""
+    num_shards: int = 1
+    """Machines that share out the preparation. The result does not depend on it."""
+    documents: Documents = "joined"
+    """How windows treat documents: `joined` as in GPT-2's training, where windows and attention run over boundaries;
+    `masked`: attention and positions stay within a document; `separate`: a window holds one document only."""
 
     def __post_init__(self) -> None:
+        faults = []
         if not 0 < self.val_fraction < 1:
-            raise ValueError(f"val_fraction: {self.val_fraction} is out of range, it must lie between 0 and 1")
+            faults.append(f"val_fraction: {self.val_fraction} is out of range, it must lie between 0 and 1")
+        if self.limit is not None and self.limit < 1:
+            faults.append(f"limit: {self.limit} is out of range, 1 or more is allowed")
+        if self.num_shards < 1:
+            faults.append(f"num_shards: {self.num_shards} is out of range, 1 or more is allowed")
+        elif self.shard is not None and not 0 <= self.shard < self.num_shards:
+            faults.append(f"shard: {self.shard} is out of range, 0 to {self.num_shards - 1} is allowed")
+        if faults:
+            raise ValueError("\n".join(faults))
 
-    def read(self) -> Splits:
-        """The whole text, cut at `1 - val_fraction` of its characters.
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus(CorpusSettings, ABC):
+    """Documents for training and for validation, at hand."""
+
+    @abstractmethod
+    def pieces(self, whole_documents: bool) -> list[Piece]:
+        """The same pieces on every machine, whatever `shard` is.
+
+        Args:
+            whole_documents: whether no document may be divided between pieces.
 
         Raises:
-            UserError: if the path is missing, holds no text, is empty or is not UTF-8.
+            UserError: if there is nothing to read.
         """
-        text = _BETWEEN_DOCUMENTS.join(_read_file(file) for file in self._files())
-        cut = int(len(text) * (1 - self.val_fraction))
-        if not 0 < cut < len(text):
-            raise UserError(
-                f"data.path: {self.path} has {len(text)} characters; with val_fraction={self.val_fraction} its "
-                "training or its validation part is empty; use a longer text"
-            )
-        return Splits(train=text[:cut], val=text[cut:])
 
-    def _files(self) -> list[Traversable]:
-        if self.path.startswith(_EMBEDDED):
-            name = self.path.removeprefix(_EMBEDDED)
-            return _text_files(resources.files("gpt2_lightning.data") / name, name)
-        path = Path(self.path).expanduser()
-        if not path.exists():
-            raise UserError(f"data.path: there is no file or folder {path.absolute()}; check the path")
-        return _text_files(path, self.path) if path.is_dir() else [path]
+    @abstractmethod
+    def read(self, piece: Any) -> Iterator[Segment | BadRow]:
+        """The text of a piece, in order.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+
+    @abstractmethod
+    def fingerprint(self, cache_dir: Path) -> str:
+        """SHA-256, hexadecimal, of everything that decides on the documents and their order."""
+
+    @property
+    @abstractmethod
+    def several_documents(self) -> bool:
+        """Whether training text has boundaries between documents."""
+
+    @property
+    def prepares_itself(self) -> bool:
+        """Whether training may prepare this corpus on its own, since it is done in minutes."""
+        return True
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide on the documents and their order; those of a place or a machine are left out."""
+        elsewhere = {"shard", "num_shards", "documents", "path", "val_path"}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in elsewhere}
+
+    def training_text(self) -> Iterator[str]:
+        """The training text, piece by piece."""
+        for piece in self.pieces(whole_documents=False):
+            for segment in self.read(piece):
+                if isinstance(segment, Segment) and segment.split == "train":
+                    yield segment.text
 
 
-def _text_files(folder: Traversable, name: str) -> list[Traversable]:
-    if not folder.is_dir():
-        raise UserError(
-            f"data.path: there is no {_EMBEDDED}{name} in the package; name a file, or a folder of .txt files"
-        )
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".txt")), key=lambda file: file.name)
-    if not files:
-        raise UserError(f"data.path: the folder {name} holds no .txt files; name a file, or a folder of .txt files")
-    return files
+def split_of(place: int, val_fraction: float) -> Split:
+    """Where the document at a place of its corpus goes: evenly spaced ones validate, the first never does."""
+    share = _exact(val_fraction)
+    before, after = (count * share.numerator // share.denominator for count in (place, place + 1))
+    return "val" if after > before else "train"
 
 
-def _read_file(file: Traversable) -> str:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"data.path: {file} cannot be read: {error.strerror}") from None
-    if not content.strip():
-        raise UserError(f"data.path: {file} is empty; name a file with text in it")
-    try:
-        return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"data.path: {file} is not UTF-8: byte 0x{content[error.start]:02x} at byte offset {error.start} "
-            f"({error.reason}); convert it, for example with iconv -f latin1 -t utf-8"
-        ) from None
+@functools.cache
+def _exact(share: float) -> Fraction:
+    """The fraction that a user wrote, and not the nearest binary one."""
+    return Fraction(repr(share))

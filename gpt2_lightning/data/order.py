@@ -6,10 +6,12 @@ means the same at any worker count and world size.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDS = 4
+_ROUND_PAIRS = 3
 
 
 class SampleOrder:
@@ -38,34 +40,41 @@ class SampleOrder:
         starts = np.empty_like(places)
         for epoch in np.unique(epochs):
             chosen = epochs == epoch
-            phase_key, shuffle_key = np.random.SeedSequence((self.seed, int(epoch))).generate_state(2, np.uint64)
-            phase = int(phase_key % np.uint64(self._slack + 1))
-            starts[chosen] = phase + self.block_size * permute(places[chosen], self.per_epoch, int(shuffle_key))
+            phase_key, shuffle_key = keys_of(self.seed, int(epoch))
+            phase = phase_key % (self._slack + 1)
+            starts[chosen] = phase + self.block_size * permute(places[chosen], self.per_epoch, shuffle_key)
         return starts
+
+
+def keys_of(seed: int, epoch: int) -> tuple[int, int]:
+    """Two independent keys of 64 bits for an epoch."""
+    first, second = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64).tolist()
+    return first, second
 
 
 def permute(places: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
     """A keyed permutation of range(size), evaluated at some places, without a table.
 
-    A Feistel network over the next even number of bits, walked again wherever it leaves the range (Black and Rogaway
-    2002, "Ciphers with arbitrary finite domains", sections 4 and 5).
+    A Feistel network over a grid of as many rows as columns, or one less, which is hardly larger than the range; walked
+    again wherever it leaves that (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", sections 4 and 5).
     """
-    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half)) - 1)
-    round_keys = np.random.SeedSequence(key).generate_state(_ROUNDS, np.uint64)
+    columns = np.uint64(math.isqrt(size - 1) + 1 if size > 1 else 1)
+    rows = np.uint64(-(-size // int(columns)))
+    round_keys = np.random.SeedSequence(key).generate_state(2 * _ROUND_PAIRS, np.uint64).reshape(-1, 2)
     result = places.astype(np.uint64)
     outside = np.ones(result.shape, dtype=bool)
     while outside.any():
-        left, right = result[outside] >> half, result[outside] & mask
-        for round_key in round_keys:
-            left, right = right, left ^ (_mix(right ^ round_key) & mask)
-        result[outside] = (left << half) | right
+        row, column = np.divmod(result[outside], columns)
+        for first, second in round_keys:
+            column = (column + _mix(row ^ first)) % columns
+            row = (row + _mix(column ^ second)) % rows
+        result[outside] = row * columns + column
         outside = result >= size
     return result.astype(np.int64)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Spread every bit over the word: the finaliser of SplitMix64 (Steele et al. 2014, figure 17)."""
+    """32 bits that depend on every bit: the upper half of SplitMix64's finaliser (Steele et al. 2014, figure 17)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return (x ^ (x >> np.uint64(31))) >> np.uint64(32)

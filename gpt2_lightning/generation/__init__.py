@@ -1,6 +1,12 @@
-"""Logits to text: `sampling` chooses a token, `generate` runs the cached loop."""
+"""Logits to text.
 
+From below: `settings`, `sampling` and `beams` choose tokens; `reader` feeds the model; `decoder` is the loop over both;
+`text` makes its tokens into text.
+"""
+
+from gpt2_lightning.generation.decoder import Decoder, Token, search
 from gpt2_lightning.generation.generate import generate
-from gpt2_lightning.generation.sampling import Sampling
+from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.generation.text import Piece, write
 
-__all__ = ["Sampling", "generate"]
+__all__ = ["Decoder", "Piece", "Sampling", "Token", "generate", "search", "write"]

@@ -1,53 +1,120 @@
-"""How the next token is chosen."""
+"""How the next token is chosen.
+
+    sampler = Sampler(sampling, rows=R, device=device)
+    chosen = sampler.choose(logits, history, lengths, prompt_lengths)   # each step; chosen.ids is (R,)
+    sampler.keep(rows)                                                  # when finished rows leave the batch
+
+`history`, (R, L) ids padded at the end, and its lengths are looked at only if `sampling.reads_history`. For beams see
+`beams.beam_search`, which takes the same settings.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.settings import Sampling
+
+__all__ = ["Chosen", "Sampler", "Sampling", "why_no_token"]
+
 
 @dataclass(frozen=True)
-class Sampling:
-    """Settings of one generation, in Hugging Face's order: temperature, then top-k.
+class Chosen:
+    """One step's tokens.
 
-    Raises:
-        ValueError: with every setting that is out of range, a line each, as "field: what is wrong".
+    Log-probabilities are natural logarithms under the model's own distribution: before penalties, temperature and
+    filters, so that they can be compared between settings. They are None unless `Sampling.log_probabilities` asks.
     """
 
-    max_new_tokens: int = 200
-    """Tokens to add, at most."""
-    temperature: float = 0.8
-    """Divides the logits: below 1 is safer, above 1 is wilder, 0 always takes the likeliest token."""
-    top_k: int | None = None
-    """Choose among this many of the likeliest tokens; all of them where it is null."""
-    seed: int = 0
-    """The same seed gives the same text."""
-
-    def __post_init__(self) -> None:
-        faults = []
-        if self.max_new_tokens < 1:
-            faults.append(f"max_new_tokens: {self.max_new_tokens} is out of range, 1 or more is allowed")
-        if not self.temperature >= 0:
-            faults.append(f"temperature: {self.temperature} is out of range, 0 or more is allowed")
-        if self.top_k is not None and self.top_k < 1:
-            faults.append(f"top_k: {self.top_k} is out of range, 1 or more is allowed")
-        if not 0 <= self.seed < 2**63:
-            faults.append(f"seed: {self.seed} is out of range, 0 up to (not including) 2**63 is allowed")
-        if faults:
-            raise ValueError("\n".join(faults))
+    ids: Tensor
+    """(R,) int64."""
+    log_probabilities: Tensor | None = None
+    """Of the chosen tokens, (R,) float32."""
+    top_ids: Tensor | None = None
+    """The n likeliest tokens, (R, n) int64, likeliest first; the chosen one need not be among them."""
+    top_log_probabilities: Tensor | None = None
+    """Theirs, (R, n) float32."""
 
 
-def choose(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> Tensor:
-    """One token id for each row of logits (B, V): ids of shape (B,).
+class Sampler:
+    """Chooses tokens for rows that are generated together.
 
-    Logits equal to the k-th largest all stay, as in Hugging Face's TopKLogitsWarper.
+    Each row draws from a generator of its own, so that it repeats whatever its batch. Row 0 draws what Hugging Face's
+    loop draws for one prompt after `torch.manual_seed(seed)`.
+
+    Args:
+        sampling: the settings.
+        rows: texts in the batch, R.
+        device: of the logits.
+        first_row: number of the batch's first row among all that are generated.
     """
-    if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits.float() / sampling.temperature
-    if sampling.top_k is not None:
-        smallest_kept = logits.topk(min(sampling.top_k, logits.size(-1))).values[:, -1:]  # (B, 1)
-        logits = logits.masked_fill(logits < smallest_kept, float("-inf"))
-    return torch.multinomial(logits.softmax(dim=-1), num_samples=1, generator=generator).squeeze(1)
+
+    def __init__(self, sampling: Sampling, rows: int, device: torch.device | str, first_row: int = 0) -> None:
+        self.sampling = sampling
+        self._generators = [
+            torch.Generator(device).manual_seed(row_seed(sampling.seed, row))
+            for row in range(first_row, first_row + rows)
+        ]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows alone, in this order: indices (R',) into the present batch."""
+        self._generators = [self._generators[row] for row in rows.tolist()]
+
+    def choose(self, logits: Tensor, history: Tensor, lengths: Tensor, prompt_lengths: Tensor) -> Chosen:
+        """The next token of each row.
+
+        Args:
+            logits: (R, V), any float type; computed in float32.
+            history: ids of prompt and text so far, (R, L) int64, padded at the end.
+            lengths: ids that are no padding, (R,) int64.
+            prompt_lengths: of them, the prompt's, (R,) int64.
+
+        Raises:
+            UserError: if no token can be chosen, since all would repeat an n-gram, or since logits are NaN.
+        """
+        logits = logits.float()
+        scores = self.sampling.penalized(logits, history, lengths, prompt_lengths)
+        if self.sampling.temperature != 0:
+            scores = self._lots(self.sampling.filtered(scores).softmax(dim=-1))
+        best, ids = scores.max(dim=-1)
+        if not (best > float("-inf")).all():
+            raise UserError(why_no_token(logits, self.sampling))
+        return self._with_log_probabilities(ids, logits)
+
+    def _lots(self, probabilities: Tensor) -> Tensor:
+        """Lots (R, V) of which the largest wins: what torch.multinomial does inside, with a generator for each row.
+
+        Every token of the vocabulary gets its random number, also those that cannot be drawn: with fewer numbers, the
+        same seed would draw other tokens than Hugging Face.
+        """
+        noise = torch.empty_like(probabilities)
+        for row, generator in zip(noise, self._generators, strict=True):
+            row.exponential_(generator=generator)
+        return probabilities / noise
+
+    def _with_log_probabilities(self, ids: Tensor, logits: Tensor) -> Chosen:
+        count = self.sampling.log_probabilities
+        if count is None:
+            return Chosen(ids)
+        log_probabilities = logits.log_softmax(dim=-1)
+        top, top_ids = log_probabilities.topk(min(count, logits.size(-1)))
+        return Chosen(ids, log_probabilities.gather(1, ids.unsqueeze(1)).squeeze(1), top_ids, top)
+
+
+def why_no_token(logits: Tensor, sampling: Sampling) -> str:
+    """The message for logits (R, V) that leave nothing to choose in some row."""
+    size = sampling.no_repeat_ngram_size
+    if size is None or logits.isnan().any():
+        return "the model's logits are not numbers (NaN): its weights are damaged, or its precision is too low"
+    return f"no_repeat_ngram_size={size} leaves no token to choose: use a larger one, or a smaller max_new_tokens"
+
+
+def row_seed(seed: int, row: int) -> int:
+    """Seed of a row's generator: the seed itself for row 0; unrelated numbers for others, whatever the seeds nearby."""
+    if row == 0:
+        return seed
+    return int.from_bytes(hashlib.blake2b(f"{seed},{row}".encode(), digest_size=8).digest()) >> 1

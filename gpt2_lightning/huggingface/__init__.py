@@ -1,10 +1,6 @@
-"""Hugging Face's GPT-2, in and out."""
+"""Hugging Face's GPT-2, in and out; and the checkpoints of nanoGPT and minGPT, in."""
 
-from gpt2_lightning.huggingface.weights import (
-    config_from_huggingface,
-    config_to_huggingface,
-    from_huggingface,
-    to_huggingface,
-)
+from gpt2_lightning.huggingface.config import config_from_huggingface, config_to_huggingface
+from gpt2_lightning.huggingface.weights import from_huggingface, to_huggingface
 
 __all__ = ["config_from_huggingface", "config_to_huggingface", "from_huggingface", "to_huggingface"]

@@ -6,117 +6,129 @@ transpose of a Linear's weight. Checkpoints on their hub leave the prefix out an
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config
 
-_PREFIX = "transformer."
+PREFIX = "transformer."
 _CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
 _MASK = re.compile(r"\.attn\.(bias|masked_bias)$")
-
-_CONFIG_FIELDS = {
-    "vocab_size": "vocab_size",
-    "block_size": "n_positions",
-    "n_layer": "n_layer",
-    "n_head": "n_head",
-    "n_embd": "n_embd",
-    "embd_pdrop": "embd_pdrop",
-    "attn_pdrop": "attn_pdrop",
-    "resid_pdrop": "resid_pdrop",
-    "layer_norm_epsilon": "layer_norm_epsilon",
-    "initializer_range": "initializer_range",
-    "tied_head": "tie_word_embeddings",
-}
-
-
-_SAME_ARITHMETIC: dict[str, tuple[Any, ...]] = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
-}
-"""Fields of theirs that change the arithmetic, with the values that this GPT-2 has."""
+_CLASSIFIER = "score.weight"
+_HEAD, _EMBEDDING = "lm_head.weight", "wte.weight"
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def from_huggingface(weights: Mapping[str, Tensor], config: GPT2Config) -> GPT2:
-    """A model that holds copies of a GPT2LMHeadModel's weights.
+    """A model that holds copies of a GPT2LMHeadModel's weights, in their dtype.
 
     Args:
         weights: its state dict, with or without the `transformer.` prefix, mask buffers and the tied head.
         config: the architecture, see `config_from_huggingface`.
 
     Raises:
-        ValueError: listing every tensor that is missing, left over or of another shape.
+        ValueError: see `fit`.
     """
-    model = GPT2(config)
-    ours = model.state_dict()
     found = {
         key: tensor.t() if _CONV1D.search(key) and tensor.dim() == 2 else tensor
-        for key, tensor in ((name.removeprefix(_PREFIX), tensor) for name, tensor in weights.items())
-        if not _MASK.search(key)
+        for key, tensor in without_prefix_and_masks(weights).items()
     }
-    if config.tied_head and "wte.weight" in found:
-        found.setdefault("lm_head.weight", found["wte.weight"])
-    faults = [f"{key}: missing" for key in ours if key not in found]
-    if config.tied_head and not faults and not torch.equal(found["lm_head.weight"], found["wte.weight"]):
-        faults.append("lm_head.weight: differs from wte.weight, but the head is tied; use tied_head=False")
-    for key, tensor in found.items():
-        if key not in ours:
-            faults.append(f"{key}: not part of this architecture")
-        elif tensor.shape != ours[key].shape:
-            has, needs = tuple(tensor.shape), tuple(ours[key].shape)
-            as_linear = " (as a Linear's, which is a Conv1D's transposed)" if _CONV1D.search(key) else ""
-            faults.append(f"{key}: has shape {has}, needs {needs}{as_linear}")
-    if faults:
-        raise ValueError("the weights do not fit this GPT-2:\n  " + "\n  ".join(faults))
-    model.load_state_dict(found)
-    return model
+    return fit(found, config, transposed=True)
 
 
 def to_huggingface(model: GPT2) -> dict[str, Tensor]:
-    """The model's weights as a state dict for GPT2LMHeadModel; a tied head is left out, as in their files.
+    """The model's weights as a state dict for GPT2LMHeadModel, in their dtype; a tied head is left out, as they do.
 
-    Raises:
-        ValueError: for positions that are not a learned table; a missing query-key-value bias is written as zeros.
+    Sinusoidal positions are written as the table that they are, and a missing query-key-value bias as zeros: both
+    compute the same there.
     """
     config = model.config
-    if config.positions != "learned":
-        raise ValueError(f"Hugging Face's GPT-2 has learned positions, this model has positions={config.positions}")
     weights = {}
     for key, tensor in model.state_dict().items():
-        if key == "lm_head.weight":
+        if key == _HEAD:
             if not config.tied_head:
                 weights[key] = tensor.clone()
             continue
-        weights[_PREFIX + key] = tensor.t().contiguous() if _CONV1D.search(key) else tensor.clone()
+        if key == "wpe.table":
+            key = "wpe.weight"
+        weights[PREFIX + key] = tensor.t().contiguous() if _CONV1D.search(key) else tensor.clone()
     if not config.qkv_bias:
         for i in range(config.n_layer):
-            weights[f"{_PREFIX}h.{i}.attn.c_attn.bias"] = model.wte.weight.new_zeros(3 * config.n_embd)
+            weights[f"{PREFIX}h.{i}.attn.c_attn.bias"] = model.wte.weight.new_zeros(3 * config.n_embd)
     return weights
 
 
-def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
-    """Our configuration for a GPT2Config of theirs, given as a dictionary.
+def without_prefix_and_masks(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names that this GPT-2 gives them, in the layout that they have."""
+    return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if not _MASK.search(name)}
+
+
+def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = False) -> GPT2:
+    """A model of copies of these weights, whose names and layout are ours; where dtypes are mixed, in the widest.
+
+    Args:
+        weights: what the model's state dict shall hold; a tied head may be left out.
+        config: the architecture.
+        transposed: whether the projections were of the other layout, for the message.
 
     Raises:
-        ValueError: with every field whose value computes something else than this GPT-2 does.
+        ValueError: listing every tensor that is missing, left over, of another shape or dtype, or not finite.
     """
-    faults = [
-        f"{field}: {fields[field]!r} is not supported, only {' and '.join(map(repr, allowed))}"
-        for field, allowed in _SAME_ARITHMETIC.items()
-        if field in fields and fields[field] not in allowed
+    with torch.device("meta"):
+        model = GPT2(config)
+    needed = model.state_dict()
+    found = dict(weights)
+    if config.tied_head and _EMBEDDING in found:
+        found.setdefault(_HEAD, found[_EMBEDDING])
+    faults = [f"{key}: missing" for key in needed if key not in found]
+    for key, tensor in found.items():
+        if key not in needed:
+            faults.append(f"{key}: not part of this architecture{_known_stranger(key)}")
+        elif tensor.shape != needed[key].shape:
+            has, needs = tuple(tensor.shape), tuple(needed[key].shape)
+            as_linear = " (as a Linear's, which is a Conv1D's transposed)" if transposed and _CONV1D.search(key) else ""
+            faults.append(f"{key}: has shape {has}, needs {needs}{as_linear}")
+        elif tensor.dtype not in _DTYPES:
+            faults.append(f"{key}: has dtype {name_of(tensor.dtype)}, {', '.join(map(name_of, _DTYPES))} are allowed")
+    if config.tied_head and not faults and not torch.equal(found[_HEAD], found[_EMBEDDING]):
+        faults.append("lm_head.weight: differs from wte.weight, but the head is tied; use tied_head=False")
+    if faults := faults or not_finite(found):
+        raise ValueError("the weights do not fit this GPT-2:\n  " + "\n  ".join(faults))
+    widest = functools.reduce(torch.promote_types, (tensor.dtype for tensor in found.values()))
+    owned = {key: tensor.to(widest, copy=True).contiguous() for key, tensor in found.items()}
+    model.load_state_dict(owned, assign=True)
+    model.tie_head()
+    return model
+
+
+def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
+    """The same model with weights of another dtype, in evaluation mode."""
+    with torch.device("meta"):
+        twin = GPT2(model.config)
+    twin.load_state_dict({name: tensor.to(dtype) for name, tensor in model.state_dict().items()}, assign=True)
+    twin.tie_head()
+    return twin.eval()
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """The tensors with values that are NaN or infinite, and how many of each."""
+    suspects = (key for key, tensor in weights.items() if not tensor.sum(dtype=torch.float32).isfinite())
+    counts = {key: int((~weights[key].isfinite()).sum()) for key in suspects}
+    return [
+        f"{key}: {count:,} of {weights[key].numel():,} values are NaN or infinite"
+        for key, count in counts.items()
+        if count  # a sum may be infinite alone
     ]
-    if faults:
-        raise ValueError("\n".join(faults))
-    return GPT2Config(**{ours: fields[theirs] for ours, theirs in _CONFIG_FIELDS.items() if theirs in fields})
 
 
-def config_to_huggingface(config: GPT2Config) -> dict[str, Any]:
-    """Keyword arguments for their GPT2Config."""
-    fields = {theirs: getattr(config, ours) for ours, theirs in _CONFIG_FIELDS.items()}
-    return {**fields, "n_ctx": config.block_size, "activation_function": "gelu_new"}
+def name_of(dtype: torch.dtype) -> str:
+    """As torch and Hugging Face write it: `float32`, `bfloat16`, …"""
+    return str(dtype).removeprefix("torch.")
+
+
+def _known_stranger(key: str) -> str:
+    return "; it is a classifier's head, which is not read" if key == _CLASSIFIER else ""

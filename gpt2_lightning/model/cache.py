@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,38 +14,119 @@ from gpt2_lightning.model.config import GPT2Config
 
 
 class KVCache:
-    """Room for `block_size` tokens in every layer, allocated once.
+    """Room for `capacity` tokens of each of `batch_size` texts in every layer, allocated once.
 
-    Memory: 2 * n_layer * batch_size * block_size * n_embd elements.
+    The texts may have different lengths. To read prompts of different lengths at once, pad them at the end, and set
+    `lengths` to what is no padding: the next tokens overwrite the rest, and none ever sees it.
+
+    Memory: 2 * n_layer * batch_size * capacity * n_embd elements.
+
+    Args:
+        config: the architecture.
+        batch_size: texts, at most.
+        device: of the model.
+        dtype: of what is held, and in which attention is computed; it need not be that of the model's weights.
+        capacity: tokens of each text, at most; `block_size` by default.
     """
 
-    def __init__(self, config: GPT2Config, batch_size: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (config.n_layer, batch_size, config.n_head, config.block_size, config.head_size)
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.length = 0
-        """Tokens held so far."""
+    def __init__(
+        self,
+        config: GPT2Config,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        capacity: int | None = None,
+    ) -> None:
+        self.capacity = config.block_size if capacity is None else capacity
+        shape = (batch_size, config.n_head, self.capacity, config.head_size)
+        # Zeros, since what is not seen is still multiplied by 0, and must be finite.
+        self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
+        self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
+        self.batch_size = batch_size
+        self.lengths = [0] * batch_size
+        """Tokens held of each text, for as many texts as there are now."""
 
-    def clear(self) -> None:
-        """Forget all tokens; the memory stays."""
-        self.length = 0
+    @property
+    def longest(self) -> int:
+        """Tokens held of the longest text."""
+        return max(self.lengths)
 
-    def layer(self, index: int) -> LayerCache:
-        """The part of one layer; it writes after `length`, which the model moves on when all layers have written."""
-        return LayerCache(self.keys[index], self.values[index], self.length)
+    def clear(self, texts: int | None = None) -> None:
+        """Forget all tokens, and begin with so many texts, `batch_size` by default; the memory stays."""
+        self.lengths = [0] * (self.batch_size if texts is None else texts)
+
+    def reorder(self, rows: Sequence[int]) -> None:
+        """Go on with these texts alone, in this order. One may come several times, and then goes on in several ways."""
+        if len(rows) > self.batch_size:
+            raise ValueError(f"{len(rows)} texts do not fit into the cache: its batch_size is {self.batch_size}")
+        self.lengths = [self.lengths[row] for row in rows]
+        if list(rows) == list(range(len(rows))):
+            return  # they stand where they should
+        index = torch.tensor(rows, device=self.keys[0].device)
+        for held in (*self.keys, *self.values):
+            held[: len(rows), :, : self.longest] = held[index, :, : self.longest]  # the right side is a copy
+
+    def row(self, index: int) -> Self:
+        """An empty cache for one text, in the memory of this one's row; set `lengths[index]` when it is read."""
+        part = copy.copy(self)
+        part.keys = [held[index : index + 1] for held in self.keys]
+        part.values = [held[index : index + 1] for held in self.values]
+        part.batch_size, part.lengths = 1, [0]
+        return part
+
+    def places(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """Where the next tokens stand, so many for each text, and what they see.
+
+        Returns:
+            Their positions, (T,) where all texts are equally long and else (B, T), and whether each sees a token that
+            is held or new, (B, 1, T, S), or None if that is so for all tokens that come no later.
+
+        Raises:
+            ValueError: if there is no room for them.
+        """
+        if self.longest + count > self.capacity:
+            raise ValueError(f"{self.longest + count} tokens do not fit into the cache: it holds {self.capacity}")
+        device = self.keys[0].device
+        start = self._common_length()
+        if start is not None:
+            return torch.arange(start, start + count, device=device), None
+        lengths = torch.tensor(self.lengths, device=device)
+        positions = lengths.unsqueeze(1) + torch.arange(count, device=device)  # (B, T)
+        held = torch.arange(self.longest + count, device=device)  # (S,)
+        return positions, (held <= positions.unsqueeze(2)).unsqueeze(1)
+
+    def layer(self, index: int, positions: Tensor) -> LayerCache:
+        """The part of one layer, which new tokens at these positions are added to."""
+        texts = len(self.lengths)
+        start = self._common_length()
+        where = positions[:, None, :, None] if start is None else None
+        return LayerCache(self.keys[index][:texts], self.values[index][:texts], self.longest, where)
+
+    def advance(self, count: int) -> None:
+        """Count the new tokens of each text, when all layers hold them."""
+        self.lengths = [length + count for length in self.lengths]
+
+    def _common_length(self) -> int | None:
+        return self.lengths[0] if len(set(self.lengths)) == 1 else None
 
 
 @dataclass(frozen=True)
 class LayerCache:
-    """A view of one layer's keys and values, (B, H, block_size, D) each, of which `length` tokens are filled."""
+    """A view of one layer's keys and values, (B, H, capacity, D) each."""
 
     keys: Tensor
     values: Tensor
-    length: int
+    longest: int
+    """Tokens held of the longest text."""
+    where: Tensor | None
+    """Positions of the new tokens, (B, 1, T, 1); None where all come after `longest`."""
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v, (B, H, T, D), and return all that is held, (B, H, length + T, D)."""
-        end = self.length + k.size(2)
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
+        """Store k and v, (B, H, T, D), and return what is held, (B, H, longest + T, D)."""
+        end = self.longest + k.size(2)
+        for held, new in ((self.keys, k), (self.values, v)):
+            if self.where is None:
+                held[:, :, self.longest : end] = new
+            else:
+                held.scatter_(2, self.where.expand_as(new), new.to(held.dtype))
         return self.keys[:, :, :end], self.values[:, :, :end]

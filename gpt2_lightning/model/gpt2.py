@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from gpt2_lightning.model.cache import KVCache
 from gpt2_lightning.model.config import GPT2Config
+from gpt2_lightning.model.documents import separate
 from gpt2_lightning.model.layers import Block, LayerNorm
+from gpt2_lightning.model.linear import Linear
 from gpt2_lightning.model.positions import POSITIONS
 
 
@@ -25,7 +27,7 @@ class GPT2(nn.Module):
         self.drop = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))  # hidden layers
         self.ln_f = LayerNorm(config)  # final layer norm
-        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head = Linear(config, config.n_embd, config.vocab_size, bias=False)
         self._initialise()
         self.tie_head()
 
@@ -48,36 +50,64 @@ class GPT2(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def features(self, ids: Tensor, cache: KVCache | None = None, record: list[Tensor] | None = None) -> Tensor:
+    def features(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        record: list[Tensor] | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """The residual stream after the final norm: what the head, and any other head, reads.
 
         Args:
             ids: token ids, (B, T), int64.
             cache: keys and values of the tokens before ids; those of ids are added to it.
             record: where to append every layer's attention weights, (B, H, T, S).
+            documents: the document of each token, (B, T), int64, not falling along T. Tokens then see their own
+                document alone, and positions begin at 0 in each, as if it were read alone. Not with a cache.
 
         Returns:
             Features of shape (B, T, C).
 
         Raises:
-            ValueError: if ids, with what is cached, are longer than `block_size`.
+            ValueError: if ids, with what is cached, are longer than `block_size`, or if cache or documents do not fit.
         """
-        start = 0 if cache is None else cache.length
-        end = start + ids.size(1)
+        end = ids.size(1) + (0 if cache is None else cache.longest)
         if end > self.config.block_size:
             raise ValueError(
                 f"{end} tokens do not fit into the context: block_size is {self.config.block_size}; "
                 "pass fewer, or use a model with a larger block_size"
             )
-        positions = torch.arange(start, end, device=ids.device)  # (T,)
+        positions, visible = _places(ids, cache, documents)
         rotate = functools.partial(self.wpe.rotate, positions=positions)
         x = self.drop(self.wpe.embed(self.wte(ids), positions))  # (B, T, C)
         for i, block in enumerate(self.h):
-            x = block(x, rotate, None if cache is None else cache.layer(i), record)
+            x = block(x, rotate, None if cache is None else cache.layer(i, positions), record, visible)
         if cache is not None:
-            cache.length = end
+            cache.advance(ids.size(1))
         return self.ln_f(x)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None, record: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        cache: KVCache | None = None,
+        record: list[Tensor] | None = None,
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """Logits (B, T, V) of the token after each of ids (B, T); arguments and errors as in `features`."""
-        return self.lm_head(self.features(ids, cache, record))
+        return self.lm_head(self.features(ids, cache, record, documents))
+
+
+def _places(ids: Tensor, cache: KVCache | None, documents: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Positions of tokens, (T,) or (B, T), and which each sees, (B, 1, T, S); None for all that come no later."""
+    if cache is not None:
+        if documents is not None:
+            raise ValueError("documents and a cache do not go together: a cache holds one text in each row")
+        if len(ids) != len(cache.lengths):
+            raise ValueError(f"ids have {len(ids)} rows, and the cache holds {len(cache.lengths)} texts")
+        return cache.places(ids.size(1))
+    if documents is None:
+        return torch.arange(ids.size(1), device=ids.device), None
+    if documents.shape != ids.shape:
+        raise ValueError(f"documents have shape {tuple(documents.shape)}, and ids {tuple(ids.shape)}")
+    return separate(documents)

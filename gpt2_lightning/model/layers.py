@@ -9,6 +9,7 @@ from gpt2_lightning.model.attention import CausalSelfAttention, Rotate
 from gpt2_lightning.model.cache import LayerCache
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.kernels import KERNELS
+from gpt2_lightning.model.linear import Linear
 
 
 class LayerNorm(nn.Module):
@@ -30,8 +31,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd)
-        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd)
+        self.c_fc = Linear(config, config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(config, 4 * config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.resid_pdrop)
         self.kernels = KERNELS[config.kernels]
 
@@ -51,7 +52,12 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, rotate: Rotate, cache: LayerCache | None = None, record: list[Tensor] | None = None
+        self,
+        x: Tensor,
+        rotate: Rotate,
+        cache: LayerCache | None = None,
+        record: list[Tensor] | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
-        x = x + self.attn(self.ln_1(x), rotate, cache, record)  # (B, T, C)
+        x = x + self.attn(self.ln_1(x), rotate, cache, record, visible)  # (B, T, C)
         return x + self.mlp(self.ln_2(x))  # (B, T, C)

@@ -16,11 +16,11 @@ class PositionalEncoding(nn.Module):
     """Tells the network where a token stands; a subclass overrides one method or both."""
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Called once, on the token embeddings x (B, T, C) that stand at positions (T,)."""
+        """Called once, on the token embeddings x (B, T, C) that stand at positions (T,) or (B, T)."""
         return x
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Called in every block, on the queries and keys (B, H, T, D) of the tokens at positions (T,).
+        """Called in every block, on the queries and keys (B, H, T, D) of the tokens at positions (T,) or (B, T).
 
         For rotary encodings. Encodings that add to the attention scores have no hook.
         """

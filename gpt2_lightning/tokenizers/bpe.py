@@ -29,6 +29,7 @@ class BPETokenizer(Tokenizer):
     """
 
     kind = "bpe"
+    cuts_at_spaces = True
 
     def __init__(self, merges: Iterable[Pair], special_tokens: Sequence[str] = (END_OF_TEXT,)) -> None:
         characters = byte_of_character()
@@ -37,14 +38,14 @@ class BPETokenizer(Tokenizer):
         ids = {token: i for i, token in enumerate(self._tokens)}
         for token, i in ids.items():
             self._id_of_byte[token[0]] = i
-        self._made_by: dict[Pair, tuple[int, int]] = {}
-        """Rank of a merge, and the id that it makes."""
+        self.merges: dict[Pair, tuple[int, int]] = {}
+        """Rank of each merge, and the id that it makes."""
         for rank, pair in enumerate(merges):
             merged = self._tokens[pair[0]] + self._tokens[pair[1]]
             if merged not in ids:
                 ids[merged] = len(self._tokens)
                 self._tokens.append(merged)
-            self._made_by[pair] = (rank, ids[merged])
+            self.merges[pair] = (rank, ids[merged])
         self.special_tokens = {text: len(self._tokens) + i for i, text in enumerate(special_tokens)}
         self._tokens += [text.encode() for text in special_tokens]
         self.end_of_text = self.special_tokens.get(END_OF_TEXT)
@@ -72,7 +73,7 @@ class BPETokenizer(Tokenizer):
             if part in allowed_special:
                 ids.append(self.special_tokens[part])
             else:
-                for word in self._split.findall(part):
+                for word in self.words(part):
                     ids += self._encode_word(word)
         return np.array(ids, dtype=self.dtype)
 
@@ -104,7 +105,15 @@ class BPETokenizer(Tokenizer):
         """The lines of a `merges.txt` without its first, which is a version."""
         visible = {byte: character for character, byte in byte_of_character().items()}
         shown = ["".join(visible[byte] for byte in token) for token in self._tokens]
-        return [f"{shown[first]} {shown[second]}" for first, second in self._made_by]
+        return [f"{shown[first]} {shown[second]}" for first, second in self.merges]
+
+    def words(self, text: str) -> list[str]:
+        """GPT-2's split of a text; no merge crosses it."""
+        return self._split.findall(text)
+
+    def byte_tokens(self, word: str) -> list[int]:
+        """Ids of a word before any merge: one for each of its bytes."""
+        return [self._id_of_byte[byte] for byte in word.encode(errors="surrogatepass")]
 
     def _parts(self, text: str, allowed_special: Collection[str]) -> list[str]:
         if not allowed_special:
@@ -117,13 +126,13 @@ class BPETokenizer(Tokenizer):
 
         The word is a linked list, and a heap holds the merges that may fit, so that a word of n bytes takes n log n.
         """
-        ids = [self._id_of_byte[byte] for byte in word.encode(errors="surrogatepass")]
+        ids = self.byte_tokens(word)
         following = [*range(1, len(ids)), -1]
         preceding = list(range(-1, len(ids) - 1))
         heap: list[tuple[int, int]] = []
 
         def offer(place: int) -> None:
-            made = self._made_by.get((ids[place], ids[following[place]]))
+            made = self.merges.get((ids[place], ids[following[place]]))
             if made:
                 heapq.heappush(heap, (made[0], place))
 
@@ -132,7 +141,7 @@ class BPETokenizer(Tokenizer):
         while heap:
             rank, place = heapq.heappop(heap)
             after = following[place]
-            made = self._made_by.get((ids[place], ids[after])) if after >= 0 and ids[place] >= 0 else None
+            made = self.merges.get((ids[place], ids[after])) if after >= 0 and ids[place] >= 0 else None
             if made is None or made[0] != rank:
                 continue  # one of the two has been merged with another since
             ids[place], ids[after] = made[1], -1
@@ -145,18 +154,29 @@ class BPETokenizer(Tokenizer):
         return [i for i in ids if i >= 0]
 
 
-def from_corpus(text: str, vocab_size: int = 2048) -> BPETokenizer:
-    """A tokenizer trained on a text, with the end of text as its one special token.
+def from_corpus(
+    texts: Iterable[str],
+    several_documents: bool,
+    vocab_size: int = 2048,
+    special_tokens: Sequence[str] = (END_OF_TEXT,),
+) -> BPETokenizer:
+    """A tokenizer trained on a text.
 
     Args:
-        text: what to learn the merges from.
+        texts: what to learn the merges from, in pieces; read once, and may be more than memory holds.
+        several_documents: of no consequence; `special_tokens` says whether there is an end of text.
         vocab_size: tokens in all; fewer are made where the text has no pair left to merge.
+        special_tokens: texts with an id of their own, in the order of their ids.
 
     Raises:
-        UserError: if there is no room for the bytes and the end of text.
+        UserError: if a special token is empty or there twice, or there is no room for the bytes and all of them.
     """
-    if vocab_size <= _BYTES:
+    if len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
+        raise UserError(f"tokenizer.special_tokens: {list(special_tokens)} must be different texts, none of them empty")
+    least = _BYTES + len(special_tokens)
+    if vocab_size < least:
         raise UserError(
-            f"tokenizer.vocab_size: {vocab_size} is out of range, {_BYTES + 1} (bytes, end of text) or more"
+            f"tokenizer.vocab_size: {vocab_size} is out of range, {least} ({_BYTES} bytes, {len(special_tokens)} "
+            "special tokens) or more"
         )
-    return BPETokenizer(learn_merges(count_words([text]), vocab_size - 1))
+    return BPETokenizer(learn_merges(count_words(texts), vocab_size - len(special_tokens)), special_tokens)

@@ -2,58 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT
 from gpt2_lightning.tokenizers.tokenizer import Tokenizer
 
+Unknown = Literal["error", "skip", "replace"]
+"""What to do with a character outside the alphabet: refuse the text, leave it out, or put U+FFFD in its place."""
+
+REPLACEMENT = "\ufffd"
 _SHOWN = 10
 
 
 class CharTokenizer(Tokenizer):
-    """Ids in the order of code points. Characters outside the alphabet are an error."""
+    """Ids in the order of code points, then the end of text where there is one.
+
+    Args:
+        alphabet: the characters, in any order and any number of times.
+        unknown: what to do with others. With `replace`, U+FFFD is part of the alphabet.
+        end_of_text: whether there is an id for the end of a document. No text encodes to it; it decodes to
+            `<|endoftext|>`.
+
+    Raises:
+        UserError: if the alphabet is empty.
+        ValueError: if `unknown` is none of the three.
+    """
 
     kind = "char"
+    cuts_at_spaces = True
 
-    def __init__(self, alphabet: str) -> None:
+    def __init__(self, alphabet: str, unknown: Unknown = "error", end_of_text: bool = False) -> None:
         if not alphabet:
             raise UserError("a character tokenizer needs a text with at least one character")
-        self.alphabet = "".join(sorted(set(alphabet)))
+        if unknown not in get_args(Unknown):
+            raise ValueError(f"unknown: {unknown!r} is out of range, {', '.join(get_args(Unknown))} is allowed")
+        added = REPLACEMENT if unknown == "replace" else ""
+        self.alphabet = "".join(sorted(set(alphabet + added)))
+        self.unknown = unknown
+        self.end_of_text = len(self.alphabet) if end_of_text else None
+        self._tokens = [*self.alphabet, END_OF_TEXT] if end_of_text else list(self.alphabet)
         self._codes = _code_points(self.alphabet)
 
     @property
     def vocab_size(self) -> int:
-        return len(self.alphabet)
+        return len(self._tokens)
 
     def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
         codes = _code_points(text)
         ids = np.searchsorted(self._codes, codes)
         known = self._codes[np.minimum(ids, len(self._codes) - 1)] == codes
         if not known.all():
-            raise UserError(_describe_unknown(text, np.flatnonzero(~known)))
+            if self.unknown == "error":
+                raise UserError(_describe_unknown(text, np.flatnonzero(~known)))
+            if self.unknown == "skip":
+                ids = ids[known]
+            else:
+                ids[~known] = self.alphabet.index(REPLACEMENT)
         return ids.astype(self.dtype)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(self.alphabet[i] for i in ids)
+        return "".join(self._tokens[i] for i in ids)
 
     def token_bytes(self, token: int) -> bytes:
-        return self.alphabet[token].encode(errors="surrogatepass")
+        return self._tokens[token].encode(errors="surrogatepass")
 
     def fields(self) -> dict[str, Any]:
-        return {"alphabet": self.alphabet}
+        return {"alphabet": self.alphabet, "unknown": self.unknown, "end_of_text": self.end_of_text is not None}
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
-        return cls(fields["alphabet"])
+        """Also from those of early checkpoints, which have the alphabet alone."""
+        return cls(**fields)
 
 
-def from_corpus(text: str) -> CharTokenizer:
-    """A tokenizer for the characters of a text."""
-    return CharTokenizer(text)
+def from_corpus(texts: Iterable[str], several_documents: bool, unknown: Unknown = "error") -> CharTokenizer:
+    """A tokenizer for the characters of a text.
+
+    Args:
+        texts: the text, in pieces; read once, and may be more than memory holds.
+        several_documents: whether there is an id for the end of a document.
+        unknown: what `encode` does with characters that the text lacks.
+
+    Raises:
+        UserError: if there is no character at all.
+    """
+    occurs = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
+    for text in texts:
+        occurs[_code_points(text)] = True
+    return CharTokenizer("".join(map(chr, np.flatnonzero(occurs))), unknown, end_of_text=several_documents)
 
 
 def _code_points(text: str) -> NDArray[np.uint32]:
@@ -68,5 +110,6 @@ def _describe_unknown(text: str, places: NDArray[np.intp]) -> str:
     more = f" and {len(first) - _SHOWN} more" if len(first) > _SHOWN else ""
     return (
         f"the tokenizer's alphabet, made from the training text, lacks {', '.join(shown)}{more}; "
-        "leave these characters out, or use tokenizer=gpt2, which encodes any text"
+        "take these characters out of the text, or train with tokenizer.unknown=skip (leaves them out), "
+        "tokenizer.unknown=replace (puts U+FFFD in their place) or tokenizer=gpt2 (encodes any text)"
     )

@@ -17,6 +17,9 @@ class Tokenizer(ABC):
 
     kind: ClassVar[str]
     """Name of the class in saved tokenizers."""
+    cuts_at_spaces: ClassVar[bool]
+    """Whether a text may be cut before any space or line feed that follows a character which is no white space
+    (`str.isspace`): the ids of the whole are then those of the parts, one after the other."""
     end_of_text: int | None = None
     """Id of the token that ends a document, where there is one."""
 
@@ -32,6 +35,10 @@ class Tokenizer(ABC):
         Raises:
             UserError: naming what has no id and where it stands.
         """
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
+        """Ids of each of several texts, as `encode` gives them; on several threads, where a library offers that."""
+        return [self.encode(text) for text in texts]
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:

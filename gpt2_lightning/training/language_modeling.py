@@ -11,7 +11,9 @@ from torch import Tensor
 from torchmetrics import SumMetric
 
 from gpt2_lightning.checkpoints.content import KEY, Description
+from gpt2_lightning.data.windows import Batch
 from gpt2_lightning.model import GPT2, cross_entropy
+from gpt2_lightning.model.loss import IGNORED
 from gpt2_lightning.training import random_state
 from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
@@ -44,15 +46,18 @@ class LanguageModeling(L.LightningModule):
         self.val_tokens = SumMetric(nan_strategy="disable")
         self._random_state: random_state.State | None = None
 
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        loss = cross_entropy(self.model(batch[:, :-1]), batch[:, 1:])
-        self.train_losses.append(loss.detach())
-        return loss
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Every token weighs alike, however many are predicted in this micro-batch or on this rank."""
+        logits = self.model(batch.inputs, documents=batch.documents)
+        total = cross_entropy(logits, batch.targets, reduction="sum")
+        self.train_losses.append(total.detach() / (batch.targets != IGNORED).sum())
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
+        return total / (len(batch.targets) * data.samples.targets_per_sample)
 
-    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        targets = batch[:, 1:]
-        self.val_loss.update(cross_entropy(self.model(batch[:, :-1]), targets, reduction="sum"))
-        self.val_tokens.update(targets.numel())
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        logits = self.model(batch.inputs, documents=batch.documents)
+        self.val_loss.update(cross_entropy(logits, batch.targets, reduction="sum"))
+        self.val_tokens.update((batch.targets != IGNORED).sum())
 
     def on_validation_epoch_end(self) -> None:
         """Make the mean over all validation tokens known to callbacks; the metrics callback logs it."""
@@ -63,7 +68,7 @@ class LanguageModeling(L.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer_spec.build(self.model)
 
-    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         for group in self._optimizer().param_groups:
             group["lr"] = self.learning_rate()
 

@@ -209,7 +209,8 @@ def test_truncated_checkpoint(run_verb: Run, tiny_run: Path, workplace: Path) ->
 
 def test_checkpoint_of_another_program(run_verb: Run, workplace: Path) -> None:
     torch.save({"state_dict": {"weight": torch.zeros(2)}}, workplace / "other.ckpt")
-    refused(run_verb("generate", "checkpoint=other.ckpt"), "not written by GPT-2 Lightning")
+    outcome = run_verb("generate", "checkpoint=other.ckpt")
+    refused(outcome, "other.ckpt is a checkpoint of neither GPT-2 Lightning", "check the path")
 
 
 def test_checkpoint_of_another_architecture(run_verb: Run, tiny_run: Path, small_text: Path) -> None:

@@ -40,8 +40,9 @@ def composed(verb: str, *overrides: str) -> DictConfig:
 def test_every_option_passes_preflight(option: str) -> None:
     group, name = option.split("/")
     config = composed("train", f"{group}={name}")
-    if OmegaConf.is_missing(config.data, "path"):
-        config.data.path = "text.txt"
+    for chosen in (config.data, config.tokenizer):
+        if OmegaConf.is_missing(chosen, "path"):
+            chosen.path = "somewhere"
     assert preflight(config, train.Config)[1] == []
 
 
@@ -59,14 +60,15 @@ def test_every_verb_has_a_root_configuration() -> None:
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=str)
 def test_every_yaml_opens_with_the_command_that_runs_it(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
-    assert re.match(r"# python (train|generate)\.py", lines[0])
+    verb, script = re.match(r"# python (?:-m gpt2_lightning (\w+)|(\w+)\.py)", lines[0]).groups()
+    assert verb in VERBS or (CONF.parent / f"{script}.py").exists()
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes_state_what_they_cost(size: str) -> None:
     text = (CONF / "model" / f"{size}.yaml").read_text()
     fields = {k: v for k, v in yaml.safe_load(text).items() if k not in ("_target_", "defaults")}
-    config = GPT2Config(vocab_size=50257 if size.startswith("gpt2") else 75, **fields)
+    config = GPT2Config(vocab_size=50257 if size.startswith("gpt2") else 76, **fields)
     assert re.search(r"# Parameters.*?: ([\d,]+)\.", text)[1] == f"{count_parameters(config):,}"
     assert re.search(r"activations: ([\d,.]+) MB", text)[1] == f"{training_bytes(config) / 1e6:,.1f}"
     assert re.search(r"train: ([\d,.]+) MFLOPs", text)[1] == f"{flops_per_token(config) / 1e6:,.1f}"
@@ -76,6 +78,16 @@ def test_sizes_state_what_they_cost(size: str) -> None:
 def test_gpt2_sizes_bring_their_tokenizer_unless_told_otherwise(size: str) -> None:
     assert composed("train", f"model={size}").tokenizer._target_.endswith("gpt2.from_corpus")
     assert composed("train", f"model={size}", "tokenizer=char").tokenizer._target_.endswith("char.from_corpus")
+
+
+@pytest.mark.parametrize("verb", ["train", "prepare"])
+def test_token_files_bring_gpt2s_tokenizer_unless_told_otherwise(verb: str) -> None:
+    assert composed(verb, "data=tokens").tokenizer._target_.endswith("gpt2.from_corpus")
+    assert composed(verb, "data=tokens", "tokenizer=bpe").tokenizer._target_.endswith("bpe.from_corpus")
+
+
+def test_a_size_and_token_files_agree_on_the_tokenizer() -> None:
+    assert composed("train", "model=gpt2_124m", "data=tokens").tokenizer._target_.endswith("gpt2.from_corpus")
 
 
 def test_options_from_a_folder_of_the_users(run_verb: Callable[..., object], workplace: Path) -> None:

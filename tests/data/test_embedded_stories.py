@@ -1,10 +1,12 @@
 import re
 from collections import Counter
 from importlib import resources
+from typing import Any
 
 import pytest
 
-from gpt2_lightning.data.corpus import TextCorpus
+from gpt2_lightning.data.corpus import Segment, Split
+from gpt2_lightning.data.text import TextCorpus
 
 _SENTENCE_END = re.compile(r"""(?<=[.!?])["')]*\s+|\n+""")
 _LONGEST_REPEAT = 8
@@ -69,11 +71,23 @@ def test_the_alphabet_is_small_and_printable(stories: dict[str, str]) -> None:
     assert alphabet <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 \n.,;:!?'\"()-")
 
 
+def parts() -> dict[Split, list[str]]:
+    """The stories of both parts, in order."""
+    corpus = TextCorpus(path="embedded:scifi")
+    pieces: list[Any] = corpus.pieces(whole_documents=True)
+    found: dict[Split, list[str]] = {"train": [], "val": []}
+    for segment in (segment for piece in pieces for segment in corpus.read(piece)):
+        assert isinstance(segment, Segment)
+        assert segment.ends_document
+        found[segment.split].append(segment.text)
+    return found
+
+
 def test_training_has_every_character_of_validation() -> None:
-    splits = TextCorpus("embedded:scifi").read()
-    assert set(splits.val) <= set(splits.train)
+    assert set("".join(parts()["val"])) <= set("".join(parts()["train"]))
 
 
-def test_the_corpus_is_all_stories_by_name(stories: dict[str, str]) -> None:
-    splits = TextCorpus("embedded:scifi").read()
-    assert splits.train + splits.val == "\n\n".join(stories[slug] for slug in sorted(stories))
+def test_the_corpus_is_all_stories_by_name_and_every_tenth_validates(stories: dict[str, str]) -> None:
+    by_name = [stories[slug] for slug in sorted(stories)]
+    assert parts()["val"] == by_name[9::10]
+    assert parts()["train"] == [story for place, story in enumerate(by_name) if place % 10 != 9]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 from transformers import GPT2Config as TheirConfig
+from transformers import GPT2LMHeadModel, LlamaConfig
 
 from gpt2_lightning.huggingface import config_from_huggingface, config_to_huggingface, from_huggingface, to_huggingface
 from gpt2_lightning.model import GPT2, GPT2Config
-
-CONFIG = GPT2Config(vocab_size=23, block_size=13, n_layer=2, n_head=5, n_embd=35)
+from tests.huggingface.networks import CONFIG, lively, some_ids
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_missing_misshapen_and_extra_tensors_are_all_listed(model: GPT2) -> None
         "wpe.weight: has shape (11, 35), needs (13, 35)",
         "h.0.ln_1.bias: has shape (34,), needs (35,)",
         "h.2.ln_1.bias: not part of this architecture",
-        "score.weight: not part of this architecture",
+        "score.weight: not part of this architecture; it is a classifier's head, which is not read",
     }
 
 
@@ -160,10 +160,54 @@ def test_a_missing_qkv_bias_is_written_as_zeros() -> None:
     assert torch.equal(read.h[1].attn.c_attn.weight, model.h[1].attn.c_attn.weight)
 
 
-def test_sinusoidal_positions_are_refused_by_name() -> None:
-    model = GPT2(dataclasses.replace(CONFIG, positions="sinusoidal"))
-    with pytest.raises(ValueError, match=r"learned positions, this model has positions=sinusoidal"):
-        to_huggingface(model)
+def test_sinusoidal_positions_are_written_as_their_table() -> None:
+    config = dataclasses.replace(CONFIG, positions="sinusoidal")
+    model = lively(config)
+    weights = to_huggingface(model)
+    assert torch.equal(weights["transformer.wpe.weight"], model.wpe.table)
+    theirs = GPT2LMHeadModel(TheirConfig(**config_to_huggingface(config))).eval()
+    theirs.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(some_ids()).logits, model(some_ids()), rtol=0, atol=1e-5)
+        again = from_huggingface(weights, CONFIG).eval()
+        assert torch.equal(again(some_ids()), model(some_ids()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_weights_keep_their_dtype_both_ways(model: GPT2, dtype: torch.dtype) -> None:
+    there = to_huggingface(model.to(dtype))
+    assert {tensor.dtype for tensor in there.values()} == {dtype}
+    again = from_huggingface(there, CONFIG)
+    assert {tensor.dtype for tensor in again.state_dict().values()} == {dtype}
+    assert_same_weights(again, model)
+
+
+def test_weights_of_mixed_dtypes_are_kept_in_the_widest(model: GPT2) -> None:
+    weights = {
+        name: tensor.to(torch.float32 if ".ln_" in name else torch.bfloat16)
+        for name, tensor in to_huggingface(model).items()
+    }
+    again = to_huggingface(from_huggingface(weights, CONFIG))
+    for name, tensor in again.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, weights[name].float())
+
+
+def test_other_dtypes_are_listed(model: GPT2) -> None:
+    weights = to_huggingface(model)
+    name = "transformer.h.0.ln_1.bias"
+    expected = {"h.0.ln_1.bias: has dtype float64, float32, float16, bfloat16 are allowed"}
+    assert faults_of({**weights, name: weights[name].double()}) == expected
+
+
+def test_tensors_with_values_that_are_no_numbers_are_listed_and_counted(model: GPT2) -> None:
+    weights = to_huggingface(model)
+    weights["transformer.ln_f.bias"][[3, 7, 11]] = torch.tensor([float("nan"), float("inf"), float("-inf")])
+    weights["transformer.h.1.mlp.c_fc.weight"][5] = float("nan")
+    assert faults_of(weights) == {
+        "ln_f.bias: 3 of 35 values are NaN or infinite",
+        "h.1.mlp.c_fc.weight: 140 of 4,900 values are NaN or infinite",
+    }
 
 
 def test_the_hubs_configuration_of_gpt2_is_ours() -> None:
@@ -221,6 +265,12 @@ def test_their_configuration_carries_what_other_readers_need() -> None:
         ("activation_function", "gelu"),
         ("scale_attn_by_inverse_layer_idx", True),
         ("scale_attn_weights", False),
+        ("add_cross_attention", True),
+        ("n_inner", 139),
+        ("architectures", ["GPT2ForSequenceClassification"]),
+        ("architectures", ["GPT2DoubleHeadsModel"]),
+        ("quantization_config", {"bits": 4}),
+        ("n_head", 6),
     ],
 )
 def test_a_configuration_that_ours_cannot_express_is_refused_by_name(field: str, value: object) -> None:
@@ -228,3 +278,24 @@ def test_a_configuration_that_ours_cannot_express_is_refused_by_name(field: str,
     fields = {**TheirConfig(**config_to_huggingface(CONFIG)).to_dict(), field: value}
     with pytest.raises(ValueError, match=field):
         config_from_huggingface(fields)
+
+
+def test_another_architecture_is_named() -> None:
+    fields = {**LlamaConfig(hidden_size=32, num_attention_heads=2).to_dict(), "architectures": ["LlamaForCausalLM"]}
+    with pytest.raises(ValueError, match=r"the architecture is 'llama', LlamaForCausalLM, and not 'gpt2'"):
+        config_from_huggingface(fields)
+
+
+def test_an_mlp_of_the_usual_width_may_be_stated() -> None:
+    fields = {**TheirConfig(**config_to_huggingface(CONFIG)).to_dict(), "n_inner": 140}
+    assert config_from_huggingface(fields) == CONFIG
+
+
+def test_dropout_that_a_file_leaves_out_is_theirs() -> None:
+    fields = {"n_embd": 35, "n_head": 5}
+    ours, theirs = config_from_huggingface(fields), TheirConfig(**fields)
+    assert (ours.embd_pdrop, ours.attn_pdrop, ours.resid_pdrop) == (
+        theirs.embd_pdrop,
+        theirs.attn_pdrop,
+        theirs.resid_pdrop,
+    )

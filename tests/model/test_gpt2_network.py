@@ -84,17 +84,17 @@ def test_cached_logits_equal_uncached_at_every_step(config: GPT2Config, ids: Ten
     for step in (3, 1, 1, 4, 1, 1):
         logits = model(ids[:, end : end + step], cache)
         end += step
-        assert cache.length == end
+        assert cache.lengths == [end, end]
         torch.testing.assert_close(logits, model(ids[:, :end])[:, -step:], rtol=0, atol=1e-12)
     assert end == T
 
 
 @every_variant
-def test_a_rewound_cache_reads_anew(config: GPT2Config, ids: Tensor) -> None:
+def test_a_cleared_cache_reads_anew(config: GPT2Config, ids: Tensor) -> None:
     model = large_weights(config)
     cache = KVCache(config, B, ids.device, torch.float64)
     model(ids, cache)
-    cache.length = 0
+    cache.clear()
     other = ids.flip(1)
     torch.testing.assert_close(model(other, cache), model(other), rtol=0, atol=1e-12)
 
@@ -236,7 +236,7 @@ def test_cached_tokens_count_towards_the_context() -> None:
         model(torch.zeros(1, 11, dtype=torch.int64), cache)
         with pytest.raises(ValueError, match=r"^14 tokens do not fit .* block_size is 13"):
             model(torch.zeros(1, 3, dtype=torch.int64), cache)
-        assert cache.length == 11
+        assert cache.lengths == [11]
         model(torch.zeros(1, 2, dtype=torch.int64), cache)
 
 

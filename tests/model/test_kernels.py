@@ -29,9 +29,18 @@ def assert_close(found: Tensor, expected: Tensor, atol: float = 1e-12) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("name", ["layer_norm", "gelu", "attention"])
+@pytest.mark.parametrize("name", ["linear", "layer_norm", "gelu", "attention"])
 def test_both_sets_have_one_signature(name: str) -> None:
     assert inspect.signature(getattr(fused, name)) == inspect.signature(getattr(explicit, name))
+
+
+def test_linear_by_hand(kernels: ModuleType) -> None:
+    x = torch.tensor([[[1.0, 2.0]], [[0.0, -1.0]]], dtype=torch.float64)
+    weight = torch.tensor([[3.0, 5.0], [7.0, 11.0], [1.0, 0.0]], dtype=torch.float64)
+    bias = torch.tensor([100.0, 200.0, 300.0], dtype=torch.float64)
+    expected = torch.tensor([[[13.0, 29.0, 1.0]], [[-5.0, -11.0, 0.0]]], dtype=torch.float64)
+    assert_close(kernels.linear(x, weight), expected)
+    assert_close(kernels.linear(x, weight, bias), expected + bias)
 
 
 def test_layer_norm_by_hand(kernels: ModuleType) -> None:
@@ -80,7 +89,7 @@ def test_explicit_agrees_with_torch() -> None:
     assert_close(explicit.attention(q[:, :, -1:], k, v), last)
 
 
-def assert_outputs_and_gradients_agree(name: str, inputs: list[Tensor], *settings: float) -> None:
+def assert_outputs_and_gradients_agree(name: str, inputs: list[Tensor], *settings: float | Tensor) -> None:
     results = []
     for kernel in (getattr(fused, name), getattr(explicit, name)):
         leaves = [tensor.clone().requires_grad_() for tensor in inputs]
@@ -89,6 +98,31 @@ def assert_outputs_and_gradients_agree(name: str, inputs: list[Tensor], *setting
     for ours, theirs in zip(*results, strict=True):
         assert ours.abs().max() > 1e-3
         assert_close(ours, theirs)
+
+
+def test_linear_agrees_with_gradients() -> None:
+    assert_outputs_and_gradients_agree("linear", [randn(3, 5, 7), randn(11, 7, seed=1), randn(11, seed=2)])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 768), (3, 7, 768), (768,)], ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_large_weights_agree_by_onednn(shape: tuple[int, ...], with_bias: bool) -> None:
+    """Without gradients another library multiplies; the inputs are strided, as views are."""
+    x = randn(*shape[:-1], 2 * shape[-1], seed=1).float()[..., ::2]
+    weight = randn(769, 768, seed=2).float()
+    bias = randn(769, seed=3).float() if with_bias else None
+    expected = explicit.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    for mode in (torch.inference_mode(), torch.no_grad(), torch.enable_grad()):
+        with mode:
+            y = fused.linear(x, weight, bias)
+        assert (y.shape, y.dtype, y.layout) == (expected.shape, torch.float32, torch.strided)
+        torch.testing.assert_close(y.double(), expected, rtol=0, atol=1e-3)
+
+
+def test_large_weights_obey_autocast() -> None:
+    x, weight = randn(1, 768).float(), randn(769, 768).float()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert fused.linear(x, weight).dtype == torch.bfloat16
 
 
 def test_layer_norm_agrees_with_gradients() -> None:
@@ -103,6 +137,23 @@ def test_gelu_agrees_with_gradients() -> None:
 def test_attention_agrees_with_gradients(T: int, S: int) -> None:
     q, k, v = randn(2, 3, T, 5), randn(2, 3, S, 5, seed=1), randn(2, 3, S, 5, seed=2)
     assert_outputs_and_gradients_agree("attention", [2 * q, k, v])
+
+
+def test_masked_attention_agrees_with_gradients() -> None:
+    visible = (torch.rand(2, 1, 3, 11, generator=torch.Generator().manual_seed(3)) < 0.5).index_fill(
+        3, torch.tensor([4]), True
+    )
+    q, k, v = randn(2, 3, 3, 5), randn(2, 3, 11, 5, seed=1), randn(2, 3, 11, 5, seed=2)
+    assert_outputs_and_gradients_agree("attention", [2 * q, k, v], 0.0, visible)
+
+
+def test_masked_attention_by_hand(kernels: ModuleType) -> None:
+    """Equal scores give the mean of the values that a query sees, wherever they stand."""
+    q, k = torch.zeros(2, 1, 2, 1, dtype=torch.float64), randn(2, 1, 3, 1)
+    v = torch.tensor([1.0, 3.0, 11.0], dtype=torch.float64).view(1, 1, 3, 1).expand(2, 1, 3, 1)
+    visible = torch.tensor([[[0, 1, 1], [1, 0, 0]], [[1, 0, 1], [1, 1, 1]]], dtype=torch.bool).unsqueeze(1)
+    found = kernels.attention(q, k, v, visible=visible)
+    assert_close(found.view(2, 2), torch.tensor([[7.0, 1.0], [6.0, 5.0]], dtype=torch.float64))
 
 
 def test_a_single_token_takes_its_own_value(kernels: ModuleType) -> None:

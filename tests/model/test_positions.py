@@ -84,7 +84,7 @@ class Rotary(PositionalEncoding):
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         half = torch.arange(0, self.head_size, 2, dtype=q.dtype)
-        angle = positions.unsqueeze(1) * 100 ** (-half / self.head_size)
+        angle = (positions.unsqueeze(-1) * 100 ** (-half / self.head_size)).unsqueeze(-3)
         return self._turn(q, angle), self._turn(k, angle)
 
     @staticmethod

@@ -77,7 +77,7 @@ def test_counting_takes_texts_one_by_one() -> None:
 
 
 def test_no_merge_crosses_the_split() -> None:
-    tokenizer = from_corpus("it's 42 it's 42 it's 42 " * 5, vocab_size=400)
+    tokenizer = from_corpus(["it's 42 it's 42 it's 42 " * 5], False, vocab_size=400)
     assert {tokenizer.token_bytes(i) for i in range(256, tokenizer.vocab_size - 1)} == {
         b"it",
         b"'s",
@@ -103,13 +103,13 @@ def test_gpt2s_merges_encode_as_tiktoken_does_on_real_text(gpt2_merges: BPEToken
 
 @given(st.text())
 def test_every_text_comes_back(text: str) -> None:
-    tokenizer = from_corpus(UNICODE, vocab_size=500)
+    tokenizer = from_corpus([UNICODE], False, vocab_size=500)
     assert tokenizer.decode(tokenizer.encode(text).tolist()) == text
 
 
 def test_tokens_are_no_longer_than_the_text_needs() -> None:
     """With all pairs of a word merged, the word is one token."""
-    tokenizer = from_corpus("spaceship spaceship", vocab_size=300)
+    tokenizer = from_corpus(["spaceship spaceship"], False, vocab_size=300)
     assert [tokenizer.token_bytes(i) for i in tokenizer.encode("spaceship")] == [b"spaceship"]
     assert tokenizer.vocab_size < 300, "there was nothing left to merge"
 
@@ -134,7 +134,7 @@ def test_a_long_word_takes_no_time_to_speak_of() -> None:
 
 
 def test_saved_and_read_it_is_the_same() -> None:
-    tokenizer = from_corpus(UNICODE, vocab_size=600)
+    tokenizer = from_corpus([UNICODE], False, vocab_size=600)
     again = tokenizer_from_text(tokenizer.to_text())
     assert again.hash() == tokenizer.hash()
     assert again.encode(UNICODE).tolist() == tokenizer.encode(UNICODE).tolist()
@@ -143,4 +143,25 @@ def test_saved_and_read_it_is_the_same() -> None:
 
 def test_a_vocabulary_without_room_is_a_users_mistake() -> None:
     with pytest.raises(UserError, match=r"tokenizer\.vocab_size: 256 is out of range, 257"):
-        from_corpus("text", vocab_size=256)
+        from_corpus(["text"], False, vocab_size=256)
+    with pytest.raises(UserError, match=r"tokenizer\.vocab_size: 258 is out of range, 259 \(256 bytes, 3 special"):
+        from_corpus(["text"], False, 258, ["<a>", "<b>", "<c>"])
+
+
+def test_special_tokens_come_last_in_the_order_given() -> None:
+    tokenizer = from_corpus(["spaceship spaceship"], True, 263, ["<|user|>", END_OF_TEXT])
+    assert tokenizer.vocab_size == 263
+    assert tokenizer.special_tokens == {"<|user|>": 261, END_OF_TEXT: 262}
+    assert tokenizer.end_of_text == 262
+    assert from_corpus(["text"], False, 257, ["<|user|>"]).end_of_text is None
+
+
+@pytest.mark.parametrize("special_tokens", [["<a>", "<a>"], ["<a>", ""]])
+def test_special_tokens_that_are_none_are_a_users_mistake(special_tokens: list[str]) -> None:
+    with pytest.raises(UserError, match=r"tokenizer\.special_tokens: .* must be different texts, none of them empty"):
+        from_corpus(["text"], False, 300, special_tokens)
+
+
+def test_a_text_in_pieces_gives_the_same_merges() -> None:
+    pieces = iter(["it was low", " lower,", "\n\nlowest", " low"])
+    assert from_corpus(pieces, False, 263).hash() == from_corpus(["it was low lower,\n\nlowest low"], True, 263).hash()

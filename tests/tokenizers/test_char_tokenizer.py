@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.tokenizers.char import from_corpus
+from gpt2_lightning.tokenizers.char import Unknown, from_corpus
 
 
 def message_of(tokenizer: CharTokenizer, text: str) -> str:
@@ -21,22 +21,22 @@ def message_of(tokenizer: CharTokenizer, text: str) -> str:
 
 
 def test_ids_follow_code_points() -> None:
-    tokenizer = from_corpus("beach é\n🚀b")
+    tokenizer = from_corpus(["beach é\n🚀b"], False)
     assert tokenizer.vocab_size == 9
     assert [tokenizer.decode([i]) for i in range(9)] == ["\n", " ", "a", "b", "c", "e", "h", "é", "🚀"]
     assert tokenizer.encode("bé🚀\n").tolist() == [3, 7, 8, 0]
 
 
 def test_the_corpus_decides_only_which_characters_there_are() -> None:
-    assert from_corpus("abcabc").to_text() == from_corpus("cba").to_text()
-    assert from_corpus("abcabc").hash() == from_corpus("cba").hash()
-    assert from_corpus("abc").hash() != from_corpus("abd").hash()
+    assert from_corpus(["abcabc"], False).to_text() == from_corpus(["cba"], False).to_text()
+    assert from_corpus(["abcabc"], False).hash() == from_corpus(["cba"], False).hash()
+    assert from_corpus(["abc"], False).hash() != from_corpus(["abd"], False).hash()
 
 
 @settings(derandomize=True, deadline=None)
 @given(st.text(min_size=1))
 def test_decoding_gives_the_text_back(text: str) -> None:
-    tokenizer = from_corpus(text)
+    tokenizer = from_corpus([text], False)
     ids = tokenizer.encode(text)
     assert len(ids) == len(text)
     assert tokenizer.decode(ids.tolist()) == text
@@ -44,13 +44,13 @@ def test_decoding_gives_the_text_back(text: str) -> None:
 
 
 def test_empty_text_has_no_tokens() -> None:
-    tokenizer = from_corpus("abc")
+    tokenizer = from_corpus(["abc"], False)
     assert tokenizer.encode("").tolist() == []
     assert tokenizer.decode([]) == ""
 
 
 def test_ids_are_uint16() -> None:
-    assert from_corpus("abc").encode("cab").dtype == np.uint16
+    assert from_corpus(["abc"], False).encode("cab").dtype == np.uint16
 
 
 def test_ids_beyond_uint16_are_uint32() -> None:
@@ -75,7 +75,7 @@ def test_ids_beyond_uint16_are_uint32() -> None:
 def test_an_unknown_character_is_named_with_its_place(unknown: str, described: str) -> None:
     message = message_of(CharTokenizer("mop"), f"mop{unknown}m{unknown}")
     assert message.startswith(f"the tokenizer's alphabet, made from the training text, lacks {described}; ")
-    assert "tokenizer=gpt2" in message
+    assert all(f"tokenizer{choice}" in message for choice in (".unknown=skip", ".unknown=replace", "=gpt2"))
 
 
 def test_unknown_characters_are_listed_once_each_in_order_of_appearance() -> None:
@@ -101,13 +101,55 @@ def test_a_character_after_a_long_text_is_found() -> None:
     assert "'!' (U+0021) at character 300000;" in message_of(CharTokenizer("abc"), "abc" * 100_000 + "!")
 
 
-def test_there_is_no_end_of_text() -> None:
-    assert CharTokenizer("abc").end_of_text is None
+def test_unknown_characters_can_be_left_out() -> None:
+    tokenizer = from_corpus(["abc"], False, "skip")
+    assert tokenizer.vocab_size == 3
+    assert tokenizer.encode("xa🚀b\ud800c!").tolist() == [0, 1, 2]
+    assert tokenizer.encode("xyz").tolist() == []
+
+
+def test_unknown_characters_can_be_replaced() -> None:
+    tokenizer = from_corpus(["ab🚀"], False, "replace")
+    assert tokenizer.alphabet == "ab\ufffd🚀"
+    assert tokenizer.encode("a!b\ufffd🚀\U0010ffff").tolist() == [0, 2, 1, 2, 3, 2]
+    assert tokenizer.decode([0, 2]) == "a\ufffd"
+
+
+def test_another_policy_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown: 'ignore' is out of range, error, skip, replace is allowed"):
+        CharTokenizer("abc", "ignore")  # type: ignore[arg-type]
+
+
+def test_one_document_needs_no_end() -> None:
+    assert from_corpus(["abc"], False).end_of_text is None
+
+
+@pytest.mark.parametrize("unknown", ["error", "skip", "replace"])
+def test_the_end_of_a_document_has_the_last_id(unknown: Unknown) -> None:
+    tokenizer = from_corpus(["<|endoftx>"], True, unknown)
+    assert tokenizer.end_of_text == tokenizer.vocab_size - 1 == len(tokenizer.alphabet)
+    assert tokenizer.decode([tokenizer.end_of_text]) == "<|endoftext|>"
+    assert tokenizer.token_bytes(tokenizer.end_of_text) == b"<|endoftext|>"
+    assert len(tokenizer.encode("<|endoftext|>")) == 13, "no text makes it"
+
+
+def test_the_end_counts_for_the_type_of_ids() -> None:
+    most = "".join(map(chr, range(0x10000, 0x10000 + 2**16)))
+    assert CharTokenizer(most, end_of_text=True).encode(most[:1]).dtype == np.uint32
+
+
+def test_the_text_is_read_piece_by_piece() -> None:
+    assert from_corpus(iter(["ab", "", "c\ud800", "🚀a"]), False).alphabet == "abc\ud800🚀"
+
+
+def test_a_text_without_characters_is_a_users_mistake() -> None:
+    with pytest.raises(UserError, match="needs a text with at least one character"):
+        from_corpus(iter([""]), True, "replace")
 
 
 def test_tinyshakespeare_has_65_characters(shared_data: Path) -> None:
     text = (shared_data / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
-    tokenizer = from_corpus(text)
+    tokenizer = from_corpus([text], False)
     ids = tokenizer.encode(text)
     assert (tokenizer.vocab_size, len(ids)) == (65, 1_115_394)
     assert tokenizer.decode(ids[:1000].tolist()) == text[:1000]

@@ -17,6 +17,7 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import GPT2Tokenizer
+from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT
 from gpt2_lightning.tokenizers.gpt2 import MERGES, from_corpus, read_ranks
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -29,7 +30,7 @@ LIKE_PROSE = st.lists(
 
 @pytest.fixture(scope="module")
 def tokenizer() -> GPT2Tokenizer:
-    return from_corpus("the text does not matter")
+    return from_corpus(["the text does not matter"], several_documents=False)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +107,14 @@ def test_ids_equal_those_of_hugging_faces_tokenizer(
 
 def test_a_lone_surrogate_becomes_a_replacement(tokenizer: GPT2Tokenizer) -> None:
     assert tokenizer.decode(tokenizer.encode("a\ud800b").tolist()) == "a\ufffdb"
+
+
+@pytest.mark.parametrize("n_texts", [0, 1, 2, 331])
+def test_a_batch_is_encoded_in_order(tokenizer: GPT2Tokenizer, n_texts: int) -> None:
+    texts = [f"text {i}, {'long ' * (i % 7)}{END_OF_TEXT if i % 5 == 0 else ''}" for i in range(n_texts)]
+    batch = tokenizer.encode_batch(texts)
+    assert [ids.tolist() for ids in batch] == [tokenizer.encode(text).tolist() for text in texts]
+    assert all(ids.dtype == np.uint16 for ids in batch)
 
 
 def test_ranks_are_bytes_first_then_merges() -> None:

@@ -12,8 +12,9 @@ import lightning as L
 import torch
 
 from gpt2_lightning.checkpoints.content import Description
+from gpt2_lightning.data.corpus import Documents
 from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.tokens import TokenFiles
+from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics
@@ -44,16 +45,26 @@ class Plan:
     checkpointing: dict[str, int] = field(default_factory=dict)
     callbacks: Sequence[L.Callback] = ()
     seed: int = 0
+    documents: Documents = "joined"
+    """Where they are told apart, each line is one."""
 
 
 class Run:
     """A run: `fit` does it, the rest is what it left."""
 
-    def __init__(self, plan: Plan, files: TokenFiles) -> None:
+    def __init__(self, plan: Plan, tokens: Tokens) -> None:
         """Make everything in the order in which the program makes it, but for what a user sees."""
         self.run_dir = plan.run_dir
         self.run_dir.mkdir(exist_ok=True)
-        self.data = TokenDataModule(files, plan.model.block_size, plan.batch_size, plan.micro_batch_size, plan.seed)
+        self.data = TokenDataModule(
+            [tokens],
+            plan.model.block_size,
+            plan.batch_size,
+            plan.micro_batch_size,
+            plan.seed,
+            documents=plan.documents,
+            end_of_text=int(CharTokenizer(ALPHABET).encode("\n")[0]),
+        )
         torch.manual_seed(plan.seed)
         description = Description(plan.model, CharTokenizer(ALPHABET), {"seed": plan.seed})
         self.module = LanguageModeling(GPT2(plan.model), plan.optimizer, plan.schedule, description)

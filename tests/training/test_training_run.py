@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data.corpus import Splits
 from gpt2_lightning.data.order import SampleOrder
-from gpt2_lightning.data.tokens import TokenFiles
+from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Linear, WarmupStableDecay
@@ -34,7 +33,8 @@ def model_of(run: Run, checkpoint: str) -> GPT2:
 
 
 def first_batches(run: Run, count: int) -> Iterator[torch.Tensor]:
-    ids = np.load(run.data.files.train).astype(np.int64)
+    sequence = run.data.corpora[0].train
+    ids = sequence.slice(0, len(sequence))
     size = run.data.batch_size
     starts = SampleOrder(len(ids), BLOCK, seed=0).starts(np.arange(count * size))
     windows = torch.from_numpy(np.stack([ids[start : start + BLOCK + 1] for start in starts]))
@@ -54,8 +54,8 @@ class GradientNorm(L.Callback):
         self.found = gradient_norm(module.model)
 
 
-def test_validation_loss_is_the_mean_over_all_tokens(run: Run, token_files: TokenFiles) -> None:
-    ids = np.load(token_files.val).astype(np.int64)
+def test_validation_loss_is_the_mean_over_all_tokens(run: Run, tokens: Tokens) -> None:
+    ids = tokens.val.slice(0, len(tokens.val))
     losses = run.column("val/loss")
     assert list(losses) == [4, 8, 10], "every fourth step and the last"
     for step, loss in losses.items():
@@ -68,8 +68,8 @@ def test_validation_loss_is_the_mean_over_all_tokens(run: Run, token_files: Toke
         assert loss == pytest.approx(total / (len(ids) - 1), rel=2e-6)
 
 
-def test_perplexity_and_bits_follow_from_the_loss(run: Run, splits: Splits) -> None:
-    for stage, text in (("train", splits.train), ("val", splits.val)):
+def test_perplexity_and_bits_follow_from_the_loss(run: Run, texts: dict[str, str]) -> None:
+    for stage, text in texts.items():
         bytes_per_token = len(text.encode()) / len(text)
         assert bytes_per_token > 1.2, "a text of one-byte characters would hide an error"
         for step, loss in run.column(f"{stage}/loss").items():

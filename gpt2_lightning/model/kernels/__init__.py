@@ -1,10 +1,11 @@
 """The arithmetic of GPT-2, twice behind one signature: `fused` calls torch's kernels, `explicit` writes them out.
 
-Each set is a module with three functions:
+Each set is a module with four functions:
 
+    linear(x, weight, bias) -> (..., out)
     layer_norm(x, weight, bias, eps) -> x's shape
     gelu(x) -> x's shape
-    attention(q, k, v, dropout) -> (B, H, T, D)
+    attention(q, k, v, dropout, visible) -> (B, H, T, D)
 
 and the two agree in outputs and in gradients.
 """

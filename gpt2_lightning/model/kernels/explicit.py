@@ -7,6 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """y = x Wᵀ + b, for x (..., in), weight (out, in) and bias (out)."""
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Give every token zero mean and unit variance over its channels, then scale and shift.
 
@@ -23,25 +29,28 @@ def gelu(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def attention_weights(q: Tensor, k: Tensor) -> Tensor:
-    """How much each query token takes from each key token: softmax(q kᵀ / sqrt(D)) with the future masked.
+def attention_weights(q: Tensor, k: Tensor, visible: Tensor | None = None) -> Tensor:
+    """How much each query token takes from each key token: softmax(q kᵀ / sqrt(D)) over those that it sees.
 
-    Vaswani et al. 2017, equation 1. The last query stands at the last key, so that T < S after a cache.
+    Vaswani et al. 2017, equation 1.
 
     Args:
         q: queries, (B, H, T, D).
         k: keys, (B, H, S, D) with S >= T.
+        visible: whether a query sees a key, bool, (B, 1, T, S). By default each sees what is not after it, and the last
+            query stands at the last key, so that T < S after a cache.
 
     Returns:
-        Weights of shape (B, H, T, S); every row sums to 1 and is 0 for the tokens after its own.
+        Weights of shape (B, H, T, S); every row sums to 1 and is 0 for the tokens that it does not see.
     """
     T, S = q.size(-2), k.size(-2)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
-    visible = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(diagonal=S - T)
+    if visible is None:
+        visible = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(diagonal=S - T)
     return scores.masked_fill(~visible, float("-inf")).softmax(dim=-1)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0, visible: Tensor | None = None) -> Tensor:
     """Mix the values (B, H, S, D) by the attention weights, each dropped with probability `dropout`: (B, H, T, D)."""
-    weights = F.dropout(attention_weights(q, k), dropout)  # (B, H, T, S)
+    weights = F.dropout(attention_weights(q, k, visible), dropout)  # (B, H, T, S)
     return weights @ v

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -85,14 +85,16 @@ class Metrics(L.Callback):
         self._seconds, self._tokens_at_last_row = 0.0, tokens
         self.on_train_batch_start()
 
-    def _log(self, trainer: L.Trainer, stage: str, loss: float, more: dict[str, float] | None = None) -> None:
+    def _log(
+        self, trainer: L.Trainer, stage: Literal["train", "val"], loss: float, more: dict[str, float] | None = None
+    ) -> None:
         data = _data(trainer)
         row = {
             "tokens": data.tokens_seen,
             "epoch": data.epochs_seen,
             f"{stage}/loss": loss,
             f"{stage}/perplexity": perplexity(loss),
-            f"{stage}/bits_per_byte": bits_per_byte(loss, data.files.bytes_per_token[stage]),
+            f"{stage}/bits_per_byte": bits_per_byte(loss, data.bytes_per_token(stage)),
             **(more or {}),
         }
         self.latest |= row

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.generate import generate
-from gpt2_lightning.generation.sampling import Sampling
+from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training.language_modeling import LanguageModeling
 

@@ -1,0 +1,184 @@
+"""The speed of generation, beside Hugging Face's `generate`, CTranslate2 and a loop without a cache.
+
+    python -m benchmarks.generation
+
+The 124M shape with random weights, the same for all, in float32 and bfloat16; batches of 1 and 8, prompts of 32 tokens,
+128 new ones, always the likeliest, on two threads. Programs run in turns, and the median of the turns' ratios counts.
+CTranslate2 takes part if it is installed; the project does not require it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.results import report
+from gpt2_lightning.generation import Decoder, Sampling
+from gpt2_lightning.huggingface import config_to_huggingface, folder, to_huggingface
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.kernels import fused
+from gpt2_lightning.tokenizers import GPT2Tokenizer
+
+_THREADS = 2
+_PROMPT, _NEW = 32, 128
+_TURNS = 5
+_EARLY, _LATE, _AROUND = 100, 900, 25
+"""Which tokens of a long text are compared, and how many before and after are timed with them."""
+
+Program = Callable[[Tensor], Any]
+
+
+def main() -> None:
+    torch.set_num_threads(_THREADS)
+    torch.manual_seed(0)
+    model = GPT2(GPT2Config()).eval()
+    theirs = _huggingface(model)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as place:
+        peers = _ctranslate2(model, Path(place))
+        for dtype in (torch.float32, torch.bfloat16):
+            model.to(dtype)
+            theirs.to(dtype)
+            for batch_size in (1, 8):
+                name = f"{str(dtype).removeprefix('torch.')}, batch {batch_size}"
+                programs = {"Hugging Face": lambda ids: _generate(theirs, ids), **peers}
+                figures |= _beside(programs, name, model, batch_size)
+            figures |= _late(str(dtype).removeprefix("torch."), model)
+            peers = {}  # they have no bfloat16 on every CPU
+    report("generation", {key: round(value, 3) for key, value in figures.items()})
+
+
+def _huggingface(model: GPT2) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    theirs = GPT2LMHeadModel(GPT2Config(**config_to_huggingface(model.config))).eval()
+    theirs.load_state_dict(to_huggingface(model), strict=False)
+    return theirs
+
+
+def _generate(theirs: Any, ids: Tensor) -> Any:
+    seen = torch.ones_like(ids)
+    settings = {"do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    return theirs.generate(ids, attention_mask=seen, max_new_tokens=_NEW, **settings)
+
+
+def _ctranslate2(model: GPT2, place: Path) -> dict[str, Program]:
+    """CTranslate2 with the model's weights, by the kind of its arithmetic; nothing where it is not installed."""
+    if importlib.util.find_spec("ctranslate2") is None:
+        return {}
+    import ctranslate2
+
+    folder.write(model, GPT2Tokenizer(), place / "huggingface", card="", max_shard_bytes=2**40)
+    programs = {}
+    for kind in ("float32", "int8"):
+        converter = ctranslate2.converters.TransformersConverter(str(place / "huggingface"))
+        converter.convert(str(place / kind), quantization=kind)
+        generator = ctranslate2.Generator(str(place / kind), compute_type=kind, intra_threads=_THREADS)
+        tokens = json.loads((place / kind / "vocabulary.json").read_text())
+        programs[f"CTranslate2 {kind}"] = _translator(generator, tokens)
+    return programs
+
+
+def _translator(generator: Any, tokens: list[str]) -> Program:
+    lengths = {"min_length": _NEW, "max_length": _NEW, "include_prompt_in_result": False}
+    return lambda ids: generator.generate_batch(
+        [[tokens[token] for token in row] for row in ids.tolist()], sampling_topk=1, **lengths
+    )
+
+
+def _beside(programs: dict[str, Program], name: str, model: GPT2, batch_size: int) -> dict[str, float]:
+    """Our speed over that of each program, over the loop without a cache, and over what memory allows."""
+    ids = torch.randint(model.config.vocab_size, (batch_size, _PROMPT))
+    everyone: dict[str, Program] = {"ours": lambda ids: _ours(model, ids), **programs}
+    for program in everyone.values():
+        program(ids)  # what is prepared once is no part of the speed
+    turns = []
+    for _ in range(_TURNS):
+        turn = {key: _seconds(program, ids) for key, program in everyone.items()}
+        turn["a loop without a cache"] = _without_cache(model, batch_size)
+        turn["what memory allows"] = _NEW * _seconds_to_read_weights(model)
+        turns.append(turn)
+    for key in turns[0]:
+        median = statistics.median(turn[key] for turn in turns)
+        spread = max(turn[key] for turn in turns) / min(turn[key] for turn in turns)
+        print(f"{name}: {key:24} {batch_size * _NEW / median:7.1f} tokens/s, slowest turn {spread:.2f} of the fastest")
+    return {
+        f"{name}: speed over {key}": statistics.median(turn[key] / turn["ours"] for turn in turns)
+        for key in turns[0]
+        if key != "ours"
+    }
+
+
+def _ours(model: GPT2, ids: Tensor) -> None:
+    for _ in Decoder(model, list(ids), Sampling(max_new_tokens=_NEW, temperature=0)):
+        pass
+
+
+@torch.inference_mode()
+def _without_cache(model: GPT2, batch_size: int) -> float:
+    """Seconds of the loop that reads the whole text again for each token, from five of its steps."""
+    lengths = range(_PROMPT, _PROMPT + _NEW, _NEW // 5 + 1)
+    ids = torch.randint(model.config.vocab_size, (batch_size, _PROMPT + _NEW))
+
+    def step(length: int) -> Tensor:
+        return model(ids[:, :length])[:, -1].argmax(dim=-1)
+
+    steps = [_seconds(step, length) for length in lengths]
+    return _NEW * statistics.mean(steps)
+
+
+def _seconds_to_read_weights(model: GPT2) -> float:
+    """Seconds to read each weight once; the table of positions, of which a token reads one row, is left out."""
+    size = sum(parameter.nbytes for name, parameter in model.named_parameters() if name != "wpe.weight")
+    memory = torch.ones(2**27 // 4)  # more than processors have caches
+    return size / memory.nbytes * min(_seconds(memory.sum) for _ in range(3))
+
+
+def _late(name: str, model: GPT2) -> dict[str, float]:
+    """Tokens per second around the 900th token over those around the 100th, with and without attention's own time."""
+    ratios = []
+    for _ in range(_TURNS):
+        early, late = (_seconds_a_token(model, length) for length in (_EARLY, _LATE))
+        attention = _attention_seconds(model, _LATE) - _attention_seconds(model, _EARLY)
+        ratios.append((early / late, early / (late - attention)))
+    with_attention, without = (statistics.median(ratio[i] for ratio in ratios) for i in (0, 1))
+    return {
+        f"{name}: speed at token {_LATE} over that at token {_EARLY}": with_attention,
+        f"{name}: the same without attention's own time": without,
+    }
+
+
+def _seconds_a_token(model: GPT2, length: int) -> float:
+    """Median time of a token in the middle of which a text has this length."""
+    prompt = torch.randint(model.config.vocab_size, (length - _AROUND,))
+    ends = [time.perf_counter() for _ in Decoder(model, [prompt], Sampling(2 * _AROUND, temperature=0))]
+    return statistics.median(after - before for before, after in itertools.pairwise(ends))
+
+
+@torch.inference_mode()
+def _attention_seconds(model: GPT2, length: int) -> float:
+    """Median time of the attention of one token, in all layers, on keys and values in float32 as in the cache."""
+    config = model.config
+    held = torch.randn(config.n_layer, 2, 1, config.n_head, length, config.head_size)
+    query = torch.randn(1, config.n_head, 1, config.head_size)
+    return statistics.median(_seconds(lambda: [fused.attention(query, k, v) for k, v in held]) for _ in range(21))
+
+
+def _seconds(act: Callable[..., Any], *arguments: Any) -> float:
+    started = time.perf_counter()
+    act(*arguments)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The verb `compare`: a checkpoint beside transformers' GPT-2, and why they differ."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich import get_console
+
+from gpt2_lightning.app.comparison_page import page
+from gpt2_lightning.app.runs import shown
+from gpt2_lightning.app.sections import markdown, show
+from gpt2_lightning.app.sources import OURS, Source, open_source
+from gpt2_lightning.data.atomic import write_text
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.parity import Ours, load_theirs, measure
+from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.huggingface import folder, hub
+
+_TITLE = "A checkpoint beside transformers' GPT-2"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/compare.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `checkpoint=latest`."""
+    checkpoint: str
+    """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
+    with_: str | None
+    """A folder of Hugging Face's or `hf:NAME@REVISION`; null for the checkpoint itself."""
+    prompt: str
+    """What the texts start from; empty for the end of text before it."""
+    text: str | None
+    """What to measure the loss on; null for the prompt with its likeliest continuation."""
+    max_new_tokens: int
+    """Tokens of each text."""
+    temperature: float
+    """Of the sampled text; 0 samples none."""
+    top_k: int | None
+    """Of the sampled text; null for all tokens."""
+    top_p: float
+    """Of the sampled text; 1 is off."""
+    repetition_penalty: float
+    """Of all texts; 1 is off."""
+    n_beams: int
+    """Of the beam search."""
+    seed: int
+    """Of the sampled text."""
+    device: Literal["cpu", "cuda"]
+    """Where both sides compute."""
+    output: str | None
+    """File to write the report to as well, as Markdown; null for none."""
+
+    def __post_init__(self) -> None:
+        faults = [f"n_beams: {self.n_beams} is out of range, 2 or more is allowed"] if self.n_beams < 2 else []
+        try:
+            self.sampling()
+        except ValueError as error:
+            faults += str(error).splitlines()
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def sampling(self) -> Sampling:
+        """The settings of the sampled text."""
+        return Sampling(
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+        )
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Measure, and show the report."""
+    config = Config(**plain)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: this machine has none, or this torch was built without it; use device=cpu")
+    device = torch.device(config.device)
+    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
+    description = source.description()
+    with _their_folder(config, source) as (path, place):
+        theirs = load_theirs(path, device, place)
+    ours = Ours(source.model.to(device).eval(), description.tokenizer, source.place)
+    report = measure(ours, theirs, config.prompt, config.sampling(), config.n_beams, config.text)
+    sections = page(report, ours, theirs, config.seed)
+    show(sections, get_console())
+    if config.output is not None:
+        output = Path(config.output).expanduser()
+        try:
+            write_text(output, markdown(_TITLE, [sections[-1], *sections[:-1]]))
+        except OSError as error:
+            raise UserError(f"output: {output} cannot be written: {error.strerror}; name another file") from None
+        print(f"wrote {shown(output)}")
+
+
+@contextlib.contextmanager
+def _their_folder(config: Config, source: Source) -> Iterator[tuple[Path, str]]:
+    """What transformers shall load, and what to call it."""
+    named = config.with_ or (config.checkpoint if source.program != OURS and _is_theirs(config.checkpoint) else None)
+    if named is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            exported = Path(temporary) / "model"
+            folder.write(source.model, source.tokenizer, exported, "", max_shard_bytes=5 * 10**9)
+            yield exported, f"{source.place}, exported"
+    elif named.startswith(hub.SCHEME):
+        snapshot = hub.fetch(named)
+        yield snapshot.folder, f"{hub.SCHEME}{snapshot.name}@{snapshot.commit}"
+    elif _is_theirs(named):
+        yield Path(named).expanduser(), named
+    else:
+        raise UserError(
+            f"with: {named} is no folder of Hugging Face's; name one, or hf:NAME@REVISION, or make one with "
+            f"convert source={named} target=FOLDER"
+        )
+
+
+def _is_theirs(named: str) -> bool:
+    return named.startswith(hub.SCHEME) or folder.is_one(Path(named).expanduser())

@@ -1,0 +1,59 @@
+"""The table of settings: ours, and what calls of transformers resolve theirs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2_lightning.evaluation.parity import Ours, Report, Theirs
+from gpt2_lightning.evaluation.parity.calls import CHOOSING, UNUSED, in_use
+from gpt2_lightning.huggingface.weights import name_of
+
+_DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting of each side, as text."""
+
+    cells: tuple[str, ...]
+    """Its name, ours, and that of each call."""
+    differs: bool
+
+
+def settings_rows(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Iterator[Row]:
+    """Settings that choose tokens, then those of reading, then those of the network."""
+    calls = report.calls
+    our_settings, their_settings = in_use(report.our_settings), [in_use(call.settings) for call in calls]
+    for key in CHOOSING:
+        yield _row(key, our_settings[key], [settings[key] for settings in their_settings])
+    yield Row(("pad_token_id", UNUSED, *(shown_value(call.settings["pad_token_id"]) for call in calls)), differs=False)
+    yield Row(("seed", str(seed), *["torch's own"] * len(calls)), differs=bool(our_settings["do_sample"]))
+    sides = [call.padding_side or "no tokenizer" for call in calls]
+    yield Row(("padding", "right, own positions", *sides), differs=False)
+    length = len(report.our_prompt) if report.their_prompt is None else len(report.their_prompt)
+    yield _row("prompt tokens", len(report.our_prompt), [len(report.our_prompt), length][: len(calls)])
+    config, their_config = ours.model.config, theirs.model.config
+    of_network: dict[str, tuple[Any, Any]] = {
+        "mode": ("evaluation", "training" if theirs.model.training else "evaluation"),
+        "dropout in training": (
+            " ".join(f"{getattr(config, name):g}" for name in _DROPOUTS),
+            " ".join(f"{getattr(their_config, name):g}" for name in _DROPOUTS),
+        ),
+        "dtype": (name_of(ours.model.wte.weight.dtype), name_of(theirs.model.dtype)),
+        "activation": ("gelu_new", their_config.activation_function),
+        "layer_norm_epsilon": (config.layer_norm_epsilon, their_config.layer_norm_epsilon),
+        "n_head": (config.n_head, their_config.n_head),
+    }
+    for name, (one, other) in of_network.items():
+        yield _row(name, one, [other] * len(calls))
+
+
+def _row(name: str, ours: Any, theirs: list[Any]) -> Row:
+    return Row((name, *map(shown_value, (ours, *theirs))), differs=any(value != ours for value in theirs))
+
+
+def shown_value(value: Any) -> str:
+    """A setting as text."""
+    return "none" if value is None else str(value)

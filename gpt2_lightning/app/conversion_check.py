@@ -1,0 +1,91 @@
+"""Every conversion is compared with its source before it takes its place."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.app.sources import Source
+from gpt2_lightning.checkpoints.content import load_model
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface import folder, to_huggingface, verify
+from gpt2_lightning.huggingface.weights import name_of, not_finite
+from gpt2_lightning.model import GPT2
+from gpt2_lightning.tokenizers import Tokenizer
+
+
+class Check:
+    """Compares on the way, and keeps what there is to say."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.ids = verify.random_ids(source.model.config)
+        self.dtype = verify.precision(source.model.config)
+        self.expected = verify.our_logits(source.model, self.ids, self.dtype)
+        rows, length = self.ids.shape
+        self.lines = [f"checked on {rows} x {length} random tokens, in {name_of(self.dtype)}"]
+
+    def reading(self, approximate: bool) -> None:
+        """The model must compute what the other program's tensors compute."""
+        network = self.source.network
+        if network is None:
+            return
+        as_ours = dataclasses.replace(network, exact_gelu=False).logits(self.ids, self.dtype)
+        self._agree(self.expected, as_ours, "logits of the source's tensors, and of this GPT-2")
+        if self.source.inexact:
+            meant = verify.compare(self.expected, network.logits(self.ids, self.dtype)).largest_difference
+            told = f"{self.source.inexact}: here the logits differ by up to {meant:.1e}"
+            if not approximate:
+                raise UserError(f"{self.source.place}: {told}. It was not converted; accept that with approximate=true")
+            self.lines.append(f"  not the same: {told}")
+
+    def rounding(self, model: GPT2) -> GPT2:
+        """Take over a model of another dtype, whose logits are those to expect from now on."""
+        before, after = self.source.model.wte.weight.dtype, model.wte.weight.dtype
+        if before == after:
+            return model
+        names = f"{name_of(before)} to {name_of(after)}"
+        if faults := not_finite(model.state_dict()):
+            raise UserError("\n  ".join([f"dtype: from {names} there is an overflow; use bf16 or fp32", *faults]))
+        exact, self.expected = self.expected, verify.our_logits(model, self.ids, self.dtype)
+        difference = verify.compare(self.expected, exact).largest_difference
+        self.lines.append(f"  rounded from {names}: logits differ by up to {difference:.1e}")
+        return model
+
+    def folder(self, written: Path, model: GPT2, tokenizer: Tokenizer | None) -> None:
+        """What our reader and transformers make of a folder."""
+        again = folder.read(written)
+        self._same(to_huggingface(again.model), to_huggingface(model), written)
+        self._agree(verify.our_logits(again.model, self.ids, self.dtype), self.expected, "logits when read back")
+        theirs = verify.their_logits(written, self.ids, self.dtype)
+        if theirs is None:
+            self.lines.append("  transformers is not installed; the folder was not loaded there")
+        else:
+            self._agree(theirs, self.expected, "logits in transformers")
+        if tokenizer is not None:
+            self._same_tokens(again.tokenizer, tokenizer, written)
+
+    def checkpoint(self, written: Path, model: GPT2) -> None:
+        """What `load_model` makes of a checkpoint file."""
+        again, _ = load_model(written, torch.device("cpu"))
+        self._same(again.state_dict(), model.state_dict(), written)
+        self._agree(verify.our_logits(again, self.ids, self.dtype), self.expected, "logits when read back")
+
+    def _agree(self, found: Tensor, expected: Tensor, what: str) -> None:
+        difference = verify.require_agreement(found, expected, what).largest_difference
+        self.lines.append(f"  {what}: largest difference {difference:.1e}")
+
+    def _same(self, found: dict[str, Tensor], expected: dict[str, Tensor], written: Path) -> None:
+        verify.require_same(found, expected, written)
+        self.lines.append(f"  {len(expected)} tensors are the same when read back, bit for bit")
+
+    def _same_tokens(self, found: Tokenizer | None, expected: Tokenizer, written: Path) -> None:
+        count = expected.vocab_size
+        if found is None or [found.token_bytes(i) for i in range(count)] != list(
+            map(expected.token_bytes, range(count))
+        ):
+            raise UserError(f"{written} does not hold the tokenizer that was written to it; it was removed")
+        self.lines.append(f"  {count:,} tokens of the tokenizer are the same when read back")

@@ -1,0 +1,307 @@
+"""A file from the web: resumed where it broke off, checked, and never half there.
+
+Each mirror gets `Patience.attempts` tries, however far they come. Broken and silent connections, short answers, 429 and
+5xx are tried again after a pause; any other refusal, and a wrong checksum, lead to the next mirror at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    import requests
+
+Progress = Callable[[str, int, int | None], None]
+"""Gets the file's name, the bytes that are here, and the bytes in all where that is known."""
+
+_CHUNK_BYTES = 2**16
+_OK, _PARTIAL, _RANGE_NOT_SATISFIABLE = 200, 206, 416
+_TRY_AGAIN = {408, 425, 429}
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a mirror is waited for."""
+
+    attempts: int = 5
+    """Tries of each mirror."""
+    connect_seconds: float = 10
+    read_seconds: float = 30
+    """The longest silence in the middle of an answer."""
+    first_pause: float = 1.0
+    """Seconds before the second try; doubled before each one after it."""
+    longest_pause: float = 60.0
+    """Bounds the doubling, and what a server may ask for with Retry-After."""
+
+    def pause(self, tries: int, asked: float) -> float:
+        """Seconds to wait after so many tries."""
+        return min(max(self.first_pause * 2 ** (tries - 1), asked), self.longest_pause)
+
+
+PATIENCE = Patience()
+
+
+def ignore(name: str, done: int, total: int | None) -> None:
+    """Progress that nobody watches."""
+
+
+def download(
+    urls: Sequence[str],
+    target: Path,
+    sha256: str | None = None,
+    progress: Progress = ignore,
+    patience: Patience = PATIENCE,
+) -> Path:
+    """Fetch one file from the first of its mirrors that has it, unless it is there already.
+
+    What arrives is kept in `TARGET.part`, and a later call goes on from there: by Range, and by If-Range with the ETag
+    or date of the version that began to arrive. Without either, it goes on only where sha256 is known. Proxies are
+    those of the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). Of several processes one downloads, the others wait.
+
+    Args:
+        urls: the same file at several places, the preferred one first.
+        target: where it goes; its folder is made. It has this name only when it is whole.
+        sha256: in hexadecimal. Without it the length alone is checked.
+
+    Raises:
+        UserError: if no mirror gives the file, it cannot be written, or target is another file than sha256 says.
+    """
+    from filelock import FileLock
+
+    lock = Path(f"{target}.lock")
+    try:
+        if target.exists():
+            return _checked(target, sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock):
+            if target.exists():
+                _checked(target, sha256)
+            else:
+                _Download(target, sha256, progress, patience).run(urls)
+            with contextlib.suppress(OSError):  # Windows keeps what is open
+                lock.unlink()  # whoever waits for it finds the target there
+    except OSError as error:
+        raise UserError(f"{target} cannot be read or written: {error.strerror}; choose a folder of yours") from None
+    return target
+
+
+def _checked(target: Path, sha256: str | None) -> Path:
+    if sha256 is not None and (found := _digest(target)) != sha256.lower():
+        raise UserError(
+            f"{target} is another file than expected: its SHA-256 is {found}, expected {sha256.lower()}; "
+            "delete it, and it is downloaded again"
+        )
+    return target
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Failure(Exception):
+    """Why a try failed, whether the same mirror may do better, and the pause that it asked for in seconds."""
+
+    def __init__(self, reason: str, again: bool, pause: float = 0.0) -> None:
+        super().__init__(reason)
+        self.again = again
+        self.pause = pause
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What has arrived of a file, and beside it the mirror and the version that it came from."""
+
+    path: Path
+    origin: Path
+
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def version(self, url: str) -> str | None:
+        try:
+            origin, version = self.origin.read_text(encoding="utf-8").splitlines()
+        except (OSError, ValueError):
+            return None
+        return version or None if origin == url else None
+
+    def begin(self, url: str, version: str | None) -> None:
+        self.path.unlink(missing_ok=True)  # first, so that the old bytes never stand beside the new version
+        self.origin.write_text(f"{url}\n{version or ''}\n", encoding="utf-8")
+
+    def discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.origin.unlink(missing_ok=True)
+
+
+class _Download:
+    """One file on its way."""
+
+    def __init__(self, target: Path, sha256: str | None, progress: Progress, patience: Patience) -> None:
+        self.target = target
+        self.sha256 = sha256
+        self.progress = progress
+        self.patience = patience
+        self.part = _Part(Path(f"{target}.part"), Path(f"{target}.part.origin"))
+
+    def run(self, urls: Sequence[str]) -> None:
+        import requests
+
+        failures = []
+        with requests.Session() as session:
+            for url in urls:
+                try:
+                    return self._from_mirror(session, url)
+                except _Failure as failure:
+                    failures.append(f"  {url}: {failure}")
+        kept = ""
+        if self.part.size() and (self.sha256 or any(self.part.version(url) for url in urls)):
+            kept = f"; {self.part.size():,} bytes are kept in {self.part.path}, the same command goes on from there"
+        raise UserError(
+            "\n".join([f"{self.target.name} cannot be downloaded:", *failures])
+            + "\ncheck the network, or the proxy in HTTP_PROXY and HTTPS_PROXY; or fetch the file on another machine "
+            f"and put it at {self.target}{kept}"
+        )
+
+    def _from_mirror(self, session: requests.Session, url: str) -> None:
+        import requests
+
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self._try(session, url)
+            except requests.RequestException as error:
+                failure = _failure(error)
+            except _Failure as error:
+                failure = error
+            if not failure.again:
+                raise failure
+            if tries >= self.patience.attempts:
+                raise _Failure(f"{failure} (tried {tries} times)", again=False)
+            time.sleep(self.patience.pause(tries, failure.pause))
+
+    def _try(self, session: requests.Session, url: str) -> None:
+        version = self.part.version(url)
+        start = self.part.size() if version or self.sha256 else 0
+        headers = {"Accept-Encoding": "identity", "User-Agent": "gpt2-lightning"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+            if version:
+                headers["If-Range"] = version
+        timeout = (self.patience.connect_seconds, self.patience.read_seconds)
+        with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+            start, total = self._accept(response, url, start, version)
+            if response.status_code != _RANGE_NOT_SATISFIABLE:
+                self._append(response, start, total)
+        self._finish(resumed=start > 0)
+
+    def _accept(self, response: requests.Response, url: str, start: int, version: str | None) -> tuple[int, int | None]:
+        """Where the bytes of an answer go, and how long the file is with them; start is what was asked for."""
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise _Failure("it sends the file compressed, though asked not to", again=False)
+        code = response.status_code
+        if code == _OK:
+            self.part.begin(url, _version(response))
+            return 0, _number(response.headers.get("Content-Length"))
+        if start and code in (_PARTIAL, _RANGE_NOT_SATISFIABLE):
+            first, total = _content_range(response)
+            same = version is None or _version(response) in (None, version)
+            if same and start == (first if code == _PARTIAL else total):
+                return start, total
+            self.part.discard()
+            raise _Failure("the rest that it has does not fit what is here", again=True)
+        again = code in _TRY_AGAIN or code >= 500
+        raise _Failure(f"HTTP {code} {response.reason or ''}".rstrip(), again, _retry_after(response))
+
+    def _append(self, response: requests.Response, done: int, total: int | None) -> None:
+        import requests
+
+        path = self.part.path
+        if total is not None and total - done > shutil.disk_usage(path.parent).free:
+            raise self._no_room(total - done, "No space left on device")
+        self.progress(self.target.name, done, total)
+        try:
+            with path.open("ab") as file:
+                for chunk in response.iter_content(_CHUNK_BYTES):
+                    file.write(chunk)
+                    done += len(chunk)
+                    self.progress(self.target.name, done, total)
+                file.flush()
+                os.fsync(file.fileno())
+        except requests.RequestException:  # an OSError as well, but not one of this machine's disk
+            raise
+        except OSError as error:
+            raise self._no_room(None if total is None else total - self.part.size(), str(error.strerror)) from None
+        if total is not None and done != total:
+            raise _Failure(f"the answer ended after {done:,} of {total:,} bytes", again=True)
+
+    def _no_room(self, needed: int | None, reason: str) -> UserError:
+        folder = self.part.path.parent
+        size = "more bytes" if needed is None else f"{needed:,} bytes"
+        return UserError(
+            f"{self.target} cannot be written: {reason}; {size} are needed and {shutil.disk_usage(folder).free:,} are "
+            f"free in {folder}; free some, or choose another folder"
+        )
+
+    def _finish(self, resumed: bool) -> None:
+        if self.sha256 is not None and (found := _digest(self.part.path)) != self.sha256.lower():
+            self.part.discard()
+            # The first half may be another mirror's fault: one more try gets all of it from here.
+            raise _Failure(f"wrong checksum: SHA-256 {found}, expected {self.sha256.lower()}", again=resumed)
+        self.part.path.replace(self.target)
+        self.part.origin.unlink(missing_ok=True)
+
+
+def _version(response: requests.Response) -> str | None:
+    """What If-Range may name: a strong ETag, or else the date (RFC 9110, 13.1.5)."""
+    etag = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
+
+
+def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """First byte and total length, each where it is given (RFC 9110, 14.4)."""
+    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
+    return (_number(found[1]), _number(found[2])) if found else (None, None)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Seconds that the server asks to wait, 0 where it does not; it names seconds or a date (RFC 9110, 10.2.3)."""
+    asked = response.headers.get("Retry-After", "")
+    if (seconds := _number(asked)) is not None:
+        return seconds
+    with contextlib.suppress(ValueError, TypeError):
+        return (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
+    return 0.0
+
+
+def _failure(error: requests.RequestException) -> _Failure:
+    """Of a request that got no answer: the system's own words, out of the exceptions that wrap them."""
+    from requests import exceptions
+
+    if isinstance(error, exceptions.ChunkedEncodingError):
+        return _Failure("the connection broke off in the middle", again=True)
+    if not isinstance(error, (exceptions.ConnectionError, exceptions.Timeout)):
+        return _Failure(str(error), again=False)
+    inner: BaseException | None = error
+    while inner is not None and (isinstance(inner, exceptions.RequestException) or not isinstance(inner, OSError)):
+        inner = inner.__cause__ or inner.__context__
+    by = "the proxy: " if isinstance(error, exceptions.ProxyError) else ""
+    return _Failure(f"{by}{inner or error}", again=not isinstance(error, exceptions.SSLError))

@@ -1,0 +1,82 @@
+"""Many token files as one sequence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2_lightning.errors import UserError
+
+_MOST_OPEN = 64
+"""Files kept open at once: a corpus may have hundreds, and some systems allow a process 256."""
+
+
+class TokenSequence:
+    """The ids of several files, one after the other, as one sequence.
+
+    Windows are read by position from the files, which costs no memory that grows with the corpus: pages of a memory
+    map count as a process's own, and the kernel reads 128 KiB around each of them.
+
+    Args:
+        files: paths, with the bytes before the first id and the number of ids of each.
+        dtype: of the ids.
+    """
+
+    def __init__(self, files: list[tuple[Path, int, int]], dtype: np.dtype[Any]) -> None:
+        self.files = [(path, offset) for path, offset, _ in files]
+        self.dtype = dtype
+        self._ends = np.cumsum([count for _, _, count in files], dtype=np.int64)  # of each file, in the sequence
+        self._open: dict[int, BinaryIO] = {}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self._ends.size else 0
+
+    def read(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """The windows of `length` ids from each start: (number of starts, length)."""
+        windows = np.empty((starts.size, length), dtype=self.dtype)
+        for window, start in zip(windows, starts.tolist(), strict=True):
+            self._fill(window, start)
+        return windows.astype(np.int64)
+
+    def slice(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The ids from start up to (not including) stop."""
+        return self.read(np.array([start]), stop - start)[0]
+
+    def _fill(self, window: NDArray[Any], start: int) -> None:
+        """Read one window, which may go on in the next file."""
+        place = int(np.searchsorted(self._ends, start, side="right"))
+        filled = 0
+        while filled < window.size:
+            before = int(self._ends[place - 1]) if place else 0
+            count = min(window.size - filled, int(self._ends[place]) - start - filled)
+            offset = self.files[place][1] + (start + filled - before) * self.dtype.itemsize
+            read = _read_at(self._file(place), offset, window[filled : filled + count].view(np.uint8).data)
+            if read != count * self.dtype.itemsize:
+                raise UserError(f"the token file {self.files[place][0]} became shorter while it was read; restore it")
+            filled += count
+            place += 1
+
+    def _file(self, place: int) -> BinaryIO:
+        if place not in self._open:
+            if len(self._open) == _MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[place] = self.files[place][0].open("rb", buffering=0)
+        return self._open[place]
+
+    def __del__(self) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+
+def _read_at(file: BinaryIO, offset: int, buffer: memoryview) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [buffer], offset)
+    file.seek(offset)
+    return file.readinto(buffer) or 0  # type: ignore[attr-defined]

@@ -1,0 +1,149 @@
+"""Why both sides differ: each cause is put right, on a copy or for a moment, to see whether the difference goes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.evaluation.parity.fixes import DTYPE, Fix, fixes_for, put_right
+from gpt2_lightning.evaluation.parity.layers import LayerDifference, layer_differences, logit_difference
+from gpt2_lightning.evaluation.parity.search import smallest_set
+from gpt2_lightning.evaluation.parity.sides import TheirModel
+from gpt2_lightning.evaluation.parity.texts import Match, Pair, matched_settings, their_texts
+from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.huggingface.verify import Comparison, precision
+from gpt2_lightning.huggingface.weights import name_of, recast
+from gpt2_lightning.model import GPT2
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A reason why both sides differ."""
+
+    name: str
+    sentence: str
+    evidence: str
+    """What was measured when it was put right."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why two networks differ."""
+
+    causes: tuple[Cause, ...]
+    fixes: tuple[Fix, ...]
+    """What makes them agree."""
+    is_whole: bool
+    """Whether they agree with these."""
+    layers: tuple[LayerDifference, ...]
+    """On the last sample as they are, in a precision in which wrong arithmetic cannot hide in rounding."""
+    precision: str
+
+
+class Twins:
+    """Both networks in a precision in which rounding does not matter; theirs with all that is wrong in it."""
+
+    def __init__(self, ours: GPT2, theirs: TheirModel) -> None:
+        self.dtype = precision(ours.config)
+        self.ours = recast(ours, self.dtype)
+        self.theirs = copy.deepcopy(theirs).to(self.dtype)
+
+
+def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tensor]) -> Explanation:
+    """Find what makes the logits on samples, ids (B, T) each, differ."""
+    fixes = fixes_for(ours, theirs)
+    exact = name_of(twins.dtype)
+
+    def gap(chosen: Sequence[Fix]) -> float:
+        return _worst(twins.ours, twins.theirs, chosen, samples).largest_difference
+
+    def agrees(chosen: Sequence[Fix]) -> bool:
+        return _worst(twins.ours, twins.theirs, chosen, samples).agrees
+
+    with torch.random.fork_rng():  # dropout draws
+        layers = tuple(layer_differences(twins.ours, twins.theirs, samples[-1]))
+        needed = smallest_set(fixes, agrees)
+        if needed is None:
+            return Explanation((_unexplained(layers, fixes, exact),), (), False, layers, exact)
+        causes = []
+        for fix in needed:
+            others = [other for other in needed if other is not fix]
+            beside = f", beside {' and '.join(other.name for other in others)}" if others else ""
+            evidence = (
+                f"put right{beside}, it takes the largest logit difference from {gap(others):.1e} to "
+                f"{gap(needed):.1e} (in {exact})"
+            )
+            causes.append(Cause(fix.name, fix.sentence, evidence))
+        for fix in fixes:
+            if fix.name == DTYPE and fix not in needed and (cause := _dtype_cause(fix, needed, ours, theirs, samples)):
+                causes.append(cause)
+                needed.append(fix)
+    return Explanation(tuple(causes), tuple(needed), True, layers, exact)
+
+
+def token_cause(pair: Pair, ours: Tensor, theirs: Tensor | None, from_ours: Match) -> Iterator[Cause]:
+    """Other tokens of the prompt, (T,) each, as a cause; from_ours is the greedy text of both sides from ours."""
+    if theirs is None or torch.equal(ours, theirs):
+        return
+    pairs = enumerate(zip(ours.tolist(), theirs.tolist(), strict=False), start=1)
+    part = next((f"; token {i} is {one} here and {other} there" for i, (one, other) in pairs if one != other), "")
+    if not len(theirs):
+        evidence = "there is none to start from"
+    elif int(theirs.max()) >= pair.ours.config.vocab_size:
+        evidence = f"there is no token {int(theirs.max())} in the model, so it fails there"
+    else:
+        settings = matched_settings(Sampling(len(from_ours.ours) or 1, temperature=0), pair.end_of_text)
+        (text,) = their_texts(pair.theirs, [theirs], settings, seed=0)
+        other = "the same text as we do" if text == from_ours.ours else "another text"
+        evidence = (
+            f"from its own tokens it writes {other}, from ours {'another' if from_ours.divergence else 'the same'}"
+        )
+    sizes = f"{len(ours)} tokens here and {len(theirs)} there"
+    yield Cause("tokenizer", f"the tokenizers make other tokens of the prompt: {sizes}{part}", evidence)
+
+
+def rounding_cause(found: Sequence[Match], exact: Sequence[Match], precision: str) -> Cause:
+    """Other texts from networks that agree: found as they compute, exact in a higher precision."""
+    names = ", ".join(match.name for match in found if match.divergence)
+    if any(match.divergence for match in exact):
+        return Cause(UNKNOWN, f"the networks agree, and the texts differ ({names})", f"in {precision} as well")
+    return Cause(
+        "rounding",
+        f"the networks agree up to rounding, which decides between tokens that are as good as equal ({names})",
+        f"in {precision} all of these texts are the same",
+    )
+
+
+def _dtype_cause(
+    fix: Fix, needed: Sequence[Fix], ours: GPT2, theirs: TheirModel, samples: Sequence[Tensor]
+) -> Cause | None:
+    """The dtype as a cause by itself: the weights are the same, and what is computed from them is rounded otherwise."""
+    before = _worst(ours, theirs, needed, samples).largest_difference
+    after = _worst(ours, theirs, [*needed, fix], samples).largest_difference
+    if not after < before:
+        return None
+    evidence = f"in our dtype the largest logit difference falls from {before:.1e} to {after:.1e}"
+    return Cause(fix.name, fix.sentence, evidence)
+
+
+def _worst(ours: GPT2, theirs: TheirModel, fixes: Sequence[Fix], samples: Sequence[Tensor]) -> Comparison:
+    """The logits of the sample that differ most, with theirs put right in part."""
+    with put_right(theirs, fixes):
+        found = [logit_difference(ours, theirs, ids) for ids in samples]
+    return max(found, key=lambda comparison: comparison.largest_difference / comparison.allowed)
+
+
+def _unexplained(layers: Sequence[LayerDifference], fixes: Sequence[Fix], exact: str) -> Cause:
+    start = next((layer for layer in layers if layer.difference > 1e-6 * max(1.0, layer.largest)), layers[-1])
+    tried = f"; {' and '.join(fix.name for fix in fixes)}, put right together, are not enough" if fixes else ""
+    return Cause(
+        UNKNOWN,
+        "none of the known causes explains the difference",
+        f"it begins at {start.place} with {start.difference:.1e} (in {exact}){tried}",
+    )

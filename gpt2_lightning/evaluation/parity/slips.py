@@ -1,0 +1,78 @@
+"""What would change the text of this model: the usual slips, each made on purpose on a network that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from gpt2_lightning.evaluation.parity.fixes import Change, Changes, altered
+from gpt2_lightning.evaluation.parity.padding import Padding, Written, padded_texts
+from gpt2_lightning.evaluation.parity.sides import TheirModel
+from gpt2_lightning.evaluation.parity.texts import seeded
+
+_STEPS = 8
+_DROPOUT = 0.1
+
+
+def _dropout(model: TheirModel) -> list[Change]:
+    rates = [(module, "p", _DROPOUT) for module in model.modules() if isinstance(module, nn.Dropout)]
+    return [*rates, *((module, "training", True) for module in model.modules())]
+
+
+def _exact_gelu(model: TheirModel) -> list[Change]:
+    return [(block.mlp, "act", nn.GELU()) for block in model.transformer.h]
+
+
+def _half(model: TheirModel) -> list[Change]:
+    return [(parameter, "data", parameter.data.bfloat16()) for parameter in model.parameters()]
+
+
+_IN_NETWORK: dict[str, Changes] = {
+    f"dropout left on, at {_DROPOUT}": _dropout,
+    "the exact GELU": _exact_gelu,
+    "bfloat16": _half,
+}
+_IN_PADDING = {
+    "left padding without position ids": Padding(position_ids=False),
+    "left padding without an attention mask": Padding(attention_mask=False),
+    "right padding": Padding(side="right"),
+}
+
+
+@dataclass(frozen=True)
+class Slip:
+    """What a slip does to the likeliest tokens."""
+
+    name: str
+    distance: float
+    """Total variation between both distributions of the first new token, the largest of all texts, 0 to 1."""
+    first_token: int | None
+    """The first new token that differs in any text, from 1; None where all are the same."""
+    compared: int
+    """New tokens in each text."""
+
+
+def measure_slips(model: TheirModel, prompts: Sequence[Tensor], seed: int) -> list[Slip]:
+    """Make each slip, and look at the likeliest tokens after prompts (T,) of different lengths.
+
+    Args:
+        model: right in all of this; it is so again in the end.
+        seed: of the dropout.
+    """
+    right = padded_texts(model, prompts, Padding(), _STEPS)
+    slips = []
+    for name, changes in _IN_NETWORK.items():
+        with seeded(seed, model.device), altered(model, [changes]):
+            slips.append(_compare(name, right, padded_texts(model, prompts, Padding(), _STEPS)))
+    for name, padding in _IN_PADDING.items():
+        slips.append(_compare(name, right, padded_texts(model, prompts, padding, _STEPS)))
+    return slips
+
+
+def _compare(name: str, right: Written, found: Written) -> Slip:
+    distance = (right.logits.softmax(-1) - found.logits.softmax(-1)).abs().sum(-1).max() / 2
+    steps = enumerate(zip(zip(*right.texts, strict=True), zip(*found.texts, strict=True), strict=True), start=1)
+    differing = [step for step, (expected, tokens) in steps if expected != tokens]
+    return Slip(name, float(distance), min(differing, default=None), _STEPS)

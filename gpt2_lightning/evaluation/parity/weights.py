@@ -1,0 +1,65 @@
+"""Which weights of two models differ, and whether rounding explains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.evaluation.parity.sides import TheirModel
+from gpt2_lightning.huggingface.weights import name_of, to_huggingface
+from gpt2_lightning.model import GPT2
+
+
+@dataclass(frozen=True)
+class TensorDifference:
+    """A tensor whose values are not the same on both sides."""
+
+    name: str
+    """As transformers calls it."""
+    difference: float
+    """The largest."""
+    count: int
+    """Values that differ."""
+    size: int
+    is_rounding: bool
+    """Whether one side is the other, rounded to its dtype."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """All tensors of two models with the same shapes."""
+
+    count: int
+    our_dtype: str
+    their_dtype: str
+    differing: tuple[TensorDifference, ...]
+
+    @property
+    def altered(self) -> tuple[TensorDifference, ...]:
+        """Those that differ, and not by rounding."""
+        return tuple(tensor for tensor in self.differing if not tensor.is_rounding)
+
+
+@torch.no_grad()
+def compare_weights(ours: GPT2, theirs: TheirModel) -> Weights:
+    """Compare the tensors that transformers trains, as it names them."""
+    our_weights = to_huggingface(ours)
+    pairs = {name: (our_weights[name], tensor) for name, tensor in theirs.named_parameters()}
+    found = (_difference(name, one, other) for name, (one, other) in pairs.items())
+    return Weights(
+        count=len(pairs),
+        our_dtype=name_of(ours.wte.weight.dtype),
+        their_dtype=name_of(theirs.dtype),
+        differing=tuple(difference for difference in found if difference is not None),
+    )
+
+
+def _difference(name: str, one: Tensor, other: Tensor) -> TensorDifference | None:
+    gaps = (one.double() - other.double()).abs()
+    count = int((gaps > 0).sum())
+    if not count:
+        return None
+    rounded = torch.equal(one.to(other.dtype), other) or torch.equal(other.to(one.dtype), one)
+    return TensorDifference(name, float(gaps.max()), count, gaps.numel(), rounded)

@@ -1,0 +1,102 @@
+"""Beam search: the likeliest texts as wholes, where the sampler takes the likeliest token at each step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.sampling import why_no_token
+from gpt2_lightning.generation.settings import Sampling
+
+Step = Callable[[Tensor, Tensor], Tensor]
+"""Reads ids (n,) after the rows (n,) that they follow, and gives the logits (n, V).
+
+Row i of the next step goes on from row `rows[i]` of this one, so a cache copies those rows first. At the first call all
+rows are 0: the one row that holds the prompt becomes n.
+"""
+
+
+@dataclass(frozen=True)
+class Beam:
+    """A text that beam search found."""
+
+    ids: tuple[int, ...]
+    """What follows the prompt, without the end of text."""
+    ended: bool
+    """Whether the end of text came; else `max_new_tokens` did."""
+    score: float
+    """Log-probability, after penalties, by the number of tokens to the power of `length_penalty`."""
+
+
+@torch.inference_mode()
+def beam_search(
+    prompt: Tensor, first_logits: Tensor, step: Step, sampling: Sampling, end_of_text: int | None = None
+) -> list[Beam]:
+    """The best `n_beams` texts that were found, best first, as Hugging Face's `generate(num_beams=n_beams)` finds them.
+
+    Args:
+        prompt: ids of shape (T,), T >= 1.
+        first_logits: those that follow the prompt, (1, V).
+        step: reads one more token of each beam.
+        sampling: `n_beams`, `length_penalty`, `early_stopping`, `max_new_tokens` and the penalties are used.
+        end_of_text: an id that ends a text.
+
+    Raises:
+        UserError: if the vocabulary is smaller than 2 * n_beams, if n-grams leave no token, or if logits are NaN.
+    """
+    n, vocab_size = sampling.n_beams, first_logits.size(-1)
+    if vocab_size < 2 * n:
+        raise UserError(f"n_beams={n} is too many for a vocabulary of {vocab_size}, at most {vocab_size // 2} fit")
+    logits = first_logits
+    texts = prompt.unsqueeze(0)  # (1, T), later (n, T + length): the open beams, best first
+    sums = torch.zeros(1, device=prompt.device)  # (1,), later (n,): their log-probabilities
+    finished: list[Beam] = []
+    for length in range(1, sampling.max_new_tokens + 1):
+        scores = (_log_probabilities(logits, texts, len(prompt), sampling) + sums.unsqueeze(1)).flatten()
+        sums, where = scores.topk(2 * n)  # one continuation of a beam ends the text, so at least n of these go on
+        rows, ids = where // vocab_size, where % vocab_size
+        texts = torch.cat((texts[rows], ids.unsqueeze(1)), dim=1)
+        ended = ids == (-1 if end_of_text is None else end_of_text)
+        over = ended | (length == sampling.max_new_tokens)
+        done = over[:n].nonzero().squeeze(1)  # what ends below the best n is given up
+        finished += _beams(texts[done, len(prompt) :], ended[done], sums[done] / length**sampling.length_penalty)
+        finished = sorted(finished, key=lambda beam: beam.score, reverse=True)[:n]
+        sums, going_on = sums.masked_fill(over, float("-inf")).topk(n)
+        if _is_settled(finished, sums[0], length, sampling):
+            break
+        texts = texts[going_on]
+        logits = step(ids[going_on], rows[going_on])
+    if not finished:
+        raise UserError(why_no_token(logits, sampling))
+    return finished
+
+
+def _log_probabilities(logits: Tensor, texts: Tensor, prompt_length: int, sampling: Sampling) -> Tensor:
+    """After penalties, which work on log-probabilities here, as in Hugging Face: (n, V)."""
+    lengths = torch.full((len(texts),), texts.size(1), device=texts.device)
+    prompt_lengths = torch.full_like(lengths, prompt_length)
+    return sampling.penalized(logits.float().log_softmax(dim=-1), texts, lengths, prompt_lengths)
+
+
+def _beams(texts: Tensor, ended: Tensor, scores: Tensor) -> list[Beam]:
+    """Those of the texts after the prompt, (k, length), that are possible at all."""
+    return [
+        Beam(tuple(ids[:-1] if end else ids), end, score)
+        for ids, end, score in zip(texts.tolist(), ended.tolist(), scores.tolist(), strict=True)
+        if score > float("-inf")
+    ]
+
+
+def _is_settled(finished: list[Beam], best_sum: Tensor, length: int, sampling: Sampling) -> bool:
+    """Whether no open beam is worth going on with; the best has this log-probability, -inf where there is none."""
+    full = len(finished) == sampling.n_beams
+    if full and sampling.early_stopping is True:
+        return True
+    if sampling.early_stopping == "never" and sampling.length_penalty > 0:
+        length = sampling.max_new_tokens
+    to_beat = finished[-1].score if full else float("-inf")
+    return not float(best_sum / length**sampling.length_penalty) > to_beat

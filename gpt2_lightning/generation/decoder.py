@@ -1,0 +1,126 @@
+"""The loop: read the prompts once, then choose and read a token of each text at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.generation.beams import Beam, beam_search
+from gpt2_lightning.generation.reader import Reader
+from gpt2_lightning.generation.sampling import Chosen, Sampler
+from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.model import GPT2
+
+Finish = Literal["end_of_text", "stop_string", "length"]
+"""Why a text ended; `length` is `max_new_tokens`."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token that was chosen. The log-probabilities are there if `Sampling.log_probabilities` asks for them."""
+
+    row: int
+    """Number of the text: that of its prompt, times the samples of each, plus that of the sample."""
+    id: int
+    finished: Finish | None
+    """Why this is the text's last token, if it is. An end of text is no part of the text."""
+    log_probability: float | None = None
+    likeliest: tuple[tuple[int, float], ...] = ()
+    """The likeliest ids with their log-probabilities, likeliest first."""
+
+
+class Decoder:
+    """Continues prompts, all at once, while it is iterated over, once: each step is a list of tokens, one of each text.
+
+    Texts that have ended leave the batch. What a text says depends on its prompt, its row and the settings, and not on
+    its neighbours. See `Reader` for texts longer than the context.
+
+    Args:
+        model: in evaluation mode.
+        prompts: ids of each, (T,), T >= 1; they may differ in length.
+        sampling: the settings, without beams.
+        samples: texts for each prompt, which is read once for all of them.
+        end_of_text: an id that ends a text.
+        first_row: rows of batches before this one, so that each row has a seed of its own.
+        on_slide: called when the first text outgrows the context.
+
+    Raises:
+        UserError: if a prompt is empty or has ids that the model lacks, or if no token can be chosen.
+        ValueError: if the settings want beams; see `search`.
+    """
+
+    def __init__(
+        self,
+        model: GPT2,
+        prompts: Sequence[Tensor],
+        sampling: Sampling,
+        samples: int = 1,
+        end_of_text: int | None = None,
+        first_row: int = 0,
+        on_slide: Callable[[], None] | None = None,
+    ) -> None:
+        if sampling.n_beams > 1:
+            raise ValueError(f"n_beams: {sampling.n_beams} is for beam search, and this chooses token by token")
+        self.sampling, self.samples, self.end_of_text = sampling, samples, end_of_text
+        self._reader = Reader(model, prompts, len(prompts) * samples, sampling.max_new_tokens, on_slide)
+        self._sampler = Sampler(sampling, len(prompts) * samples, model.wte.weight.device, first_row)
+        self._stopped: set[int] = set()
+
+    def stop(self, row: int) -> None:
+        """End a text after the token that came last."""
+        self._stopped.add(row)
+
+    @torch.inference_mode()
+    def __iter__(self) -> Iterator[list[Token]]:
+        logits = self._reader.start()  # (P, V)
+        prompts = [prompt for prompt in range(len(logits)) for _ in range(self.samples)]
+        self._reader.keep(prompts)
+        logits = logits[prompts]  # (R, V)
+        rows = list(range(len(prompts)))
+        for left in reversed(range(self.sampling.max_new_tokens)):
+            history = self._reader.history
+            chosen = self._sampler.choose(logits, history.ids, history.lengths, history.prompt_lengths)
+            tokens = self._tokens(rows, chosen, is_last=not left)
+            yield tokens
+            going = [i for i, token in enumerate(tokens) if not (token.finished or token.row in self._stopped)]
+            if not going:
+                return
+            ids = chosen.ids
+            if len(going) < len(rows):
+                rows = [rows[i] for i in going]
+                ids = ids[going]
+                self._reader.keep(going)
+                self._sampler.keep(torch.tensor(going))
+            logits = self._reader.read(ids)
+
+    def _tokens(self, rows: list[int], chosen: Chosen, is_last: bool) -> list[Token]:
+        ids = chosen.ids.tolist()
+        ends: list[Finish | None] = [
+            "end_of_text" if token == self.end_of_text else "length" if is_last else None for token in ids
+        ]
+        if chosen.log_probabilities is None:
+            return [Token(*fields) for fields in zip(rows, ids, ends, strict=True)]
+        assert chosen.top_ids is not None
+        assert chosen.top_log_probabilities is not None
+        likeliest = [
+            tuple(zip(*pairs, strict=True))
+            for pairs in zip(chosen.top_ids.tolist(), chosen.top_log_probabilities.tolist(), strict=True)
+        ]
+        columns = zip(rows, ids, ends, chosen.log_probabilities.tolist(), likeliest, strict=True)
+        return [Token(*fields) for fields in columns]
+
+
+@torch.inference_mode()
+def search(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | None = None) -> list[Beam]:
+    """The texts that beam search finds for a prompt (T,), best first; see `beam_search`."""
+    reader = Reader(model, [prompt], sampling.n_beams, sampling.max_new_tokens)
+
+    def step(ids: Tensor, rows: Tensor) -> Tensor:
+        reader.keep(rows.tolist())
+        return reader.read(ids)
+
+    return beam_search(prompt, reader.start(), step, sampling, end_of_text)

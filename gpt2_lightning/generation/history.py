@@ -1,0 +1,49 @@
+"""All that texts consist of so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+
+class History:
+    """The ids of texts of different lengths, which grow together, a token each.
+
+    Args:
+        prompts: ids of each text so far, (T,), on one device.
+    """
+
+    def __init__(self, prompts: Sequence[Tensor]) -> None:
+        self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=prompts[0].device)
+        """Ids of each text's prompt, (R,)."""
+        self.lengths = self.prompt_lengths.clone()
+        """Ids of each text, (R,)."""
+        self._padded = pad_sequence(list(prompts), batch_first=True)  # (R, room)
+        self._longest = self._padded.size(1)
+
+    @property
+    def ids(self) -> Tensor:
+        """The ids of all texts, (R, L), padded at the end."""
+        return self._padded[:, : self._longest]
+
+    def last(self, row: int, count: int) -> Tensor:
+        """The last ids of a text, (count,)."""
+        end = int(self.lengths[row])
+        return self._padded[row, end - count : end]
+
+    def add(self, ids: Tensor) -> None:
+        """Add one id (R,) to each text."""
+        if self._longest == self._padded.size(1):
+            self._padded = torch.cat((self._padded, torch.zeros_like(self._padded)), dim=1)  # double the room
+        self._padded.scatter_(1, self.lengths.unsqueeze(1), ids.unsqueeze(1))
+        self.lengths += 1
+        self._longest += 1
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these texts alone, in this order; one may come several times."""
+        index = torch.tensor(rows, device=self._padded.device)
+        self.prompt_lengths, self.lengths = self.prompt_lengths[index], self.lengths[index]
+        self._padded = self._padded[index]

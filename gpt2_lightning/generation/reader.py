@@ -1,0 +1,101 @@
+"""What lies between texts and logits: prompts of different lengths, the cache, and the window that slides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.history import History
+from gpt2_lightning.model import GPT2, KVCache
+
+
+class Reader:
+    """Reads texts that grow together, a token each, and gives the logits of what comes next.
+
+    What follows a text does not depend on its neighbours: prompts are padded at the end, where no token sees them, and
+    every text has its own positions.
+
+    Past `block_size` the context is a sliding window. GPT-2's positions are absolute: when the window moves, all keys
+    and values in it change, and to move it for each token would be to read it all for each. So when it is full, its
+    last three quarters are read again, from position 0, and reading goes on with the cache until it is full again.
+
+    Args:
+        model: in evaluation mode.
+        prompts: ids of each, (T,), T >= 1.
+        rows: texts at a time, at most.
+        max_new_tokens: tokens that a text may get.
+        on_slide: called when a window slides for the first time.
+
+    Raises:
+        UserError: if a prompt is empty or has ids that the model lacks.
+    """
+
+    def __init__(
+        self,
+        model: GPT2,
+        prompts: Sequence[Tensor],
+        rows: int,
+        max_new_tokens: int,
+        on_slide: Callable[[], None] | None = None,
+    ) -> None:
+        _check(prompts, model.config.vocab_size)
+        weight = model.wte.weight
+        self.model = model
+        self.history = History([prompt.to(weight.device) for prompt in prompts])
+        capacity = min(model.config.block_size, self.history.ids.size(1) + max_new_tokens)
+        self._cache = KVCache(model.config, rows, weight.device, _cache_dtype(weight), capacity)
+        self._on_slide = on_slide
+
+    def start(self) -> Tensor:
+        """Read the prompts, or the end of one longer than the context: logits (P, V) of what follows each."""
+        lengths = self.history.lengths.clamp(max=self.model.config.block_size)  # (P,)
+        windows = [self.history.last(row, length) for row, length in enumerate(lengths.tolist())]
+        self._cache.clear(len(windows))
+        features = self.model.features(pad_sequence(windows, batch_first=True), self._cache)  # (P, T, C)
+        self._cache.lengths = lengths.tolist()
+        return self.model.lm_head(features[torch.arange(len(windows), device=features.device), lengths - 1])
+
+    def read(self, ids: Tensor) -> Tensor:
+        """Add one id (R,) to each text: logits (R, V) of what follows it."""
+        for row, length in enumerate(self._cache.lengths):
+            if length == self.model.config.block_size:
+                self._slide(row)
+        self.history.add(ids)
+        return self.model.lm_head(self.model.features(ids.unsqueeze(1), self._cache)[:, -1])
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these texts alone, in this order; one may come several times, to go on in several ways."""
+        self._cache.reorder(rows)
+        self.history.keep(rows)
+
+    def _slide(self, row: int) -> None:
+        kept = 3 * self.model.config.block_size // 4
+        if kept:  # a context of one token keeps none
+            self.model.features(self.history.last(row, kept).unsqueeze(0), self._cache.row(row))
+        self._cache.lengths[row] = kept
+        if self._on_slide is not None:
+            self._on_slide()
+            self._on_slide = None
+
+
+def _cache_dtype(weight: Tensor) -> torch.dtype:
+    """That of the weights; but on a CPU torch's attention is many times as fast in float32 as in half precision."""
+    is_half = weight.dtype in (torch.bfloat16, torch.float16)
+    return torch.float32 if is_half and weight.device.type == "cpu" else weight.dtype
+
+
+def _check(prompts: Sequence[Tensor], vocab_size: int) -> None:
+    for number, prompt in enumerate(prompts, start=1):
+        if not len(prompt):
+            raise UserError(f"prompt {number} has no tokens: there must be one to start from")
+        least, most = int(prompt.min()), int(prompt.max())
+        if least < 0 or most >= vocab_size:
+            wrong = least if least < 0 else most
+            raise UserError(
+                f"prompt {number} has the id {wrong}, but the model's vocabulary has ids 0 to {vocab_size - 1}: "
+                "it was encoded by another tokenizer"
+            )

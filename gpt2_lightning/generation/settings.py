@@ -1,0 +1,123 @@
+"""The settings of a generation, and the order in which they act on the logits.
+
+The order is Hugging Face's: penalties (repetition, presence and frequency, n-grams), temperature, top-k, top-p, min-p,
+typical. Their `generate` takes the 50 likeliest tokens where nothing is said; here nothing means all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from gpt2_lightning.generation.filters import keep_min_p, keep_top_k, keep_top_p, keep_typical
+from gpt2_lightning.generation.penalties import ban_repeated_ngrams, penalize_generated, penalize_repetition
+
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "max_new_tokens": (lambda value: value >= 1, "1 or more is allowed"),
+    "temperature": (lambda value: value >= 0, "0 or more is allowed"),
+    "top_k": (lambda value: value >= 1, "1 or more is allowed"),
+    "seed": (lambda value: 0 <= value < 2**63, "0 up to (not including) 2**63 is allowed"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 up to 1 is allowed"),
+    "min_p": (lambda value: 0 <= value <= 1, "0 up to 1 is allowed"),
+    "typical_p": (lambda value: 0 < value <= 1, "above 0 up to 1 is allowed"),
+    "repetition_penalty": (lambda value: 0 < value < math.inf, "a number above 0 is allowed"),
+    "presence_penalty": (lambda value: -2 <= value <= 2, "-2 up to 2 is allowed"),
+    "frequency_penalty": (lambda value: -2 <= value <= 2, "-2 up to 2 is allowed"),
+    "no_repeat_ngram_size": (lambda value: value >= 1, "1 or more is allowed"),
+    "log_probabilities": (lambda value: value >= 0, "0 or more is allowed"),
+    "n_beams": (lambda value: value >= 1, "1 or more is allowed"),
+    "length_penalty": (lambda value: -10 <= value <= 10, "-10 up to 10 is allowed"),
+    "early_stopping": (lambda value: value in (True, False, "never"), "true, false or never is allowed"),
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of one generation. They mean what they mean in Hugging Face's `generate`, unless their text differs.
+
+    Raises:
+        ValueError: with every setting that is out of range, a line each, as "field: what is wrong".
+    """
+
+    max_new_tokens: int = 200
+    """Tokens to add, at most."""
+    temperature: float = 0.8
+    """Divides the logits: below 1 is safer, above 1 is wilder, 0 always takes the likeliest token."""
+    top_k: int | None = None
+    """Choose among this many of the likeliest tokens; all of them where it is null."""
+    seed: int = 0
+    """The same seed gives the same text."""
+    top_p: float = 1.0
+    """Choose among the fewest tokens that hold this probability together; 1 is off."""
+    min_p: float = 0.0
+    """Choose among tokens at least this many times as likely as the likeliest; 0 is off."""
+    typical_p: float = 1.0
+    """Choose among the most typical tokens that hold this probability together; 1 is off."""
+    repetition_penalty: float = 1.0
+    """Divides positive logits of tokens in the prompt and the text, multiplies negative ones; 1 is off."""
+    presence_penalty: float = 0.0
+    """Taken off the logit of each token that was generated before; as in OpenAI's API, the prompt does not count."""
+    frequency_penalty: float = 0.0
+    """Taken off the logit of a token for each time that it was generated; the prompt does not count."""
+    no_repeat_ngram_size: int | None = None
+    """No sequence of so many tokens comes twice in prompt and text; no limit where it is null."""
+    log_probabilities: int | None = None
+    """Also report the log-probability of each chosen token and of this many of the likeliest; null reports none."""
+    n_beams: int = 1
+    """Texts that beam search keeps at a time; 1 is no beam search. It draws nothing and wants temperature 0."""
+    length_penalty: float = 1.0
+    """Beam search divides a text's log-probability by its length to this power: above 0 favours longer texts."""
+    early_stopping: bool | Literal["never"] = False
+    """When beam search ends: true, at `n_beams` finished texts; false, when the best open beam looks worse than all of
+    those at its present length; never, when it looks worse at any length."""
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: {value} is out of range, {allowed}"
+            for name, (fits, allowed) in _RANGES.items()
+            if (value := getattr(self, name)) is not None and not fits(value)
+        ]
+        if self.n_beams > 1 and self.temperature != 0:
+            faults.append(f"temperature: {self.temperature} does not go with n_beams={self.n_beams}, set temperature=0")
+        if self.n_beams > 1 and self.log_probabilities is not None:
+            faults.append(f"log_probabilities: beam search (n_beams={self.n_beams}) reports scores of texts alone")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    @property
+    def reads_history(self) -> bool:
+        """Whether the choice depends on ids, and not on the logits alone."""
+        return self.repetition_penalty != 1 or self._penalizes_generated or self.no_repeat_ngram_size is not None
+
+    @property
+    def _penalizes_generated(self) -> bool:
+        return self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    def penalized(self, scores: Tensor, history: Tensor, lengths: Tensor, prompt_lengths: Tensor) -> Tensor:
+        """Scores (R, V) after all penalties; see `penalties` for the shapes."""
+        if self.repetition_penalty != 1:
+            scores = penalize_repetition(scores, history, lengths, self.repetition_penalty)
+        if self._penalizes_generated:
+            scores = penalize_generated(
+                scores, history, prompt_lengths, lengths, self.presence_penalty, self.frequency_penalty
+            )
+        if self.no_repeat_ngram_size is not None:
+            scores = ban_repeated_ngrams(scores, history, lengths, self.no_repeat_ngram_size)
+        return scores
+
+    def filtered(self, logits: Tensor) -> Tensor:
+        """Logits (R, V) divided by the temperature, which is not 0, and -inf for tokens that are not to be drawn."""
+        logits = logits / self.temperature
+        if self.top_k is not None:
+            logits = keep_top_k(logits, self.top_k)
+        if self.top_p < 1:
+            logits = keep_top_p(logits, self.top_p)
+        if self.min_p > 0:
+            logits = keep_min_p(logits, self.min_p)
+        if self.typical_p < 1:
+            logits = keep_typical(logits, self.typical_p)
+        return logits

@@ -1,0 +1,85 @@
+"""The model card, README.md: what a run and its checkpoint say of the model, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.size import count_parameters
+from gpt2_lightning.tokenizers import Tokenizer
+
+_HEADER = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- gpt2\n---\n"
+_GROUPS = ("data", "tokenizer", "batch_size", "seed", "optimizer", "schedule", "trainer", "origin")
+"""What of a run's configuration tells how the model came about; the architecture is told from the model."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model besides its weights."""
+
+    name: str
+    run_config: Mapping[str, Any]
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """What was measured, as it shall stand there."""
+
+    def text(self, model: GPT2, tokenizer: Tokenizer | None) -> str:
+        """The card as Markdown."""
+        parts = [
+            f"{_HEADER}\n# {self.name}\n\nA GPT-2, written by GPT-2 Lightning.",
+            f"## Model\n\n{_table(_architecture(model, tokenizer))}",
+            f"## Data and settings\n\n{_table(dict(self._settings())) or 'None are known.'}",
+            f"## Figures\n\n{_table(self.figures) or 'None are known.'}",
+            f"## Use\n\n{_use(self.name, tokenizer)}",
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    def _settings(self) -> Iterator[tuple[str, str]]:
+        for group in _GROUPS:
+            yield from _flat(group, self.run_config.get(group))
+
+
+def _architecture(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, str]:
+    config = model.config
+    return {
+        "parameters": f"{count_parameters(config):,}",
+        "layers": str(config.n_layer),
+        "heads": str(config.n_head),
+        "width": str(config.n_embd),
+        "context, in tokens": f"{config.block_size:,}",
+        "vocabulary": f"{config.vocab_size:,} tokens",
+        "tokenizer": tokenizer.kind if tokenizer else "not known",
+        "positions": config.positions,
+        "dtype": name_of(model.wte.weight.dtype),
+    }
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Settings under dotted names. Of a path the last part is told: the rest is about somebody's machine."""
+    if isinstance(value, Mapping):
+        for name, child in value.items():
+            yield from _flat(f"{key}.{name}", child)
+    elif value is not None:
+        is_path = key.endswith((".path", ".source")) and isinstance(value, str) and Path(value).is_absolute()
+        yield key, Path(value).name if is_path else str(value)
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    if not rows:
+        return ""
+    cells = (f"| {name} | {_cell(value)} |" for name, value in rows.items())
+    return "\n".join(["| | |", "| --- | --- |", *cells])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _use(name: str, tokenizer: Tokenizer | None) -> str:
+    if tokenizer is None:
+        return "The model has no tokenizer: it reads and writes ids."
+    program = f'from transformers import pipeline\n\nwrite = pipeline("text-generation", "{name}")\n'
+    return f'```python\n{program}print(write("…")[0]["generated_text"])\n```'

@@ -1,0 +1,74 @@
+"""Hugging Face's GPT2Config as ours, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpt2_lightning.model import GPT2Config
+
+MODEL_TYPE = "gpt2"
+"""What their configuration calls the architecture."""
+
+_FIELDS = {
+    "vocab_size": "vocab_size",
+    "block_size": "n_positions",
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "n_embd": "n_embd",
+    "embd_pdrop": "embd_pdrop",
+    "attn_pdrop": "attn_pdrop",
+    "resid_pdrop": "resid_pdrop",
+    "layer_norm_epsilon": "layer_norm_epsilon",
+    "initializer_range": "initializer_range",
+    "tied_head": "tie_word_embeddings",
+}
+_LEFT_OUT = {"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1}
+"""What a field of theirs means where a file lacks it, and our default is another."""
+
+_SAME_ARITHMETIC: dict[str, tuple[Any, ...]] = {
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+}
+"""Fields of theirs that change the arithmetic, with the values that this GPT-2 has."""
+_LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
+"""Their classes with the weights of a language model. The second has no head of its own; it is tied."""
+
+
+def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
+    """Our configuration for a GPT2Config of theirs, given as a dictionary.
+
+    Raises:
+        ValueError: if it is of another architecture; or with every field whose value computes something else than this
+            GPT-2 does, or is out of range.
+    """
+    model_type, classes = fields.get("model_type", MODEL_TYPE), fields.get("architectures") or []
+    if model_type != MODEL_TYPE:
+        named = f", {' and '.join(map(str, classes))}" if classes else ""
+        raise ValueError(f"model_type: the architecture is {model_type!r}{named}, and not {MODEL_TYPE!r}")
+    faults = [
+        f"architectures: {name} has another head than a language model's, which is not read"
+        for name in classes
+        if name not in _LANGUAGE_MODELS
+    ]
+    faults += [
+        f"{field}: {fields[field]!r} is not supported, only {' and '.join(map(repr, allowed))}"
+        for field, allowed in _SAME_ARITHMETIC.items()
+        if field in fields and fields[field] not in allowed
+    ]
+    inner, width = fields.get("n_inner"), fields.get("n_embd", GPT2Config.n_embd)
+    if inner is not None and inner != 4 * width:
+        faults.append(f"n_inner: {inner!r} is not supported, only 4 * n_embd = {4 * width}")
+    if fields.get("quantization_config"):
+        faults.append("quantization_config: quantized weights are not read")
+    if faults:
+        raise ValueError("\n".join(faults))
+    return GPT2Config(**_LEFT_OUT | {ours: fields[theirs] for ours, theirs in _FIELDS.items() if theirs in fields})
+
+
+def config_to_huggingface(config: GPT2Config) -> dict[str, Any]:
+    """Keyword arguments for their GPT2Config."""
+    fields = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
+    return {**fields, "n_ctx": config.block_size, "activation_function": "gelu_new"}

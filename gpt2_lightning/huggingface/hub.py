@@ -1,0 +1,75 @@
+"""A model of the hub, `hf:NAME@REVISION`, fetched into the cache of huggingface_hub."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpt2_lightning.errors import UserError
+
+SCHEME = "hf:"
+_ADDRESS = re.compile(r"hf:(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
+_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+)
+"""All that is fetched: weights as safetensors alone, and no code."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Files of one commit."""
+
+    folder: Path
+    name: str
+    commit: str
+
+
+def fetch(address: str) -> Snapshot:
+    """Fetch the files of a model, or take them from the cache.
+
+    Args:
+        address: `hf:NAME@REVISION`; a branch, a tag or no revision at all is looked up, and its commit taken.
+
+    Raises:
+        UserError: if the address has another form, there is no such model, or it is not in the cache and the hub cannot
+            be reached.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if not match:
+        raise UserError(f"{address} is no address of the hub: it has the form hf:NAME@REVISION, as hf:gpt2@main")
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError:
+        raise UserError(f'{address}: reading the hub needs pip install "gpt2-lightning[huggingface]"') from None
+
+    name, revision, wanted = match["name"], match["revision"] or "main", list(_FILES)
+    try:
+        HfApi().model_info(name, revision=revision)  # fails at once without a network, where a download tries for long
+        folder = snapshot_download(name, revision=revision, allow_patterns=wanted)
+    except (HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{address}: the hub refused it ({type(error).__name__}): {reason}") from None
+    except Exception as error:  # networks fail in as many ways as their libraries have exceptions
+        try:
+            folder = snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True)
+        except OSError:
+            raise UserError(_unreachable(address, name, match["revision"], error)) from None
+    return Snapshot(Path(folder), name, commit=Path(folder).name)
+
+
+def _unreachable(address: str, name: str, revision: str | None, error: Exception) -> str:
+    at = f" --revision {revision}" if revision else ""
+    return (
+        f"{address} is not in the cache of this machine, and the hub cannot be reached ({error}). On a machine with a "
+        f"network run hf download {name}{at} --local-dir FOLDER, copy the folder, and name it in place of the address"
+    )

@@ -1,0 +1,122 @@
+"""A folder with Hugging Face's files for a tokenizer, written and read.
+
+Their readers take `tokenizer.json` and `tokenizer_config.json`. Older ones take `vocab.json` and `merges.txt` instead,
+and assume GPT-2's bytes and split: these two are written only for tokenizers that have them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface.tokenizer_definitions import (
+    added_tokens,
+    byte_level,
+    definition_of,
+    is_gpt2_like,
+    merge_lines,
+    own_tokenizer,
+)
+from gpt2_lightning.tokenizers import HuggingFaceTokenizer, Tokenizer
+from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
+from gpt2_lightning.tokenizers.huggingface import (
+    CONFIG_FILE,
+    FILE,
+    end_of_text,
+    named_end_of_text,
+    read_text,
+    without_additions,
+)
+
+VOCABULARY_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+_MERGES_VERSION = "#version: 0.2"
+
+
+def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, block_size: int) -> list[Path]:
+    """Write the files from which `AutoTokenizer.from_pretrained(folder)` makes the same tokenizer.
+
+    It gives the same ids and the same text, with one difference that is its custom: special tokens in a text become
+    their ids, where `encode` takes them for text like any other. (Theirs does so with `split_special_tokens=True`.)
+
+    Args:
+        tokenizer: of any kind.
+        folder: made if it is missing; files in it are replaced.
+        block_size: the model's context in tokens, as `model_max_length`.
+
+    Returns:
+        The files: `tokenizer.json`, `tokenizer_config.json`, and `vocab.json` and `merges.txt` for byte-level BPE.
+
+    Raises:
+        UserError: if their files cannot express the tokenizer, with the reason, or cannot be written.
+    """
+    definition = definition_of(tokenizer)
+    contents = {
+        FILE: json.dumps(definition, ensure_ascii=False, indent=2),
+        CONFIG_FILE: json.dumps(_config(tokenizer, block_size), ensure_ascii=False, indent=2),
+    }
+    if is_gpt2_like(definition):
+        contents[VOCABULARY_FILE] = json.dumps(definition["model"]["vocab"] | added_tokens(definition))
+        contents[MERGES_FILE] = "\n".join([_MERGES_VERSION, *merge_lines(definition["model"])]) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_text(content, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"the tokenizer's files cannot be written to {folder}: {error.strerror}") from None
+    return [folder / name for name in contents]
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model folder of Hugging Face's.
+
+    Returns:
+        A `gpt2`, `bpe` or `char`, which need no library of theirs, where that does exactly the same; a `huggingface`
+        otherwise. Special tokens in a text are text like any other in each.
+
+    Raises:
+        UserError: if the folder has neither `tokenizer.json` nor `vocab.json` and `merges.txt`, or they are unfit.
+    """
+    if (folder / FILE).exists():
+        text = read_text(folder / FILE)
+    elif (folder / VOCABULARY_FILE).exists() and (folder / MERGES_FILE).exists():
+        text = json.dumps(_definition_of_lines(folder))
+    else:
+        raise UserError(f"{folder} has neither {FILE} nor {VOCABULARY_FILE} and {MERGES_FILE}; check the path")
+    try:
+        definition = without_additions(text)
+        end = end_of_text(definition, named_end_of_text(folder))
+        return own_tokenizer(definition, end) or HuggingFaceTokenizer(text, end)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the tokenizer's files in {folder} are unfit: {error}; get them again") from None
+
+
+def _config(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
+    """The content of a `tokenizer_config.json`. As in GPT-2, the end of text is the beginning of the next one too."""
+    end = None if tokenizer.end_of_text is None else tokenizer.token_bytes(tokenizer.end_of_text).decode()
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": block_size,
+        "clean_up_tokenization_spaces": False,
+    }
+    if end is not None:
+        config |= {"bos_token": end, "eos_token": end}
+    if tokenizer.kind in ("gpt2", "bpe") and end == END_OF_TEXT:
+        config |= {"tokenizer_class": "GPT2Tokenizer", "unk_token": end, "add_prefix_space": False}
+    return config
+
+
+def _definition_of_lines(folder: Path) -> dict[str, Any]:
+    """`vocab.json` and `merges.txt` mean GPT-2's split; what no merge makes and is no byte is a special token."""
+    file = folder / VOCABULARY_FILE
+    try:
+        vocabulary = json.loads(read_text(file))
+        lines = [line for line in read_text(folder / MERGES_FILE).split("\n") if line]
+        if lines and lines[0].startswith("#version"):
+            del lines[0]
+        made = byte_of_character().keys() | {line.replace(" ", "") for line in lines}
+        return byte_level(vocabulary, lines, {text: i for text, i in vocabulary.items() if text not in made})
+    except (AttributeError, ValueError) as error:
+        raise UserError(f"{file} holds no ids of tokens: {error}; get it again") from None

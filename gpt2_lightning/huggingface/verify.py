@@ -1,0 +1,106 @@
+"""What a conversion is held to: the same tensors, and the same logits before and after."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface.weights import recast
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.size import count_parameters
+
+_ROWS, _LONGEST = 2, 32
+_LARGE = 500_000_000
+"""Parameters from which on logits are compared in float32, for the memory."""
+_ROUNDINGS = 1000
+"""Roundings by which logits may differ whose sums are taken in another order."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Logits of two networks on the same tokens."""
+
+    largest_difference: float
+    allowed: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.largest_difference <= self.allowed
+
+
+def random_ids(config: GPT2Config) -> Tensor:
+    """Tokens to compare on, (2, T), the same each time."""
+    shape = (_ROWS, min(_LONGEST, config.block_size))
+    return torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+
+
+def precision(config: GPT2Config) -> torch.dtype:
+    """What to compute logits in, whatever the dtype of the weights: float64, where wrong arithmetic cannot hide."""
+    return torch.float64 if count_parameters(config) < _LARGE else torch.float32
+
+
+@torch.no_grad()
+def our_logits(model: GPT2, ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Logits (B, T, V) of ids (B, T), without dropout."""
+    logits: Tensor = recast(model, dtype)(ids)
+    return logits
+
+
+@torch.no_grad()
+def their_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Logits (B, T, V) of the folder's model in transformers; none where that is not installed."""
+    if importlib.util.find_spec("transformers") is None:
+        return None
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    logits: Tensor = model.eval()(ids).logits
+    return logits
+
+
+def compare(found: Tensor, expected: Tensor) -> Comparison:
+    """Compare logits (B, T, V); of expected, those of the first V tokens."""
+    expected = expected[..., : found.size(-1)]
+    scale = max(1.0, float(expected.abs().max()))
+    return Comparison(float((found - expected).abs().max()), _ROUNDINGS * torch.finfo(found.dtype).eps * scale)
+
+
+def require_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: Path) -> None:
+    """Tensors read back must be those written, bit for bit.
+
+    Raises:
+        UserError: listing those that are not.
+    """
+    different = [
+        name
+        for name in sorted(found.keys() | expected.keys())
+        if name not in found
+        or name not in expected
+        or found[name].dtype != expected[name].dtype
+        or not torch.equal(found[name], expected[name])
+    ]
+    if different:
+        raise UserError(f"{where} does not hold what was written to it; it was removed\n  " + "\n  ".join(different))
+
+
+def require_agreement(found: Tensor, expected: Tensor, what: str) -> Comparison:
+    """Logits must agree up to rounding.
+
+    Raises:
+        UserError: with the largest difference.
+    """
+    comparison = compare(found, expected)
+    if not comparison.agrees:
+        raise UserError(
+            f"the conversion is not right, and nothing was kept of it: {what} differ by up to "
+            f"{comparison.largest_difference:.1e}, and rounding explains {comparison.allowed:.1e}"
+        )
+    return comparison

@@ -1,0 +1,362 @@
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const MARGIN = { left: 56, right: 24, top: 8, bottom: 36 };
+const COLOURS = 7;
+const MOST_IN_TIP = 8;
+const PART_NAMES = { train: "training", val: "validation", "": "" };
+
+const hidden = new Set(); // runs
+let highlighted = null; // a run
+let range = null; // of x, where the reader has zoomed
+const option = (id) => document.getElementById(id).checked;
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+const stepsBack = (line) => data.runs.length > 1 && line.run >= COLOURS && line.run !== highlighted;
+
+function colour(line) {
+  const number = data.runs.length > 1 ? line.run : line.part === "val" ? 1 : 0;
+  const name = number < COLOURS ? `--colour-${number}` : line.run === highlighted ? "--text" : "--other";
+  return getComputedStyle(document.documentElement).getPropertyValue(name);
+}
+
+function shown(value) {
+  const size = Math.abs(value);
+  if (size >= 1e4) return new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 }).format(value);
+  return size > 0 && size < 1e-3 ? value.toExponential(2) : Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 6 });
+}
+
+const readings = (line) => line.s ?? line.y;
+const visible = (panel) => panel.lines.filter((line) => !hidden.has(line.run));
+
+/* Scales */
+
+function extent(values) {
+  let low = Infinity, high = -Infinity;
+  for (const value of values) {
+    if (value === null) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  return low <= high ? [low, high] : [0, 1];
+}
+
+function* valuesInside(lines, [from, to], positive) {
+  for (const line of lines) {
+    const rows = option("raw") || !line.s ? [line.y, readings(line)] : [line.s];
+    for (const row of rows) {
+      for (let i = 0; i < row.length; i++) {
+        if (line.x[i] >= from && line.x[i] <= to && (!positive || row[i] > 0)) yield row[i];
+      }
+    }
+  }
+}
+
+function scales(panel, width, height) {
+  const lines = visible(panel);
+  const x = range ?? extent(lines.flatMap((line) => [line.x[0], line.x.at(-1)]));
+  const log = option("log");
+  let [low, high] = extent(valuesInside(lines, x, log)).map((value) => (log ? Math.log10(value || 1) : value));
+  if (low === high) [low, high] = [low - 0.5, high + 0.5];
+  const pad = (high - low) * 0.05;
+  const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
+  const span = x[1] - x[0] || 1;
+  return {
+    range: x,
+    log,
+    y: [low - pad, high + pad],
+    toX: (value) => MARGIN.left + ((value - x[0]) / span) * inner.width,
+    fromX: (pixel) => x[0] + ((pixel - MARGIN.left) / inner.width) * span,
+    toY: (value) => {
+      const place = log ? Math.log10(value) : value;
+      return MARGIN.top + (1 - (place - low + pad) / (high - low + 2 * pad)) * inner.height;
+    },
+  };
+}
+
+function ticks([low, high], about) {
+  const rough = (high - low) / about;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((digit) => digit * power).find((candidate) => candidate >= rough);
+  const found = [];
+  for (let i = Math.ceil(low / step); i * step <= high + step * 1e-9; i++) found.push(i * step);
+  return found;
+}
+
+function logTicks([low, high]) {
+  const digits = high - low > 3 ? [1] : [1, 2, 5];
+  const found = [];
+  for (let power = Math.floor(low); power <= high; power++) {
+    for (const digit of digits) {
+      const place = power + Math.log10(digit);
+      if (place >= low && place <= high) found.push(10 ** place);
+    }
+  }
+  return found.length > 1 ? found : ticks([10 ** low, 10 ** high], 4);
+}
+
+/* Drawing */
+
+function draw(chart) {
+  const { canvas, panel } = chart;
+  const { clientWidth: width, clientHeight: height } = canvas;
+  const sharpness = window.devicePixelRatio || 1;
+  canvas.width = width * sharpness;
+  canvas.height = height * sharpness;
+  const pen = canvas.getContext("2d");
+  pen.scale(sharpness, sharpness);
+  chart.scales = scales(panel, width, height);
+  drawAxes(pen, panel, chart.scales, width, height);
+  pen.save();
+  pen.beginPath();
+  pen.rect(MARGIN.left, 0, width - MARGIN.left, height - MARGIN.bottom);
+  pen.clip();
+  const order = [...visible(panel)].sort((a, b) => (a.run === highlighted) - (b.run === highlighted) || b.run - a.run);
+  for (const line of order) drawLine(pen, line, chart.scales);
+  for (const line of order) drawBest(pen, line, chart.scales);
+  drawSelection(pen, chart, height);
+  pen.restore();
+}
+
+function drawAxes(pen, panel, scale, width, height) {
+  const style = getComputedStyle(document.documentElement);
+  pen.strokeStyle = style.getPropertyValue("--line");
+  pen.fillStyle = style.getPropertyValue("--faint");
+  pen.font = "11px system-ui, sans-serif";
+  pen.textAlign = "right";
+  pen.textBaseline = "middle";
+  for (const value of scale.log ? logTicks(scale.y) : ticks(scale.y, 7)) {
+    const y = scale.toY(value);
+    pen.beginPath();
+    pen.moveTo(MARGIN.left, y);
+    pen.lineTo(width - MARGIN.right, y);
+    pen.stroke();
+    pen.fillText(shown(value), MARGIN.left - 6, y);
+  }
+  pen.textAlign = "center";
+  for (const value of ticks(scale.range, 6)) pen.fillText(shown(value), scale.toX(value), height - MARGIN.bottom + 12);
+  pen.fillText(panel.xLabel, (MARGIN.left + width - MARGIN.right) / 2, height - 8);
+}
+
+function drawLine(pen, line, scale) {
+  const strong = line.run === highlighted ? 1.2 : 0;
+  pen.strokeStyle = colour(line);
+  if (line.s && option("raw") && !stepsBack(line)) {
+    pen.globalAlpha = 0.25;
+    pen.lineWidth = 1;
+    trace(pen, line.x, line.y, scale);
+  }
+  pen.globalAlpha = stepsBack(line) ? 0.4 : 1;
+  pen.lineWidth = stepsBack(line) ? 0.6 : (line.part === "val" ? 2 : 1.2) + strong;
+  trace(pen, line.x, readings(line), scale);
+  pen.globalAlpha = 1;
+}
+
+function trace(pen, x, y, scale) {
+  pen.beginPath();
+  let down = false;
+  for (let i = 0; i < x.length; i++) {
+    const broken = y[i] === null || (scale.log && y[i] <= 0);
+    if (!broken) pen[down ? "lineTo" : "moveTo"](scale.toX(x[i]), scale.toY(y[i]));
+    down = !broken;
+  }
+  pen.stroke();
+}
+
+function drawBest(pen, line, scale) {
+  if (line.best === null || stepsBack(line)) return;
+  pen.strokeStyle = colour(line);
+  pen.lineWidth = 1.5;
+  pen.beginPath();
+  pen.arc(scale.toX(line.x[line.best]), scale.toY(line.y[line.best]), 5, 0, 2 * Math.PI);
+  pen.stroke();
+}
+
+function drawSelection(pen, chart, height) {
+  pen.strokeStyle = pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--faint");
+  if (chart.dragFrom !== undefined) {
+    pen.globalAlpha = 0.15;
+    pen.fillRect(chart.dragFrom, 0, chart.scales.toX(chart.cursor) - chart.dragFrom, height);
+    pen.globalAlpha = 1;
+  }
+  if (chart.cursor === null) return;
+  const x = chart.scales.toX(chart.cursor);
+  pen.lineWidth = 1;
+  pen.beginPath();
+  pen.moveTo(x, 0);
+  pen.lineTo(x, height);
+  pen.stroke();
+  if (!chart.mark) return;
+  pen.fillStyle = colour(chart.mark.line);
+  pen.beginPath();
+  pen.arc(x, chart.scales.toY(readings(chart.mark.line)[chart.mark.at]), 4, 0, 2 * Math.PI);
+  pen.fill();
+}
+
+/* Reading */
+
+function nearest(line, x) {
+  let low = 0, high = line.x.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (line.x[middle] < x) low = middle;
+    else high = middle;
+  }
+  return x - line.x[low] <= line.x[high] - x ? low : high;
+}
+
+/* Show what the lines read at x: those nearest to the pointer, or the first ones where there is none. */
+function read(chart, x, pixelY = null) {
+  const far = (line, at) => Math.abs(chart.scales.toY(readings(line)[at] ?? Infinity) - pixelY);
+  const found = visible(chart.panel)
+    .filter((line) => x >= line.x[0] && x <= line.x.at(-1))
+    .map((line) => ({ line, at: nearest(line, x) }));
+  if (pixelY !== null) found.sort((a, b) => far(a.line, a.at) - far(b.line, b.at) || 0);
+  chart.mark = pixelY === null ? null : found[0];
+  chart.cursor = chart.mark && chart.dragFrom === undefined ? chart.mark.line.x[chart.mark.at] : x;
+  draw(chart);
+  const rows = found.slice(0, MOST_IN_TIP).map((one) => tipRow(one, one === chart.mark));
+  const more = found.length - rows.length;
+  if (more > 0) rows.push(make("p", { textContent: `and ${more} more` }));
+  chart.tip.replaceChildren(make("p", { textContent: `${shown(chart.cursor)} ${chart.panel.xLabel}` }), ...rows);
+  chart.tip.hidden = false;
+  const left = chart.scales.toX(chart.cursor);
+  const isRight = left > chart.canvas.clientWidth / 2;
+  chart.tip.style.left = isRight ? "auto" : `${left + 12}px`;
+  chart.tip.style.right = isRight ? `${chart.canvas.clientWidth - left + 12}px` : "auto";
+}
+
+function tipRow({ line, at }, isNearest) {
+  const swatch = make("i", { className: "swatch" });
+  swatch.style.background = colour(line);
+  const name = data.runs.length > 1 ? data.runs[line.run].label : PART_NAMES[line.part] || "value";
+  const part = data.runs.length > 1 && line.part ? `${PART_NAMES[line.part]} ` : "";
+  const value = line.y[at] === null ? "no number" : shown(readings(line)[at]);
+  const logged = isNearest && line.s && line.y[at] !== null ? ` (logged ${shown(line.y[at])})` : "";
+  const row = make("p", {}, make("span", {}, swatch, name), make("span", { textContent: part + value + logged }));
+  row.classList.toggle("nearest", isNearest);
+  return row;
+}
+
+function leave(chart) {
+  chart.cursor = chart.mark = null;
+  chart.dragFrom = undefined;
+  chart.tip.hidden = true;
+  draw(chart);
+}
+
+function move(chart, key) {
+  const [from, to] = chart.scales.range;
+  const step = (to - from) / 100;
+  const now = chart.cursor ?? from;
+  const next = { ArrowLeft: now - step, ArrowRight: now + step, Home: from, End: to }[key];
+  if (next === undefined) return false;
+  read(chart, Math.min(to, Math.max(from, next)));
+  return true;
+}
+
+/* The page */
+
+function addChart(panel) {
+  const label = `${panel.label} against ${panel.xLabel}; arrow keys read the values`;
+  const canvas = make("canvas", { tabIndex: 0, role: "img", ariaLabel: label });
+  const tip = make("div", { className: "tip", hidden: true, role: "status" });
+  document.getElementById("panels").append(make("figure", {}, make("figcaption", { textContent: panel.label }), canvas, tip));
+  const chart = { canvas, panel, tip, cursor: null, mark: null, dragFrom: undefined };
+  canvas.addEventListener("pointermove", (event) => read(chart, chart.scales.fromX(event.offsetX), event.offsetY));
+  canvas.addEventListener("pointerdown", (event) => {
+    chart.dragFrom = event.offsetX;
+    canvas.setPointerCapture(event.pointerId);
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const ends = [chart.dragFrom, event.offsetX].sort((a, b) => a - b);
+    chart.dragFrom = undefined;
+    if (ends[1] - ends[0] > 5) {
+      range = ends.map(chart.scales.fromX);
+      drawAll();
+    }
+  });
+  canvas.addEventListener("pointerleave", () => leave(chart));
+  canvas.addEventListener("blur", () => leave(chart));
+  canvas.addEventListener("dblclick", showAll);
+  canvas.addEventListener("keydown", (event) => {
+    if (move(chart, event.key)) event.preventDefault();
+    else if (event.key === "Escape") leave(chart);
+  });
+  new ResizeObserver(() => draw(chart)).observe(canvas);
+  return chart;
+}
+
+function addLegend() {
+  const parts = new Set(data.panels.flatMap((panel) => panel.lines.map((line) => line.part)));
+  if (!parts.has("train") || !parts.has("val")) return;
+  const single = data.runs.length === 1;
+  for (const [number, part] of ["train", "val"].entries()) {
+    const swatch = make("i", { className: "swatch" });
+    swatch.style.background = single ? `var(--colour-${number})` : "var(--faint)";
+    swatch.style.height = number ? "3px" : "1px";
+    document.getElementById("legend").append(swatch, PART_NAMES[part]);
+  }
+}
+
+function addRun(run, number) {
+  const box = make("input", { type: "checkbox", checked: true, ariaLabel: `draw ${run.name}` });
+  box.addEventListener("change", () => {
+    hidden[box.checked ? "delete" : "add"](number);
+    drawAll();
+  });
+  const swatch = make("i", { className: "swatch" });
+  swatch.style.background = number < COLOURS ? `var(--colour-${number})` : "var(--other)";
+  const first = make("td", {}, box, ...(data.runs.length > 1 ? [swatch] : []), run.name);
+  const rest = run.cells.map((cell, i) => make("td", { textContent: cell, className: data.figures[i] ? "figure" : "" }));
+  const row = make("tr", {}, first, ...rest);
+  row.addEventListener("pointerenter", () => highlight(number));
+  row.addEventListener("pointerleave", () => highlight(null));
+  return { row, values: [run.name, ...run.values] };
+}
+
+function highlight(run) {
+  highlighted = data.runs.length > 1 ? run : null;
+  drawAll();
+}
+
+function addHead(names, rows) {
+  names.forEach((name, column) => {
+    const button = make("button", { type: "button", textContent: name });
+    let direction = 1;
+    button.addEventListener("click", () => {
+      rows.sort((a, b) => direction * compare(a.values[column], b.values[column]));
+      direction = -direction;
+      document.getElementById("runs").append(...rows.map(({ row }) => row));
+    });
+    const isFigure = column > 0 && data.figures[column - 1];
+    document.getElementById("head").append(make("th", { scope: "col", className: isFigure ? "figure" : "" }, button));
+  });
+}
+
+function compare(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return (a === null) - (b === null) || String(a).localeCompare(String(b), "en", { numeric: true });
+}
+
+function showAll() {
+  range = null;
+  drawAll();
+}
+
+const charts = data.panels.map(addChart);
+const drawAll = () => charts.forEach(draw);
+const rows = data.runs.map(addRun);
+document.getElementById("runs").append(...rows.map(({ row }) => row));
+addHead(["run", ...data.head], rows);
+addLegend();
+document.getElementById("reset").addEventListener("click", showAll);
+for (const id of ["log", "raw"]) document.getElementById(id).addEventListener("change", drawAll);
+document.getElementById("raw-label").hidden = !data.panels.some((panel) => panel.lines.some((line) => line.s));
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+drawAll();

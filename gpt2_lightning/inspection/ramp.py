@@ -1,0 +1,40 @@
+"""Colours for numbers from 0 to 1, in steps that look equally large to every eye.
+
+Lightness changes evenly from end to end, so that the order is seen without telling any hue from another, and in grey.
+0 is the colour of the page. The steps are even in OKLab (Ottosson 2020, "A perceptual color space for image
+processing"), whose matrices are below.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LIGHT = ((0.985, 0.005, 95), (0.81, 0.09, 170), (0.63, 0.11, 215), (0.45, 0.13, 260), (0.28, 0.10, 290))
+_DARK = ((0.205, 0.015, 265), (0.39, 0.12, 280), (0.575, 0.10, 235), (0.76, 0.12, 165), (0.945, 0.12, 105))
+"""Lightness, chroma and hue in degrees, at equal distances."""
+_TO_CONES = np.array(
+    [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
+)
+_TO_LINEAR_RGB = np.array(
+    [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+)
+
+
+@functools.cache
+def ramp(dark: bool) -> NDArray[np.uint8]:
+    """256 colours, sRGB, (256, 3): from a light page to dark ink, or from a dark page to light."""
+    lightness, chroma, hue = np.array(_DARK if dark else _LIGHT).T
+    angle = np.radians(hue)
+    lab = np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=1)
+    at = np.linspace(0, len(lab) - 1, 256)
+    even = np.stack([np.interp(at, np.arange(len(lab)), channel) for channel in lab.T], axis=1)
+    linear = ((even @ _TO_CONES.T) ** 3 @ _TO_LINEAR_RGB.T).clip(0, 1)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(255 * srgb).astype(np.uint8)

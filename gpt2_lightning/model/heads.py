@@ -1,0 +1,73 @@
+"""Other heads on the features than the language model's."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from gpt2_lightning.model.gpt2 import GPT2
+
+Reads = Literal["last", "first", "mean"]
+"""What a classifier reads of a text: its last token, its first, or the mean over its tokens."""
+
+
+class Classifier(nn.Module):
+    """GPT-2 with a linear layer that scores labels (Radford et al. 2018, section 3.2, without its special tokens).
+
+    Parameters have the names of Hugging Face's GPT2ForSequenceClassification, which reads the last token. The language
+    model's head is kept and computes nothing; where it has a weight of its own, that does not train.
+
+    Args:
+        transformer: the language model; it is not copied.
+        labels: number of scores for each text.
+        reads: the last token alone has seen the whole text; the first has seen itself alone.
+
+    Raises:
+        ValueError: if there are no labels, or `reads` is none of the three.
+    """
+
+    def __init__(self, transformer: GPT2, labels: int, reads: Reads = "last") -> None:
+        super().__init__()
+        if labels < 1:
+            raise ValueError(f"labels: {labels} is out of range, 1 or more is allowed")
+        if reads not in get_args(Reads):
+            raise ValueError(f"reads: '{reads}' is not one of {', '.join(get_args(Reads))}")
+        self.transformer = transformer
+        self.reads = reads
+        weight = transformer.wte.weight
+        self.score = nn.Linear(transformer.config.n_embd, labels, bias=False, device=weight.device, dtype=weight.dtype)
+        nn.init.normal_(self.score.weight, std=transformer.config.initializer_range)
+        if not transformer.config.tied_head:
+            transformer.lm_head.requires_grad_(False)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Score texts. The amount and the side of padding make no difference, and it takes no room in the context.
+
+        Args:
+            ids: token ids, (B, T), int64; padding may be any id.
+            mask: whether each is a token of the text and no padding, bool, (B, T).
+
+        Returns:
+            Logits of shape (B, labels).
+
+        Raises:
+            ValueError: if a text has no token, or is longer than `block_size`.
+        """
+        lengths = mask.sum(dim=1)  # (B,)
+        shortest, longest = torch.stack(lengths.aminmax()).tolist()
+        if shortest == 0:
+            raise ValueError(f"row {int(lengths.argmin())} has no token to read; leave out empty texts")
+        order = mask.int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # tokens first, in their order
+        features = self.transformer.features(ids.gather(1, order))  # (B, longest, C)
+        return self.score(self._read(features, lengths))
+
+    def _read(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """One vector for each text, (B, C). What comes after a text cannot change it: attention looks back alone."""
+        if self.reads == "first":
+            return features[:, 0]
+        if self.reads == "last":
+            return features[torch.arange(len(features), device=features.device), lengths - 1]
+        is_token = torch.arange(features.size(1), device=features.device) < lengths.unsqueeze(1)  # (B, T)
+        return (features * is_token.unsqueeze(2)).sum(dim=1) / lengths.unsqueeze(1)

@@ -1,0 +1,221 @@
+"""Any tokenizer that Hugging Face's library describes in a `tokenizer.json`, run by that library."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
+from gpt2_lightning.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
+
+FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "[SEP]", "<eos>")
+"""Special tokens that end a document, the first one first, where no configuration names one."""
+
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class HuggingFaceTokenizer(Tokenizer):
+    """A text becomes what its characters alone become: it is not searched for special tokens, none are added, and
+    padding, truncation and dropout are off, whatever the definition says of them. (A Unigram or word model that has a
+    special token in its own vocabulary as well may still choose it for its characters.)
+
+    Args:
+        definition: the content of a `tokenizer.json`.
+        end_of_text: the token that ends a document, if there is one.
+
+    Raises:
+        UserError: if the library is missing.
+        ValueError: if it refuses the definition, with its reason, or there is no such token.
+    """
+
+    kind = "huggingface"
+    cuts_at_spaces = False
+
+    def __init__(self, definition: str, end_of_text: str | None) -> None:
+        self.definition = definition
+        self.plain_definition = without_additions(definition)
+        """What the library works by."""
+        self._tokenizer = _run_by_library(self.plain_definition)
+        self._n_tokens = 1 + max(self._tokenizer.get_vocab().values(), default=-1)
+        if not self._n_tokens:
+            raise ValueError("it has no tokens")
+        self.end_token = end_of_text
+        self.end_of_text = None if end_of_text is None else self._tokenizer.token_to_id(end_of_text)
+        if end_of_text is not None and self.end_of_text is None:
+            raise ValueError(f"it has no token {end_of_text!r}, which is named as the end of text")
+        self._added = {i: token.content for i, token in self._tokenizer.get_added_tokens_decoder().items()}
+        self._byte_of = byte_of_character()
+        self._decoders = set(_types(self.plain_definition.get("decoder")))
+
+    @property
+    def vocab_size(self) -> int:
+        """The highest id and one: some ids below it may have no token."""
+        return self._n_tokens
+
+    def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
+        try:
+            encoding = self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
+        except Exception as error:  # the library raises nothing more precise
+            raise UserError(f"the tokenizer cannot encode the text: {error}") from None
+        return np.array(encoding.ids, dtype=self.dtype)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
+        try:
+            encodings = self._tokenizer.encode_batch_fast(
+                [_without_surrogates(text) for text in texts], add_special_tokens=False
+            )
+        except Exception as error:
+            raise UserError(f"the tokenizer cannot encode one of the texts: {error}") from None
+        return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to a text that has begun: where spaces belong to words, the one before it is included."""
+        if token in self._added:
+            return self._added[token].encode()
+        written = self._tokenizer.id_to_token(token)
+        if written is None:
+            return b""
+        if "ByteLevel" in self._decoders and self._byte_of.keys() >= set(written):
+            return bytes(self._byte_of[character] for character in written)
+        if "ByteFallback" in self._decoders and (byte := _BYTE.fullmatch(written)):
+            return bytes.fromhex(byte[1])
+        before, after = self.decode([self._beginning]), self.decode([self._beginning, token])
+        return (after.removeprefix(before) if after.startswith(before) else self.decode([token])).encode()
+
+    def fields(self) -> dict[str, Any]:
+        return {"definition": self.definition, "end_of_text": self.end_token}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        return cls(**fields)
+
+    @functools.cached_property
+    def _beginning(self) -> int:
+        """A token that a text can begin with: the first one of letters or digits."""
+        ids = range(self._n_tokens)
+        return next((i for i in ids if i not in self._added and self.decode([i]).strip().isalnum()), 0)
+
+
+def from_corpus(texts: Iterable[str], several_documents: bool, path: str) -> HuggingFaceTokenizer:
+    """A tokenizer from Hugging Face's files; the text has no say in it and is not read.
+
+    Args:
+        texts: the training text.
+        several_documents: whether it has boundaries between documents.
+        path: a `tokenizer.json`, or a folder that holds one; see `load`.
+
+    Raises:
+        UserError: if a file is missing or unfit, with the reason, or the library `tokenizers` is not installed.
+    """
+    return load(Path(path).expanduser())
+
+
+def load(path: Path) -> HuggingFaceTokenizer:
+    """The tokenizer of a `tokenizer.json`, or of a folder that holds one.
+
+    The end of text is the `eos_token` of `tokenizer_config.json`, if a folder is given and has that file; else the
+    first of `ENDS_OF_TEXT` that is a special token. Errors as in `from_corpus`.
+    """
+    file, named = (path / FILE, named_end_of_text(path)) if path.is_dir() else (path, None)
+    definition = read_text(file)
+    try:
+        return HuggingFaceTokenizer(definition, end_of_text(without_additions(definition), named))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} cannot be used as a tokenizer of Hugging Face's: {error}") from None
+
+
+def end_of_text(definition: dict[str, Any], named: str | None) -> str | None:
+    """The token that ends a document: the one that a configuration names, else the first known one, else none."""
+    special = {token["content"] for token in definition.get("added_tokens") or [] if token.get("special")}
+    return named or next((token for token in ENDS_OF_TEXT if token in special), None)
+
+
+def named_end_of_text(folder: Path) -> str | None:
+    """The `eos_token` of a folder's `tokenizer_config.json`, if it has one.
+
+    Raises:
+        UserError: if the file cannot be read or is no JSON object.
+    """
+    file = folder / CONFIG_FILE
+    if not file.exists():
+        return None
+    try:
+        token = json.loads(read_text(file)).get("eos_token")
+    except (AttributeError, json.JSONDecodeError) as error:
+        raise UserError(f"{file} is no configuration of a tokenizer: {error}; mend it or take it away") from None
+    return token["content"] if isinstance(token, dict) else token
+
+
+def without_additions(definition: str) -> dict[str, Any]:
+    """A `tokenizer.json` as plain containers, with all off that depends on more than the text's own characters.
+
+    Raises:
+        ValueError: if it is no JSON object with a model.
+    """
+    plain = json.loads(definition)
+    if not isinstance(plain, dict) or not isinstance(plain.get("model"), dict):
+        raise ValueError("it is no JSON object with a model")
+    model = plain["model"] | ({"dropout": None} if "dropout" in plain["model"] else {})
+    return {**plain, "model": model, "truncation": None, "padding": None, "post_processor": None}
+
+
+def read_text(file: Path) -> str:
+    """A file of UTF-8 text.
+
+    Raises:
+        UserError: if it is missing, cannot be read or is something else.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}; check the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no UTF-8 text (byte {error.start}); check the path") from None
+
+
+def _run_by_library(definition: dict[str, Any]) -> tokenizers.Tokenizer:
+    try:
+        import tokenizers
+    except ImportError:
+        raise UserError(
+            "a tokenizer of Hugging Face's needs their library: pip install gpt2-lightning[huggingface]"
+        ) from None
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
+    except Exception as error:  # the library raises nothing more precise
+        raise ValueError(str(error)) from None
+    tokenizer.encode_special_tokens = True  # finds none in a text
+    return tokenizer
+
+
+def _types(part: dict[str, Any] | None) -> Iterator[str]:
+    """The types of a part of a definition, and of the parts that a sequence consists of."""
+    if part:
+        yield part["type"]
+        for inner in part.get("decoders", []):
+            yield from _types(inner)
+
+
+def _without_surrogates(text: str) -> str:
+    """The text, with lone surrogates, which UTF-8 cannot hold, as U+FFFD."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,83 @@
+"""Tokenizers as text: in a checkpoint, and in a file of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.bpe import BPETokenizer
+from gpt2_lightning.tokenizers.char import CharTokenizer
+from gpt2_lightning.tokenizers.gpt2 import GPT2Tokenizer
+from gpt2_lightning.tokenizers.huggingface import HuggingFaceTokenizer, read_text
+from gpt2_lightning.tokenizers.tokenizer import Tokenizer
+
+FILE = "gpt2_lightning_tokenizer.json"
+"""Name of the file in a folder; not `tokenizer.json`, which is Hugging Face's."""
+
+_KINDS: dict[str, type[Tokenizer]] = {
+    kind.kind: kind for kind in (BPETokenizer, CharTokenizer, GPT2Tokenizer, HuggingFaceTokenizer)
+}
+
+
+def tokenizer_from_text(saved: str) -> Tokenizer:
+    """The tokenizer that `to_text` saved.
+
+    Raises:
+        UserError: if the text is of no known kind, or damaged.
+    """
+    try:
+        fields = json.loads(saved)
+    except json.JSONDecodeError:
+        raise UserError("the saved tokenizer cannot be read: it is no JSON") from None
+    kind = fields.pop("kind", None) if isinstance(fields, dict) else None
+    if kind not in _KINDS:
+        raise UserError(f"the saved tokenizer is of kind '{kind}'; this version knows {', '.join(_KINDS)}")
+    try:
+        return _KINDS[kind].from_fields(fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the saved tokenizer of kind '{kind}' is damaged: {error!r}") from None
+
+
+def write_tokenizer(tokenizer: Tokenizer, file: Path) -> None:
+    """Save a tokenizer as text, under a temporary name first: what has the final name is whole.
+
+    Raises:
+        UserError: if the file cannot be written; what had the name is left.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as opened:
+            opened.write(tokenizer.to_text())
+            opened.flush()
+            os.fsync(opened.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"the tokenizer {file} cannot be written: {error.strerror}; choose another folder") from None
+
+
+def from_corpus(texts: Iterable[str], several_documents: bool, path: str) -> Tokenizer:
+    """A tokenizer that was saved before; the text has no say in it and is not read.
+
+    Args:
+        texts: the training text.
+        several_documents: whether it has boundaries between documents.
+        path: the file that `write_tokenizer` wrote, or a folder that holds it as `FILE`.
+
+    Raises:
+        UserError: if the file is missing, or is no saved tokenizer.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file /= FILE
+    saved = read_text(file)
+    try:
+        return tokenizer_from_text(saved)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None

@@ -1,0 +1,164 @@
+"""The verb `params`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import Description, load_model, weights_alone
+from gpt2_lightning.huggingface import folder
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.tokenizers import CharTokenizer
+from tests.app.test_bad_input import refused
+from tests.huggingface.networks import lively
+
+Run = Callable[..., Any]
+LETTERS = CharTokenizer("abcdefghijklmnopqrstuv ")
+
+
+def saved(path: Path, model: GPT2) -> Path:
+    files.write(weights_alone(model, Description(model.config, LETTERS, {})), path)
+    return path
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """The cells of each line after its first word."""
+    return {words[0]: words[1:] for words in map(str.split, text.splitlines()) if words}
+
+
+def rows(text: str) -> dict[str, dict[str, str]]:
+    return {row["name"]: row for row in csv.DictReader(io.StringIO(text))}
+
+
+def test_the_latest_run_is_shown_with_its_sums(run_verb: Run, tiny_run: Path) -> None:
+    outcome = run_verb("params", f"runs_dir={tiny_run.parent}")
+    model, _ = load_model(tiny_run / "checkpoints" / "best.ckpt", torch.device("cpu"))
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith(str(tiny_run / "checkpoints" / "best.ckpt"))
+    lines = table(outcome.out)
+    assert lines["total"] == [f"{count:,}", "100.00%"]
+    block = sum(parameter.numel() for parameter in model.h[0].parameters())
+    assert lines["h.0"] == [f"{block:,}", f"{block / count:.2%}"]
+    norm = model.ln_f.weight.detach().double().norm().item()
+    assert lines["ln_f.weight"][-2:] == [f"{norm:.4g}", "trained"]
+    assert "lm_head.weight is wte.weight" in outcome.out
+
+
+def test_csv_has_every_tensor_in_full_and_nothing_else(run_verb: Run, workplace: Path) -> None:
+    model = lively()
+    found = rows(run_verb("params", f"checkpoint={saved(workplace / 'a.ckpt', model)}", "view=csv").out)
+    assert list(found) == [name for name, _ in model.named_parameters()]
+    weight = model.h[1].attn.c_attn.weight.detach().double()
+    row = found["h.1.attn.c_attn.weight"]
+    assert (row["shape"], row["dtype"], row["count"], row["kind"]) == ("105x35", "float32", "3675", "trained")
+    assert float(row["mean"]) == pytest.approx(weight.mean().item())
+    assert float(row["std"]) == pytest.approx(weight.std(correction=0).item())
+    assert float(row["norm"]) == pytest.approx(weight.norm().item())
+    assert (row["not_finite"], row["relative_change"]) == ("0", "")
+
+
+def test_the_change_against_another_checkpoint(run_verb: Run, workplace: Path) -> None:
+    tuned = lively()
+    with torch.no_grad():
+        tuned.ln_f.bias *= 1.5
+    base, after = saved(workplace / "base.ckpt", lively()), saved(workplace / "tuned.ckpt", tuned)
+    found = rows(run_verb("params", f"checkpoint={after}", f"compare={base}", "view=csv").out)
+    assert float(found["ln_f.bias"]["relative_change"]) == pytest.approx(0.5)
+    assert float(found["ln_f.bias"]["cosine"]) == pytest.approx(1)
+    assert {row["relative_change"] for name, row in found.items() if name != "ln_f.bias"} == {"0.0"}
+    outcome = run_verb("params", f"checkpoint={after}", f"compare={base}")
+    assert table(outcome.out)["ln_f.bias"][5:7] == ["0.5", f"{(tuned.ln_f.bias / 3).abs().max().item():.4g}"]
+
+
+def test_tensors_that_fit_no_partner_are_told(run_verb: Run, workplace: Path) -> None:
+    base = saved(workplace / "base.ckpt", lively(GPT2Config(23, 13, 1, 5, 35)))
+    outcome = run_verb("params", f"checkpoint={saved(workplace / 'a.ckpt', lively())}", f"compare={base}")
+    assert outcome.code == 0
+    assert "h.1.ln_1.weight: not in the other" in outcome.err
+
+
+def test_a_folder_of_hugging_faces_is_shown(run_verb: Run, workplace: Path) -> None:
+    folder.write(lively(), LETTERS, workplace / "theirs", "", 10**9)
+    theirs = run_verb("params", "checkpoint=theirs", "view=csv").out
+    ours = run_verb("params", f"checkpoint={saved(workplace / 'a.ckpt', lively())}", "view=csv").out
+    assert theirs == ours
+
+
+def test_an_architecture_takes_its_vocabulary_from_the_tokenizer(run_verb: Run, small_text: Path) -> None:
+    outcome = run_verb("params", "model=tiny", "data=text", f"data.path={small_text}", "cache_dir=cache")
+    assert outcome.code == 0, outcome.err
+    letters = len(set(small_text.read_text()))
+    assert table(outcome.out)["wte.weight"][:4] == [f"{letters}", "×", "32", "float32"]
+    assert "mean" not in outcome.out
+
+
+def test_a_stated_vocabulary_needs_no_text(run_verb: Run) -> None:
+    outcome = run_verb("params", "model=tiny", "model.vocab_size=101", "data=text", "data.path=nowhere")
+    assert outcome.code == 0, outcome.err
+    assert "vocabulary 101" in outcome.out
+
+
+def test_a_tree_has_sums_of_modules(run_verb: Run) -> None:
+    outcome = run_verb("params", "model=gpt2_124m", "view=tree", "cache_dir=cache")
+    assert "0 to 11  12 × 7,087,872 = 85,054,464  68.3%" in outcome.out
+    assert "c_attn  1,771,776" in outcome.out
+    assert "124,439,808 trained, 0 frozen" in outcome.out
+
+
+def test_costs_are_told(run_verb: Run) -> None:
+    out = run_verb("params", "model=gpt2_124m", "cache_dir=cache").out
+    assert "497.8 MB of weights" in out
+    assert "995.5 MB of AdamW's state" in out
+    assert "854.4 MFLOPs to train on a token" in out
+    assert "73,728 bytes a token in float32 (75.5 MB for the whole context)" in out
+    assert "36,864 bytes a token in bfloat16" in out
+
+
+def test_the_largest_size_is_not_allocated(root: Path) -> None:
+    """1.6 billion parameters would take 6 GB."""
+    program = (
+        "import resource, sys\nfrom gpt2_lightning.app.main import main\n"
+        "try:\n    main('params', ['model=gpt2_1558m'])\n"
+        "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
+    assert table(done.stdout)["total"] == ["1,557,611,200", "100.00%"]
+    kilobytes = int(done.stderr) // (1024 if sys.platform == "darwin" else 1)
+    assert 50_000 < kilobytes < 1_000_000
+
+
+def test_output_that_nobody_reads_on_is_no_fault(root: Path) -> None:
+    command = f"{sys.executable} -m gpt2_lightning params model=gpt2_1558m | head -1"
+    done = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "an architecture, without values\n"
+    assert done.stderr == ""
+
+
+def test_settings_that_do_not_go_together_are_named(run_verb: Run) -> None:
+    outcome = run_verb("params", "model=tiny", "checkpoint=a", "compare=b", "view=tree")
+    refused(outcome, "checkpoint: a is given, and a model too", "compare: a tree", "compare: an architecture")
+    refused(run_verb("params", "model.n_layer=3"), "model: ", "choose an option")
+    refused(run_verb("params", "view=list"), "view: 'list' does not fit", "'table', 'tree' or 'csv'")
+
+
+def test_a_checkpoint_that_is_not_there_is_named(run_verb: Run) -> None:
+    refused(run_verb("params"), "there is no run with a checkpoint")
+    refused(run_verb("params", "checkpoint=nothing.ckpt"), "nothing.ckpt")
+
+
+def test_values_that_are_no_numbers_are_pointed_out(run_verb: Run, workplace: Path) -> None:
+    model = lively()
+    with torch.no_grad():
+        model.h[1].ln_1.weight[:2] = float("nan")
+    outcome = run_verb("params", f"checkpoint={saved(workplace / 'nan.ckpt', model)}")
+    assert "h.1.ln_1.weight: 2 of 35 values are NaN or infinite" in outcome.out + outcome.err

@@ -1,0 +1,118 @@
+"""The verb `plot`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2_lightning.app.plot import find_runs
+from gpt2_lightning.errors import UserError
+from tests.app.test_bad_input import refused
+from tests.inspection.metrics_of_runs import HEAD, USUAL, write_run
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def three(workplace: Path) -> Path:
+    """Three runs of one name, of which the last was cut off in a row."""
+    for number, lr in enumerate((0.001, 0.003, 0.01)):
+        cut = "50,0.5,5000,1.9" if number == 2 else ""
+        write_run(
+            workplace / "runs" / "char" / str(number), USUAL + cut, {"optimizer": {"lr": lr}}, end="" if cut else "\n"
+        )
+    return workplace / "runs"
+
+
+def test_a_run_is_drawn_as_a_page_by_default(run_verb: Run, tiny_run: Path, workplace: Path) -> None:
+    outcome = run_verb("plot", f"runs_dir={tiny_run.parent}")
+    assert outcome.code == 0, outcome.err
+    assert "drew curves.html" in outcome.out
+    assert f"text-tiny/{tiny_run.name}" in outcome.out
+    assert "</html>" in (workplace / "curves.html").read_text()
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("SVG", b"<?xml"), ("pdf", b"%PDF")])
+def test_three_runs_one_of_them_cut_off(run_verb: Run, three: Path, suffix: str, start: bytes) -> None:
+    outcome = run_verb("plot", "runs=runs/char/*", f"output=picture.{suffix}", "x=time")
+    assert outcome.code == 0, outcome.err
+    assert Path(f"picture.{suffix}").read_bytes().startswith(start)
+    lines = [line.split() for line in outcome.out.splitlines()]
+    assert ["2", "3.2500", "40", "2.0000", "40", "4,000", "0:00:55", "0.01"] in lines
+    assert [line[-1] for line in lines if line and line[0] in "012"] == ["0.001", "0.003", "0.01"]
+
+
+def test_what_no_run_has_is_left_out_and_told(run_verb: Run, three: Path) -> None:
+    outcome = run_verb("plot", "runs=char", "keys=[loss,gradient_norm]", "output=a.png")
+    assert outcome.code == 0
+    assert outcome.err == "no run has gradient_norm against step; it is left out\n"
+
+
+def test_keys_that_nothing_has_are_refused_with_those_there_are(run_verb: Run, three: Path) -> None:
+    refused(run_verb("plot", "runs=char", "keys=[los]"), "nothing is there to draw of los", "throughput", "val/loss")
+
+
+def test_a_run_without_figures_is_refused(run_verb: Run, workplace: Path) -> None:
+    write_run(workplace / "runs" / "empty", "")
+    refused(run_verb("plot"), "nothing is there to draw", "the runs have logged nothing yet")
+
+
+def test_an_output_that_exists_is_kept_unless_told_otherwise(run_verb: Run, three: Path, workplace: Path) -> None:
+    (workplace / "a.png").write_text("mine")
+    refused(run_verb("plot", "runs=char", "output=a.png"), "output: a.png exists", "overwrite=true")
+    assert (workplace / "a.png").read_text() == "mine"
+    assert run_verb("plot", "runs=char", "output=a.png", "overwrite=true").code == 0
+    assert (workplace / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_output_that_cannot_be_written_is_named(run_verb: Run, three: Path, workplace: Path) -> None:
+    refused(run_verb("plot", "runs=char", "output=nowhere/a.png"), "output", "nowhere/a.png", "cannot be written")
+    assert list(workplace.iterdir()) == [three]
+
+
+def test_wrong_settings_are_named_together(run_verb: Run) -> None:
+    outcome = run_verb("plot", "smoothing=1", "output=a.jpg", "keys=[]", "runs=")
+    refused(outcome, "smoothing: 1", "output: a.jpg must end in .png, .svg, .pdf or .html", "keys: ", "runs: ")
+    refused(run_verb("plot", "x=steps"), "x: 'steps' does not fit")
+
+
+def test_runs_are_found_by_folder_name_pattern_and_file(three: Path, workplace: Path) -> None:
+    first, second, third = (three / "char" / str(number) for number in range(3))
+    everywhere = [first, second, third]
+    for wanted in (str(three), str(three / "char"), "char", "ch*", "char/*", str(three / "*" / "*")):
+        assert [run.resolve() for run in find_runs(wanted, three)] == everywhere, wanted
+    assert find_runs("char/1", three) == [second]
+    assert find_runs(str(second / "metrics.csv"), three) == [second]
+    assert find_runs("char/[02]", three) == [first, third]
+    assert find_runs("char/0, char/2", three) == [first, third]
+
+
+def test_a_folder_with_a_comma_or_brackets_is_taken_to_the_letter(workplace: Path) -> None:
+    folder = write_run(workplace / "runs" / "lr=1,wd=[2]", USUAL)
+    assert find_runs("lr=1,wd=[2]", workplace / "runs") == [folder]
+
+
+def test_the_latest_run_is_the_one_that_logged_last(three: Path) -> None:
+    for number, age in enumerate((50, 10, 90)):
+        os.utime(three / "char" / str(number) / "metrics.csv", (1e9 - age, 1e9 - age))
+    assert find_runs("latest", three) == [three / "char" / "1"]
+
+
+def test_what_leads_to_no_run_is_named(three: Path) -> None:
+    with pytest.raises(UserError, match=r"runs: chat leads to no folder with a metrics\.csv"):
+        find_runs("char,chat", three)
+    with pytest.raises(UserError, match="there is no run in"):
+        find_runs("latest", three / "nothing")
+
+
+def test_a_broken_run_among_others_is_drawn_around(run_verb: Run, three: Path) -> None:
+    write_run(three / "char" / "broken", "", head="\x00\n")
+    write_run(three / "char" / "diverged", "10,0,100,nan,nan,,", head=HEAD)
+    outcome = run_verb("plot", "runs=char", "output=a.html")
+    assert outcome.code == 0, outcome.err
+    assert "no figures" in outcome.out
+    assert "train/loss is no number from step 10; val/loss is no number from step 10" in outcome.out

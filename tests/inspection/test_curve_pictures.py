@@ -1,0 +1,86 @@
+"""Pictures of curves: formats, colours, and what is drawn of many runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+
+from gpt2_lightning.inspection.curve_pictures import COLOURS, draw
+from gpt2_lightning.inspection.panels import make_panels
+from gpt2_lightning.inspection.run_figures import Run, read_runs
+from gpt2_lightning.inspection.run_table import labels
+from tests.inspection.metrics_of_runs import USUAL, write_run
+from tests.inspection.test_loss_curves import ink
+
+KEYS = ["loss", "learning_rate", "throughput"]
+
+
+def runs_in(folder: Path, count: int) -> list[Run]:
+    return read_runs([write_run(folder / f"run_{i}", USUAL, {"lr": i}) for i in range(count)])
+
+
+def picture(runs: list[Run], file: Path, keys: list[str] = KEYS, smoothing: float = 0.5) -> Path:
+    draw(make_panels(runs, keys, "step", smoothing), labels(runs), "a title", file, file.suffix[1:])
+    return file
+
+
+def amount(file: Path, colour: str) -> int:
+    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+    return ink(file, (red, green, blue))
+
+
+@pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_formats_are_what_their_names_say_and_the_same_each_time(tmp_path: Path, suffix: str, start: bytes) -> None:
+    runs = runs_in(tmp_path, 3)
+    one = picture(runs, tmp_path / f"one.{suffix}").read_bytes()
+    assert one.startswith(start)
+    assert one == picture(runs, tmp_path / f"two.{suffix}").read_bytes()
+
+
+def test_no_setting_of_matplotlib_stays_behind(tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    picture(runs_in(tmp_path, 2), tmp_path / "one.svg")
+    assert dict(mpl.rcParams) == before
+
+
+def test_panels_stand_in_two_columns(tmp_path: Path) -> None:
+    runs = runs_in(tmp_path, 2)
+    assert imread(picture(runs, tmp_path / "three.png")).shape[:2] == (1080, 1800)
+    assert imread(picture(runs, tmp_path / "one.png", ["loss"])).shape[:2] == (630, 1050)
+
+
+def test_each_run_has_its_colour_up_to_the_last_there_is(tmp_path: Path) -> None:
+    few = picture(runs_in(tmp_path / "few", 3), tmp_path / "few.png", ["loss"])
+    assert [amount(few, colour) > 50 for colour in COLOURS] == [True] * 3 + [False] * 4
+    many = picture(runs_in(tmp_path / "many", 12), tmp_path / "many.png", ["loss"])
+    assert all(amount(many, colour) > 50 for colour in COLOURS)
+
+
+def test_the_line_as_logged_lies_behind_the_smoothed_one(tmp_path: Path) -> None:
+    """A spike that smoothing flattens is seen in the faint line, above the smoothed one."""
+    rows = "\n".join(f"{i},0,{i},{90 if i == 50 else 1},,," for i in range(100))
+    runs = read_runs([write_run(tmp_path / "run", rows)])
+    smoothed = imread(picture(runs, tmp_path / "a.png", ["loss"], 0.9))[..., :3]
+    plain = imread(picture(runs, tmp_path / "b.png", ["loss"], 0.0))[..., :3]
+    top = slice(90, 200)  # rows of the picture that the spike alone reaches
+    faint = (smoothed[top, 300:].max(axis=-1) - smoothed[top, 300:].min(axis=-1)).max()
+    strong = (plain[top, 300:].max(axis=-1) - plain[top, 300:].min(axis=-1)).max()
+    assert 0.05 < faint < 0.5 < strong
+
+
+@pytest.mark.parametrize("name", ["$x", "a$b$c", "$\\frac$", "_hidden", "<b>", "a&b"])
+def test_names_are_no_formulas(tmp_path: Path, name: str) -> None:
+    runs = runs_in(tmp_path, 2)
+    draw(make_panels(runs, ["loss"], "step", 0.0), [name, "other"], name, tmp_path / "a.png", "png")
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+
+
+def test_a_run_of_one_row_and_one_of_no_numbers_are_drawn(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "one", "10,0.1,1000,4.0,,0.001,100")
+    none = write_run(tmp_path / "none", "10,0,1,nan,nan,,\n20,0,2,nan,inf,,")
+    file = picture(read_runs([one, none]), tmp_path / "a.png")
+    assert amount(file, COLOURS[0]) > 20
