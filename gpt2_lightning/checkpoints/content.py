@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 
 KEY = "gpt2_lightning"
 """Where a checkpoint keeps what is described here, beside Lightning's own entries."""
+SCORE = "score.weight"
+"""Name of a classifier's head among the tensors; a language model is read without it."""
 FORMAT = 1
 """Raised when an older version could not read what this one writes."""
 
@@ -28,6 +30,9 @@ class Description:
     tokenizer: Tokenizer
     run_config: dict[str, Any]
     """The resolved configuration of the run, plain containers."""
+    task: dict[str, Any] = field(default_factory=dict)
+    """What it was fine-tuned for, plain values: `kind` is `classify` or `instruct`, the rest is the task's own. Empty for
+    a language model."""
 
     def to_plain(self) -> dict[str, Any]:
         return {
@@ -36,6 +41,7 @@ class Description:
             "tokenizer": self.tokenizer.to_text(),
             "tokenizer_hash": self.tokenizer.hash(),
             "run_config": self.run_config,
+            "task": self.task,
         }
 
 
@@ -56,6 +62,7 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
         config = GPT2Config(**plain["model"])
         tokenizer = tokenizer_from_text(plain["tokenizer"])
         run_config = dict(plain["run_config"])
+        task = dict(plain.get("task", {}))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} has a description that this version cannot read: {error!r}; use another file"
@@ -65,7 +72,7 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
             f"{path} is inconsistent: its model has vocab_size={config.vocab_size}, "
             f"its tokenizer has {tokenizer.vocab_size} tokens"
         )
-    return Description(config, tokenizer, run_config)
+    return Description(config, tokenizer, run_config, task)
 
 
 def weights_alone(model: GPT2, description: Description) -> dict[str, Any]:
@@ -89,7 +96,8 @@ def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
     with torch.device("meta"):
         model = GPT2(description.model)
     try:
-        model.load_state_dict(checkpoint["state_dict"], assign=True)
+        own = {key: tensor for key, tensor in checkpoint["state_dict"].items() if key != SCORE}
+        model.load_state_dict(own, assign=True)
         model.tie_head()
     except RuntimeError as error:
         raise UserError(f"{path} holds other tensors than its own description says: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -12,7 +13,7 @@ from gpt2_lightning.data.samples import Samples
 from gpt2_lightning.data.windows import Batch, Windows, read_batch
 
 
-class TrainingBatches(Dataset[Batch]):
+class TrainingBatches(Dataset[Any]):
     """Batches of B samples.
 
     Rank r of W reads rows r * B to (r + 1) * B of every W * B consecutive samples, so that the ranks of a step share
@@ -20,13 +21,13 @@ class TrainingBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, samples: Samples, batch_size: int, rank: int = 0, world_size: int = 1, first_sample: int = 0
+        self, samples: Samples[Any], batch_size: int, rank: int = 0, world_size: int = 1, first_sample: int = 0
     ) -> None:
         self.samples, self.batch_size = samples, batch_size
         self.rank, self.world_size = rank, world_size
         self.first_sample = first_sample
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Any:
         first = self.first_sample + (index * self.world_size + self.rank) * self.batch_size
         return self.samples.read(np.arange(first, first + self.batch_size))
 

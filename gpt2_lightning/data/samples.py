@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from fractions import Fraction
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,10 @@ from gpt2_lightning.data.windows import Batch, DocumentWindows, read_batch
 _ROUND = 4096
 
 
-class Samples(ABC):
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+
+
+class Samples(ABC, Generic[BatchT_co]):
     """Numbered samples without an end."""
 
     per_epoch: int
@@ -25,11 +29,11 @@ class Samples(ABC):
     """Tokens that a sample predicts, on average."""
 
     @abstractmethod
-    def read(self, numbers: NDArray[np.int64]) -> Batch:
+    def read(self, numbers: NDArray[np.int64]) -> BatchT_co:
         """Samples, in the order asked for."""
 
 
-class JoinedSamples(Samples):
+class JoinedSamples(Samples[Batch]):
     """Windows that run over the boundaries of documents, cut anew in every epoch; see `SampleOrder`."""
 
     def __init__(self, sequence: TokenSequence, block_size: int, seed: int, masked_by: int | None = None) -> None:
@@ -43,7 +47,7 @@ class JoinedSamples(Samples):
         return read_batch(self.sequence, starts, None, self.order.block_size, self.masked_by)
 
 
-class SeparateSamples(Samples):
+class SeparateSamples(Samples[Batch]):
     """Windows within documents, in another order in every epoch."""
 
     def __init__(self, sequence: TokenSequence, block_size: int, seed: int, end_of_text: int) -> None:
@@ -62,7 +66,7 @@ class SeparateSamples(Samples):
         return read_batch(self.windows.sequence, *self.windows.places(shuffled), self.windows.block_size)
 
 
-class MixedSamples(Samples):
+class MixedSamples(Samples[Batch]):
     """Several corpora in fixed shares.
 
     Of every 4,096 samples each corpus has its share exactly, to the nearest whole number, in an order that differs from
@@ -74,7 +78,7 @@ class MixedSamples(Samples):
         seed: another seed is another order.
     """
 
-    def __init__(self, parts: list[Samples], weights: list[float], seed: int) -> None:
+    def __init__(self, parts: list[Samples[Batch]], weights: list[float], seed: int) -> None:
         self.parts, self.seed = parts, seed
         self._quotas = _apportion(weights, _ROUND)
         self._ends = np.cumsum(self._quotas)

@@ -2,124 +2,42 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Literal
 
-import lightning as L
-import torch
 from torch import Tensor
-from torchmetrics import SumMetric
 
-from gpt2_lightning.checkpoints.content import KEY, Description
+from gpt2_lightning.checkpoints.content import Description
+from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.windows import Batch
+from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
 from gpt2_lightning.model import GPT2, cross_entropy
 from gpt2_lightning.model.loss import IGNORED
-from gpt2_lightning.training import random_state
 from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
+from gpt2_lightning.training.task import TrainingTask
 
-_PREFIX = "model."
 
+class LanguageModeling(TrainingTask[GPT2, Batch]):
+    """Trains a GPT2 to predict the next token; see `TrainingTask` for the arguments."""
 
-class LanguageModeling(L.LightningModule):
-    """Trains a GPT2 to predict the next token.
-
-    Args:
-        model: the network.
-        optimizer: makes the optimizer, and holds the peak learning rate.
-        schedule: scales it.
-        description: goes into every checkpoint, which is then enough by itself.
-    """
+    headline = "bits_per_byte"
 
     def __init__(self, model: GPT2, optimizer: OptimizerSpec, schedule: Schedule, description: Description) -> None:
-        super().__init__()
-        self.model = model
-        self.optimizer_spec = optimizer
-        self.schedule = schedule
-        self.description = description
-        self.train_losses: list[Tensor] = []
-        """Losses of the micro-batches since the last row of metrics, which clears the list."""
-        self.gradient_norm: Tensor | None = None
-        """Norm of all gradients together in the last optimizer step, before clipping."""
-        # A sum of losses that are not a number must stay one: the default strategy would leave them out.
-        self.val_loss = SumMetric(nan_strategy="disable")
-        self.val_tokens = SumMetric(nan_strategy="disable")
-        self._random_state: random_state.State | None = None
+        super().__init__(model, optimizer, schedule, description)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Every token weighs alike, however many are predicted in this micro-batch or on this rank."""
         logits = self.model(batch.inputs, documents=batch.documents)
         total = cross_entropy(logits, batch.targets, reduction="sum")
         self.train_losses.append(total.detach() / (batch.targets != IGNORED).sum())
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
-        return total / (len(batch.targets) * data.samples.targets_per_sample)
+        return total / (len(batch.targets) * self.data.samples.targets_per_sample)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         logits = self.model(batch.inputs, documents=batch.documents)
-        self.val_loss.update(cross_entropy(logits, batch.targets, reduction="sum"))
-        self.val_tokens.update((batch.targets != IGNORED).sum())
+        self.count_val_loss(cross_entropy(logits, batch.targets, reduction="sum"), (batch.targets != IGNORED).sum())
 
-    def on_validation_epoch_end(self) -> None:
-        """Make the mean over all validation tokens known to callbacks; the metrics callback logs it."""
-        self.log("val/loss", self.val_loss.compute() / self.val_tokens.compute(), logger=False)
-        self.val_loss.reset()
-        self.val_tokens.reset()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.optimizer_spec.build(self.model)
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        for group in self._optimizer().param_groups:
-            group["lr"] = self.learning_rate()
-
-    def learning_rate(self) -> float:
-        """The rate of the next optimizer step."""
-        step = min(self.trainer.global_step, self.trainer.max_steps - 1)
-        return self.optimizer_spec.lr * self.schedule.factor(step, self.trainer.max_steps)
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip by torch: Lightning refuses a fused optimizer under mixed precision, and does not return the norm."""
-        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the weights as the plain model does, and add what makes the checkpoint enough by itself."""
-        checkpoint["state_dict"] = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items()}
-        checkpoint[KEY] = self.description.to_plain()
-        checkpoint["random_states"] = [random_state.capture(self.device)]
-        checkpoint["train_losses"] = self.train_losses
-        checkpoint["stopped_early"] = self.trainer.should_stop and self.trainer.global_step < self.trainer.max_steps
-        checkpoint["accumulate"] = self.trainer.accumulate_grad_batches
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = {_PREFIX + key: tensor for key, tensor in checkpoint["state_dict"].items()}
-        self._random_state = checkpoint["random_states"][0]
-        self.train_losses = checkpoint["train_losses"]
-        _count_in_new_parts(checkpoint, self.trainer.accumulate_grad_batches)
-
-    def on_train_start(self) -> None:
-        """After a resume: the settings of the present configuration rule, and dropout goes on where it stopped."""
-        configured = self.optimizer_spec.build(self.model).param_groups
-        for group, settings in zip(self._optimizer().param_groups, configured, strict=True):
-            group.update({name: value for name, value in settings.items() if name != "params"})
-        self.train_losses = [loss.to(self.device) for loss in self.train_losses]
-        if self._random_state is not None:
-            random_state.restore(self._random_state, self.device)
-
-    def _optimizer(self) -> torch.optim.Optimizer:
-        return self.trainer.optimizers[0]
-
-
-def _count_in_new_parts(checkpoint: dict[str, Any], accumulate: int) -> None:
-    """Restate Lightning's counts of micro-batches, where a step is now accumulated from another number of them."""
-    before = checkpoint["accumulate"]
-    for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
-        if isinstance(counts, dict):
-            for name, count in counts.items():
-                steps = math.ceil(count / before)  # a count may be one behind while a step ends
-                counts[name] = steps * accumulate - (steps * before - count)
+    def figures(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
+        figures = {"perplexity": perplexity(loss)}
+        if isinstance(self.data, TokenDataModule):
+            figures["bits_per_byte"] = bits_per_byte(loss, self.data.bytes_per_token(stage))
+        return figures

@@ -10,10 +10,8 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
-from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
-from gpt2_lightning.training.language_modeling import LanguageModeling
+from gpt2_lightning.training.task import TrainingTask
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ class Metrics(L.Callback):
         self._paused = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._tokens_at_last_row, self._step_of_last_row = _data(trainer).tokens_seen, trainer.global_step
+        self._tokens_at_last_row, self._step_of_last_row = _task(trainer).data.tokens_seen, trainer.global_step
 
     def on_train_batch_start(self, *_: Any) -> None:
         if self._paused:
@@ -50,8 +48,7 @@ class Metrics(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         step = trainer.global_step
         if step % self.every_n_steps == 0 and step != self._step_of_last_row:
-            assert isinstance(pl_module, LanguageModeling)
-            self._log_training(trainer, pl_module)
+            self._log_training(trainer, _task(trainer))
             self._step_of_last_row = step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,7 +56,8 @@ class Metrics(L.Callback):
         self._log(trainer, "val", loss)
         _require_finite("validation", loss, trainer)
         self.best_val_loss = min(self.best_val_loss, loss)
-        figures = [f"validation loss {loss:.4f}", f"{self.latest['val/bits_per_byte']:.3f} bits per byte"]
+        headline = _task(trainer).headline
+        figures = [f"validation loss {loss:.4f}", f"{self.latest[f'val/{headline}']:.3f} {headline.replace('_', ' ')}"]
         if "train/loss" in self.latest:
             figures.insert(0, f"training loss {self.latest['train/loss']:.4f}")
             figures.append(f"{self.latest['tokens_per_second']:,.0f} tokens/s")
@@ -71,10 +69,10 @@ class Metrics(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_val_loss = state_dict["best_val_loss"]
 
-    def _log_training(self, trainer: L.Trainer, module: LanguageModeling) -> None:
+    def _log_training(self, trainer: L.Trainer, module: TrainingTask[Any, Any]) -> None:
         loss = float(torch.stack(module.train_losses).mean())
         module.train_losses.clear()
-        tokens = _data(trainer).tokens_seen
+        tokens = _task(trainer).data.tokens_seen
         self._pause()
         figures = {"lr": trainer.optimizers[0].param_groups[0]["lr"]}
         if module.gradient_norm is not None:
@@ -88,13 +86,12 @@ class Metrics(L.Callback):
     def _log(
         self, trainer: L.Trainer, stage: Literal["train", "val"], loss: float, more: dict[str, float] | None = None
     ) -> None:
-        data = _data(trainer)
+        task, data = _task(trainer), _task(trainer).data
         row = {
             "tokens": data.tokens_seen,
             "epoch": data.epochs_seen,
             f"{stage}/loss": loss,
-            f"{stage}/perplexity": perplexity(loss),
-            f"{stage}/bits_per_byte": bits_per_byte(loss, data.bytes_per_token(stage)),
+            **{f"{stage}/{name}": value for name, value in task.figures(stage, loss).items()},
             **(more or {}),
         }
         self.latest |= row
@@ -115,7 +112,6 @@ def _require_finite(part: str, loss: float, trainer: L.Trainer) -> None:
         )
 
 
-def _data(trainer: L.Trainer) -> TokenDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
-    assert isinstance(data, TokenDataModule)
-    return data
+def _task(trainer: L.Trainer) -> TrainingTask[Any, Any]:
+    assert isinstance(trainer.lightning_module, TrainingTask)
+    return trainer.lightning_module
