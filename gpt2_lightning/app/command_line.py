@@ -69,7 +69,8 @@ class CommandLine:
 
 def command(verb: str, *overrides: str) -> str:
     """What to type for a verb: the script where this program was started by one, else the installed command."""
-    by_script = Path(sys.argv[0]).name in ("train.py", "generate.py")
+    scripts = ("train.py", "finetune.py", "generate.py")
+    by_script = Path(sys.argv[0]).name in scripts and f"{verb}.py" in scripts
     return shlex.join([*(["python", f"{verb}.py"] if by_script else ["gpt2-lightning", verb]), *overrides])
 
 

@@ -34,6 +34,11 @@ def choose_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps
         return None
     content = files.read(checkpoint)
     found = describe(content, checkpoint)
+    if "global_step" not in content:
+        raise UserError(
+            f"resume: {checkpoint} holds a model without a training to go on with; "
+            "start from its weights with finetune's init_from"
+        )
     at_its_end = content["global_step"] >= max_steps
     if resume == "auto" and (at_its_end or content["stopped_early"]):
         return None
@@ -53,13 +58,13 @@ def log_changes(checkpoint: Path, now: dict[str, Any]) -> None:
         log.info("changed since the checkpoint: %s from %s to %s", key, old, new)
 
 
-def say_how_to_go_on(stop: Interrupted, step: int, run_dir: Path) -> None:
+def say_how_to_go_on(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:
     """Tell where an interrupted run stands, and the command that goes on with it."""
     last = folder.newest(run_dir)
     state = "saved" if stop.saved else f"not saved; the last that was is {last.name if last else 'none'}"
     log.info("stopped by %s at step %s, which is %s", stop, f"{step:,}", state)
     if last is not None:
-        log.info("to go on:\n  %s", _command_to_resume(run_dir))
+        log.info("to go on:\n  %s", _command_to_resume(verb, run_dir))
 
 
 def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> None:
@@ -87,7 +92,7 @@ def _changes(before: Any, now: Any, path: str = "") -> dict[str, tuple[Any, Any]
     return {} if before == now else {path.removesuffix("."): (before, now)}
 
 
-def _command_to_resume(run_dir: Path) -> str:
+def _command_to_resume(verb: str, run_dir: Path) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     job = HydraConfig.get()
@@ -99,4 +104,4 @@ def _command_to_resume(run_dir: Path) -> str:
     ]
     given = [as_typed(override) for override in job.overrides.task]
     kept = [override for override in given if not override.startswith("resume=")]
-    return command("train", *flags, *kept, f"resume={runs.shown(run_dir)}")
+    return command(verb, *flags, *kept, f"resume={runs.shown(run_dir)}")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from pathlib import Path
 
 from gpt2_lightning.app import runs
+from gpt2_lightning.app.carry_out import Run
 from gpt2_lightning.app.command_line import command
 from gpt2_lightning.checkpoints.folder import FOLDER
 from gpt2_lightning.data.datamodule import TokenDataModule
@@ -14,71 +13,86 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
 from gpt2_lightning.model.size import count_parameters, flops_per_token
 from gpt2_lightning.tokenizers import Tokenizer
-from gpt2_lightning.training.callbacks import Metrics, Samples
+from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES
 from gpt2_lightning.training.csv_logger import FILE as METRICS
-from gpt2_lightning.training.language_modeling import LanguageModeling
 
 log = logging.getLogger(__name__)
 
 _PROMPT = "The "
 
 
-def describe_start(
-    module: LanguageModeling, data: TokenDataModule, max_steps: int, run_dir: Path, resumed: Path | None
-) -> None:
-    """Say what will be trained on what, for how long, and where it goes."""
-    config = module.model.config
-    tokens = max_steps * data.batch_size * data.block_size
-    accumulation = data.batch_size // data.micro_batch_size
+def describe_start(run: Run) -> None:
+    """Say what language model will be trained on what, for how long, and where it goes."""
+    describe_model(run)
+    data = run.plan.data
+    assert isinstance(data, TokenDataModule), "pre-training reads tokens"
+    log.info("text:   %s tokens to train on, %s to validate", f"{data.train_tokens:,}", f"{data.val_tokens:,}")
+    describe_plan(run)
+
+
+def describe_model(run: Run) -> None:
+    """Say how large the network is."""
+    config = run.plan.description.model
     log.info(
         "model:  %s parameters, %.1f MFLOPs per token trained, vocabulary %s (%s)",
         f"{count_parameters(config):,}",
         flops_per_token(config) / 1e6,
         f"{config.vocab_size:,}",
-        module.description.tokenizer.kind,
+        run.plan.description.tokenizer.kind,
     )
-    log.info("text:   %s tokens to train on, %s to validate", f"{data.train_tokens:,}", f"{data.val_tokens:,}")
+
+
+def describe_plan(run: Run) -> None:
+    """Say how long the run takes and where it goes."""
+    data = run.plan.data
+    accumulation = data.batch_size // data.micro_batch_size
+    samples = run.max_steps * data.batch_size
     log.info(
         "plan:   %s steps of %d sequences of %d tokens%s: %s tokens, %.1f epochs",
-        f"{max_steps:,}",
+        f"{run.max_steps:,}",
         data.batch_size,
-        data.block_size,
+        run.plan.block_size,
         f" in {accumulation} parts" if accumulation > 1 else "",
-        f"{tokens:,}",
-        max_steps * data.batch_size / data.samples.per_epoch,
+        f"{round(samples * data.samples.targets_per_sample):,}",
+        samples / data.samples.per_epoch,
     )
-    log.info("folder: %s%s", runs.shown(run_dir), f", going on from {resumed.name}" if resumed else "")
+    log.info("folder: %s%s", runs.shown(run.folder), f", going on from {run.resumed.name}" if run.resumed else "")
 
 
-def summarise(
-    data: TokenDataModule, metrics: Metrics, callbacks: Iterable[object], tokenizer: Tokenizer, run_dir: Path
-) -> None:
-    """Print the figures, where things are, a sample, and the command for more."""
-    where = runs.shown(run_dir)
-    best = metrics.best_val_loss
-    last = metrics.latest["val/loss"]
+def summarise(run: Run) -> None:
+    """Print the figures of a language model, where things are, a sample, and the command for more."""
+    data, best = run.plan.data, run.metrics.best_val_loss
     log.info("")
     log.info("done: %s tokens, %.1f epochs", f"{data.tokens_seen:,}", data.epochs_seen)
+    bits = ""
+    if isinstance(data, TokenDataModule):
+        bits = f", {bits_per_byte(best, data.bytes_per_token('val')):.3f} bits per byte"
     log.info(
-        "  validation loss  %.4f (lowest %.4f: perplexity %.2f, %.3f bits per byte)",
-        last,
+        "  validation loss  %.4f (lowest %.4f: perplexity %.2f%s)",
+        run.metrics.latest["val/loss"],
         best,
         perplexity(best),
-        bits_per_byte(best, data.bytes_per_token("val")),
+        bits,
     )
+    list_files(run)
+    samples = next((callback for callback in run.callbacks if isinstance(callback, Samples)), None)
+    if samples is not None:
+        log.info("\n%s\n", samples.latest.strip())
+    prompt = _example_prompt(run.plan.description.tokenizer)
+    log.info("for more: %s", command("generate", f"checkpoint={runs.shown(run.folder)}", *prompt))
+
+
+def list_files(run: Run) -> None:
+    """Say where everything is."""
     for name, what in (
         (METRICS, "figures"),
         (runs.LOSS_PICTURE, "loss curve"),
         (SAMPLES, "samples"),
         (FOLDER, "checkpoints"),
     ):
-        if (run_dir / name).exists():
-            log.info("  %-16s %s", what, f"{where}/{name}")
-    samples = next((callback for callback in callbacks if isinstance(callback, Samples)), None)
-    if samples is not None:
-        log.info("\n%s\n", samples.latest.strip())
-    log.info("for more: %s", command("generate", f"checkpoint={where}", *_example_prompt(tokenizer)))
+        if (run.folder / name).exists():
+            log.info("  %-16s %s", what, f"{runs.shown(run.folder)}/{name}")
 
 
 def _example_prompt(tokenizer: Tokenizer) -> list[str]:

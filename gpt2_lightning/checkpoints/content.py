@@ -60,7 +60,7 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
                 f"{path} has checkpoint format {plain['format']}, this version reads up to {FORMAT}; upgrade"
             )
         config = GPT2Config(**plain["model"])
-        tokenizer = tokenizer_from_text(plain["tokenizer"])
+        tokenizer = _tokenizer(plain["tokenizer"], path)
         run_config = dict(plain["run_config"])
         task = dict(plain.get("task", {}))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -73,6 +73,13 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
             f"its tokenizer has {tokenizer.vocab_size} tokens"
         )
     return Description(config, tokenizer, run_config, task)
+
+
+def _tokenizer(saved: str, path: Path) -> Tokenizer:
+    try:
+        return tokenizer_from_text(saved)
+    except UserError as error:
+        raise UserError(f"{path} has a description that this version cannot read: {error}") from None
 
 
 def weights_alone(model: GPT2, description: Description) -> dict[str, Any]:

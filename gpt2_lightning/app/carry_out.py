@@ -1,0 +1,160 @@
+"""A run, from its folder to its summary; the same for every task."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch import Callback
+
+from gpt2_lightning.app import build, runs
+from gpt2_lightning.app.logs import log_to_file, stop_logging_to
+from gpt2_lightning.app.resume import choose_checkpoint, log_changes, say_how_to_go_on
+from gpt2_lightning.app.run_settings import RunSettings
+from gpt2_lightning.app.runs import make_folder
+from gpt2_lightning.checkpoints.content import Description
+from gpt2_lightning.checkpoints.folder import run_of
+from gpt2_lightning.data.sample_datamodule import SampleDataModule
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.inspection.curves import draw_loss
+from gpt2_lightning.training.callbacks import Metrics, assemble
+from gpt2_lightning.training.csv_logger import FILE as METRICS
+from gpt2_lightning.training.interrupts import Interrupted
+from gpt2_lightning.training.task import TrainingTask
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run trains, and on what."""
+
+    data: SampleDataModule
+    description: Description
+    """Of what comes out."""
+    block_size: int
+    """Tokens of a sample, for a limit in tokens."""
+    make_task: Callable[[], TrainingTask[Any, Any]]
+    """Called when the random state is set."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has begun."""
+
+    plan: Plan
+    task: TrainingTask[Any, Any]
+    metrics: Metrics
+    callbacks: list[Callback]
+    max_steps: int
+    folder: Path
+    resumed: Path | None
+    """The checkpoint that it went on from."""
+
+
+def carry_out(
+    verb: str,
+    settings: RunSettings,
+    plain: dict[str, Any],
+    plan: Plan,
+    begin: Callable[[Run], None],
+    finish: Callable[[Run], None],
+) -> float:
+    """Train, and leave a run's folder behind.
+
+    Args:
+        verb: for the command that goes on.
+        settings: those of every run.
+        plain: the resolved configuration, which goes into the folder.
+        plan: what to train.
+        begin: called before the first step.
+        finish: called after the last.
+
+    Returns:
+        The lowest validation loss.
+    """
+    trainer_spec = build.make(settings.trainer)
+    per_epoch = plan.data.samples.per_epoch
+    max_steps = trainer_spec.steps(settings.batch_size, plan.block_size, per_epoch)
+    wanted = Path(settings.run_dir)
+    resumed = choose_checkpoint(settings.resume, wanted, plan.description, max_steps)
+    run_dir = (run_of(resumed) if resumed else None) or make_folder(wanted, may_be_there=_in_a_sweep())
+    plain["run_dir"] = str(run_dir)
+    log_file = _open_folder(run_dir, plain)
+    micro_batch_size = plan.data.micro_batch_size
+    try:
+        if resumed:
+            log_changes(resumed, plain)
+        torch.manual_seed(settings.seed)
+        with _telling_of_memory(micro_batch_size):
+            task = plan.make_task()
+        metrics = Metrics(trainer_spec.log_every_n_steps)
+        callbacks = assemble(metrics, build.make_all(settings.callbacks, run_dir=run_dir))
+        loggers = build.make_all(settings.logger, run_dir=run_dir)
+        trainer = trainer_spec.build(max_steps, settings.batch_size // micro_batch_size, callbacks, loggers)
+        run = Run(plan, task, metrics, callbacks, max_steps, run_dir, resumed)
+        begin(run)
+        try:
+            with _telling_of_memory(micro_batch_size):
+                _fit(trainer, run)
+        except Interrupted as stop:
+            _draw(run_dir, settings.name)
+            say_how_to_go_on(verb, stop, trainer.global_step, run_dir)
+            raise SystemExit(stop.exit_code) from None
+        _draw(run_dir, settings.name)
+        finish(run)
+        return metrics.best_val_loss
+    except UserError as error:
+        log_file.emit(logging.makeLogRecord({"msg": f"error: {error}", "level": logging.ERROR}))
+        raise
+    finally:
+        stop_logging_to(log_file)
+
+
+def _fit(trainer: Any, run: Run) -> None:
+    try:
+        trainer.fit(run.task, datamodule=run.plan.data, ckpt_path=run.resumed, weights_only=True)
+    except SystemExit:  # so Lightning ends after a Ctrl-C that came before the first step
+        raise KeyboardInterrupt from None
+
+
+@contextlib.contextmanager
+def _telling_of_memory(micro_batch_size: int) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        message = str(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in message:
+            raise
+        reason = message.splitlines()[0] if message else "MemoryError"
+        raise UserError(
+            f"there is not enough memory ({reason}); set micro_batch_size below {micro_batch_size}, "
+            "use precision=bf16, or choose a smaller model or model.block_size"
+        ) from None
+
+
+def _in_a_sweep() -> bool:
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def _open_folder(run_dir: Path, plain: dict[str, Any]) -> logging.Handler:
+    """Write the configuration and begin the log."""
+    try:
+        config = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+        (run_dir / runs.CONFIG).write_text(config, encoding="utf-8")
+        return log_to_file(run_dir / runs.LOG)
+    except OSError as error:
+        raise UserError(f"run_dir: {run_dir} cannot be written: {error.strerror}; set run_dir or runs_dir") from None
+
+
+def _draw(run_dir: Path, title: str) -> None:
+    metrics = run_dir / METRICS
+    if metrics.exists():
+        draw_loss(metrics, run_dir / runs.LOSS_PICTURE, title)
