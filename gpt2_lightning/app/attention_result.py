@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +15,22 @@ from gpt2_lightning.inspection.attention import rollout
 from gpt2_lightning.inspection.attention_explorer import explorer, explorer_bytes
 from gpt2_lightning.inspection.attention_inspection import Inspected
 from gpt2_lightning.inspection.attention_numbers import write_arrays, write_effects, write_summary
-from gpt2_lightning.inspection.token_labels import token_label, token_labels
+from gpt2_lightning.inspection.token_labels import text_labels, token_label
 from gpt2_lightning.tokenizers import Tokenizer
 
 SUMMARY, EFFECTS, EXPLORER = "attention.json", "ablation.csv", "explorer.html"
+_OURS = re.compile(
+    r"attention(-\d+)?\.npz|attention\.json|ablation\.csv|explorer\.html"
+    r"|(heads|rollout|layer-\d+|head-\d+-\d+|token-\d+-head-\d+-\d+)\.(png|svg)"
+)
 _MOST_BYTES = 300_000_000
 _RANKED = ("previous_token", "duplicate_token", "induction", "first_token")
 _EFFECTS_SHOWN = 20
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of this name may have been written by `Result.write`."""
+    return _OURS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -92,17 +102,17 @@ class Result:
     def _draw(self, target: Path) -> None:
         from gpt2_lightning.inspection.attention_pictures import draw_head, draw_layer, draw_model, draw_text
 
-        weights, name = self.main.reading.weights.numpy(), self.main.name
-        labels = token_labels(self.main.reading.ids.tolist(), self.tokenizer)
+        weights = self.main.reading.weights.numpy()
+        labels = text_labels(self.main.reading.ids.tolist(), self.tokenizer)
         (layer, head), token = self.drawn_head, self.followed_token
         of_head = f"layer {layer}, head {head}"
-        draw_model(weights, f"{name}: all heads", target / "heads")
-        draw_layer(weights[layer], f"{name}: layer {layer}", target / f"layer-{layer}")
-        draw_head(weights[layer, head], labels, f"{name}: {of_head}", target / f"head-{layer}-{head}")
-        title = f"{name}: what token {token} attends to in {of_head}"
+        draw_model(weights, "all heads", target / "heads")
+        draw_layer(weights[layer], f"layer {layer}", target / f"layer-{layer}")
+        draw_head(weights[layer, head], labels, of_head, target / f"head-{layer}-{head}")
+        title = f"what token {token} attends to in {of_head}"
         draw_text(weights[layer, head, token], token, labels, title, target / f"token-{token}-head-{layer}-{head}")
         flow = rollout(self.main.reading.weights).numpy()
-        draw_head(flow, labels, f"{name}: rollout of all layers", target / "rollout")
+        draw_head(flow, labels, "rollout of all layers", target / "rollout")
 
 
 def _ranking(inspected: Inspected) -> Table:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import keyword
 import os
 import re
 import shlex
@@ -23,7 +22,9 @@ _PATHS = {
     "compare",
     "data.path",
     "data.val_path",
+    "init_from",
     "output",
+    "prompts",
     "resume",
     "run_dir",
     "runs",
@@ -32,7 +33,7 @@ _PATHS = {
     "target",
     "tokenizer.path",
     "tokenizer_from",
-    "with_",
+    "with",
 }
 _FREE_TEXT = {"prompt", "text", "callbacks.samples.prompt", *_PATHS}
 """Keys whose values are taken to the letter."""
@@ -89,8 +90,6 @@ def _rewrite(override: str, folders: list[Path], multirun: bool) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key[:1].isalpha() or key.split(".")[0].startswith("hydra") or _options(key, folders):
         return override
-    if keyword.iskeyword(key):
-        key += "_"  # no field can be called `with`
     if key in _PATHS:
         value = os.path.expanduser(value)  # noqa: PTH111  # a Path would drop a trailing slash
     if key in _FREE_TEXT and not multirun:

@@ -18,7 +18,7 @@ from gpt2_lightning.app.sections import markdown, show
 from gpt2_lightning.app.sources import OURS, Source, open_source
 from gpt2_lightning.data.atomic import write_text
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.parity import Ours, load_theirs, measure
+from gpt2_lightning.evaluation.parity import Ours, Padding, load_theirs, measure
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
 
@@ -57,6 +57,14 @@ class Config:
     """Of the beam search."""
     seed: int
     """Of the sampled text."""
+    training_mode: bool
+    """Whether their model is left in training mode, as a program may leave it."""
+    padding_side: Literal["left", "right"]
+    """Where a loop around their model pads prompts of different lengths."""
+    attention_mask: bool
+    """Whether that loop masks the padding."""
+    position_ids: bool
+    """Whether that loop gives each prompt its own positions."""
     device: Literal["cpu", "cuda"]
     """Where both sides compute."""
     output: str | None
@@ -88,22 +96,34 @@ def run(plain: dict[str, Any]) -> None:
     config = Config(**plain)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: this machine has none, or this torch was built without it; use device=cpu")
+    output = None if config.output is None else Path(config.output).expanduser()
+    if output is not None:
+        with _writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a large model takes
     device = torch.device(config.device)
     source = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
     description = source.description()
     with _their_folder(config, source) as (path, place):
         theirs = load_theirs(path, device, place)
     ours = Ours(source.model.to(device).eval(), description.tokenizer, source.place)
-    report = measure(ours, theirs, config.prompt, config.sampling(), config.n_beams, config.text)
+    theirs.model.train(config.training_mode)
+    padding = Padding(config.padding_side, config.attention_mask, config.position_ids)
+    report = measure(ours, theirs, config.prompt, config.sampling(), config.n_beams, config.text, padding)
     sections = page(report, ours, theirs, config.seed)
     show(sections, get_console())
-    if config.output is not None:
-        output = Path(config.output).expanduser()
-        try:
+    if output is not None:
+        with _writing(output):
             write_text(output, markdown(_TITLE, [sections[-1], *sections[:-1]]))
-        except OSError as error:
-            raise UserError(f"output: {output} cannot be written: {error.strerror}; name another file") from None
         print(f"wrote {shown(output)}")
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Tell of what cannot be written as a mistake in `output`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"output: {output} cannot be written: {error.strerror}; name another file") from None
 
 
 @contextlib.contextmanager

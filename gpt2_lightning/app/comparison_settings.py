@@ -51,7 +51,8 @@ def settings_rows(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Iter
 
 
 def _row(name: str, ours: Any, theirs: list[Any]) -> Row:
-    return Row((name, *map(shown_value, (ours, *theirs))), differs=any(value != ours for value in theirs))
+    differs = any(value != ours and {value, ours} != {None, UNUSED} for value in theirs)
+    return Row((name, *map(shown_value, (ours, *theirs))), differs)
 
 
 def shown_value(value: Any) -> str:

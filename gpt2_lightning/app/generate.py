@@ -2,83 +2,76 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from gpt2_lightning.app.display import Display, tell
+from gpt2_lightning.app.generate_file import answer_file
+from gpt2_lightning.app.generate_settings import Config
+from gpt2_lightning.app.interactive import converse
 from gpt2_lightning.app.sources import load_any
+from gpt2_lightning.app.writer import Writer
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.generation import Sampling, generate
-from gpt2_lightning.generation.start import prompt_ids
-from gpt2_lightning.generation.stream import TextStream
 
+__all__ = ["Config", "run"]
 
-@dataclass(frozen=True)
-class Config:
-    """The top level of `conf/generate.yaml`.
-
-    Raises:
-        ValueError: with every setting that is out of range.
-    """
-
-    runs_dir: str
-    """Folder of all runs, for `checkpoint=latest`."""
-    checkpoint: str
-    """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
-    prompt: str
-    """What the text starts from; empty for a new line."""
-    max_new_tokens: int
-    """Tokens to add, at most."""
-    temperature: float
-    """Divides the logits; 0 always takes the likeliest token."""
-    top_k: int | None
-    """Choose among this many of the likeliest tokens; null for all."""
-    seed: int
-    """The same seed gives the same text."""
-    device: Literal["auto", "cpu", "cuda", "mps"]
-    """Where to compute; `auto` takes the fastest there is."""
-
-    def __post_init__(self) -> None:
-        self.sampling()
-
-    def sampling(self) -> Sampling:
-        """The settings of the sampler."""
-        return Sampling(self.max_new_tokens, self.temperature, self.top_k, self.seed)
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_INTERRUPTED = 130
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Print the text as it is written."""
+    """Answer a prompt, a file of prompts, or a user."""
     config = Config(**plain)
-    runs_dir = Path(config.runs_dir).expanduser()
-    model, description, path = load_any(config.checkpoint, runs_dir, _device(config.device))
-    prompt = prompt_ids(config.prompt, description.tokenizer)
-    if len(prompt) > model.config.block_size:
-        print(
-            f"the prompt has {len(prompt)} tokens and the context {model.config.block_size}: "
-            f"the last {model.config.block_size} are read",
-            file=sys.stderr,
-        )
-    print(f"from {path}", file=sys.stderr)
-    device = model.wte.weight.device
-    tokens = generate(model, prompt.to(device), config.sampling(), description.tokenizer.end_of_text)
+    prompt = _prompt(config)
+    model, description, place = load_any(config.checkpoint, Path(config.runs_dir).expanduser(), _device(config.device))
+    writer = Writer(model.to(_DTYPES.get(config.dtype)), description.tokenizer, config)
+    tell(f"from {place}")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal need not have every character
+    if config.prompts is not None:
+        answer_file(writer, place)
+        return
     try:
-        _write(config.prompt, tokens, TextStream(description.tokenizer))
+        if config.interactive:
+            converse(writer)
+        else:
+            Display(writer).answer(prompt)
     except BrokenPipeError:  # the reader has seen enough, as in … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print()
+        sys.exit(_INTERRUPTED)
 
 
-def _write(prompt: str, tokens: Iterable[int], stream: TextStream) -> None:
-    sys.stdout.write(prompt)
-    for token in tokens:
-        sys.stdout.write(stream.add(token))
-        sys.stdout.flush()
-    sys.stdout.write(stream.rest() + "\n")
-    sys.stdout.flush()
+def _prompt(config: Config) -> str:
+    """What is given, or comes from standard input; empty where nothing does."""
+    asks = config.prompt == "-"
+    if config.prompts is not None or config.interactive or not (asks or config.prompt is None):
+        return config.prompt or ""
+    if not (asks or _is_piped()):
+        return ""
+    tell("the prompt is read from standard input, up to its end")
+    try:
+        text = sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"prompt: standard input is no text in UTF-8, at byte {error.start}") from None
+    return text.removesuffix("\n")  # the one of `echo`
+
+
+def _is_piped() -> bool:
+    """Whether standard input is a pipe or a file: not a terminal, nor nothing, as under cron."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # there is none
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
 
 
 def _device(wanted: str) -> torch.device:

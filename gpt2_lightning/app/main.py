@@ -18,6 +18,7 @@ VERBS = {
     "prepare": "make token shards from a corpus, once",
     "tokenizer": "train a tokenizer, and look at one",
     "train": "pre-train a model on a text",
+    "finetune": "adapt a trained model to a task",
     "generate": "let a checkpoint write",
     "compare": "a checkpoint beside transformers' GPT-2, and why they differ",
     "convert": "to and from Hugging Face's format; from nanoGPT's and minGPT's",

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import inspect
 import json
+import keyword
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +65,7 @@ def _resolve(config: DictConfig | ListConfig, path: str, unresolved: dict[str, s
             value = "???" if OmegaConf.is_missing(config, key) else config[key]
             if isinstance(value, DictConfig | ListConfig):
                 value = _resolve(value, f"{where}.", unresolved)
-            plain[key] = value
+            plain[f"{key}_" if keyword.iskeyword(key) else key] = value  # no field can be called `with`
         except OmegaConfBaseException as error:
             unresolved[where] = str(error.msg or error).splitlines()[0]
     return plain

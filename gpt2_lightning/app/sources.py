@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ import torch
 
 from gpt2_lightning.app import runs
 from gpt2_lightning.checkpoints import files
-from gpt2_lightning.checkpoints.content import KEY, Description, restore
+from gpt2_lightning.checkpoints.content import (
+    ADAPTER,
+    KEY,
+    SCORE,
+    Description,
+    describe,
+    restore,
+    weights_hash,
+)
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, hub, mingpt, nanogpt
 from gpt2_lightning.huggingface.foreign import Foreign
@@ -21,6 +29,8 @@ from gpt2_lightning.huggingface.network import Network
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer
 from gpt2_lightning.huggingface.weights import name_of, not_finite
 from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.adapters import load_adapter, merge, remove_lora
+from gpt2_lightning.model.lora import LoRASpec
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
 
 OURS = "GPT-2 Lightning"
@@ -48,6 +58,8 @@ class Source:
     """The tensors as the other program has them."""
     notes: tuple[str, ...] = ()
     """What was done in reading it."""
+    task: dict[str, Any] = field(default_factory=dict)
+    """What one of ours was fine-tuned for; see `Description.task`."""
     inexact: str = ""
     """What is computed otherwise than by the other program."""
 
@@ -62,7 +74,7 @@ class Source:
                 f"{self.place} knows of no tokenizer, and it needs one; convert it with "
                 "tokenizer_from=gpt2, a folder with tokenizer.json, or a text whose characters are the tokens"
             )
-        return Description(self.model.config, self.tokenizer, self.run_config)
+        return Description(self.model.config, self.tokenizer, self.run_config, self.task)
 
 
 def load_any(source: str, runs_dir: Path, device: torch.device) -> tuple[GPT2, Description, str]:
@@ -85,7 +97,13 @@ def load_any(source: str, runs_dir: Path, device: torch.device) -> tuple[GPT2, D
     return found.model.to(device).eval(), found.description(), found.place
 
 
-def open_source(source: str, runs_dir: Path, tokenizer_from: str | None = None, n_head: int | None = None) -> Source:
+def open_source(
+    source: str,
+    runs_dir: Path,
+    tokenizer_from: str | None = None,
+    n_head: int | None = None,
+    base: str | None = None,
+) -> Source:
     """Find a model, and read it.
 
     Args:
@@ -95,6 +113,7 @@ def open_source(source: str, runs_dir: Path, tokenizer_from: str | None = None, 
         tokenizer_from: `gpt2`, a folder with tokenizer.json, or a text whose characters are the tokens; None for the
             source's own.
         n_head: the number of heads, for a state dict that does not tell it.
+        base: where the model lies that an adapter was trained on; None for where it was then.
 
     Raises:
         UserError: if there is no such model, it cannot be read, it does not fit its tokenizer, or it holds NaN.
@@ -111,7 +130,7 @@ def open_source(source: str, runs_dir: Path, tokenizer_from: str | None = None, 
     elif path.suffix == ".json" and path.is_file():
         found = _from_foreign(mingpt.read_json_file(path), str(path))
     else:
-        found = _from_file(_checkpoint(source, runs_dir), n_head)
+        found = _from_file(_checkpoint(source, runs_dir), n_head, base)
     if chosen is not None:
         found = dataclasses.replace(found, tokenizer=chosen)
     if found.tokenizer is not None and found.tokenizer.vocab_size != found.model.config.vocab_size:
@@ -134,14 +153,24 @@ def _checkpoint(source: str, runs_dir: Path) -> Path:
     return path
 
 
-def _from_file(path: Path, n_head: int | None) -> Source:
+def _from_file(path: Path, n_head: int | None, base: str | None) -> Source:
     content = files.read(path)
     if KEY in content:
+        described = describe(content, path)
+        if ADAPTER in described.task:
+            return _from_adapter(content, described, path, base)
         model, description = restore(content, path)
         if faults := not_finite(model.state_dict()):
             raise UserError("\n  ".join([f"{path} holds values that are no numbers", *faults]))
         return Source(
-            model, description.tokenizer, description.run_config, OURS, str(path), path, content.get("global_step")
+            model,
+            description.tokenizer,
+            description.run_config,
+            OURS,
+            str(path),
+            path,
+            content.get("global_step"),
+            task=description.task,
         )
     if nanogpt.is_one(content):
         return _from_foreign(nanogpt.read(content, path), str(path))
@@ -150,6 +179,43 @@ def _from_file(path: Path, n_head: int | None) -> Source:
     entries = ", ".join(map(str, list(content)[:5]))
     raise UserError(
         f"{path} is a checkpoint of neither {OURS}, nanoGPT nor minGPT: it has {entries}, …; check the path"
+    )
+
+
+def _from_adapter(content: dict[str, Any], description: Description, path: Path, base: str | None) -> Source:
+    """A LoRA adapter, merged into the model that it was trained on."""
+    adapter = description.task[ADAPTER]
+    place = base or adapter["base"]
+    try:
+        found = open_source(place, Path())
+    except UserError as error:
+        raise UserError(
+            f"{path} holds a LoRA adapter, and the model that it was trained on cannot be opened: {error}; "
+            "if that was moved, name its place with base="
+        ) from None
+    if (has := weights_hash(found.model)) != adapter["base_hash"]:
+        raise UserError(
+            f"{path} holds a LoRA adapter of another model than {place}: that has the hash {has[:12]}, and it was "
+            f"trained on {adapter['base_hash'][:12]}; name the right one with base="
+        )
+    state = {key.replace(".adapters.default.", "."): t for key, t in content["state_dict"].items() if key != SCORE}
+    model = found.model.float()
+    try:
+        load_adapter(model, state, LoRASpec(**adapter["spec"]))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+    merge(model)
+    remove_lora(model)
+    return Source(
+        model,
+        description.tokenizer,
+        description.run_config,
+        OURS,
+        str(path),
+        path,
+        content.get("global_step"),
+        notes=(f"its LoRA adapter is merged into {place}",),
+        task={key: value for key, value in description.task.items() if key != ADAPTER},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 import torch
 
 from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.label_task import KIND, LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.heads import Classifier
 from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 
 KEY = "gpt2_lightning"
 """Where a checkpoint keeps what is described here, beside Lightning's own entries."""
+ADAPTER = "adapter"
+"""Entry of `Description.task` for a checkpoint that holds a LoRA adapter alone: its settings, its base and its hash."""
 SCORE = "score.weight"
 """Name of a classifier's head among the tensors; a language model is read without it."""
 FORMAT = 1
@@ -109,6 +114,47 @@ def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
     except RuntimeError as error:
         raise UserError(f"{path} holds other tensors than its own description says: {error}") from None
     return model.eval(), description
+
+
+def adapter_alone(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Those of a model's tensors that are no part of its base: adapters, and a classifier's head."""
+    return {key: tensor for key, tensor in tensors.items() if ".adapters." in key or key == SCORE}
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """BLAKE2b, hexadecimal, of a model's tensors with their names, which tells whether two are the same."""
+    digest = hashlib.blake2b(digest_size=32)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifier, Description]:
+    """The classifier of a checkpoint that was read, in evaluation mode, and its description.
+
+    Raises:
+        UserError: see `load_model`; also if the checkpoint is no classifier's, or its head has other scores than labels.
+    """
+    model, description = restore(checkpoint, path)
+    task, score = description.task, checkpoint["state_dict"].get(SCORE)
+    if task.get("kind") != KIND or score is None:
+        found = f"a model for the task '{task['kind']}'" if task.get("kind") else "a language model"
+        raise UserError(
+            f"{path} is {found} without a classifier's head; fine-tune it with task=classify, or name a classifier"
+        )
+    try:
+        labels = LabelTask.from_plain(task)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} has a task that this version cannot read: {error!r}; use another file") from None
+    if score.shape != (labels.n_scores, description.model.n_embd):
+        raise UserError(
+            f"{path} is inconsistent: its head has the shape {list(score.shape)}, and {labels.n_scores} scores of a "
+            f"model of width {description.model.n_embd} need {[labels.n_scores, description.model.n_embd]}"
+        )
+    classifier = Classifier(model, labels.n_scores, labels.reads)
+    classifier.score.weight = torch.nn.Parameter(score)
+    return classifier.eval(), description
 
 
 def differing_fields(wanted: GPT2Config, found: GPT2Config) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import SumMetric
 
-from gpt2_lightning.checkpoints.content import KEY, Description
+from gpt2_lightning.checkpoints.content import ADAPTER, KEY, Description, adapter_alone
 from gpt2_lightning.data.sample_datamodule import SampleDataModule
 from gpt2_lightning.training import random_state
 from gpt2_lightning.training.optimizers import OptimizerSpec
@@ -49,6 +49,8 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
         self._val_loss = SumMetric(nan_strategy="disable")
         self._val_count = SumMetric(nan_strategy="disable")
         self._random_state: random_state.State | None = None
+        # An adapter's checkpoint holds the adapter alone; what it adapts is there already.
+        self.strict_loading = ADAPTER not in description.task
 
     @abstractmethod
     def training_step(self, batch: BatchT, batch_idx: int) -> Tensor: ...
@@ -102,7 +104,8 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the weights as the plain model does, and add what makes the checkpoint enough by itself."""
-        checkpoint["state_dict"] = {key.removeprefix(_PREFIX): t for key, t in checkpoint["state_dict"].items()}
+        tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in checkpoint["state_dict"].items()}
+        checkpoint["state_dict"] = tensors if self.strict_loading else adapter_alone(tensors)
         checkpoint[KEY] = self.description.to_plain()
         checkpoint["random_states"] = [random_state.capture(self.device)]
         checkpoint["train_losses"] = self.train_losses

@@ -36,3 +36,8 @@ def tiny_run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert stop.value.code == 0
     (folder,) = (runs / "text-tiny").iterdir()
     return folder
+
+
+def newest_run(named: Path) -> Path:
+    """The folder of the run that began last, of those with a name."""
+    return max(named.iterdir(), key=lambda run: run.stat().st_mtime)

@@ -1,0 +1,46 @@
+"""Continued pre-training on raw text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpt2_lightning.app.adaptation import print_parameters
+from gpt2_lightning.app.carry_out import Plan, Run
+from gpt2_lightning.app.corpora import corpus_of
+from gpt2_lightning.app.finetuning.beginning import Beginning
+from gpt2_lightning.app.summary import describe_start, summarise
+from gpt2_lightning.app.train import token_data
+from gpt2_lightning.training.language_modeling import LanguageModeling
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """The next token of a text, with the tokenizer that the model has."""
+
+    def plan(self, beginning: Beginning) -> Plan:
+        corpus = corpus_of(beginning.config.data, beginning.cache_dir)
+        data = token_data(
+            corpus,
+            beginning.tokenizer,
+            beginning.cache_dir,
+            beginning.architecture.block_size,
+            beginning.config,
+            beginning.micro_batch_size(),
+        )
+        description = beginning.describe({})
+
+        def make_task() -> LanguageModeling:
+            model = beginning.model()
+            beginning.adapt(model)
+            return LanguageModeling(model, *beginning.optimizer_and_schedule(), description)
+
+        return Plan(data, description, beginning.architecture.block_size, make_task)
+
+    def begin(self, run: Run) -> None:
+        """Say what is trained on what."""
+        print_parameters(run.task.model)
+        describe_start(run)
+
+    def finish(self, run: Run) -> None:
+        """Say what came out."""
+        summarise(run)

@@ -1,0 +1,64 @@
+"""The preview of instructions on the terminal: what carries loss stands out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from gpt2_lightning.inspection.preview import Kind, PreviewRow
+
+_STYLES: dict[Kind, str] = {"prompt": "dim", "learned": "black on #56b4e9", "end": "black on #e69f00"}
+"""Blue and orange of Okabe and Ito (2008), which differ to every eye."""
+_EDGE = "║"
+_LINE = "↵"
+
+
+def print_preview(rows: Sequence[PreviewRow], console: Console) -> None:
+    """Print rows with their figures. Without colours, brackets hold what carries loss."""
+    coloured = console.color_system is not None
+    console.print(_legend(coloured))
+    for number, row in enumerate(rows, 1):
+        tokens = len(row.tokens)
+        share = f"{row.n_targets} carry loss ({100 * row.n_targets / max(1, tokens):.0f} %)"
+        examples = "1 example" if row.n_examples == 1 else f"{row.n_examples} examples"
+        console.print(
+            Text(f"\nrow {number}: {examples}, {tokens} tokens, {share}, {row.padding} padding", style="bold")
+        )
+        console.print(_drawn(row, coloured))
+
+
+def _legend(coloured: bool) -> Text:
+    if not coloured:
+        return Text(
+            f"[carries loss], end of text in its own brackets, {_EDGE} between examples that do not see each other"
+        )
+    return Text.assemble(
+        ("read alone", _STYLES["prompt"]),
+        "  ",
+        ("carries loss", _STYLES["learned"]),
+        "  ",
+        ("end of text, learned", _STYLES["end"]),
+        f"  {_EDGE} between examples that do not see each other",
+    )
+
+
+def _drawn(row: PreviewRow, coloured: bool) -> Text:
+    """Tokens one after the other, with the line breaks of the text."""
+    drawn = Text(overflow="fold")
+    before: Kind = "prompt"
+    for place, token in enumerate(row.tokens):
+        if not coloured and token.kind != before:
+            drawn.append(("]" if before != "prompt" else "") + ("[" if token.kind != "prompt" else ""))
+        if token.begins and place:
+            drawn.append(f"\n{_EDGE}\n")
+        drawn.append(token.label, style=_STYLES[token.kind])
+        if token.label.endswith(_LINE):
+            drawn.append("\n")
+        before = token.kind
+    if not coloured and before != "prompt":
+        drawn.append("]")
+    if row.padding:
+        drawn.append(f"\n{_EDGE}\n{row.padding} places of padding", style="dim")
+    return drawn

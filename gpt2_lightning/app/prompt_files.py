@@ -1,0 +1,85 @@
+"""Files of prompts: a line each, or JSONL."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.errors import UserError
+
+RESERVED = ("row", "answers", "settings", "error")
+"""Fields of the output, which a row of the file cannot have."""
+_JSONL = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the file that is not blank."""
+
+    number: int
+    """Of the line, from 1."""
+    prompt: str = ""
+    others: dict[str, Any] = field(default_factory=dict)
+    """Fields of JSONL beside the prompt."""
+    fault: str = ""
+    """What is wrong with it, if anything is."""
+
+
+def read_prompts(file: Path) -> tuple[list[Row], str]:
+    """All rows of a file, good and bad, and the SHA-256 of its content.
+
+    Args:
+        file: JSONL where its name says so (.jsonl, .ndjson), with a text in the field `prompt`; else a prompt a line.
+
+    Raises:
+        UserError: if it cannot be read, or has no row.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"prompts: {file} cannot be read: {error.strerror}") from None
+    read = _json_row if file.suffix.lower() in _JSONL else _text_row
+    rows = [_row(number, line, read) for number, line in _lines(content)]
+    if not rows:
+        raise UserError(f"prompts: {file} holds no prompt, all of its lines are blank")
+    return rows, hashlib.sha256(content).hexdigest()
+
+
+def _lines(content: bytes) -> Iterator[tuple[int, bytes]]:
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            yield number, line.removesuffix(b"\r")
+
+
+def _row(number: int, line: bytes, read: Any) -> Row:
+    try:
+        return read(number, line.decode())
+    except UnicodeDecodeError as error:
+        return Row(number, fault=f"is no text in UTF-8, at byte {error.start}")
+
+
+def _text_row(number: int, line: str) -> Row:
+    return Row(number, line)
+
+
+def _json_row(number: int, line: str) -> Row:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Row(number, fault=f"is no JSON: {error}")
+    if not isinstance(fields, dict):
+        return Row(number, fault=f'is no JSON object, as in {{"prompt": "…"}}: {line[:40]}')
+    if not isinstance(fields.get("prompt"), str):
+        found = f"of type {type(fields['prompt']).__name__}" if "prompt" in fields else "missing"
+        return Row(number, fault=f"the field prompt is {found}, it must be a text")
+    if taken := [name for name in RESERVED if name in fields]:
+        return Row(number, fault=f"has the field {taken[0]}, which the output uses itself; rename it")
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return Row(number, fault="holds half of a surrogate pair, which is no character")
+    return Row(number, fields.pop("prompt"), fields)

@@ -1,0 +1,98 @@
+"""Tokens with their probabilities: as colours, and as numbers."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from gpt2_lightning.generation import Token
+from gpt2_lightning.inspection.ramp import ramp
+from gpt2_lightning.inspection.token_labels import token_label
+from gpt2_lightning.tokenizers import Tokenizer
+
+BOUNDS = (0.01, 0.05, 0.2, 0.5, 0.9)
+"""Where one colour ends and the next begins: probabilities are seldom even."""
+_NAMES = ("below 1 %", "1-5 %", "5-20 %", "20-50 %", "50-90 %", "90 % and above")
+_LABEL_WIDTH = 12
+
+
+@functools.cache
+def styles() -> tuple[Style, ...]:
+    """A background for each class of probabilities, from dark to light, with letters that are read on it."""
+    chosen = [ramp(dark=True)[round(i * 255 / len(BOUNDS))].tolist() for i in range(len(_NAMES))]
+    return tuple(
+        Style(color="#000000" if _luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
+        for rgb in chosen
+    )
+
+
+def style_of(log_probability: float | None) -> Style:
+    """The style of a token."""
+    return styles()[bisect.bisect_right(BOUNDS, math.exp(log_probability or 0.0))]
+
+
+def legend() -> Text:
+    """What the colours mean, in a line."""
+    line = Text("probability of each token: ")
+    for style, name in zip(styles(), _NAMES, strict=True):
+        line.append(f" {name} ", style)
+    return line
+
+
+def coloured(text: str, log_probability: float | None) -> Text:
+    """A token's text in its colour; a line feed is seen as ↵, and the colour ends before it."""
+    drawn, style = Text(), style_of(log_probability)
+    *lines, rest = text.split("\n")
+    for line in lines:
+        drawn.append(f"{line}↵", style)
+        drawn.append("\n")
+    return drawn.append(rest, style)
+
+
+def listed(tokens: Sequence[Token], tokenizer: Tokenizer) -> Iterator[Text]:
+    """A line for each token: its probability, and the likeliest tokens in its place where they are known."""
+    alternatives = max((len(token.likeliest) for token in tokens), default=0)
+    yield Text(f"{'p':<7}{'token':<{_LABEL_WIDTH}}{'likeliest' if alternatives else ''}".rstrip(), "bold")
+    for token in tokens:
+        line = Text(f"{_number(token.log_probability)}  ")
+        line.append_text(_cell(token_label(tokenizer.token_bytes(token.id)), style_of(token.log_probability)))
+        for number, (other, log_probability) in enumerate(token.likeliest, start=1):
+            label = token_label(tokenizer.token_bytes(other))
+            line.append(f"{_number(log_probability)} ", "dim")
+            line.append_text(_cell(label, "bold" if other == token.id else "", pads=number < len(token.likeliest)))
+        line.rstrip()
+        yield line
+
+
+def summary(tokens: Iterable[Token]) -> str:
+    """How probable a text was as a whole."""
+    found = [token.log_probability for token in tokens if token.log_probability is not None]
+    mean = sum(found) / max(1, len(found))
+    return f"{len(found)} tokens, log-probability {mean:.3f} a token, perplexity {math.exp(-mean):.2f}"
+
+
+def has_colours(console: Console) -> bool:
+    """Whether colours are seen there."""
+    return console.color_system is not None and not console.no_color
+
+
+def _cell(label: str, style: Style | str, pads: bool = True) -> Text:
+    cell = Text(label, style)
+    return cell.append(" " * max(1, _LABEL_WIDTH - cell_len(label)), "default on default") if pads else cell
+
+
+def _number(log_probability: float | None) -> str:
+    return f"{math.exp(log_probability or 0.0):.3f}"
+
+
+def _luminance(rgb: Sequence[int]) -> float:
+    """WCAG's relative luminance of an sRGB colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in rgb)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,66 @@
+"""What a classifier's checkpoint says of its labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from gpt2_lightning.model.heads import Reads
+
+KIND = "classify"
+"""The entry `kind` in the description of a classifier's task."""
+LabelKind = Literal["single", "multi", "regression"]
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """What a classifier answers.
+
+    Raises:
+        ValueError: with every field that does not fit, a line each, as "field: what is wrong".
+    """
+
+    labels: tuple[str, ...]
+    """The classes in the order of the scores; none for regression."""
+    label_kind: LabelKind
+    """A text has one class, any number of classes, or a number."""
+    reads: Reads
+    """See `Classifier`."""
+    truncation: int
+    """Tokens of a text that are read; the rest is cut off."""
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: {value!r} is not one of {', '.join(get_args(allowed))}"
+            for name, value, allowed in (("label_kind", self.label_kind, LabelKind), ("reads", self.reads, Reads))
+            if value not in get_args(allowed)
+        ]
+        fewest = {"single": 2, "multi": 1}.get(self.label_kind, 0)
+        if len(self.labels) < fewest or len(set(self.labels)) < len(self.labels):
+            faults.append(f"labels: {list(self.labels)} does not fit; it must be {fewest} or more different names")
+        if self.labels and self.label_kind == "regression":
+            faults.append(f"labels: {list(self.labels)} does not fit; regression has none")
+        if self.truncation < 1:
+            faults.append(f"truncation: {self.truncation} is out of range, 1 or more is allowed")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    @property
+    def n_scores(self) -> int:
+        """Scores that the head has."""
+        return len(self.labels) or 1
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values, for `Description.task`."""
+        return {"kind": KIND, **dataclasses.asdict(self), "labels": list(self.labels)}
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> LabelTask:
+        """The inverse of `to_plain`.
+
+        Raises:
+            KeyError, TypeError, ValueError: if the values are others.
+        """
+        labels = tuple(map(str, plain["labels"]))
+        return cls(labels, plain["label_kind"], plain["reads"], int(plain["truncation"]))
