@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gpt2_lightning.tokenizers import Tokenizer
 
 _VISIBLE = str.maketrans({" ": "·", "\n": "↵", "\t": "⇥"})
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def token_label(token: bytes) -> str:
@@ -20,5 +21,23 @@ def token_label(token: bytes) -> str:
 
 
 def token_labels(ids: Iterable[int], tokenizer: Tokenizer) -> list[str]:
-    """The label of each token."""
+    """The label of each token by itself."""
     return [token_label(tokenizer.token_bytes(i)) for i in ids]
+
+
+def text_labels(ids: Iterable[int], tokenizer: Tokenizer) -> list[str]:
+    """The label of each token of a text, as `token_label`, where a character of several tokens is seen whole.
+
+    Byte-level tokens often hold a part of a character. Each has the character with the number of the part, as in é₁ é₂.
+    """
+    tokens = [tokenizer.token_bytes(i) for i in ids]
+    owners = [owner for owner, token in enumerate(tokens) for _ in token]  # the token of each byte
+    labels = [""] * len(tokens)
+    start = 0
+    for character in b"".join(tokens).decode(errors="surrogateescape"):
+        content = character.encode(errors="surrogateescape")
+        parts = list(dict.fromkeys(owners[start : start + len(content)]))
+        start += len(content)
+        for number, owner in enumerate(parts, start=1):
+            labels[owner] += token_label(content) + (str(number).translate(_SUBSCRIPTS) if len(parts) > 1 else "")
+    return [label or token_label(b"") for label in labels]

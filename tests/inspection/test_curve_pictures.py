@@ -72,7 +72,7 @@ def test_the_line_as_logged_lies_behind_the_smoothed_one(tmp_path: Path) -> None
     assert 0.05 < faint < 0.5 < strong
 
 
-@pytest.mark.parametrize("name", ["$x", "a$b$c", "$\\frac$", "_hidden", "<b>", "a&b"])
+@pytest.mark.parametrize("name", ["a$b$c", "$\\frac$", "_a&<b>"])
 def test_names_are_no_formulas(tmp_path: Path, name: str) -> None:
     runs = runs_in(tmp_path, 2)
     draw(make_panels(runs, ["loss"], "step", 0.0), [name, "other"], name, tmp_path / "a.png", "png")

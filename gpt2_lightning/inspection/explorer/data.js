@@ -1,0 +1,82 @@
+// What the page knows. A head is a number: layer * heads + head; the one after the last is the rollout.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const TOKENS = DATA.tokens;
+const T = TOKENS.length;
+const ROLLOUT = DATA.layers * DATA.heads;
+const LETTERS = 4 * Math.ceil((T * (T + 1)) / 6); // of a head's lower triangle in base64
+
+const unpacked = new Map();
+
+/** A head's weights in 255ths: the lower triangle row by row, so that row i begins at i (i + 1) / 2. */
+function bytesOf(checkpoint, head) {
+  const key = checkpoint * (ROLLOUT + 1) + head;
+  if (!unpacked.has(key)) {
+    if (unpacked.size > 4 * (ROLLOUT + 1)) unpacked.clear();
+    const packed = document.getElementById(`weights-${checkpoint}`).firstChild.data;
+    const text = atob(packed.slice(head * LETTERS, (head + 1) * LETTERS));
+    const bytes = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+    unpacked.set(key, bytes);
+  }
+  return unpacked.get(key);
+}
+
+/** The weight of the chosen head from a query token to a key token, from 0 to 1. */
+function weight(query, key) {
+  return key > query ? 0 : bytesOf(state.checkpoint, state.head)[(query * (query + 1)) / 2 + key] / 255;
+}
+
+/** What a token attends to, or is attended to by, as [token, weight], the strongest first, none below the threshold. */
+function strongest(token, incoming, count) {
+  const pairs = incoming
+    ? Array.from({ length: T - token }, (_, i) => [token + i, weight(token + i, token)])
+    : Array.from({ length: token + 1 }, (_, i) => [i, weight(token, i)]);
+  return pairs.filter(([, w]) => isShown(w)).sort((a, b) => b[1] - a[1]).slice(0, count);
+}
+
+function isShown(w) {
+  return w > 0 && w >= state.threshold;
+}
+
+/** The likeliest next tokens after a layer at a token, as [label, probability]; layer 0 is the embeddings. */
+function predictions(layer, token) {
+  const { ids, probabilities } = DATA.checkpoints[state.checkpoint].lens;
+  const start = (layer * T + token) * DATA.kept;
+  return Array.from({ length: DATA.kept }, (_, i) => [DATA.vocabulary[ids[start + i]], probabilities[start + i]]);
+}
+
+function nameOf(head) {
+  if (head === ROLLOUT) return "Rollout of all layers";
+  return `Layer ${Math.floor(head / DATA.heads)}, head ${head % DATA.heads}`;
+}
+
+const percent = (p) => `${(100 * p).toFixed(p >= 0.0995 ? 0 : 1)}\u00a0%`;
+const number = (x, digits = 2) => (x === null ? "–" : x.toFixed(digits).replace("-", "−"));
+const named = (token) => `${token} “${TOKENS[token]}”`;
+
+/** A label of so many characters at most. */
+function shorten(label, most) {
+  const letters = [...label];
+  return letters.length > most ? `${letters.slice(0, most - 1).join("")}…` : label;
+}
+
+/** An HTML element; children that are text stay text. */
+function el(tag, attributes = {}, ...children) {
+  return filled(document.createElement(tag), attributes, children);
+}
+
+/** An SVG element. */
+function svg(tag, attributes = {}, ...children) {
+  return filled(document.createElementNS(document.getElementById("namespace").namespaceURI, tag), attributes, children);
+}
+
+function filled(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node[name] = value;
+    else if (value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+const $ = (id) => document.getElementById(id);
