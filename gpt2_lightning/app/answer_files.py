@@ -71,8 +71,10 @@ class AnswerFile:
     def keep(self, rows: int) -> None:
         """Drop all after the first so many rows."""
         self._file.seek(0)
-        lines = self._file.readall().split(b"\n")[:rows]
-        self._file.truncate(sum(len(line) + 1 for line in lines))
+        content = self._file.readall()
+        kept = sum(len(line) + 1 for line in content.split(b"\n")[:rows])
+        if kept < len(content):
+            self._file.truncate(kept)
 
     def append(self, entries: Sequence[dict[str, Any]]) -> None:
         """Add rows, and wait until they are on the disk."""

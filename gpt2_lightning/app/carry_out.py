@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import Callback
 
 from gpt2_lightning.app import build, runs
 from gpt2_lightning.app.logs import log_to_file, stop_logging_to
@@ -40,6 +39,12 @@ class Plan:
     """Tokens of a sample, for a limit in tokens."""
     make_task: Callable[[], TrainingTask[Any, Any]]
     """Called when the random state is set."""
+    begin: Callable[[Run], None]
+    """Called before the first step."""
+    finish: Callable[[Run], None]
+    """Called after the last."""
+    without: frozenset[str] = frozenset()
+    """Callbacks of the settings that make no sense for it."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +54,14 @@ class Run:
     plan: Plan
     task: TrainingTask[Any, Any]
     metrics: Metrics
-    callbacks: list[Callback]
+    callbacks: Sequence[object]
     max_steps: int
     folder: Path
     resumed: Path | None
     """The checkpoint that it went on from."""
 
 
-def carry_out(
-    verb: str,
-    settings: RunSettings,
-    plain: dict[str, Any],
-    plan: Plan,
-    begin: Callable[[Run], None],
-    finish: Callable[[Run], None],
-) -> float:
+def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Plan) -> float:
     """Train, and leave a run's folder behind.
 
     Args:
@@ -71,8 +69,6 @@ def carry_out(
         settings: those of every run.
         plain: the resolved configuration, which goes into the folder.
         plan: what to train.
-        begin: called before the first step.
-        finish: called after the last.
 
     Returns:
         The lowest validation loss.
@@ -93,11 +89,12 @@ def carry_out(
         with _telling_of_memory(micro_batch_size):
             task = plan.make_task()
         metrics = Metrics(trainer_spec.log_every_n_steps)
-        callbacks = assemble(metrics, build.make_all(settings.callbacks, run_dir=run_dir))
+        chosen = {name: node for name, node in settings.callbacks.items() if name not in plan.without}
+        callbacks = assemble(metrics, build.make_all(chosen, run_dir=run_dir))
         loggers = build.make_all(settings.logger, run_dir=run_dir)
         trainer = trainer_spec.build(max_steps, settings.batch_size // micro_batch_size, callbacks, loggers)
         run = Run(plan, task, metrics, callbacks, max_steps, run_dir, resumed)
-        begin(run)
+        plan.begin(run)
         try:
             with _telling_of_memory(micro_batch_size):
                 _fit(trainer, run)
@@ -106,7 +103,7 @@ def carry_out(
             say_how_to_go_on(verb, stop, trainer.global_step, run_dir)
             raise SystemExit(stop.exit_code) from None
         _draw(run_dir, settings.name)
-        finish(run)
+        plan.finish(run)
         return metrics.best_val_loss
     except UserError as error:
         log_file.emit(logging.makeLogRecord({"msg": f"error: {error}", "level": logging.ERROR}))

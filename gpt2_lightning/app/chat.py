@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import torch
 
@@ -17,7 +18,7 @@ from gpt2_lightning.generation.text import write
 from gpt2_lightning.model import GPT2
 
 RESET, QUIT = "/reset", "/quit"
-HELP = f"{RESET} forgets what was said, {QUIT} ends"
+HELP = f"{RESET} forgets what was said, {QUIT} ends, Ctrl-C stops an answer; // begins a question with /"
 
 
 def templated(question: str, description: Description) -> tuple[str, tuple[str, ...]]:
@@ -59,14 +60,14 @@ class Chat:
         self.template.render(self._opening)
         self.turns: list[Message] = []
         """What was said and is still read, the user's and the assistant's in turns."""
-        self._answers = 0
+        self._answers = 0  # for a seed of its own each
 
     def reset(self) -> None:
         """Forget what was said."""
         self.turns = []
 
-    def reply(self, question: str) -> Iterator[str]:
-        """Pieces of the answer, as it is written.
+    def reply(self, question: str) -> Generator[str, None, None]:
+        """Pieces of the answer, as it is written. Where it is stopped, what was said by then stays said.
 
         Raises:
             UserError: if the question alone leaves no room for an answer, or has characters that the tokenizer lacks;
@@ -77,11 +78,14 @@ class Chat:
         settings = dataclasses.replace(self.sampling, max_new_tokens=min(self.sampling.max_new_tokens, room))
         answer = ""
         pieces = write(self.model, self.tokenizer, [prompt], settings, stop=self.template.stop, first_row=self._answers)
-        for piece in pieces:
-            answer += piece.text
-            yield piece.text
         self._answers += 1
-        self.turns += [Message("user", question), Message("assistant", answer)]
+        try:
+            for piece in pieces:
+                answer += piece.text
+                yield piece.text
+        finally:
+            if answer:
+                self.turns += [Message("user", question), Message("assistant", answer)]
 
     def _prompt(self, question: Message) -> torch.Tensor:
         """The ids of all that is read, after dropping the oldest turns that leave too little room for an answer."""
@@ -125,15 +129,23 @@ def converse(chat: Chat, questions: Iterable[str], show: Callable[[str], None], 
         if question == RESET:
             chat.reset()
             notice("forgotten")
-        elif question.startswith("/"):
+        elif question.startswith("/") and not question.startswith("//"):
             notice(f"{question.split()[0]} is no command: {HELP}")
         elif question:
-            try:
-                for piece in chat.reply(question):
-                    show(piece)
-                show("\n")
-            except UserError as error:
-                notice(str(error))
+            _answer(chat, question.removeprefix("/"), show, notice)
+
+
+def _answer(chat: Chat, question: str, show: Callable[[str], None], notice: Callable[[str], None]) -> None:
+    try:
+        with contextlib.closing(chat.reply(question)) as pieces:
+            for piece in pieces:
+                show(piece)
+    except UserError as error:
+        notice(str(error))
+    except KeyboardInterrupt:
+        show(" …\n")
+    else:
+        show("\n")
 
 
 def lines_of_terminal(prompt: str = "> ") -> Iterator[str]:

@@ -40,7 +40,7 @@ class Config:
     with_: str | None
     """A folder of Hugging Face's or `hf:NAME@REVISION`; null for the checkpoint itself."""
     prompt: str
-    """What the texts start from; empty for the end of text before it."""
+    """What the texts start from; empty for the end-of-text token."""
     text: str | None
     """What to measure the loss on; null for the prompt with its likeliest continuation."""
     max_new_tokens: int
@@ -140,6 +140,8 @@ def _their_folder(config: Config, source: Source) -> Iterator[tuple[Path, str]]:
         yield snapshot.folder, f"{hub.SCHEME}{snapshot.name}@{snapshot.commit}"
     elif _is_theirs(named):
         yield Path(named).expanduser(), named
+    elif not Path(named).expanduser().exists():
+        raise UserError(f"with: there is no {named}; check the path. A model of the hub is named hf:NAME@REVISION")
     else:
         raise UserError(
             f"with: {named} is no folder of Hugging Face's; name one, or hf:NAME@REVISION, or make one with "

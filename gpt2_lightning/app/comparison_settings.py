@@ -51,7 +51,8 @@ def settings_rows(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Iter
 
 
 def _row(name: str, ours: Any, theirs: list[Any]) -> Row:
-    differs = any(value != ours and {value, ours} != {None, UNUSED} for value in theirs)
+    nothing = (None, UNUSED)
+    differs = any(value != ours and not (value in nothing and ours in nothing) for value in theirs)
     return Row((name, *map(shown_value, (ours, *theirs))), differs)
 
 

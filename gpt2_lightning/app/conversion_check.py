@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.app.sources import Source
-from gpt2_lightning.checkpoints.content import load_model
+from gpt2_lightning.app.trained_adapter import TrainedAdapter
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import SCORE, restore
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import folder, to_huggingface, verify
-from gpt2_lightning.huggingface.weights import name_of, not_finite
+from gpt2_lightning.huggingface import folder, peft_adapters, to_huggingface, verify, verify_peft
+from gpt2_lightning.huggingface.label_head import LabelHead
+from gpt2_lightning.huggingface.weights import name_of, not_finite, recast
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -55,24 +58,87 @@ class Check:
         self.lines.append(f"  rounded from {names}: logits differ by up to {difference:.1e}")
         return model
 
-    def folder(self, written: Path, model: GPT2, tokenizer: Tokenizer | None) -> None:
+    def folder(self, written: Path, model: GPT2, tokenizer: Tokenizer | None, head: LabelHead | None = None) -> None:
         """What our reader and transformers make of a folder."""
         again = folder.read(written)
-        self._same(to_huggingface(again.model), to_huggingface(model), written)
-        self._agree(verify.our_logits(again.model, self.ids, self.dtype), self.expected, "logits when read back")
+        if head is None:
+            self._same(to_huggingface(again.model), to_huggingface(model), written)
+            self._language_model(written, again.model)
+        else:
+            found = folder.read_head(written)
+            assert found is not None, "the folder was written with a head"
+            self._same(
+                {**to_huggingface(again.model), SCORE: found.score},
+                {**to_huggingface(model), SCORE: head.score},
+                written,
+            )
+            self._classifier(written, again.model, found, recast(model, self.dtype), head, tokenizer)
+        if tokenizer is not None:
+            self._same_tokens(again.tokenizer, tokenizer, written)
+
+    def _language_model(self, written: Path, again: GPT2) -> None:
+        self._agree(verify.our_logits(again, self.ids, self.dtype), self.expected, "logits when read back")
         theirs = verify.their_logits(written, self.ids, self.dtype)
         if theirs is None:
             self.lines.append("  transformers is not installed; the folder was not loaded there")
         else:
             self._agree(theirs, self.expected, "logits in transformers")
-        if tokenizer is not None:
-            self._same_tokens(again.tokenizer, tokenizer, written)
 
-    def checkpoint(self, written: Path, model: GPT2) -> None:
-        """What `load_model` makes of a checkpoint file."""
-        again, _ = load_model(written, torch.device("cpu"))
-        self._same(again.state_dict(), model.state_dict(), written)
+    def _classifier(
+        self,
+        written: Path,
+        again: GPT2,
+        found: LabelHead,
+        model: GPT2,
+        head: LabelHead,
+        tokenizer: Tokenizer | None,
+    ) -> None:
+        """Scores of padded texts, where the tokenizer has a token to pad with."""
+        if (found.labels, found.kind, found.truncation) != (list(head.labels), head.kind, head.truncation):
+            raise UserError(f"{written} does not hold the labels that were written to it; it was removed")
+        ids, mask = verify.random_texts(model.config, tokenizer.end_of_text if tokenizer else None)
+        expected = verify.our_scores(model, head.score, ids, mask)
+        self._agree(
+            verify.our_scores(recast(again, self.dtype), found.score, ids, mask), expected, "scores when read back"
+        )
+        theirs = verify.their_scores(written, ids, mask, self.dtype)
+        if theirs is None:
+            self.lines.append("  transformers is not installed; the folder was not loaded there")
+        else:
+            self._agree(theirs, expected, f"scores of {len(ids)} padded texts in transformers")
+
+    def checkpoint(self, written: Path, expected: dict[str, Tensor]) -> None:
+        """What our reader makes of a checkpoint file."""
+        content = files.read(written)
+        again, _ = restore(content, written)
+        head = {SCORE: content["state_dict"][SCORE]} if SCORE in content["state_dict"] else {}
+        self._same({**again.state_dict(), **head}, expected, written)
         self._agree(verify.our_logits(again, self.ids, self.dtype), self.expected, "logits when read back")
+
+    def adapter(self, written: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
+        """What our reader and PEFT make of an adapter's folder, over the base, with and without a classifier's head."""
+        found = peft_adapters.read(written, base)
+        again = dataclasses.replace(adapter, spec=found.spec, state=found.state)
+        head, head_again = (({} if s is None else {SCORE: s}) for s in (score, found.score))
+        self._same({**again.state, **head_again}, {**adapter.state, **head}, written)
+        ours = adapter.load_into(recast(base, self.dtype), written)
+        if score is None:
+            with torch.no_grad():
+                expected: Tensor = ours(self.ids)
+            theirs = verify_peft.their_adapted_logits(base, written, self.ids, self.dtype)
+        else:
+            ids, mask = verify.random_texts(base.config, pad=None)
+            expected = verify.our_scores(ours, score, ids, mask)
+            theirs = verify_peft.their_adapted_scores(base, written, len(score), ids, mask, self.dtype)
+        if theirs is None:
+            self.lines.append("  peft is not installed; the adapter was not loaded there")
+        else:
+            self._agree(theirs, expected, f"{'logits' if score is None else 'scores'} in peft, over the base")
+
+    def adapter_checkpoint(self, again: Source) -> None:
+        """What `open_source` makes of a checkpoint with an adapter alone."""
+        self._same(again.tensors(), self.source.tensors(), Path(again.place))
+        self._agree(verify.our_logits(again.model, self.ids, self.dtype), self.expected, "logits when read back")
 
     def _agree(self, found: Tensor, expected: Tensor, what: str) -> None:
         difference = verify.require_agreement(found, expected, what).largest_difference

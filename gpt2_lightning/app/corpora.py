@@ -101,6 +101,11 @@ def prepare_with_progress(
 
 def _fetched(corpus: Any, cache_dir: Path) -> Any:
     if not isinstance(corpus, Remote):
+        if not isinstance(corpus, Corpus | TokenFiles):
+            raise UserError(
+                f"data: {type(corpus).__name__} is no running text; choose a corpus such as data=scifi or data=text. "
+                "Tables are for finetune, with task=classify or task=instruct"
+            )
         return corpus
     columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with _bar(*columns) as progress:

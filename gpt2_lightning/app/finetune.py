@@ -66,9 +66,8 @@ def run(plain: dict[str, Any]) -> float:
     """
     log_to_terminal()
     config = Config(**plain)
-    task = build.make(config.task)
-    plan = task.plan(_beginning(config, plain))
-    return carry_out("finetune", config, plain, plan, task.begin, task.finish)
+    plan = build.make(config.task).plan(_beginning(config, plain))
+    return carry_out("finetune", config, plain, plan)
 
 
 def _beginning(config: Config, plain: dict[str, Any]) -> Beginning:

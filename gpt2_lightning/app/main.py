@@ -20,6 +20,7 @@ VERBS = {
     "train": "pre-train a model on a text",
     "finetune": "adapt a trained model to a task",
     "generate": "let a checkpoint write",
+    "predict": "let a classifier label texts",
     "compare": "a checkpoint beside transformers' GPT-2, and why they differ",
     "convert": "to and from Hugging Face's format; from nanoGPT's and minGPT's",
     "attention": "which token attends to which, as numbers, pictures and a page",

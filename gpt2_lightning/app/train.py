@@ -48,8 +48,8 @@ def run(plain: dict[str, Any]) -> float:
         optimizer, schedule = build.make(config.optimizer), build.make(config.schedule)
         return LanguageModeling(GPT2(architecture), optimizer, schedule, description)
 
-    plan = Plan(data, description, architecture.block_size, make_task)
-    return carry_out("train", config, plain, plan, describe_start, summarise)
+    plan = Plan(data, description, architecture.block_size, make_task, describe_start, summarise)
+    return carry_out("train", config, plain, plan)
 
 
 def token_data(

@@ -134,7 +134,7 @@ def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifi
     """The classifier of a checkpoint that was read, in evaluation mode, and its description.
 
     Raises:
-        UserError: see `load_model`; also if the checkpoint is no classifier's, or its head has other scores than labels.
+        UserError: see `load_model`; also if the checkpoint is no classifier's, or its head does not fit its labels.
     """
     model, description = restore(checkpoint, path)
     task, score = description.task, checkpoint["state_dict"].get(SCORE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,19 +11,34 @@ from torch import Tensor
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
-_NEW_LINE = "\n"
-
 
 def prompt_ids(prompt: str, tokenizer: Tokenizer) -> Tensor:
-    """Ids (T,) of a prompt; of a new line, where it is empty; of the tokenizer's first token, where it lacks that.
+    """Ids (T,), T >= 1, of a prompt; for an empty one see `empty_start`.
 
     Raises:
-        UserError: if the prompt has characters that the tokenizer lacks.
+        UserError: if the prompt has characters that the tokenizer lacks, or none that it has.
     """
+    if not prompt:
+        return torch.tensor([empty_start(tokenizer)[0]])
     try:
-        ids = tokenizer.encode(prompt or _NEW_LINE)
+        ids = tokenizer.encode(prompt)
     except UserError as error:
-        if prompt:
-            raise UserError(f"in the prompt: {error}") from None
-        return torch.zeros(1, dtype=torch.int64)
+        raise UserError(f"in the prompt: {error}") from None
+    if not len(ids):
+        raise UserError("in the prompt: none of its characters has a token; try another text")
     return torch.from_numpy(ids.astype(np.int64))
+
+
+def empty_start(tokenizer: Tokenizer) -> tuple[int, str]:
+    """The id that stands for an empty prompt, and what it is called.
+
+    It is the end of text, after which documents begin; a new line, where there is none; else the tokenizer's first
+    token.
+    """
+    if tokenizer.end_of_text is not None:
+        return tokenizer.end_of_text, "the end-of-text token"
+    with contextlib.suppress(UserError):
+        new_line = tokenizer.encode("\n")
+        if len(new_line):
+            return int(new_line[0]), "a new line"
+    return 0, "the tokenizer's first token"

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.tokenizers import Tokenizer
 
-_HEADER = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- gpt2\n---\n"
-_GROUPS = ("data", "tokenizer", "batch_size", "seed", "optimizer", "schedule", "trainer", "origin")
+_HEADER = "---\nlibrary_name: transformers\npipeline_tag: {}\ntags:\n- gpt2\n---\n"
+_GROUPS = (
+    *("init_from", "task", "freeze", "lora", "data", "tokenizer", "batch_size", "seed", "optimizer", "schedule"),
+    *("trainer", "origin"),
+)
 """What of a run's configuration tells how the model came about; the architecture is told from the model."""
+_ANSWERS = {"single": "one class", "multi": "any number of classes", "regression": "a number"}
 
 
 @dataclass(frozen=True)
@@ -25,15 +30,22 @@ class Card:
     run_config: Mapping[str, Any]
     figures: Mapping[str, str] = field(default_factory=dict)
     """What was measured, as it shall stand there."""
+    head: LabelHead | None = None
+    """Of a classifier."""
+    report: str = ""
+    """What a run reports of it, Markdown with headings of the third level."""
 
     def text(self, model: GPT2, tokenizer: Tokenizer | None) -> str:
         """The card as Markdown."""
+        use = "text-generation" if self.head is None else "text-classification"
+        what = "A GPT-2" if self.head is None else "A classifier of texts, a GPT-2"
+        figures = [text for text in (_table(self.figures), self.report) if text]
         parts = [
-            f"{_HEADER}\n# {self.name}\n\nA GPT-2, written by GPT-2 Lightning.",
-            f"## Model\n\n{_table(_architecture(model, tokenizer))}",
+            f"{_HEADER.format(use)}\n# {self.name}\n\n{what}, written by GPT-2 Lightning.",
+            f"## Model\n\n{_table(_architecture(model, tokenizer) | _answers(self.head))}",
             f"## Data and settings\n\n{_table(dict(self._settings())) or 'None are known.'}",
-            f"## Figures\n\n{_table(self.figures) or 'None are known.'}",
-            f"## Use\n\n{_use(self.name, tokenizer)}",
+            "\n\n".join(["## Figures", *(figures or ["None are known."])]),
+            f"## Use\n\n{_use(self.name, tokenizer, use)}",
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -57,13 +69,20 @@ def _architecture(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, str]:
     }
 
 
+def _answers(head: LabelHead | None) -> dict[str, str]:
+    if head is None:
+        return {}
+    classes = {"classes": ", ".join(head.labels)} if head.labels else {}
+    return {"answers with": _ANSWERS[head.kind], **classes, "reads of a text, in tokens": f"{head.truncation:,}"}
+
+
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
     """Settings under dotted names. Of a path the last part is told: the rest is about somebody's machine."""
     if isinstance(value, Mapping):
         for name, child in value.items():
             yield from _flat(f"{key}.{name}", child)
     elif value is not None:
-        is_path = key.endswith((".path", ".source")) and isinstance(value, str) and Path(value).is_absolute()
+        is_path = isinstance(value, str) and Path(value).is_absolute()
         yield key, Path(value).name if is_path else str(value)
 
 
@@ -78,8 +97,11 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _use(name: str, tokenizer: Tokenizer | None) -> str:
+def _use(name: str, tokenizer: Tokenizer | None, use: str) -> str:
     if tokenizer is None:
         return "The model has no tokenizer: it reads and writes ids."
-    program = f'from transformers import pipeline\n\nwrite = pipeline("text-generation", "{name}")\n'
-    return f'```python\n{program}print(write("…")[0]["generated_text"])\n```'
+    calls = {
+        "text-generation": 'print(pipe("…")[0]["generated_text"])',
+        "text-classification": 'print(pipe("…", truncation=True, top_k=None))',
+    }
+    return f'```python\nfrom transformers import pipeline\n\npipe = pipeline("{use}", "{name}")\n{calls[use]}\n```'

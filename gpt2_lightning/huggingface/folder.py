@@ -10,17 +10,21 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import safetensors_files
 from gpt2_lightning.huggingface.config import MODEL_TYPE, config_from_huggingface, config_to_huggingface
 from gpt2_lightning.huggingface.foreign import Foreign
+from gpt2_lightning.huggingface.label_head import ARCHITECTURE as CLASSIFIER
+from gpt2_lightning.huggingface.label_head import WEIGHT as SCORE
+from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.network import Network
 from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer, write_tokenizer_files
 from gpt2_lightning.huggingface.weights import from_huggingface, name_of, to_huggingface, without_prefix_and_masks
-from gpt2_lightning.model import GPT2
+from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import Tokenizer
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
 CARD = "README.md"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt")
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.json")
 """One of them is in a folder with a tokenizer."""
 
@@ -31,38 +35,65 @@ def is_one(folder: Path) -> bool:
 
 
 def read(folder: Path) -> Foreign:
-    """The model of a folder.
+    """The language model of a folder; a classifier's as well, whose head `read_head` reads.
 
     Raises:
         UserError: if files are missing or damaged, it is no GPT-2, or its tensors are not those of its config.json.
     """
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} holds weights and no {CONFIG}; fetch it from where the weights came from")
-    fields = read_json(folder / CONFIG)
-    if "model_type" not in fields:
-        raise UserError(
-            f"{folder / CONFIG} has no model_type, which Hugging Face's configurations have; check the path"
-        )
+    fields = _fields(folder)
+    classifies = _classifies(fields)
+    if classifies:  # it has no head over the vocabulary, so ours is the embedding
+        fields |= {"architectures": None, "tie_word_embeddings": True}
     try:
         config = config_from_huggingface(fields)
     except (TypeError, ValueError) as error:
         raise UserError(_located(folder / CONFIG, error)) from None
     tensors = safetensors_files.read(folder)
+    if classifies:
+        tensors.pop(SCORE, None)
     try:
         model = from_huggingface(tensors, config)
     except ValueError as error:
         raise UserError(_located(folder, error)) from None
-    has_tokenizer = any((folder / name).is_file() for name in _VOCABULARY_FILES)
     weights = without_prefix_and_masks(tensors)
     return Foreign(
         model=model,
         network=Network(weights, config.n_layer, config.n_head, config.layer_norm_epsilon, conv1d=True),
-        tokenizer=read_tokenizer(folder) if has_tokenizer else None,
+        tokenizer=read_tokenizer(folder) if _has_tokenizer(folder) else None,
         origin={"program": "Hugging Face", "source": str(folder)},
     )
 
 
-def write(model: GPT2, tokenizer: Tokenizer | None, folder: Path, card: str, max_shard_bytes: int) -> None:
+def read_head(folder: Path) -> LabelHead | None:
+    """The head of a classifier's folder; none if it holds a language model.
+
+    Raises:
+        UserError: if files are missing or damaged, or the head is not that of its config.json.
+    """
+    fields = _fields(folder)
+    if not _classifies(fields):
+        return None
+    score = safetensors_files.read(folder).get(SCORE)
+    width, context = fields.get("n_embd", GPT2Config.n_embd), fields.get("n_positions", GPT2Config.block_size)
+    if score is None or score.dim() != 2 or score.size(1) != width:
+        found = "is missing" if score is None else f"has shape {tuple(score.shape)}"
+        raise UserError(f"{folder}: {SCORE} {found}, and a classifier of width {width} needs (labels, {width})")
+    settings = read_json(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
+    try:
+        truncation = min(int(settings.get("model_max_length") or context), context)
+        return LabelHead.from_config(fields, score.clone(), truncation)
+    except ValueError as error:
+        raise UserError(f"{folder / CONFIG} is no classifier's that can be read: {error}") from None
+
+
+def write(
+    model: GPT2,
+    tokenizer: Tokenizer | None,
+    folder: Path,
+    card: str,
+    max_shard_bytes: int,
+    head: LabelHead | None = None,
+) -> None:
     """Write weights in their dtype, configuration, tokenizer and model card.
 
     Args:
@@ -71,6 +102,7 @@ def write(model: GPT2, tokenizer: Tokenizer | None, folder: Path, card: str, max
         folder: is made.
         card: the text of README.md.
         max_shard_bytes: size of the tensors in a file, at most.
+        head: for a classifier, of a model whose own head is the embedding; see `label_head.without_own_head`.
 
     Raises:
         UserError: if the folder cannot be written, or the tokenizer has no form there.
@@ -78,21 +110,26 @@ def write(model: GPT2, tokenizer: Tokenizer | None, folder: Path, card: str, max
     end = tokenizer.end_of_text if tokenizer else None
     ends = {"bos_token_id": end, "eos_token_id": end}
     config = {
-        "architectures": ["GPT2LMHeadModel"],
+        "architectures": ["GPT2LMHeadModel" if head is None else CLASSIFIER],
         "model_type": MODEL_TYPE,
         **config_to_huggingface(model.config),
         **ends,
         "dtype": name_of(model.wte.weight.dtype),
         "use_cache": True,
+        **({} if head is None else head.to_config(pad=end)),
     }
+    weights = to_huggingface(model) | ({} if head is None else {SCORE: head.score.detach().clone()})
     try:
         folder.mkdir(parents=True)
-        safetensors_files.write(to_huggingface(model), folder, max_shard_bytes)
+        safetensors_files.write(weights, folder, max_shard_bytes)
         _write_json(config, folder / CONFIG)
-        _write_json(ends, folder / GENERATION)
+        if head is None:
+            _write_json(ends, folder / GENERATION)
         (folder / CARD).write_text(card, encoding="utf-8")
         if tokenizer is not None:
-            write_tokenizer_files(tokenizer, folder, model.config.block_size)
+            write_tokenizer_files(tokenizer, folder, model.config.block_size if head is None else head.truncation)
+            if head is not None:
+                _pad_on_the_right(folder / TOKENIZER_CONFIG)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None
 
@@ -105,6 +142,32 @@ def strangers(folder: Path) -> list[str]:
         for file in folder.iterdir()
         if file.name not in ours and not safetensors_files.is_weight_file(file.name)
     )
+
+
+def _fields(folder: Path) -> dict[str, Any]:
+    """The content of a model's config.json."""
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} holds weights and no {CONFIG}; fetch it from where the weights came from")
+    fields = read_json(folder / CONFIG)
+    if "model_type" not in fields:
+        raise UserError(
+            f"{folder / CONFIG} has no model_type, which Hugging Face's configurations have; check the path"
+        )
+    return fields
+
+
+def _classifies(fields: dict[str, Any]) -> bool:
+    return fields.get("architectures") == [CLASSIFIER]
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _VOCABULARY_FILES)
+
+
+def _pad_on_the_right(path: Path) -> None:
+    """Let their tokenizer fill up short texts with the end of text, as config.json says."""
+    fields = read_json(path)
+    _write_json(fields | {"pad_token": fields.get("eos_token"), "padding_side": "right"}, path)
 
 
 def _write_json(fields: dict[str, Any], path: Path) -> None:

@@ -50,6 +50,22 @@ class PeftAdapter:
     """The head of a classifier, (labels, C)."""
 
 
+def is_one(folder: Path) -> bool:
+    """Whether a folder is an adapter of PEFT's."""
+    return (folder / CONFIG).is_file()
+
+
+def base_of(folder: Path) -> str | None:
+    """Name or path of the model that a folder says it adapts."""
+    base = read_json(folder / CONFIG).get("base_model_name_or_path")
+    return base if isinstance(base, str) else None
+
+
+def strangers(folder: Path) -> list[str]:
+    """Names in a folder that `write` gives to none of its files."""
+    return sorted(file.name for file in folder.iterdir() if file.name not in (CONFIG, WEIGHTS))
+
+
 def write(adapter: PeftAdapter, folder: Path) -> None:
     """Write an adapter in its dtype, for PEFT to load over a GPT2LMHeadModel.
 

@@ -6,13 +6,15 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.weights import recast
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.heads import Classifier
 from gpt2_lightning.model.size import count_parameters
 
 _ROWS, _LONGEST = 2, 32
@@ -38,6 +40,23 @@ def random_ids(config: GPT2Config) -> Tensor:
     """Tokens to compare on, (2, T), the same each time."""
     shape = (_ROWS, min(_LONGEST, config.block_size))
     return torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
+
+
+def random_texts(config: GPT2Config, pad: int | None) -> tuple[Tensor, Tensor]:
+    """Texts of different lengths to compare on, the same each time.
+
+    Args:
+        config: the architecture.
+        pad: a token that is in none of them.
+
+    Returns:
+        Ids (B, T), padded on the right, and whether each is a token of the text, bool (B, T).
+    """
+    longest = min(_LONGEST, config.block_size)
+    lengths = torch.tensor([longest, max(1, longest // 2), 1])
+    ids = torch.randint(config.vocab_size, (len(lengths), longest), generator=torch.Generator().manual_seed(0))
+    ids = torch.where(ids == pad, (ids + 1) % config.vocab_size, ids) if pad is not None else ids
+    return ids, torch.arange(longest) < lengths[:, None]
 
 
 def precision(config: GPT2Config) -> torch.dtype:
@@ -66,8 +85,40 @@ def their_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None
     return logits
 
 
+@torch.no_grad()
+def our_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    """Scores (B, labels) of padded texts (B, T) by a model and a head (labels, C), in the model's dtype."""
+    classifier = Classifier(model, len(score), reads="last")
+    classifier.score.weight = nn.Parameter(score.to(model.wte.weight.dtype))
+    scores: Tensor = classifier.eval()(ids, mask)
+    return scores
+
+
+def their_scores(folder: Path, ids: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Scores (B, labels) of the folder's classifier in transformers; none where that is not installed."""
+    if importlib.util.find_spec("transformers") is None:
+        return None
+    import transformers
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    return scores_of(model.eval(), ids, mask)
+
+
+@torch.no_grad()
+def scores_of(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """Scores (B, labels) of padded texts by a classifier of transformers; one by one where it has no padding token."""
+    pad = model.config.pad_token_id
+    if pad is None:
+        rows = [model(row[kept][None]).logits for row, kept in zip(ids, mask, strict=True)]
+        return torch.cat(rows)
+    scores: Tensor = model(torch.where(mask, ids, pad), attention_mask=mask.long()).logits
+    return scores
+
+
 def compare(found: Tensor, expected: Tensor) -> Comparison:
-    """Compare logits (B, T, V); of expected, those of the first V tokens."""
+    """Compare logits (B, T, V) or scores; of expected, those of the first V tokens."""
     expected = expected[..., : found.size(-1)]
     scale = max(1.0, float(expected.abs().max()))
     return Comparison(float((found - expected).abs().max()), _ROUNDINGS * torch.finfo(found.dtype).eps * scale)

@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanAbsoluteError, MetricCollection
 from torchmetrics.classification import (
+    BinaryAccuracy,
+    BinaryF1Score,
     MulticlassAccuracy,
     MulticlassF1Score,
     MultilabelExactMatch,
@@ -85,7 +87,10 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         self._val_metrics.reset()
 
     def figures(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
-        """The headline figure; of a validation, macro F1 as well."""
+        """The headline figure; of a validation, macro F1 as well.
+
+        Of several classes, one that no row has and no answer gives counts as 0 in it.
+        """
         if stage == "val":
             return self._val_figures
         mean = float(torch.stack(self.train_scores).mean())
@@ -156,8 +161,10 @@ def _metrics(kind: LabelKind, n: int) -> MetricCollection:
     metrics: dict[str, Any] = {HEADLINES[kind]: MeanAbsoluteError()}
     if kind == "single":
         metrics = {HEADLINES[kind]: MulticlassAccuracy(n, average="micro"), "macro_f1": MulticlassF1Score(n)}
-    elif kind == "multi":
+    elif kind == "multi" and n > 1:
         metrics = {HEADLINES[kind]: MultilabelExactMatch(n), "macro_f1": MultilabelF1Score(n)}
+    elif kind == "multi":
+        metrics = {HEADLINES[kind]: BinaryAccuracy(), "macro_f1": BinaryF1Score()}
     return MetricCollection(metrics)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gpt2_lightning.app import generate, train
+from gpt2_lightning.app import finetune, train
 from gpt2_lightning.app.main import VERBS, config_folder, register_resolvers
 from gpt2_lightning.app.preflight import preflight
 from gpt2_lightning.model import GPT2Config
@@ -22,6 +23,10 @@ from gpt2_lightning.model.size import count_parameters, flops_per_token, trainin
 
 CONF = config_folder()
 OPTIONS = sorted(str(file.relative_to(CONF).with_suffix("")) for file in CONF.glob("*/*.yaml"))
+FINETUNING = {"lora", "task", "template"}
+"""Groups of the verb `finetune` alone."""
+NEEDED = {"predict": ["text=something"]}
+"""What a verb cannot do without, where its YAML leaves the choice."""
 SIZES = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 
 
@@ -39,18 +44,28 @@ def composed(verb: str, *overrides: str) -> DictConfig:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_passes_preflight(option: str) -> None:
     group, name = option.split("/")
-    config = composed("train", f"{group}={name}")
-    for chosen in (config.data, config.tokenizer):
-        if OmegaConf.is_missing(chosen, "path"):
-            chosen.path = "somewhere"
-    assert preflight(config, train.Config)[1] == []
+    verb = finetune if group in FINETUNING else train
+    config = composed(verb.__name__.rpartition(".")[2], f"{group}={name}")
+    assert preflight(named(config), verb.Config)[1] == []
 
 
-def test_generate_passes_preflight() -> None:
+def named(config: DictConfig) -> DictConfig:
+    """The same with a name for everything that the user has to name."""
+    for key in config:
+        if OmegaConf.is_missing(config, key):
+            config[key] = "somewhere"
+        elif isinstance(config[key], DictConfig):
+            named(config[key])
+    return config
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"train", "finetune"}))
+def test_every_verb_passes_preflight(verb: str) -> None:
+    schema = importlib.import_module(f"gpt2_lightning.app.{verb}").Config
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        assert preflight(compose("generate"), generate.Config)[1] == []
+        assert preflight(named(compose(verb, NEEDED.get(verb, []))), schema)[1] == []
 
 
 def test_every_verb_has_a_root_configuration() -> None:

@@ -18,6 +18,7 @@ class Pretrain:
     """The next token of a text, with the tokenizer that the model has."""
 
     def plan(self, beginning: Beginning) -> Plan:
+        """What to train."""
         corpus = corpus_of(beginning.config.data, beginning.cache_dir)
         data = token_data(
             corpus,
@@ -34,13 +35,9 @@ class Pretrain:
             beginning.adapt(model)
             return LanguageModeling(model, *beginning.optimizer_and_schedule(), description)
 
-        return Plan(data, description, beginning.architecture.block_size, make_task)
+        return Plan(data, description, beginning.architecture.block_size, make_task, _begin, summarise)
 
-    def begin(self, run: Run) -> None:
-        """Say what is trained on what."""
-        print_parameters(run.task.model)
-        describe_start(run)
 
-    def finish(self, run: Run) -> None:
-        """Say what came out."""
-        summarise(run)
+def _begin(run: Run) -> None:
+    print_parameters(run.task.model)
+    describe_start(run)

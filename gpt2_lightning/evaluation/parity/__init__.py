@@ -3,7 +3,8 @@
 `ours` is this project's GPT2, `theirs` the GPT2LMHeadModel of transformers. Numbers first; nothing is printed here.
 """
 
+from gpt2_lightning.evaluation.parity.padding import Padding
 from gpt2_lightning.evaluation.parity.report import Report, measure
 from gpt2_lightning.evaluation.parity.sides import Ours, Theirs, load_theirs
 
-__all__ = ["Ours", "Report", "Theirs", "load_theirs", "measure"]
+__all__ = ["Ours", "Padding", "Report", "Theirs", "load_theirs", "measure"]

@@ -34,7 +34,8 @@ _OFF: Settings = {
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 """Those that have no part in taking the likeliest token."""
 UNUSED = "not used"
-CHOOSING = ("do_sample", *_OFF, "max_new_tokens", "eos_token_id")
+LENGTH = "max_new_tokens"
+CHOOSING = ("do_sample", *_OFF, LENGTH, "eos_token_id")
 """What decides a text, once the logits and the seed are given."""
 _BEYOND = 8
 """New tokens past our number of them that a call may write before it is stopped."""
@@ -97,22 +98,23 @@ def resolve_calls(
     found = []
     for call, side in zip(calls, sides, strict=True):
         text = call.run({"max_new_tokens": min(call.resolved["max_new_tokens"], room)})
-        deciding = _deciding(call, settings, our_text, room)
         matched = match(pair, call.name, ids, our_text, call.run(settings))
-        decisive = None if deciding is None else tuple(deciding)
-        found.append(Resolved(call.name, call.resolved, side, text, decisive, matched))
+        deciding = None if matched.divergence else tuple(_deciding(call, settings, our_text))
+        found.append(Resolved(call.name, call.resolved, side, text, deciding, matched))
     return found
 
 
-def _deciding(call: Call, ours: Settings, text: Text, room: int) -> list[str] | None:
-    """The settings that keep a call from our text; none where it writes that as it is, None where they do not."""
-    different = [key for key in CHOOSING if call.resolved[key] != ours[key]]
+def _deciding(call: Call, ours: Settings, text: Text) -> list[str]:
+    """The settings that keep a call from our text, which it writes with all of ours."""
+    new, their_new = ours[LENGTH], call.resolved[LENGTH]
+    different = [key for key in CHOOSING if key != LENGTH and call.resolved[key] != ours[key]]
 
     def agrees(mended: Sequence[str]) -> bool:
-        settings = {"max_new_tokens": min(call.resolved["max_new_tokens"], room)}
-        return call.run(settings | {key: ours[key] for key in mended}) == text
+        return call.run({key: ours[key] for key in (*mended, LENGTH)}) == text
 
-    return smallest_set(different, agrees)
+    needed = smallest_set(different, agrees) or []
+    ends_by_itself = len(text) < min(new, their_new)
+    return needed if new == their_new or ends_by_itself else [*needed, LENGTH]
 
 
 def _generate_call(theirs: Theirs, prompt: Tensor, seed: int) -> Call:

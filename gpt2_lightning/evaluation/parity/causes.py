@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from gpt2_lightning.evaluation.parity.fixes import DTYPE, Fix, fixes_for, put_right
 from gpt2_lightning.evaluation.parity.layers import LayerDifference, layer_differences, logit_difference
+from gpt2_lightning.evaluation.parity.padding import SENTENCES, Padding, padded_texts
 from gpt2_lightning.evaluation.parity.search import smallest_set
 from gpt2_lightning.evaluation.parity.sides import TheirModel
-from gpt2_lightning.evaluation.parity.texts import Match, Pair, matched_settings, their_texts
+from gpt2_lightning.evaluation.parity.texts import Match, Pair, matched_settings, our_texts, their_texts
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface.verify import Comparison, precision
 from gpt2_lightning.huggingface.weights import name_of, recast
@@ -60,24 +62,22 @@ def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tens
     fixes = fixes_for(ours, theirs)
     exact = name_of(twins.dtype)
 
-    def gap(chosen: Sequence[Fix]) -> float:
-        return _worst(twins.ours, twins.theirs, chosen, samples).largest_difference
-
-    def agrees(chosen: Sequence[Fix]) -> bool:
-        return _worst(twins.ours, twins.theirs, chosen, samples).agrees
+    @functools.cache
+    def compared(*chosen: Fix) -> Comparison:
+        return _worst(twins.ours, twins.theirs, chosen, samples)
 
     with torch.random.fork_rng():  # dropout draws
         layers = tuple(layer_differences(twins.ours, twins.theirs, samples[-1]))
-        needed = smallest_set(fixes, agrees)
+        needed = smallest_set(fixes, lambda chosen: compared(*chosen).agrees)
         if needed is None:
             return Explanation((_unexplained(layers, fixes, exact),), (), False, layers, exact)
         causes = []
         for fix in needed:
             others = [other for other in needed if other is not fix]
-            beside = f", beside {' and '.join(other.name for other in others)}" if others else ""
+            beside = f" beside {' and '.join(other.name for other in others)}" if others else ""
             evidence = (
-                f"put right{beside}, it takes the largest logit difference from {gap(others):.1e} to "
-                f"{gap(needed):.1e} (in {exact})"
+                f"with this put right{beside}, the largest logit difference falls from "
+                f"{compared(*others).largest_difference:.1e} to {compared(*needed).largest_difference:.1e} (in {exact})"
             )
             causes.append(Cause(fix.name, fix.sentence, evidence))
         for fix in fixes:
@@ -87,7 +87,7 @@ def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tens
     return Explanation(tuple(causes), tuple(needed), True, layers, exact)
 
 
-def token_cause(pair: Pair, ours: Tensor, theirs: Tensor | None, from_ours: Match) -> Iterator[Cause]:
+def token_cause(pair: Pair, ours: Tensor, theirs: Tensor | None, from_ours: Match, greedy: Sampling) -> Iterator[Cause]:
     """Other tokens of the prompt, (T,) each, as a cause; from_ours is the greedy text of both sides from ours."""
     if theirs is None or torch.equal(ours, theirs):
         return
@@ -97,15 +97,30 @@ def token_cause(pair: Pair, ours: Tensor, theirs: Tensor | None, from_ours: Matc
         evidence = "there is none to start from"
     elif int(theirs.max()) >= pair.ours.config.vocab_size:
         evidence = f"there is no token {int(theirs.max())} in the model, so it fails there"
+    elif len(theirs) + greedy.max_new_tokens > pair.ours.config.block_size:
+        evidence = "they do not fit into the context with the text that follows, so it fails there"
     else:
-        settings = matched_settings(Sampling(len(from_ours.ours) or 1, temperature=0), pair.end_of_text)
-        (text,) = their_texts(pair.theirs, [theirs], settings, seed=0)
+        (text,) = their_texts(pair.theirs, [theirs], matched_settings(greedy, pair.end_of_text), greedy.seed)
         other = "the same text as we do" if text == from_ours.ours else "another text"
         evidence = (
             f"from its own tokens it writes {other}, from ours {'another' if from_ours.divergence else 'the same'}"
         )
-    sizes = f"{len(ours)} tokens here and {len(theirs)} there"
+    sizes = f"{len(ours)} here and {len(theirs)} there"
     yield Cause("tokenizer", f"the tokenizers make other tokens of the prompt: {sizes}{part}", evidence)
+
+
+def padding_causes(pair: Pair, prompts: Sequence[Tensor], padding: Padding, count: int) -> Iterator[Cause]:
+    """What is wrong in the padding of prompts (T,) by a loop around their model, from so many new tokens of each."""
+    right = our_texts(pair.ours, prompts, Sampling(count, temperature=0), end_of_text=None)
+    found = padded_texts(pair.theirs, prompts, padding, count).texts
+    others = sum(one != other for one, other in zip(found, right, strict=True))
+
+    def agrees(mended: Sequence[str]) -> bool:
+        return padded_texts(pair.theirs, prompts, padding.without(mended), count).texts == tuple(right)
+
+    for slip in smallest_set(padding.slips(), agrees) or []:
+        evidence = f"{others} of {len(prompts)} texts of a batch differ from ours; with this put right, none does"
+        yield Cause(slip, SENTENCES[slip], evidence)
 
 
 def rounding_cause(found: Sequence[Match], exact: Sequence[Match], precision: str) -> Cause:

@@ -65,7 +65,9 @@ def fixes_for(ours: GPT2, theirs: TheirModel) -> list[Fix]:
     if their_config.activation_function not in _TANH_GELU:
         found = their_config.activation_function
         what = "the exact GELU" if found == "gelu" else f"{found!r} as activation function"
-        fixes.append(Fix("activation", f"it computes {what}, and GPT-2's is the tanh approximation", _activation))
+        fixes.append(
+            Fix("activation", f"theirs computes {what}, and GPT-2 the tanh approximation of GELU", _activation)
+        )
     if their_config.layer_norm_epsilon != config.layer_norm_epsilon:
         pair = f"{config.layer_norm_epsilon:g} here and {their_config.layer_norm_epsilon:g} there"
         fixes.append(
@@ -79,7 +81,7 @@ def fixes_for(ours: GPT2, theirs: TheirModel) -> list[Fix]:
             f"{n}={getattr(their_config, n)}" for n in ("scale_attn_weights", "scale_attn_by_inverse_layer_idx")
         )
         fixes.append(
-            Fix("attention scale", f"its attention scores are scaled otherwise: {flags}", _scale(config.head_size))
+            Fix("attention scale", f"their attention scores are scaled otherwise: {flags}", _scale(config.head_size))
         )
     return fixes + _weight_fixes(ours, theirs)
 
@@ -88,10 +90,10 @@ def _weight_fixes(ours: GPT2, theirs: TheirModel) -> list[Fix]:
     weights = compare_weights(ours, theirs)
     right = to_huggingface(ours)
     fixes = []
-    if altered := [tensor.name for tensor in weights.altered]:
-        named = ", ".join(altered[:3]) + (", …" if len(altered) > 3 else "")
-        sentence = f"{len(altered)} of {weights.count} tensors have other values: {named}"
-        fixes.append(Fix("weights", sentence, _values({name: right[name] for name in altered})))
+    if names := [tensor.name for tensor in weights.altered]:
+        listed = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        sentence = f"{len(names)} of {weights.count} tensors have other values there: {listed}"
+        fixes.append(Fix("weights", sentence, _values({name: right[name] for name in names})))
     if weights.our_dtype != weights.their_dtype:
         rounded = {tensor.name: right[tensor.name] for tensor in weights.differing if tensor.is_rounding}
         sentence = f"the dtype is {weights.our_dtype} here and {weights.their_dtype} there"

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gpt2_lightning.evaluation.parity.search import smallest_set
 from gpt2_lightning.evaluation.parity.sides import TheirModel
 
 
@@ -38,10 +37,11 @@ class Padding:
 
 
 SENTENCES = {
-    "side": "prompts are padded on the right, so that a text goes on after its padding",
-    "attention_mask": "there is no attention mask, so that texts attend to the padding",
+    "side": "prompts are padded on the right, so that their texts go on after the padding",
+    "attention_mask": "prompts are padded without an attention mask, so that their texts attend to the padding",
     "position_ids": "prompts are padded on the left without position ids, so that the padding shifts their positions",
 }
+"""What is wrong, by the field that is."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +69,10 @@ def padded_texts(model: TheirModel, prompts: Sequence[Tensor], padding: Padding,
     for _ in range(count):
         positions = (seen.cumsum(1) - 1).clamp(min=0) if padding.position_ids else None
         masked = seen if padding.attention_mask else torch.ones_like(seen)
-        logits = model(read, attention_mask=masked, position_ids=positions, use_cache=False).logits[:, -1]
+        logits = model(read, attention_mask=masked, position_ids=positions, use_cache=False, logits_to_keep=1).logits[
+            :, -1
+        ]
         first = first or [logits.float()]
         read = torch.cat((read, logits.argmax(dim=-1, keepdim=True)), dim=1)
         seen = torch.cat((seen, torch.ones_like(seen[:, :1])), dim=1)
     return Written(tuple(tuple(row[width:].tolist()) for row in read), first[0])
-
-
-def padding_causes(
-    model: TheirModel, prompts: Sequence[Tensor], padding: Padding, right: Sequence[tuple[int, ...]]
-) -> list[str] | None:
-    """The slips without which the texts would be right: `Padding`'s fields.
-
-    Args:
-        right: what follows each prompt in truth, as many tokens each.
-
-    Returns:
-        An empty list where the texts are right; None where the padding does not explain them.
-    """
-
-    def agrees(mended: Sequence[str]) -> bool:
-        return padded_texts(model, prompts, padding.without(mended), len(right[0])).texts == tuple(right)
-
-    return smallest_set(padding.slips(), agrees)

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.parity.calls import Resolved, Settings, our_settings, resolve_calls
-from gpt2_lightning.evaluation.parity.causes import Cause, Explanation, Twins, explain, rounding_cause, token_cause
+from gpt2_lightning.evaluation.parity.causes import (
+    Cause,
+    Explanation,
+    Twins,
+    explain,
+    padding_causes,
+    rounding_cause,
+    token_cause,
+)
 from gpt2_lightning.evaluation.parity.fixes import put_right
 from gpt2_lightning.evaluation.parity.layers import (
     LayerDifference,
@@ -18,12 +26,16 @@ from gpt2_lightning.evaluation.parity.layers import (
     our_forward,
     their_forward,
 )
+from gpt2_lightning.evaluation.parity.padding import Padding
 from gpt2_lightning.evaluation.parity.sides import Ours, Theirs, quiet, require_same_shape
 from gpt2_lightning.evaluation.parity.slips import Slip, measure_slips
-from gpt2_lightning.evaluation.parity.texts import Match, Pair, ragged, ways, write_both
+from gpt2_lightning.evaluation.parity.texts import GREEDY, Match, Pair, ragged, ways, write_both
 from gpt2_lightning.evaluation.parity.weights import Weights, compare_weights
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface.verify import random_ids
+
+_LOOP_STEPS = 8
+"""New tokens of the texts that are written without a cache, at most."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,15 @@ class Report:
     """Of all differences but those by settings; the first one first."""
 
 
-def measure(ours: Ours, theirs: Theirs, prompt: str, sampling: Sampling, n_beams: int, text: str | None) -> Report:
+def measure(
+    ours: Ours,
+    theirs: Theirs,
+    prompt: str,
+    sampling: Sampling,
+    n_beams: int,
+    text: str | None = None,
+    padding: Padding = Padding(),  # noqa: B008  # it is frozen
+) -> Report:
     """Compare networks, texts, and what calls resolve their settings to.
 
     Args:
@@ -71,13 +91,15 @@ def measure(ours: Ours, theirs: Theirs, prompt: str, sampling: Sampling, n_beams
         sampling: of the texts; greedy ones and beams have its length and penalties.
         n_beams: of the beam search.
         text: to measure the loss on; None for the prompt with its likeliest continuation.
+        padding: how a loop around their model, that is to be explained, reads prompts of different lengths.
 
     Raises:
-        UserError: if the models have different shapes, or the texts do not fit into the context.
+        UserError: if the models have different shapes, the texts do not fit into the context, or the text is too short.
     """
     require_same_shape(ours.model, theirs.model)
     ids = ours.ids(prompt)
-    _require_room(len(ids), sampling.max_new_tokens, ours.model.config.block_size)
+    prompts = ragged(ids)
+    _require_room(len(prompts[-1]), sampling.max_new_tokens, ours.model.config.block_size)
     end_of_text = ours.tokenizer.end_of_text
     pair, settings = Pair(ours.model, theirs.model, end_of_text), ways(sampling, n_beams)
     with quiet():
@@ -86,15 +108,20 @@ def measure(ours: Ours, theirs: Theirs, prompt: str, sampling: Sampling, n_beams
         twins = Twins(ours.model, theirs.model)
         explanation = explain(ours.model, theirs.model, twins, [ids[None], random])
         matches = mended = write_both(pair, ids, settings)
-        learned = ours.ids(text) if text else torch.cat((ids, ids.new_tensor(matches[0].ours)))
+        learned = _tokens_of(text, ours) if text else torch.cat((prompts[-1], ids.new_tensor(matches[-1].ours)))
         networks = _networks(pair, ids, random, learned[: ours.model.config.block_size + 1])
         with put_right(theirs.model, explanation.fixes):
             if explanation.fixes:
                 mended = write_both(pair, ids, settings)
             our_text = mended[1 if sampling.temperature else 0].ours
             calls = resolve_calls(pair, theirs, prompt, ids, their_ids, sampling, our_text)
-            slips = measure_slips(theirs.model, ragged(ids), sampling.seed)
-            causes = [*explanation.causes, *token_cause(pair, ids, their_ids, mended[0])]
+            steps = min(sampling.max_new_tokens, _LOOP_STEPS)
+            slips = measure_slips(theirs.model, prompts, steps, sampling.seed)
+            causes = [
+                *explanation.causes,
+                *token_cause(pair, ids, their_ids, mended[0], settings[GREEDY]),
+                *padding_causes(pair, prompts, padding, steps),
+            ]
         if explanation.is_whole and any(match.divergence for match in mended):
             with put_right(twins.theirs, explanation.fixes):
                 again = write_both(Pair(twins.ours, twins.theirs, end_of_text), ids, settings)
@@ -130,6 +157,13 @@ def _require_room(prompt: int, new: int, block_size: int) -> None:
     if prompt + new > block_size:
         most = f"max_new_tokens={block_size - prompt}" if prompt < block_size else "a shorter prompt"
         raise UserError(
-            f"the prompt has {prompt} tokens, {new} are to be added, and the context has {block_size}, past which "
+            f"{prompt} tokens of a prompt and {new} new ones do not fit into the context of {block_size}, past which "
             f"transformers fails; use {most}"
         )
+
+
+def _tokens_of(text: str, ours: Ours) -> Tensor:
+    ids = ours.ids(text)
+    if len(ids) < 2:
+        raise UserError("text: it has one token, and a loss needs two; write more")
+    return ids

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.huggingface.config import MODEL_TYPE
 from gpt2_lightning.huggingface.folder import TOKENIZER_FILES
 from gpt2_lightning.model import GPT2
@@ -59,15 +60,8 @@ class Ours:
     """Where it was found, for the report."""
 
     def ids(self, prompt: str) -> Tensor:
-        """Tokens of a prompt, (T,); an empty one is the end of the text before it.
-
-        Raises:
-            UserError: if the prompt is empty and the tokenizer has no end of text.
-        """
-        ids = self.tokenizer.encode(prompt).tolist()
-        if not ids and self.tokenizer.end_of_text is None:
-            raise UserError("prompt: it is empty, and the tokenizer has no end of text to start from; write something")
-        return torch.tensor(ids or [self.tokenizer.end_of_text], device=self.model.wte.weight.device)
+        """Tokens of a prompt, (T,), T >= 1; see `generation.start.prompt_ids`."""
+        return prompt_ids(prompt, self.tokenizer).to(self.model.wte.weight.device)
 
 
 @dataclass(frozen=True)

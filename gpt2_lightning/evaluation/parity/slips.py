@@ -12,7 +12,6 @@ from gpt2_lightning.evaluation.parity.padding import Padding, Written, padded_te
 from gpt2_lightning.evaluation.parity.sides import TheirModel
 from gpt2_lightning.evaluation.parity.texts import seeded
 
-_STEPS = 8
 _DROPOUT = 0.1
 
 
@@ -54,20 +53,21 @@ class Slip:
     """New tokens in each text."""
 
 
-def measure_slips(model: TheirModel, prompts: Sequence[Tensor], seed: int) -> list[Slip]:
+def measure_slips(model: TheirModel, prompts: Sequence[Tensor], count: int, seed: int) -> list[Slip]:
     """Make each slip, and look at the likeliest tokens after prompts (T,) of different lengths.
 
     Args:
         model: right in all of this; it is so again in the end.
+        count: new tokens of each text.
         seed: of the dropout.
     """
-    right = padded_texts(model, prompts, Padding(), _STEPS)
+    right = padded_texts(model, prompts, Padding(), count)
     slips = []
     for name, changes in _IN_NETWORK.items():
         with seeded(seed, model.device), altered(model, [changes]):
-            slips.append(_compare(name, right, padded_texts(model, prompts, Padding(), _STEPS)))
+            slips.append(_compare(name, right, padded_texts(model, prompts, Padding(), count)))
     for name, padding in _IN_PADDING.items():
-        slips.append(_compare(name, right, padded_texts(model, prompts, padding, _STEPS)))
+        slips.append(_compare(name, right, padded_texts(model, prompts, padding, count)))
     return slips
 
 
@@ -75,4 +75,4 @@ def _compare(name: str, right: Written, found: Written) -> Slip:
     distance = (right.logits.softmax(-1) - found.logits.softmax(-1)).abs().sum(-1).max() / 2
     steps = enumerate(zip(zip(*right.texts, strict=True), zip(*found.texts, strict=True), strict=True), start=1)
     differing = [step for step, (expected, tokens) in steps if expected != tokens]
-    return Slip(name, float(distance), min(differing, default=None), _STEPS)
+    return Slip(name, float(distance), min(differing, default=None), len(right.texts[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from gpt2_lightning.generation.decoder import Decoder, search
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.model import GPT2
 
+GREEDY = "greedy"
 _LIKELIEST = 5
 Text = tuple[int, ...]
 """New tokens, without the end of text."""
@@ -62,7 +64,7 @@ def ways(sampling: Sampling, n_beams: int) -> dict[str, Sampling]:
     """Settings of the texts to compare, greedy first; then sampled ones, unless these are greedy as well."""
     greedy = dataclasses.replace(sampling, temperature=0.0)
     sampled = {"sampled": sampling} if sampling.temperature != 0 else {}
-    return {"greedy": greedy, **sampled, f"{n_beams} beams": dataclasses.replace(greedy, n_beams=n_beams)}
+    return {GREEDY: greedy, **sampled, f"{n_beams} beams": dataclasses.replace(greedy, n_beams=n_beams)}
 
 
 def write_both(pair: Pair, prompt: Tensor, settings: Mapping[str, Sampling]) -> list[Match]:
@@ -71,7 +73,7 @@ def write_both(pair: Pair, prompt: Tensor, settings: Mapping[str, Sampling]) -> 
     for name, sampling in settings.items():
         found += _write(pair, [name], [prompt], sampling)
     prompts = ragged(prompt)
-    names = [f"greedy in a batch, prompt of {len(ids)}" for ids in prompts]
+    names = [f"{GREEDY} in a batch, prompt of {len(ids)}" for ids in prompts]
     return found + _write(pair, names, prompts, next(iter(settings.values())))
 
 
@@ -153,9 +155,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def until_end(ids: Sequence[int], end_of_text: int | None) -> Text:
-    """Ids before the first end of text; after it comes padding."""
-    return tuple(ids[: ids.index(end_of_text)] if end_of_text in ids else ids)
+def until_end(ids: Sequence[int], end_of_text: int | list[int] | None) -> Text:
+    """Ids before the first end of text, of which theirs may have several; after it comes padding."""
+    ends = end_of_text if isinstance(end_of_text, list) else [end_of_text]
+    return tuple(itertools.takewhile(lambda token: token not in ends, ids))
 
 
 def _write(pair: Pair, names: Sequence[str], prompts: Sequence[Tensor], sampling: Sampling) -> list[Match]:

@@ -1,0 +1,23 @@
+"""The weights of a run's best validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gpt2_lightning.app.carry_out import Run
+from gpt2_lightning.checkpoints import files, folder
+
+
+def take_best(run: Run) -> Any:
+    """The network of a run that has ended, with the weights of its best checkpoint, in evaluation mode.
+
+    It lies on the device that it was trained on.
+    """
+    model = run.task.model
+    checkpoint = folder.best(run.folder)
+    if checkpoint is not None:
+        own = model.state_dict()
+        saved = files.read(checkpoint)["state_dict"]
+        # A classifier's checkpoint has the names of the plain language model.
+        model.load_state_dict({n if n in own else f"transformer.{n}": t for n, t in saved.items()}, strict=False)
+    return model.to(run.task.trainer.strategy.root_device).eval()

@@ -1,0 +1,131 @@
+"""Instructions and their answers."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from rich import get_console
+
+from gpt2_lightning.app import build, runs
+from gpt2_lightning.app.adaptation import print_parameters
+from gpt2_lightning.app.carry_out import Plan, Run
+from gpt2_lightning.app.command_line import command
+from gpt2_lightning.app.finetuning.beginning import Beginning
+from gpt2_lightning.app.finetuning.best import take_best
+from gpt2_lightning.app.preview import print_preview
+from gpt2_lightning.app.summary import describe_model, describe_plan, list_files
+from gpt2_lightning.data.instruct_datamodule import InstructDataModule, Part
+from gpt2_lightning.data.tables import Instructions
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.answers import answer, score, side_by_side
+from gpt2_lightning.evaluation.responses import response_loss
+from gpt2_lightning.generation import Sampling
+from gpt2_lightning.inspection.preview import preview
+from gpt2_lightning.training.instruction_tuning import InstructionTuning
+
+log = logging.getLogger(__name__)
+
+ANSWERS = "answers.md"
+"""Name of the page with answers before and after, in a run's folder."""
+
+
+@dataclass(frozen=True)
+class Instruct:
+    """The answers to instructions, written in the template.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    mask_prompt: bool = True
+    """Whether answers alone are learned; else all of the text."""
+    packing: bool = True
+    """Whether a row holds as many examples as fit, which do not see each other."""
+    preview: int = 1
+    """Rows to show before training: which tokens carry loss, and where examples meet."""
+    answers: int = 8
+    """Held-out instructions to answer before and after; 0 for none."""
+    max_new_tokens: int = 128
+    """Length of an answer, at most."""
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: {getattr(self, name)} is out of range, {least} or more is allowed"
+            for name, least in (("preview", 0), ("answers", 0), ("max_new_tokens", 1))
+            if getattr(self, name) < least
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def plan(self, beginning: Beginning) -> Plan:
+        """What to train.
+
+        Raises:
+            UserError: if the data are no instructions, or do not fit the template.
+        """
+        config = beginning.config
+        table = build.make(config.data)
+        if not isinstance(table, Instructions):
+            raise UserError(
+                f"data: {type(table).__name__} has no instructions; choose such rows with task=instruct, as in "
+                "data=instructions data.path=rows.json"
+            )
+        block_size = beginning.architecture.block_size
+        data = InstructDataModule(
+            table.read(),
+            build.make(config.template),
+            beginning.tokenizer,
+            block_size,
+            config.batch_size,
+            beginning.micro_batch_size(),
+            config.seed,
+            self.mask_prompt,
+            self.packing,
+        )
+        description = beginning.describe(data.task)
+
+        def make_task() -> InstructionTuning:
+            model = beginning.model()
+            beginning.adapt(model)
+            return InstructionTuning(model, *beginning.optimizer_and_schedule(), description)
+
+        def begin(run: Run) -> None:
+            if self.preview:
+                print_preview(preview(data.first_rows(self.preview), beginning.tokenizer, block_size), get_console())
+            print_parameters(run.task.model)
+            describe_model(run)
+            for line in data.report():
+                log.info("rows:   %s", line)
+            describe_plan(run)
+
+        def finish(run: Run) -> None:
+            self._summarise(run, data, beginning)
+
+        return Plan(data, description, block_size, make_task, begin, finish, without=frozenset({"samples"}))
+
+    def _summarise(self, run: Run, data: InstructDataModule, beginning: Beginning) -> None:
+        """Measure the best weights on held-out rows, and show what they answer beside what was answered before."""
+        part: Part = "test" if data.splits.test else "val"
+        model = take_best(run)
+        batches = data.batches(part)
+        found = response_loss(model, (batches[i] for i in range(len(batches))))
+        log.info("")
+        log.info("done: %s tokens, %.1f epochs", f"{data.tokens_seen:,}", data.epochs_seen)
+        log.info("  %-16s %.4f, perplexity %.2f on the %s part", "response loss", found.loss, found.perplexity, part)
+        if self.answers:
+            asked = getattr(data.splits, part)[: self.answers]
+            sampling = Sampling(max_new_tokens=self.max_new_tokens, temperature=0)
+            before = beginning.model().to(model.wte.weight.device).eval()
+            answers = [answer(each, beginning.tokenizer, data.template, asked, sampling) for each in (before, model)]
+            page = side_by_side(asked, answers[0], answers[1], title=f"{run.folder.parent.name}: {len(asked)} held-out instructions")
+            (run.folder / ANSWERS).write_text(page, encoding="utf-8")
+            references = [each.messages[-1].content for each in asked]
+            for name, field in (("exact match", "exact_match"), ("ROUGE-L", "rouge_l")):
+                values = [getattr(score(each, references), field) for each in answers]
+                log.info("  %-16s %.1f %% before, %.1f %% after", name, *(100 * value for value in values))
+            log.info("  %-16s %s", "answers", f"{runs.shown(run.folder)}/{ANSWERS}")
+        list_files(run)
+        where = runs.shown(run.folder)
+        log.info("\nfor more: %s", command("generate", f"checkpoint={where}", "interactive=true"))
+        log.info("          %s", command("convert", f"source={where}", "target=FOLDER"))

@@ -1,0 +1,171 @@
+"""The verb `predict`: a classifier's answers to new texts."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from gpt2_lightning.app.label_answers import FORMATS, Answer, answers_of, print_answer, write_answers
+from gpt2_lightning.app.replacing import replacing
+from gpt2_lightning.app.runs import find_checkpoint, shown
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import restore_classifier
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.data.encoded_texts import EncodedTexts
+from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
+from gpt2_lightning.data.tables.records import BadRow, BadRows, did_you_mean, listed, text_of
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.classification.predictions import predict
+from gpt2_lightning.model.heads import Classifier
+
+_LINES = ".txt"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/predict.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range, or does not fit the others.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `checkpoint=latest`."""
+    checkpoint: str
+    """`latest`, a run's folder or a checkpoint file, of a classifier."""
+    text: str | None
+    """One text."""
+    texts: str | None
+    """A file of texts: a line each where its name ends in .txt, otherwise a table."""
+    column: str
+    """The column of the texts in a table."""
+    format: Format | None
+    """Of a table; the file's suffix tells it where it is null."""
+    columns: list[str] | None
+    """Names of the columns of a CSV or TSV file that has no header."""
+    delimiter: str | None
+    """Between the columns of a CSV or TSV file; comma and tab where it is null."""
+    quote: str | None
+    """Around a field of a CSV or TSV file that holds delimiters or line ends; null for files that do not quote."""
+    output: str | None
+    """A .jsonl or .csv file; null for JSONL on standard output."""
+    overwrite: bool
+    """Whether an output that exists is replaced."""
+    batch_size: int
+    """Texts in one forward pass."""
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    """Where to compute; `auto` takes the fastest there is."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if (self.text is None) == (self.texts is None):
+            faults.append("text: name one text with text=…, or a file of texts with texts=FILE, and not both")
+        if self.text is not None and not self.text.strip():
+            faults.append("text: it is empty; name a text")
+        if self.output is not None and Path(self.output).suffix.lower() not in FORMATS:
+            faults.append(f"output: {self.output} must end in {' or '.join(FORMATS)}")
+        if self.batch_size < 1:
+            faults.append(f"batch_size: {self.batch_size} is out of range, 1 or more is allowed")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Print or write the answers."""
+    config = Config(**plain)
+    output = None if config.output is None else Path(config.output).expanduser()
+    if output is not None and output.exists() and not config.overwrite:
+        raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
+    texts = [config.text] if config.text is not None else _texts(config)
+    path = find_checkpoint(config.checkpoint, Path(config.runs_dir).expanduser())
+    classifier, description = restore_classifier(files.read(path), path)
+    task = LabelTask.from_plain(description.task)
+    encoded = EncodedTexts(texts, description.tokenizer, task.truncation)
+    print(f"from {path}", file=sys.stderr)
+    if encoded.n_cut:
+        print(
+            f"{encoded.n_cut:,} of {len(texts):,} texts are longer than the {task.truncation} tokens that this "
+            f"classifier reads: {encoded.share_cut:.1%} of all tokens are left out",
+            file=sys.stderr,
+        )
+    answers = _answers(classifier.to(_device(config.device)), encoded, texts, task, config.batch_size)
+    try:
+        if output is not None:
+            with replacing(output.resolve()) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+                write_answers(answers, task.labels, output.suffix.lower(), file)
+            print(f"wrote {len(answers):,} answers to {shown(output)}")
+        elif config.text is not None:
+            print_answer(answers[0])
+        else:
+            write_answers(answers, task.labels, FORMATS[0], sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as in … | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _answers(
+    classifier: Classifier, encoded: EncodedTexts, texts: list[str], task: LabelTask, batch_size: int
+) -> list[Answer]:
+    return answers_of(texts, predict(classifier, encoded, task.label_kind, batch_size), task)
+
+
+def _texts(config: Config) -> list[str]:
+    """The texts of the file.
+
+    Raises:
+        UserError: if it cannot be read, or a row has no text.
+    """
+    file = Path(config.texts or "").expanduser()
+    is_lines = config.format is None and file.suffix.lower() == _LINES
+    try:
+        found = _lines(file) if is_lines else _column(file, config)
+    except UserError as error:  # the reader of tables speaks of the settings of data
+        message = re.sub(r"\bdata\.path\b", "texts", str(error))
+        raise UserError(re.sub(r"\bdata\.(format|columns|delimiter|quote)\b", r"\1", message)) from None
+    if not found:
+        raise UserError(f"texts: {file} holds no text; name a file with texts in it")
+    return found
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"texts: {file} cannot be read: {error.strerror}; check the path") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"texts: {file} is no text in UTF-8: {error}; convert it, for example with iconv") from None
+    return [line.removesuffix("\r") for line in lines if line.strip()]
+
+
+def _column(file: Path, config: Config) -> list[str]:
+    kind = format_of(file, config.format)
+    delimiter = config.delimiter or ("\t" if kind == "tsv" else ",")
+    bad, texts = BadRows(), []
+    for record in read_file(file, kind, Columns(delimiter, config.quote, config.columns), bad):
+        if config.column not in record.values and kind in ("csv", "tsv"):
+            raise UserError(
+                f"column: {file} has no column '{config.column}', it has {listed(record.values)}; set column, or "
+                f"columns for a file without a header{did_you_mean(config.column, record.values)}"
+            )
+        try:
+            texts.append(text_of(record.values, config.column))
+        except BadRow as reason:
+            bad.add(record.place, reason)
+    if bad.count:
+        raise UserError(f"texts: mend these, or name the right column with column=NAME: {bad}")
+    return texts
+
+
+def _device(wanted: str) -> torch.device:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return torch.device(next(name for name, available in there.items() if available))
+    if not there[wanted]:
+        raise UserError(f"device={wanted}: this machine has none, or this torch was built without it; use device=auto")
+    return torch.device(wanted)

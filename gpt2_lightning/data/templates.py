@@ -1,0 +1,167 @@
+"""How a conversation is written down for a model: templates, and the pieces of text that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpt2_lightning.data.tables.instructions import Alpaca, Message
+from gpt2_lightning.data.tables.records import did_you_mean
+from gpt2_lightning.errors import UserError
+
+KIND = "instruct"
+"""What `Description.task` calls a model that was trained with a template."""
+_FIELD = re.compile(r"\{(\w+)\}")
+_FIELDS = {
+    "question": ("instruction",),
+    "question_with_input": ("instruction", "input"),
+    "system": ("system",),
+    "between": (),
+    "answer_end": (),
+}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a conversation that is tokenised by itself."""
+
+    text: str
+    learned: bool
+    """Whether it is the assistant's."""
+    ends_turn: bool = False
+    """Whether the assistant's turn ends with it: an end-of-text token follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """The text around questions and answers. It is plain values alone, and a checkpoint keeps it whole.
+
+    Names in braces are fields. Texts such as `<|im_start|>` are ordinary text for the tokenizer, and several tokens: a
+    pre-trained model has no embedding for new ones.
+
+    Raises:
+        ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
+    """
+
+    name: str
+    """For messages."""
+    question: str
+    """All that comes before an answer, with `{instruction}`."""
+    question_with_input: str | None = None
+    """The same with `{instruction}` and `{input}`; null if an input follows its instruction after a blank line."""
+    between: str | None = None
+    """What comes after an answer and before the next question; null for a single question."""
+    system: str | None = None
+    """What comes before the first question, with `{system}`, if there is a message of the system; null to refuse it."""
+    answer_end: str = ""
+    """Closes each answer, before the end-of-text token. It is learned, and ends a text that is generated."""
+
+    def __post_init__(self) -> None:
+        faults = [fault for name, fields in _FIELDS.items() for fault in _faults(name, getattr(self, name), fields)]
+        if self.answer_end and not self.answer_end.strip():
+            faults.append("answer_end: it is white space alone, which answers hold as well; name another text, or none")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end an answer, beside the end-of-text token."""
+        return (self.answer_end,) if self.answer_end else ()
+
+    def prompt(self, question: str) -> str:
+        """What a model continues with its answer to a single question."""
+        return _filled(self.question, instruction=question)
+
+    def render(self, messages: Sequence[Message], alpaca: Alpaca | None = None) -> list[Segment]:
+        """A conversation as text; what comes before an answer, where the user has the last word.
+
+        Args:
+            messages: maybe one of the system, then user and assistant in turns.
+            alpaca: the question in its fields, where it is a single one and has them; see `Conversation`.
+
+        Raises:
+            UserError: if the template has no place for a message.
+        """
+        before = ""
+        segments: list[Segment] = []
+        for message in messages:
+            if message.role == "system":
+                before = self._system(message.content)
+            elif message.role == "user":
+                if segments:
+                    before = self._between()
+                segments.append(Segment(before + self._question(message.content, alpaca), learned=False))
+            else:
+                segments += self._answer(message.content)
+        return segments
+
+    def to_plain(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def _system(self, content: str) -> str:
+        if self.system is None:
+            raise UserError(
+                f"the template {self.name} has no place for a message of the system; use template=chatml, "
+                "set template.system, or leave such messages out"
+            )
+        return _filled(self.system, system=content)
+
+    def _between(self) -> str:
+        if self.between is None:
+            raise UserError(
+                f"the template {self.name} is for one question with its answer, and this conversation has more; use "
+                "template=chatml or phi3, or set template.between"
+            )
+        return self.between
+
+    def _question(self, content: str, alpaca: Alpaca | None) -> str:
+        if alpaca is not None and alpaca.input and self.question_with_input is not None:
+            return _filled(self.question_with_input, instruction=alpaca.instruction, input=alpaca.input)
+        return self.prompt(content)
+
+    def _answer(self, content: str) -> list[Segment]:
+        """The closing text by itself, so that its tokens do not depend on the answer's last character."""
+        if not self.answer_end:
+            return [Segment(content, learned=True, ends_turn=True)]
+        return [Segment(content, learned=True), Segment(self.answer_end, learned=True, ends_turn=True)]
+
+
+def template_of(task: dict[str, Any]) -> Template:
+    """The template that a model was trained with.
+
+    Args:
+        task: `Description.task` of its checkpoint, plain values; nothing in it is instantiated by name.
+
+    Raises:
+        UserError: if the model is not one of instructions, or this version cannot read its template.
+    """
+    if task.get("kind") != KIND:
+        found = task.get("kind", "language modelling")
+        raise UserError(
+            f"this model was trained for another task ({found}) than instructions, and has no template; fine-tune it "
+            "with task=instruct"
+        )
+    try:
+        return Template(**task["template"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the template of this checkpoint cannot be read by this version: {error}") from None
+
+
+def _filled(text: str, **values: str) -> str:
+    """In one pass: what a user writes may have braces of its own."""
+    return _FIELD.sub(lambda field: values[field[1]], text)
+
+
+def _faults(name: str, text: str | None, fields: tuple[str, ...]) -> list[str]:
+    found = [] if text is None else _FIELD.findall(text)
+    allowed = " and ".join(f"{{{field}}}" for field in fields) or "none"
+    unknown = [
+        f"{name}: there is no field {{{field}}}, it has {allowed}{did_you_mean(field, fields)}"
+        for field in dict.fromkeys(found)
+        if field not in fields
+    ]
+    missing = [f"{name}: {{{field}}} must stand in it" for field in fields if text is not None and field not in found]
+    return unknown or missing

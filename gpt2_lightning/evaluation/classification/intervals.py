@@ -1,0 +1,75 @@
+"""How far a figure may be off because the rows are few: bootstrap intervals.
+
+The rows are drawn anew, with replacement, and the figure is taken again (Efron 1979; the percentile interval of Efron
+and Tibshirani 1993, chapter 13). Every figure here follows from sums over rows, so that a draw is a weighted sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Sums = NDArray[np.float64]
+"""(draws, columns)."""
+RESAMPLES = 1000
+_AT_ONCE = 2**22
+_TAIL = 2.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
+
+
+def estimate(
+    columns: NDArray[Any], figures: dict[str, Callable[[Sums], NDArray[np.float64]]], seed: int = 0
+) -> dict[str, Estimate]:
+    """Figures with their intervals, all from the same draws.
+
+    Args:
+        columns: (N, M), a row for each row of data.
+        figures: by name, a function of sums over rows, (draws, M) to (draws,).
+        seed: fixes the draws.
+    """
+    n = len(columns)
+    values = columns.astype(np.float64)
+    whole = values.sum(axis=0, keepdims=True)
+    dice = np.random.default_rng(seed)
+    drawn = np.concatenate([_draw(values, count, dice) for count in _parts(RESAMPLES, max(1, _AT_ONCE // n))])
+    found = {}
+    for name, figure in figures.items():
+        low, high = np.percentile(figure(drawn), [_TAIL, 100 - _TAIL])
+        found[name] = Estimate(float(figure(whole)[0]), float(low), float(high))
+    return found
+
+
+def macro_f1(right: Sums, predicted: Sums, true: Sums) -> NDArray[np.float64]:
+    """Mean over the classes of 2 right / (predicted + true), each (draws, L); a class that is in neither does not
+    count."""
+    together = predicted + true
+    f1 = np.divide(2 * right, together, out=np.zeros_like(together), where=together > 0)
+    present: NDArray[np.float64] = (together > 0).sum(axis=1)
+    return f1.sum(axis=1) / np.maximum(present, 1)
+
+
+def _draw(values: NDArray[np.float64], count: int, dice: np.random.Generator) -> Sums:
+    """Sums over the rows of some draws. A row counts as often as it was drawn."""
+    n = len(values)
+    chosen = dice.integers(0, n, (count, n)) + n * np.arange(count)[:, None]
+    times = np.bincount(chosen.ravel(), minlength=count * n).reshape(count, n)
+    return times.astype(np.float64) @ values
+
+
+def _parts(total: int, size: int) -> list[int]:
+    return [min(size, total - done) for done in range(0, total, size)]

@@ -1,0 +1,95 @@
+"""The head of a GPT2ForSequenceClassification, and what its config.json says of the labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.model import GPT2
+
+ARCHITECTURE = "GPT2ForSequenceClassification"
+WEIGHT = "score.weight"
+"""Its name among the tensors."""
+_OWN_HEAD = "lm_head.weight"
+_UNNAMED = "LABEL_{}"
+_PROBLEMS: dict[str, Literal["single", "multi", "regression"]] = {
+    "single_label_classification": "single",
+    "multi_label_classification": "multi",
+    "regression": "regression",
+}
+
+
+@dataclass(frozen=True)
+class LabelHead:
+    """A linear layer without bias on the last token of a text."""
+
+    score: Tensor
+    """(labels, C)."""
+    labels: Sequence[str]
+    """Their names, in the order of the scores; none for regression."""
+    kind: Literal["single", "multi", "regression"]
+    """A text has one label, any number of labels, or a number."""
+    truncation: int
+    """Tokens of a text that are read, `model_max_length` of the tokenizer."""
+
+    def to_config(self, pad: int | None) -> dict[str, Any]:
+        """Fields of config.json.
+
+        Args:
+            pad: the token that fills up short texts; with None, their program reads one text at a time.
+        """
+        names = list(self.labels) or unnamed(len(self.score))
+        (problem,) = (theirs for theirs, kind in _PROBLEMS.items() if kind == self.kind)
+        return {
+            "num_labels": len(names),
+            "id2label": {str(number): name for number, name in enumerate(names)},
+            "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": problem,
+            "pad_token_id": pad,
+        }
+
+    @classmethod
+    def from_config(cls, fields: Mapping[str, Any], score: Tensor, truncation: int) -> LabelHead:
+        """The head that a config.json describes. Where it states no problem, one score is regression.
+
+        Args:
+            fields: the content of config.json.
+            score: (labels, C).
+            truncation: see above.
+
+        Raises:
+            ValueError: if fields are not those of a classifier, as "field: what is wrong".
+        """
+        count = len(score)
+        problem = fields.get("problem_type") or ("regression" if count == 1 else "single_label_classification")
+        if problem not in _PROBLEMS:
+            raise ValueError(f"problem_type: {problem!r} is not supported, only {', '.join(_PROBLEMS)}")
+        kind = _PROBLEMS[problem]
+        if kind == "regression" and count > 1:
+            raise ValueError(f"problem_type: regression with {count} scores is not supported, only with 1")
+        names = fields.get("id2label") or {}
+        if not isinstance(names, Mapping) or len(names) not in (0, count):
+            raise ValueError(f"id2label: {names!r} does not name {count} labels, and {WEIGHT} has as many scores")
+        found = [str(names.get(str(number), unnamed(count)[number])) for number in range(count)]
+        return cls(score, () if kind == "regression" else found, kind, truncation)
+
+
+def unnamed(count: int) -> list[str]:
+    """The names that Hugging Face gives to labels without names."""
+    return [_UNNAMED.format(number) for number in range(count)]
+
+
+def without_own_head(model: GPT2) -> GPT2:
+    """The same model with the embedding as its head, for a classifier, which has no other; the weights are shared."""
+    if model.config.tied_head:
+        return model
+    with torch.device("meta"):
+        twin = GPT2(dataclasses.replace(model.config, tied_head=True))
+    twin.load_state_dict({**model.state_dict(), _OWN_HEAD: model.wte.weight}, assign=True)
+    twin.tie_head()
+    return twin.eval()

@@ -1,0 +1,53 @@
+"""What PEFT computes with an adapter's folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.huggingface.config import config_to_huggingface
+from gpt2_lightning.huggingface.verify import scores_of
+from gpt2_lightning.huggingface.weights import recast, to_huggingface
+from gpt2_lightning.model import GPT2
+
+
+@torch.no_grad()
+def their_adapted_logits(base: GPT2, folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Logits (B, T, V) of the base in transformers with the folder's adapter; none where PEFT is not installed."""
+    model = _adapted(base, folder, None, dtype)
+    if model is None:
+        return None
+    logits: Tensor = model(ids).logits
+    return logits
+
+
+def their_adapted_scores(
+    base: GPT2, folder: Path, labels: int, ids: Tensor, mask: Tensor, dtype: torch.dtype
+) -> Tensor | None:
+    """Scores (B, labels) of the base with the folder's adapter and head; none where PEFT is not installed."""
+    model = _adapted(base, folder, labels, dtype)
+    return None if model is None else scores_of(model, ids, mask)
+
+
+def _adapted(base: GPT2, folder: Path, labels: int | None, dtype: torch.dtype) -> Any:
+    """The network with its adapter; for a classifier with that many labels."""
+    if any(importlib.util.find_spec(name) is None for name in ("transformers", "peft")):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tied weights and of their own old names
+        import peft
+        from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+
+        fields = config_to_huggingface(base.config) | {"bos_token_id": None, "eos_token_id": None}
+        network: Any = GPT2LMHeadModel
+        if labels is not None:
+            fields["num_labels"], network = labels, GPT2ForSequenceClassification
+        network = network(GPT2Config(**fields)).to(dtype)
+        network.load_state_dict(to_huggingface(recast(base, dtype)), strict=False)
+        network.tie_weights()
+        return peft.PeftModel.from_pretrained(network, folder).to(dtype).eval()

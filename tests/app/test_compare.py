@@ -1,0 +1,109 @@
+"""The verb `compare`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import Description, weights_alone
+from gpt2_lightning.huggingface import folder
+from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.tokenizers import GPT2Tokenizer
+from tests.app.test_bad_input import refused
+from tests.huggingface.networks import lively
+
+Run = Callable[..., object]
+CONFIG = GPT2Config(vocab_size=50257, block_size=53, n_layer=2, n_head=3, n_embd=15)
+FEW = ["max_new_tokens=7", "n_beams=3"]
+
+
+@pytest.fixture
+def ours(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    model = lively(CONFIG)
+    files.write(weights_alone(model, Description(CONFIG, GPT2Tokenizer(), {})), workplace / "ours.ckpt")
+    return workplace / "ours.ckpt"
+
+
+@pytest.fixture
+def theirs(ours: Path, workplace: Path) -> Path:
+    folder.write(lively(CONFIG), GPT2Tokenizer(), workplace / "theirs", "# A card\n", 10**9)
+    return workplace / "theirs"
+
+
+def test_a_checkpoint_is_compared_with_itself_in_transformers(run_verb: Run, ours: Path, workplace: Path) -> None:
+    outcome = run_verb("compare", f"checkpoint={ours}", "prompt=The airlock, {opened}", *FEW, "output=out/report.md")
+    assert outcome.code == 0, outcome.err
+    page = " ".join(outcome.out.split())
+    assert "All 28 tensors are the same." in page
+    assert "Both sides compute the same: logits differ by" in page
+    assert "all 6 texts are the same, token for token." in page
+    assert "pipeline(), told nothing but the seed, writes another text for its defaults" in page
+    assert "With all of our settings its text is the same, token for token." in page
+    report = (workplace / "out" / "report.md").read_text()
+    assert report.index("## Conclusion") < report.index("## The two sides")
+    assert re.search(r"\| temperature \| 0\.8 \| not used \| \S+ \| ≠ \|", report)
+    assert "| layer 2 |" in report
+    widths = {len(line.split(" | ")) for line in report.splitlines() if line.startswith("| layer ")}
+    assert widths == {5}
+
+
+def test_an_exact_gelu_is_named(run_verb: Run, ours: Path, theirs: Path) -> None:
+    """Such a folder is refused as a checkpoint of ours, and can be compared all the same."""
+    file = theirs / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"activation_function": "gelu"}))
+    refused(run_verb("compare", f"checkpoint={theirs}", "prompt=Hello", *FEW), "activation_function: 'gelu'")
+    outcome = run_verb("compare", f"checkpoint={ours}", f"with={theirs}", "prompt=Hello", *FEW)
+    assert outcome.code == 0, outcome.err
+    assert "First cause: theirs computes the exact GELU" in outcome.out
+
+
+def test_slips_of_a_program_are_named(run_verb: Run, ours: Path, theirs: Path) -> None:
+    file = theirs / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"attn_pdrop": 0.3, "resid_pdrop": 0.3}))
+    slips = ["training_mode=true", "position_ids=false"]
+    outcome = run_verb("compare", f"checkpoint={ours}", f"with={theirs}", "prompt=One two three four", *FEW, *slips)
+    assert outcome.code == 0, outcome.err
+    assert "First cause: dropout is left on there" in outcome.out
+    assert "Then: prompts are padded on the left without position ids" in outcome.out
+
+
+def test_a_folder_is_compared_as_transformers_reads_it(run_verb: Run, theirs: Path) -> None:
+    outcome = run_verb("compare", f"checkpoint={theirs}", "prompt=", "text=One two three", *FEW, "temperature=0")
+    assert outcome.code == 0, outcome.err
+    assert "The prompt has 1 token." in outcome.out
+    assert "all 5 texts are the same" in " ".join(outcome.out.split())
+    assert "Loss on 2 tokens" in outcome.out
+    assert "exported" not in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragments"),
+    [
+        (["with=nowhere"], ["with: there is no nowhere"]),
+        (["with=ours.ckpt"], ["with: ours.ckpt is no folder of Hugging Face's", "convert source=ours.ckpt"]),
+        (["with=hf:a/b/c"], ["hf:a/b/c is no address of the hub"]),
+        (["max_new_tokens=60"], ["the context of 53", "max_new_tokens=50"]),
+        (["text=a"], ["text: it has one token"]),
+        (["n_beams=1", "temperature=-1"], ["n_beams: 1 is out of range", "temperature: -1"]),
+        (["output=ours.ckpt/report.md"], ["output: ours.ckpt/report.md cannot be written"]),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    run_verb: Run, ours: Path, overrides: list[str], fragments: list[str]
+) -> None:
+    refused(run_verb("compare", f"checkpoint={ours}", "prompt=a", *FEW, *overrides), *fragments)
+
+
+def test_without_transformers_it_says_what_to_install(
+    run_verb: Run, ours: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    outcome = run_verb("compare", f"checkpoint={ours}", f"with={theirs}", "prompt=a", *FEW)
+    refused(outcome, 'pip install "gpt2-lightning[huggingface]"')

@@ -1,0 +1,168 @@
+"""The interactive prompt of `generate`, on a terminal of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., object]
+
+LIMIT = 60.0
+
+
+class Terminal:
+    """A program on a pseudo-terminal, which Ctrl-C and Ctrl-D reach as they reach one in a window."""
+
+    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
+        self.process, self.fd, self.seen = process, fd, ""
+
+    def type(self, keys: str) -> None:
+        os.write(self.fd, keys.encode())
+
+    def ctrl_c(self) -> None:
+        """After a while: readline sees a signal that comes before it waits for a key with the next key only."""
+        time.sleep(0.3)
+        self.type("\x03")
+
+    def until(self, text: str) -> str:
+        """All that appears up to and with a text."""
+        deadline = time.monotonic() + LIMIT
+        while text not in self.seen:
+            assert time.monotonic() < deadline, f"{text!r} did not appear in {self.seen!r}"
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 4096).decode(errors="replace")
+        before, _, self.seen = self.seen.partition(text)
+        return before + text
+
+
+@contextlib.contextmanager
+def on_a_terminal(*command: str) -> Iterator[Terminal]:
+    """Run a program, which must have ended by itself in the end."""
+    fd, inside = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(inside)
+    try:
+        yield Terminal(process, fd)
+        process.wait(LIMIT)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(fd)
+
+
+def test_a_conversation_on_a_terminal(tiny_run: Path, root: Path, workplace: Path) -> None:
+    settings = [f"checkpoint={tiny_run}", "interactive=true", "temperature=0", "max_new_tokens=12"]
+    command = [sys.executable, str(root / "generate.py"), *settings, f"cache_dir={workplace}"]
+    with on_a_terminal(*command) as terminal:
+        terminal.until("> ")
+        terminal.type("the ship\n")
+        first = terminal.until("\r\n> ").replace("the ship\r\n", "", 1)
+        terminal.type("\x1b[A\n")  # the up arrow brings the line back
+        assert first.strip("\r\n> ") in terminal.until("\r\n> ")
+        terminal.type("/set max_new_tokens 1000000000\n")
+        terminal.until("max_new_tokens 1000000000\r\n")
+        terminal.until("> ")
+        terminal.type("the star\n")
+        terminal.until("the star\r\nthe star")
+        terminal.ctrl_c()
+        terminal.until("stopped\r\n")
+        terminal.until("> ")
+        terminal.type("half a li")
+        terminal.until("half a li")
+        terminal.ctrl_c()
+        terminal.until("> ")
+        terminal.type("\x04")
+    assert terminal.process.returncode == 0
+    assert (workplace / "generate_history").read_text().splitlines() == [
+        "the ship",
+        "/set max_new_tokens 1000000000",
+        "the star",
+    ]
+
+
+@pytest.fixture
+def converse(
+    run_verb: Run, tiny_run: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[object]]:
+    """Type lines, with settings; what the program did."""
+
+    def talk(lines: list[str], *settings: str) -> object:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        return run_verb("generate", f"checkpoint={tiny_run}", f"cache_dir={workplace}", "interactive=true", *settings)
+
+    return talk
+
+
+def test_each_answer_takes_the_next_seed(converse: Run, run_verb: Run, tiny_run: Path) -> None:
+    outcome = converse(["the ship", "the ship", "/seed 3", "the ship"], "max_new_tokens=20", "seed=7")
+    expected = [
+        run_verb("generate", f"checkpoint={tiny_run}", "prompt=the ship", "max_new_tokens=20", f"seed={seed}").out
+        for seed in (7, 8, 3)
+    ]
+    assert outcome.code == 0
+    assert outcome.out == "".join(expected)
+
+
+def test_settings_are_changed_as_on_the_command_line(converse: Run, run_verb: Run, tiny_run: Path) -> None:
+    changes = ["/set temperature 0", "/set no_repeat_ngram_size=3", '/set stop ["sea"]', "/set top_k null"]
+    outcome = converse([*changes, "the ship", "/quit", "never"], "max_new_tokens=30", "top_k=2")
+    settings = ["temperature=0", "no_repeat_ngram_size=3", 'stop=["sea"]', "max_new_tokens=30"]
+    assert outcome.out == run_verb("generate", f"checkpoint={tiny_run}", "prompt=the ship", *settings).out
+    assert "no_repeat_ngram_size 3\n" in outcome.err
+
+
+def test_a_mistake_is_told_and_changes_nothing(converse: Run) -> None:
+    lines = ["/set top_p 2", "/set temperature warm", "/set temprature 1", "/set checkpoint x", "/sing", "€", "/set"]
+    outcome = converse([*lines, "/set temperature"], "temperature=0.5")
+    assert outcome.code == 0
+    assert outcome.out == ""
+    for fragment in (
+        "top_p: 2 is out of range, above 0 up to 1 is allowed",
+        "temperature: 'warm' does not fit",
+        "temprature cannot be set here",
+        "checkpoint cannot be set here",
+        "there is no command /sing",
+        "lacks '€' (U+20AC)",
+        "  top_p 1.0\n",
+        "\ntemperature 0.5\n",
+    ):
+        assert fragment in outcome.err
+
+
+def test_a_prompt_may_begin_with_a_slash(converse: Run) -> None:
+    outcome = converse(["//set"])
+    assert "lacks '/' (U+002F) at character 0" in outcome.err
+
+
+def test_ctrl_c_ends_a_single_text_quietly(run_verb: Run, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting(io.StringIO):
+        def write(self, text: str) -> int:
+            before, after = self.tell(), self.tell() + super().write(text)
+            if before < 30 <= after:
+                os.kill(os.getpid(), signal.SIGINT)
+            return after - before
+
+    monkeypatch.setattr(sys, "stdout", Interrupting())
+    outcome = run_verb("generate", f"checkpoint={tiny_run}", "prompt=the ship", "max_new_tokens=1000000000")
+    assert outcome.code == 130
+    assert "error" not in outcome.err
