@@ -31,6 +31,7 @@ _PATHS = {
     "runs_dir",
     "source",
     "target",
+    "texts",
     "tokenizer.path",
     "tokenizer_from",
     "with",

@@ -8,20 +8,16 @@ from typing import Any, Literal
 
 import torch
 
+from gpt2_lightning.app import conversion_writing as writing
 from gpt2_lightning.app import runs
 from gpt2_lightning.app.conversion_check import Check
 from gpt2_lightning.app.replacing import replacing
+from gpt2_lightning.app.source import PEFT
 from gpt2_lightning.app.sources import OURS, Source, open_source
-from gpt2_lightning.checkpoints import files
-from gpt2_lightning.checkpoints.content import weights_alone
-from gpt2_lightning.checkpoints.folder import run_of
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.language import perplexity
-from gpt2_lightning.huggingface import folder
-from gpt2_lightning.huggingface.card import Card
+from gpt2_lightning.huggingface import folder, peft_adapters
 from gpt2_lightning.huggingface.safetensors_files import parse_size
 from gpt2_lightning.huggingface.weights import name_of, recast
-from gpt2_lightning.inspection.curves import read_points
 from gpt2_lightning.model.size import count_parameters
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -38,11 +34,16 @@ class Config:
     runs_dir: str
     """Folder of all runs, for `source=latest`."""
     source: str
-    """A run, a checkpoint of ours, nanoGPT's or minGPT's, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
+    """A run, a checkpoint of ours, nanoGPT's or minGPT's, a folder of Hugging Face's or PEFT's, or
+    `hf:NAME@REVISION`."""
+    base: str | None
+    """The model that a LoRA adapter was trained on, if it was moved; a source as well."""
     target: str
     """The folder or file to write."""
-    to: Literal["huggingface", "gpt2_lightning"] | None
-    """What to write; null for a folder from one of our checkpoints, and for one of ours from anything else."""
+    to: Literal["huggingface", "peft", "gpt2_lightning"] | None
+    """What to write; null for a model's folder from one of our checkpoints, and for one of ours from anything else."""
+    base_name: str | None
+    """What a PEFT adapter calls its base; null for its place."""
     dtype: Literal["fp32", "fp16", "bf16"] | None
     """What to round the weights to; null to keep them as they are."""
     tokenizer_from: str | None
@@ -60,6 +61,8 @@ class Config:
         faults = [f"{name}: it is empty; name one" for name in ("source", "target") if not getattr(self, name)]
         if self.n_head is not None and self.n_head < 1:
             faults.append(f"n_head: {self.n_head} is out of range, 1 or more is allowed")
+        if self.to != "peft" and self.base_name is not None:
+            faults.append("base_name: it is written with to=peft alone; leave it out, or name the model with base=")
         try:
             parse_size(self.max_shard_size)
         except ValueError as error:
@@ -74,24 +77,27 @@ def run(plain: dict[str, Any]) -> None:
     target = Path(config.target).expanduser().resolve()
     if target.exists() and not config.overwrite:
         raise UserError(f"target: {runs.shown(target)} exists; name another, or add overwrite=true to replace it")
-    source = open_source(config.source, Path(config.runs_dir).expanduser(), config.tokenizer_from, config.n_head)
+    runs_dir = Path(config.runs_dir).expanduser()
+    source = open_source(config.source, runs_dir, config.tokenizer_from, config.n_head, config.base)
     to = config.to or ("huggingface" if source.program == OURS else "gpt2_lightning")
     _require_replaceable(target, to)
-    description = source.description() if to == "gpt2_lightning" else None
+    if config.dtype and (to == "peft" or (to == "gpt2_lightning" and source.program == PEFT)):
+        raise UserError(f"dtype: {config.dtype} does not fit an adapter, which is written as it is; leave it out")
+    if to == "peft":
+        write = writing.peft_adapter(source, config.base_name, runs_dir)
+    elif to == "huggingface":
+        write = writing.huggingface_folder(source, parse_size(config.max_shard_size), target.name)
+    elif source.program == PEFT:
+        write = writing.adapter_checkpoint(source, runs_dir)
+    else:
+        write = writing.checkpoint(source)
     _describe(source)
 
     check = Check(source)
     check.reading(config.approximate)
     model = check.rounding(source.model if config.dtype is None else recast(source.model, _DTYPES[config.dtype]))
     with replacing(target) as temporary:
-        if description is None:
-            card = Card(target.name, source.run_config, _figures(source))
-            text = card.text(model, source.tokenizer)
-            folder.write(model, source.tokenizer, temporary, text, parse_size(config.max_shard_size))
-            check.folder(temporary, model, source.tokenizer)
-        else:
-            files.write(weights_alone(model, description), temporary)
-            check.checkpoint(temporary, model)
+        write(check, model, temporary)
     _list(target)
     print("\n".join(check.lines))
 
@@ -100,11 +106,13 @@ def _require_replaceable(target: Path, to: str) -> None:
     """Refuse to replace what is not of the kind that will be written."""
     if not target.exists():
         return
-    if to == "gpt2_lightning" and target.is_dir():
-        raise UserError(f"target: {target} is a folder, and a checkpoint is a file; name one in it")
-    if to == "huggingface" and not target.is_dir():
+    if to == "gpt2_lightning":
+        if target.is_dir():
+            raise UserError(f"target: {target} is a folder, and a checkpoint is a file; name one in it")
+        return
+    if not target.is_dir():
         raise UserError(f"target: {target} is a file, and a model of Hugging Face's is a folder; name another")
-    if to == "huggingface" and (strangers := folder.strangers(target)):
+    if strangers := (peft_adapters if to == "peft" else folder).strangers(target):
         raise UserError(
             f"target: {target} holds {', '.join(strangers[:5])}, which no conversion wrote, so it is not replaced; "
             "name another folder"
@@ -122,31 +130,6 @@ def _describe(source: Source) -> None:
     print(f"  tokenizer: {kind}")
     for note in source.notes:
         print(f"  {note}")
-
-
-def _figures(source: Source) -> dict[str, str]:
-    """What the run's metrics say of the checkpoint's step."""
-    run = None if source.checkpoint is None else run_of(source.checkpoint)
-    if run is None or source.step is None:
-        return {}
-    from gpt2_lightning.training.csv_logger import FILE as METRICS
-
-    if not (run / METRICS).is_file():
-        return {}
-    at_step = {
-        key: dict(zip(*read_points(run / METRICS, key), strict=True)).get(source.step)
-        for key in ("tokens", "train/loss", "val/loss")
-    }
-    tokens, training, validation = at_step.values()
-    figures = {"optimizer steps": f"{source.step:,}"}
-    if tokens is not None:
-        figures["tokens trained on"] = f"{tokens:,.0f}"
-    if training is not None:
-        figures["training loss, nats per token"] = f"{training:.4f}"
-    if validation is not None:
-        figures["validation loss, nats per token"] = f"{validation:.4f}"
-        figures["validation perplexity, per token"] = f"{perplexity(validation):.2f}"
-    return figures
 
 
 def _list(target: Path) -> None:

@@ -40,7 +40,7 @@ class Display:
             UserError: if the prompt cannot be read, or no token can be chosen.
         """
         writer = self._writer
-        ids = writer.read(prompt)
+        ids, had_slid = writer.read(prompt), writer.slid
         for note in writer.notes(prompt, ids):
             tell(note)
         if writer.streams:
@@ -51,9 +51,8 @@ class Display:
                 if len(answers) > 1:
                     _print(f"--- {_heading(number, answer, len(answers))} ---\n")
                 self._show(prompt, answer.pieces)
-        if writer.slid:
+        if writer.slid and not had_slid:
             tell(writer.slide_note())
-            writer.slid = False
 
     def _show(self, prompt: str, pieces: Iterable[Piece]) -> None:
         _print(prompt)
@@ -64,7 +63,7 @@ class Display:
                 self._draw(coloured(stream.add(piece.token.id), piece.token.log_probability))
             else:
                 _print(piece.text)
-        _print("\n")
+        _print(f"{stream.rest()}\n")
         if self._in_colour:
             self._draw(legend().append("\n"))
         if self._lists:

@@ -94,6 +94,8 @@ class Config(Sampling):
             yield "output: missing; add output=FILE.jsonl, which gets the answers to prompts"
         if self.output is not None and self.prompts is None:
             yield "output: it takes the answers to prompts=FILE; to keep a single text add > FILE"
+        if self.output == "-":
+            yield "output: - is no file, and answers are kept in one so that a run can go on; name it"
         if self.shows_probabilities and self.prompts is not None:
             yield "probabilities: they are for the terminal; log_probabilities=N writes them to the output"
         if self.log_probabilities is not None and self.prompts is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -88,20 +89,23 @@ class _Conversation:
     def _set(self, wanted: str) -> None:
         name, _, value = wanted.replace("=", " ", 1).partition(" ")
         if not wanted:
-            tell("\n".join(f"  {known} {getattr(self.writer.config, known)}" for known in SETTINGS))
+            tell("\n".join(f"  {self._shown(known)}" for known in SETTINGS))
         elif name not in SETTINGS:
             raise UserError(f"{name} cannot be set here; these can: {', '.join(SETTINGS)}")
         elif not value.strip():
-            tell(f"{name} {getattr(self.writer.config, name)}")
+            tell(self._shown(name))
         else:
             self._change(**{name: _parsed(value)})
-            tell(f"{name} {getattr(self.writer.config, name)}")
+            tell(self._shown(name))
+
+    def _shown(self, name: str) -> str:
+        return f"{name} {json.dumps(getattr(self.writer.config, name), ensure_ascii=False)}"
 
     def _change(self, **changes: object) -> None:
         values, faults = preflight(OmegaConf.create({**dataclasses.asdict(self.writer.config), **changes}), Config)
         if faults:
             raise UserError("\n  ".join(faults))
-        self.writer = Writer(self.writer.model, self.writer.tokenizer, Config(**values))
+        self.writer = Writer(self.writer.model, self.writer.tokenizer, Config(**values), self.writer.slid)
 
     def _quit(self, _: str) -> None:
         self.goes_on = False

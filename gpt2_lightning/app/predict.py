@@ -11,18 +11,16 @@ from typing import Any, Literal
 
 import torch
 
-from gpt2_lightning.app.label_answers import FORMATS, Answer, answers_of, print_answer, write_answers
+from gpt2_lightning.app.label_answers import FORMATS, answers_of, print_answer, write_answers
 from gpt2_lightning.app.replacing import replacing
-from gpt2_lightning.app.runs import find_checkpoint, shown
-from gpt2_lightning.checkpoints import files
-from gpt2_lightning.checkpoints.content import restore_classifier
+from gpt2_lightning.app.runs import shown
+from gpt2_lightning.app.sources import open_source
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.encoded_texts import EncodedTexts
 from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
 from gpt2_lightning.data.tables.records import BadRow, BadRows, did_you_mean, listed, text_of
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
-from gpt2_lightning.model.heads import Classifier
 
 _LINES = ".txt"
 
@@ -38,7 +36,7 @@ class Config:
     runs_dir: str
     """Folder of all runs, for `checkpoint=latest`."""
     checkpoint: str
-    """`latest`, a run's folder or a checkpoint file, of a classifier."""
+    """A classifier, named as for `generate`."""
     text: str | None
     """One text."""
     texts: str | None
@@ -83,18 +81,19 @@ def run(plain: dict[str, Any]) -> None:
     if output is not None and output.exists() and not config.overwrite:
         raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
     texts = [config.text] if config.text is not None else _texts(config)
-    path = find_checkpoint(config.checkpoint, Path(config.runs_dir).expanduser())
-    classifier, description = restore_classifier(files.read(path), path)
-    task = LabelTask.from_plain(description.task)
-    encoded = EncodedTexts(texts, description.tokenizer, task.truncation)
-    print(f"from {path}", file=sys.stderr)
+    found = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
+    classifier, task = found.classifier(), LabelTask.from_plain(found.task)
+    encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation)
+    for note in (f"from {found.place}", *found.notes, *([found.inexact] if found.inexact else [])):
+        print(note, file=sys.stderr)
     if encoded.n_cut:
         print(
             f"{encoded.n_cut:,} of {len(texts):,} texts are longer than the {task.truncation} tokens that this "
             f"classifier reads: {encoded.share_cut:.1%} of all tokens are left out",
             file=sys.stderr,
         )
-    answers = _answers(classifier.to(_device(config.device)), encoded, texts, task, config.batch_size)
+    outputs = predict(classifier.to(_device(config.device)), encoded, task.label_kind, config.batch_size)
+    answers = answers_of(texts, outputs, task)
     try:
         if output is not None:
             with replacing(output.resolve()) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
@@ -107,12 +106,6 @@ def run(plain: dict[str, Any]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as in … | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _answers(
-    classifier: Classifier, encoded: EncodedTexts, texts: list[str], task: LabelTask, batch_size: int
-) -> list[Answer]:
-    return answers_of(texts, predict(classifier, encoded, task.label_kind, batch_size), task)
 
 
 def _texts(config: Config) -> list[str]:

@@ -20,7 +20,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 BOUNDS = (0.01, 0.05, 0.2, 0.5, 0.9)
 """Where one colour ends and the next begins: probabilities are seldom even."""
 _NAMES = ("below 1 %", "1-5 %", "5-20 %", "20-50 %", "50-90 %", "90 % and above")
-_LABEL_WIDTH = 12
+_WIDEST = 20
 
 
 @functools.cache
@@ -58,16 +58,24 @@ def coloured(text: str, log_probability: float | None) -> Text:
 
 def listed(tokens: Sequence[Token], tokenizer: Tokenizer) -> Iterator[Text]:
     """A line for each token: its probability, and the likeliest tokens in its place where they are known."""
-    alternatives = max((len(token.likeliest) for token in tokens), default=0)
-    yield Text(f"{'p':<7}{'token':<{_LABEL_WIDTH}}{'likeliest' if alternatives else ''}".rstrip(), "bold")
+
+    def label(token: int) -> str:
+        return token_label(tokenizer.token_bytes(token))
+
+    shown = {label(i) for token in tokens for i in (token.id, *(other for other, _ in token.likeliest))}
+    width = max([len("token"), *(min(cell_len(one), _WIDEST) for one in shown)]) + 2
+    alternatives = any(token.likeliest for token in tokens)
+    yield Text(f"{'p':<7}{'token':<{width}}{'likeliest' if alternatives else ''}".rstrip(), "bold")
     for token in tokens:
         line = Text(f"{_number(token.log_probability)}  ")
-        line.append_text(_cell(token_label(tokenizer.token_bytes(token.id)), style_of(token.log_probability)))
-        for number, (other, log_probability) in enumerate(token.likeliest, start=1):
-            label = token_label(tokenizer.token_bytes(other))
+        line.append(label(token.id), style_of(token.log_probability))
+        column = len(_number(0.0)) + 2
+        for other, log_probability in token.likeliest:
+            column += width
+            line.append(" " * max(1, column - line.cell_len))
             line.append(f"{_number(log_probability)} ", "dim")
-            line.append_text(_cell(label, "bold" if other == token.id else "", pads=number < len(token.likeliest)))
-        line.rstrip()
+            column += len(_number(0.0)) + 1
+            line.append(label(other), "bold" if other == token.id else "")
         yield line
 
 
@@ -79,17 +87,13 @@ def summary(tokens: Iterable[Token]) -> str:
 
 
 def has_colours(console: Console) -> bool:
-    """Whether colours are seen there."""
-    return console.color_system is not None and not console.no_color
-
-
-def _cell(label: str, style: Style | str, pads: bool = True) -> Text:
-    cell = Text(label, style)
-    return cell.append(" " * max(1, _LABEL_WIDTH - cell_len(label)), "default on default") if pads else cell
+    """Whether those colours are seen there; a terminal of sixteen makes several classes look the same."""
+    return console.color_system in ("256", "truecolor") and not console.no_color
 
 
 def _number(log_probability: float | None) -> str:
-    return f"{math.exp(log_probability or 0.0):.3f}"
+    probability = math.exp(log_probability or 0.0)
+    return f"{probability:.3f}" if probability >= 0.0005 else f"{probability:.0e}"
 
 
 def _luminance(rgb: Sequence[int]) -> float:

@@ -38,7 +38,7 @@ class Answer:
     @property
     def finish(self) -> Finish | None:
         """Why it ended."""
-        return self.pieces[-1].finished if self.pieces else "end_of_text"
+        return self.pieces[-1].finished
 
 
 class Writer:
@@ -48,16 +48,17 @@ class Writer:
         model: in evaluation mode.
         tokenizer: its own.
         config: the settings.
+        slid: whether a text has outgrown the context before.
     """
 
-    def __init__(self, model: GPT2, tokenizer: Tokenizer, config: Config) -> None:
+    def __init__(self, model: GPT2, tokenizer: Tokenizer, config: Config, slid: bool = False) -> None:
         self.model, self.tokenizer, self.config = model, tokenizer, config
         self.sampling = config.sampling()
-        self.slid = False
-        """Whether a text outgrew the context."""
-        self._ending = copy.copy(tokenizer)
+        self.slid = slid
+        """Whether a text has outgrown the context."""
+        self._spelling = copy.copy(tokenizer)  # its end of text ends texts; an empty prompt starts from the other's
         if config.ignore_end_of_text:
-            self._ending.end_of_text = None
+            self._spelling.end_of_text = None
 
     @property
     def streams(self) -> bool:
@@ -75,7 +76,7 @@ class Writer:
         Raises:
             UserError: if it has characters that the tokenizer lacks, or none that it has.
         """
-        return prompt_ids(prompt, self.tokenizer).to(self.model.wte.weight.device)
+        return prompt_ids(prompt, self.tokenizer)
 
     def notes(self, prompt: str, ids: Tensor) -> Iterator[str]:
         """What the user should know of a prompt."""
@@ -96,7 +97,7 @@ class Writer:
         config = self.config
         return write(
             self.model,
-            self._ending,
+            self._spelling,
             prompts,
             self.sampling,
             config.num_samples,
@@ -126,7 +127,8 @@ class Writer:
         return [answers[i : i + count] for i in range(0, len(answers), count)]
 
     def _searched(self, prompt: Tensor, on_token: Callable[[], None]) -> list[Answer]:
-        found = search(self.model, prompt, self.sampling, self._ending.end_of_text)[: self.config.num_samples]
+        prompt = prompt.to(self.model.wte.weight.device)
+        found = search(self.model, prompt, self.sampling, self._spelling.end_of_text)[: self.config.num_samples]
         answers = [Answer(tuple(self._spelt(beam)), score=beam.score) for beam in found]
         for answer in answers:
             if min(len(prompt), self.context) + len(answer.pieces) - 1 > self.context:  # the last one is not read
@@ -137,7 +139,7 @@ class Writer:
 
     def _spelt(self, beam: Beam) -> Iterator[Piece]:
         stream = TextStream(self.tokenizer)
-        end = self._ending.end_of_text
+        end = self._spelling.end_of_text
         ids = [*beam.ids, end] if beam.ended and end is not None else [*beam.ids]
         for number, token in enumerate(ids, start=1):
             is_last = number == len(ids)

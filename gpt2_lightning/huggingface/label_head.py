@@ -37,6 +37,10 @@ class LabelHead:
     truncation: int
     """Tokens of a text that are read, `model_max_length` of the tokenizer."""
 
+    def told(self) -> tuple[list[str], str, int]:
+        """All but the weight."""
+        return list(self.labels), self.kind, self.truncation
+
     def to_config(self, pad: int | None) -> dict[str, Any]:
         """Fields of config.json.
 

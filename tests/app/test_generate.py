@@ -248,6 +248,7 @@ def test_an_end_of_text_may_be_ignored() -> None:
         (["prompt=a", "interactive=true"], "prompt: it does not go with interactive, choose one"),
         (["prompts=a.txt"], "output: missing; add output=FILE.jsonl"),
         (["output=a.jsonl"], "output: it takes the answers to prompts=FILE"),
+        (["prompts=a", "output=-"], "output: - is no file"),
         (["prompts=a", "output=b", "probabilities=true"], "log_probabilities=N writes them to the output"),
         (["log_probabilities=2"], "probabilities=true and alternatives=N show them here"),
         (["num_samples=2", "temperature=0"], "num_samples: 2 texts would be the same one with temperature=0"),

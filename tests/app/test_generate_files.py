@@ -117,7 +117,7 @@ def test_a_bad_row_leaves_the_seeds_of_others_alone(answer: Run) -> None:
 
 
 def test_a_killed_run_ends_with_every_row_once(answer: Run, tiny_run: Path, root: Path) -> None:
-    write_jsonl("p.jsonl", [{"prompt": WORDS[i % 5], "id": i} for i in range(120)])
+    write_jsonl("p.jsonl", [{"prompt": WORDS[i % 5], "id": i} for i in range(80)])
     answer("p.jsonl", *SHORT, output="whole.jsonl")
     out = Path("killed.jsonl")
     command = [sys.executable, str(root / "generate.py"), f"checkpoint={tiny_run}", "prompts=p.jsonl", *SHORT]
@@ -128,22 +128,21 @@ def test_a_killed_run_ends_with_every_row_once(answer: Run, tiny_run: Path, root
     process.send_signal(signal.SIGKILL)
     process.communicate()
     there = out.read_bytes().count(b"\n")
-    assert 8 <= there < 120, "it was killed half-way"
+    assert 8 <= there < 80, "it was killed half-way"
     outcome = answer("p.jsonl", *SHORT, output=str(out))
-    assert f"{there} rows of 120 were there already" in outcome.err
+    assert f"{there} rows of 80 were there already" in outcome.err
     assert out.read_bytes() == Path("whole.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("kept", [0, 1, 150, 700, 1490])
-def test_a_file_that_was_cut_anywhere_is_completed(answer: Run, kept: int) -> None:
+def test_a_file_that_was_cut_anywhere_is_completed(answer: Run) -> None:
     write_jsonl("p.jsonl", [{"prompt": word} for word in WORDS] + [{}] + [{"prompt": "and back"}])
     answer("p.jsonl", "max_new_tokens=9", "batch_size=2")
     out = Path("out.jsonl")
     whole = out.read_bytes()
-    assert len(whole) > kept
-    out.write_bytes(whole[:kept])
-    assert answer("p.jsonl", "max_new_tokens=9", "batch_size=2").code == 2
-    assert out.read_bytes() == whole
+    for kept in (0, 1, whole.index(b"\n"), whole.index(b"\n") + 1, len(whole) // 2, len(whole) - 1):
+        out.write_bytes(whole[:kept])
+        assert answer("p.jsonl", "max_new_tokens=9", "batch_size=2").code == 2
+        assert out.read_bytes() == whole, kept
 
 
 def test_a_finished_file_is_left_as_it_is(answer: Run) -> None:

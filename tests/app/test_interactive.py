@@ -149,6 +149,17 @@ def test_a_mistake_is_told_and_changes_nothing(converse: Run) -> None:
         assert fragment in outcome.err
 
 
+def test_settings_are_shown_as_they_are_typed(converse: Run) -> None:
+    shown = converse(["/set", "/set stop"], 'stop=["a b"]').err
+    for line in ("  top_k null\n", "  ignore_end_of_text false\n", "  temperature 0.8\n", '\nstop ["a b"]\n'):
+        assert line in shown
+    assert "runs_dir" not in shown
+
+
+def test_the_window_is_spoken_of_once(converse: Run) -> None:
+    assert converse(["the ship", "the sea"], "max_new_tokens=60").err.count("a window slid") == 1
+
+
 def test_a_prompt_may_begin_with_a_slash(converse: Run) -> None:
     outcome = converse(["//set"])
     assert "lacks '/' (U+002F) at character 0" in outcome.err

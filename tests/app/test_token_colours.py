@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 
-from rich.color import Color
+import pytest
+from rich.color import Color, ColorSystem
+from rich.console import Console
 
-from gpt2_lightning.app.token_colours import BOUNDS, coloured, legend, listed, style_of, styles, summary
+from gpt2_lightning.app.token_colours import BOUNDS, coloured, has_colours, legend, listed, style_of, styles, summary
 from gpt2_lightning.generation import Token
 from gpt2_lightning.tokenizers import CharTokenizer
 
@@ -40,6 +42,14 @@ def test_the_legend_names_the_colour_of_each_probability() -> None:
     assert style_of(0.0) == styles()[-1]
 
 
+@pytest.mark.parametrize(("system", "seen"), [("256", True), ("truecolor", True), ("standard", False), (None, False)])
+def test_each_class_has_a_colour_of_its_own_where_colours_are_used(system: str | None, seen: bool) -> None:
+    assert has_colours(Console(color_system=system)) == seen
+    if seen:
+        kind = {"256": ColorSystem.EIGHT_BIT, "truecolor": ColorSystem.TRUECOLOR}[system]
+        assert len({style.bgcolor.downgrade(kind) for style in styles()}) == len(styles())
+
+
 def test_a_line_feed_is_seen_and_ends_the_colour() -> None:
     drawn = coloured("a\n\nb", math.log(0.3))
     assert drawn.plain == "a↵\n↵\nb"
@@ -51,12 +61,12 @@ def test_tokens_are_listed_with_those_in_their_place() -> None:
     space, line, wide = (int(tokenizer.encode(c)[0]) for c in (" ", "\n", "日"))
     tokens = [
         Token(0, space, None, math.log(0.25), ((wide, math.log(0.5)), (space, math.log(0.25)))),
-        Token(0, wide, "length", math.log(0.125), ((line, math.log(0.75)), (space, math.log(0.0625)))),
+        Token(0, wide, "length", math.log(0.125), ((line, math.log(0.75)), (space, math.log(0.00002)))),
     ]
     assert [text.plain for text in listed(tokens, tokenizer)] == [
-        "p      token       likeliest",
-        "0.250  ·           0.500 日          0.250 ·",
-        "0.125  日          0.750 ↵           0.062 ·",
+        "p      token  likeliest",
+        "0.250  ·      0.500 日     0.250 ·",
+        "0.125  日     0.750 ↵      2e-05 ·",
     ]
 
 
