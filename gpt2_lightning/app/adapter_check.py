@@ -17,8 +17,8 @@ from gpt2_lightning.huggingface.weights import recast
 from gpt2_lightning.model import GPT2
 
 
-def check_peft(check: Check, written: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
-    """What our reader and PEFT make of an adapter's folder.
+def check_written(check: Check, written: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
+    """What our reader makes of an adapter's folder.
 
     Args:
         check: keeps what there is to say.
@@ -33,18 +33,33 @@ def check_peft(check: Check, written: Path, adapter: TrainedAdapter, base: GPT2,
     found = peft_adapters.read(written, base)
     again = dataclasses.replace(adapter, spec=found.spec, state=found.state)
     check.same(_all(again, found.score), _all(adapter, score), written)
-    over, over_again = (one.load_into(recast(base, check.dtype), written) for one in (adapter, again))
+    logits, logits_again = (
+        _logits(one.load_into(recast(base, check.dtype), written), check.ids) for one in (adapter, again)
+    )
+    check.agree(logits_again, logits, "logits over the base when read back")
+
+
+def check_in_peft(check: Check, place: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
+    """What PEFT computes with an adapter's folder.
+
+    Args:
+        check: keeps what there is to say.
+        place: the folder.
+        adapter: the same here.
+        base: the model that it was trained on.
+        score: a classifier's head, (labels, C), that is there as well.
+
+    Raises:
+        UserError: if that is not what is computed here.
+    """
+    ours = adapter.load_into(recast(base, check.dtype), place)
     if score is None:
-        what, expected = "logits over the base", _logits(over, check.ids)
-        read_back = _logits(over_again, check.ids)
-        theirs = verify_peft.their_adapted_logits(base, written, check.ids, check.dtype)
-    else:
-        ids, mask = verify.random_texts(base.config, pad=None)
-        what, expected = "scores over the base", verify.our_scores(over, score, ids, mask)
-        read_back = verify.our_scores(over_again, score, ids, mask)
-        theirs = verify_peft.their_adapted_scores(base, written, len(score), ids, mask, check.dtype)
-    check.agree(read_back, expected, f"{what} when read back")
-    check.agree_there(theirs, expected, what, "peft")
+        theirs = verify_peft.their_adapted_logits(base, place, check.ids, check.dtype)
+        check.agree_there(theirs, _logits(ours, check.ids), "logits over the base", "peft")
+        return
+    ids, mask = verify.random_texts(base.config, pad=None)
+    theirs = verify_peft.their_adapted_scores(base, place, len(score), ids, mask, check.dtype)
+    check.agree_there(theirs, verify.our_scores(ours, score, ids, mask), "scores over the base", "peft")
 
 
 def check_alone(check: Check, again: Source) -> None:

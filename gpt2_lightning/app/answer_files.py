@@ -6,7 +6,6 @@ Beside `NAME.jsonl` lies `NAME.jsonl.settings.json`, which says what the answers
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -36,8 +35,7 @@ def open_answers(path: Path, made_with: dict[str, Any]) -> Iterator[AnswerFile]:
         file = path.open("ab+", buffering=0)
     except OSError as error:
         raise UserError(f"output: {path} cannot be written: {error.strerror}") from None
-    with file:
-        _lock(file, path)
+    with file, _locked(path):
         settings = path.with_name(f"{path.name}.settings.json")
         if os.fstat(file.fileno()).st_size:
             _require_same(settings, path, made_with)
@@ -96,11 +94,18 @@ class AnswerFile:
             ) from None
 
 
-def _lock(file: io.FileIO, path: Path) -> None:
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = path.with_name(f".{path.name}.lock")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
         raise UserError(f"output: {path} is being written by another process; wait, or name another") from None
+    with contextlib.suppress(OSError):  # Windows keeps what is open
+        lock.unlink()
 
 
 def _require_same(settings: Path, path: Path, made_with: dict[str, Any]) -> None:

@@ -32,11 +32,11 @@ def check_classifier(check: Check, written: Path, model: GPT2, head: LabelHead, 
         raise UserError(f"{written} does not hold the labels that were written to it; it was removed")
     theirs, ours = (to_huggingface(m) | {SCORE: h.score} for m, h in ((again.model, found), (model, head)))
     check.same(theirs, ours, written)
-    ids, mask = verify.random_texts(model.config, pad=tokenizer.end_of_text if tokenizer else None)
+    pad = tokenizer.end_of_text if tokenizer else None
+    ids, mask = verify.random_texts(model.config, pad)
     expected = verify.our_scores(recast(model, check.dtype), head.score, ids, mask)
     read_back = verify.our_scores(recast(again.model, check.dtype), found.score, ids, mask)
     check.agree(read_back, expected, "scores of padded texts when read back")
-    check.agree_there(
-        verify.their_scores(written, ids, mask, check.dtype), expected, "scores of padded texts", "transformers"
-    )
+    what = "scores of single texts" if pad is None else "scores of padded texts"
+    check.agree_there(verify.their_scores(written, ids, mask, pad, check.dtype), expected, what, "transformers")
     check.same_tokens(again.tokenizer, tokenizer, written)

@@ -30,7 +30,7 @@ def card_of(source: Source, name: str, head: LabelHead | None) -> Card:
     """
     run = None if source.checkpoint is None else run_of(source.checkpoint)
     figures = {} if run is None or source.step is None else _figures(run, source.step, classifies=head is not None)
-    report = _report(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
+    report = report_of(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
     return Card(name, source.run_config, figures, head, report)
 
 
@@ -55,7 +55,7 @@ def _figures(run: Path, step: int, classifies: bool) -> dict[str, str]:
     return figures
 
 
-def _report(run: Path) -> str:
+def report_of(run: Path) -> str:
     """The figures of a classifier's report: what comes before the first picture, without a heading for that."""
     from gpt2_lightning.evaluation.classification.pages import FILE as REPORT
 

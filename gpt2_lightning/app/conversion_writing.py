@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gpt2_lightning.app.adapter_check import check_alone, check_peft
+from gpt2_lightning.app.adapter_check import check_alone, check_in_peft, check_written
 from gpt2_lightning.app.classifier_check import check_classifier
 from gpt2_lightning.app.conversion_card import card_of
 from gpt2_lightning.app.conversion_check import Check
@@ -95,14 +95,15 @@ def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write
 
     def write(check: Check, model: GPT2, place: Path) -> None:
         peft_adapters.write(peft_adapters.PeftAdapter(adapter.spec, adapter.state, named, source.score), place)
-        check_peft(check, place, adapter, base, source.score)
+        check_written(check, place, adapter, base, source.score)
+        check_in_peft(check, place, adapter, base, source.score)
         check.lines.append(f"  for peft over {named}, which is to be a model of Hugging Face's")
 
     return write
 
 
 def adapter_checkpoint(source: Source, runs_dir: Path) -> Write:
-    """One of our checkpoints, with an adapter alone and the place and hash of its base.
+    """One of our checkpoints, with an adapter of PEFT's alone, and the place and hash of its base.
 
     Args:
         source: the model that it is merged into.
@@ -113,12 +114,13 @@ def adapter_checkpoint(source: Source, runs_dir: Path) -> Write:
     """
     adapter = _adapter_of(source)
     task = source.task | {ADAPTER: adapter.to_plain()}
-    config = open_source(adapter.base, runs_dir).model.config
-    description = Description(config, source.description().tokenizer, source.run_config, task)
+    base = open_source(adapter.base, runs_dir).model
+    description = Description(base.config, source.description().tokenizer, source.run_config, task)
 
     def write(check: Check, model: GPT2, place: Path) -> None:
         tensors = adapter.tensors() | ({} if source.score is None else {SCORE: source.score})
         files.write({"state_dict": tensors, KEY: description.to_plain()}, place)
+        check_in_peft(check, Path(source.place), adapter, base, source.score)
         check_alone(check, open_source(str(place), runs_dir))
         check.lines.append(f"  the adapter alone: it needs {adapter.base}, as a run with lora= does")
 

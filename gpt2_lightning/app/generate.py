@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gpt2_lightning.app.devices import device_of
 from gpt2_lightning.app.display import Display, tell
 from gpt2_lightning.app.generate_file import answer_file
 from gpt2_lightning.app.generate_settings import Config
@@ -29,7 +30,9 @@ def run(plain: dict[str, Any]) -> None:
     """Answer a prompt, a file of prompts, or a user."""
     config = Config(**plain)
     prompt = _prompt(config)
-    model, description, place = load_any(config.checkpoint, Path(config.runs_dir).expanduser(), _device(config.device))
+    model, description, place = load_any(
+        config.checkpoint, Path(config.runs_dir).expanduser(), device_of(config.device)
+    )
     writer = Writer(model.to(_DTYPES.get(config.dtype)), description.tokenizer, config)
     tell(f"from {place}")
     for stream in (sys.stdout, sys.stderr):
@@ -72,12 +75,3 @@ def _is_piped() -> bool:
     except (AttributeError, OSError, ValueError):  # there is none
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def _device(wanted: str) -> torch.device:
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return torch.device(next(name for name, available in there.items() if available))
-    if not there[wanted]:
-        raise UserError(f"device={wanted}: this machine has none, or this torch was built without it; use device=auto")
-    return torch.device(wanted)

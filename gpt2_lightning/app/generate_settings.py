@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from gpt2_lightning.app.devices import Device
 from gpt2_lightning.generation import Sampling
 
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
@@ -27,7 +28,7 @@ class Config(Sampling):
     """Folder of the interactive prompt's history."""
     checkpoint: str
     """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    device: Device
     """Where to compute; `auto` takes the fastest there is."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"]
     """What to compute in; `auto` is that of the checkpoint."""

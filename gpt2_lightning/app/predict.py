@@ -7,10 +7,9 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
+from gpt2_lightning.app.devices import Device, device_of
 from gpt2_lightning.app.label_answers import FORMATS, answers_of, print_answer, write_answers
 from gpt2_lightning.app.replacing import replacing
 from gpt2_lightning.app.runs import shown
@@ -57,7 +56,7 @@ class Config:
     """Whether an output that exists is replaced."""
     batch_size: int
     """Texts in one forward pass."""
-    device: Literal["auto", "cpu", "cuda", "mps"]
+    device: Device
     """Where to compute; `auto` takes the fastest there is."""
 
     def __post_init__(self) -> None:
@@ -92,7 +91,7 @@ def run(plain: dict[str, Any]) -> None:
             f"classifier reads: {encoded.share_cut:.1%} of all tokens are left out",
             file=sys.stderr,
         )
-    outputs = predict(classifier.to(_device(config.device)), encoded, task.label_kind, config.batch_size)
+    outputs = predict(classifier.to(device_of(config.device)), encoded, task.label_kind, config.batch_size)
     answers = answers_of(texts, outputs, task)
     try:
         if output is not None:
@@ -153,12 +152,3 @@ def _column(file: Path, config: Config) -> list[str]:
     if bad.count:
         raise UserError(f"texts: mend these, or name the right column with column=NAME: {bad}")
     return texts
-
-
-def _device(wanted: str) -> torch.device:
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return torch.device(next(name for name, available in there.items() if available))
-    if not there[wanted]:
-        raise UserError(f"device={wanted}: this machine has none, or this torch was built without it; use device=auto")
-    return torch.device(wanted)

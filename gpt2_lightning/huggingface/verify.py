@@ -94,8 +94,8 @@ def our_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return scores
 
 
-def their_scores(folder: Path, ids: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Scores (B, labels) of the folder's classifier in transformers; none where that is not installed."""
+def their_scores(folder: Path, ids: Tensor, mask: Tensor, pad: int | None, dtype: torch.dtype) -> Tensor | None:
+    """Scores (B, labels) of the folder's classifier in transformers, as `scores_of`; none where that is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     import transformers
@@ -103,17 +103,22 @@ def their_scores(folder: Path, ids: Tensor, mask: Tensor, dtype: torch.dtype) ->
 
     logging.disable_progress_bar()
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, local_files_only=True)
-    return scores_of(model.eval(), ids, mask)
+    return scores_of(model.eval(), ids, mask, pad)
 
 
 @torch.no_grad()
-def scores_of(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """Scores (B, labels) of padded texts by a classifier of transformers; one by one where it has no padding token."""
-    pad = model.config.pad_token_id
+def scores_of(classifier: Any, ids: Tensor, mask: Tensor, pad: int | None) -> Tensor:
+    """Scores (B, labels) of texts (B, T) by a classifier of transformers.
+
+    Args:
+        classifier: in evaluation mode.
+        ids: the texts.
+        mask: whether each is a token of the text, bool (B, T).
+        pad: what to fill them up with; None to give them one by one.
+    """
     if pad is None:
-        rows = [model(row[kept][None]).logits for row, kept in zip(ids, mask, strict=True)]
-        return torch.cat(rows)
-    scores: Tensor = model(torch.where(mask, ids, pad), attention_mask=mask.long()).logits
+        return torch.cat([classifier(row[kept][None]).logits for row, kept in zip(ids, mask, strict=True)])
+    scores: Tensor = classifier(torch.where(mask, ids, pad), attention_mask=mask.long()).logits
     return scores
 
 

@@ -31,7 +31,7 @@ def their_adapted_scores(
 ) -> Tensor | None:
     """Scores (B, labels) of the base with the folder's adapter and head; none where PEFT is not installed."""
     model = _adapted(base, folder, labels, dtype)
-    return None if model is None else scores_of(model, ids, mask)
+    return None if model is None else scores_of(model, ids, mask, pad=None)
 
 
 def _adapted(base: GPT2, folder: Path, labels: int | None, dtype: torch.dtype) -> Any:

@@ -101,9 +101,7 @@ def test_a_folder_for_transformers_has_the_adapter_merged_in(run_verb: Run, adap
         torch.testing.assert_close(logits, adapted(ids), rtol=0, atol=1e-5)
 
 
-def test_a_checkpoint_of_a_lora_run_is_merged_and_needs_no_base(
-    run_verb: Run, adapted: GPT2, workplace: Path
-) -> None:
+def test_a_checkpoint_of_a_lora_run_is_merged_and_needs_no_base(run_verb: Run, adapted: GPT2, workplace: Path) -> None:
     outcome = run_verb("convert", "source=tuned.ckpt", "target=whole.ckpt", "to=gpt2_lightning")
     assert outcome.code == 0, outcome.err
     (workplace / "base.ckpt").unlink()
@@ -134,7 +132,8 @@ def test_an_adapter_that_peft_made_computes_the_same_here(run_verb: Run, workpla
     save_base(workplace / "base.ckpt")
     assert run_verb("convert", "source=base.ckpt", "target=base").code == 0
     torch.manual_seed(5)
-    settings = peft.LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=7, target_modules=["c_attn", "c_fc"])
+    layers = {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}
+    settings = peft.LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=7, **layers)
     theirs = peft.get_peft_model(AutoModelForCausalLM.from_pretrained("base"), settings).eval()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
@@ -143,6 +142,7 @@ def test_an_adapter_that_peft_made_computes_the_same_here(run_verb: Run, workpla
     theirs.save_pretrained("theirs")
     outcome = run_verb("convert", "source=theirs", "target=ours.ckpt", "base=base")
     assert outcome.code == 0, outcome.err
+    assert re.search(r"logits over the base in peft: largest difference \d\.\de-1\d", outcome.out)
     with torch.no_grad():
         logits = open_source("ours.ckpt", Path()).model(some_ids())
         torch.testing.assert_close(logits, theirs(some_ids()).logits, rtol=0, atol=1e-5)

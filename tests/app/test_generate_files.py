@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.inspection.token_labels import token_label
@@ -196,12 +196,13 @@ def test_an_output_of_something_else_is_refused(answer: Run) -> None:
 
 def test_two_processes_do_not_write_one_output(answer: Run) -> None:
     write_jsonl("p.jsonl", [{"prompt": "the"}])
-    with Path("out.jsonl").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(".out.jsonl.lock"):
         outcome = answer("p.jsonl", *SHORT)
     assert outcome.code == 2
     assert "is being written by another process" in outcome.err
     assert Path("out.jsonl").read_bytes() == b""
+    assert answer("p.jsonl", *SHORT).code == 0
+    assert not Path(".out.jsonl.lock").exists()
 
 
 def test_log_probabilities_are_the_models(answer: Run, tiny_run: Path) -> None:

@@ -19,6 +19,7 @@ from gpt2_lightning.data.instruct_datamodule import InstructDataModule, Part
 from gpt2_lightning.data.tables import Instructions
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.answers import answer, score, side_by_side
+from gpt2_lightning.evaluation.language import perplexity
 from gpt2_lightning.evaluation.responses import response_loss
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.inspection.preview import preview
@@ -107,23 +108,26 @@ class Instruct:
     def _summarise(self, run: Run, data: InstructDataModule, beginning: Beginning) -> None:
         """Measure the best weights on held-out rows, and show what they answer beside what was answered before."""
         part: Part = "test" if data.splits.test else "val"
-        model = take_best(run)
+        after = take_best(run)
+        before = beginning.model().to(after.wte.weight.device).eval()
         batches = data.batches(part)
-        found = response_loss(model, (batches[i] for i in range(len(batches))))
+        losses = [response_loss(model, (batches[i] for i in range(len(batches)))).loss for model in (before, after)]
         log.info("")
-        log.info("done: %s tokens, %.1f epochs", f"{data.tokens_seen:,}", data.epochs_seen)
-        log.info("  %-16s %.4f, perplexity %.2f on the %s part", "response loss", found.loss, found.perplexity, part)
+        log.info("done: %s tokens, %.1f epochs; on the %s part:", f"{data.tokens_seen:,}", data.epochs_seen, part)
+        log.info("  %-16s %.4f before, %.4f after", "response loss", *losses)
+        log.info("  %-16s %.2f before, %.2f after", "perplexity", *map(perplexity, losses))
         if self.answers:
             asked = getattr(data.splits, part)[: self.answers]
             sampling = Sampling(max_new_tokens=self.max_new_tokens, temperature=0)
-            before = beginning.model().to(model.wte.weight.device).eval()
-            answers = [answer(each, beginning.tokenizer, data.template, asked, sampling) for each in (before, model)]
-            page = side_by_side(asked, answers[0], answers[1], title=f"{run.folder.parent.name}: {len(asked)} held-out instructions")
+            answers = [answer(model, beginning.tokenizer, data.template, asked, sampling) for model in (before, after)]
+            title = f"{run.folder.parent.name}: {len(asked)} held-out instructions"
+            page = side_by_side(asked, answers[0], answers[1], title)
             (run.folder / ANSWERS).write_text(page, encoding="utf-8")
             references = [each.messages[-1].content for each in asked]
-            for name, field in (("exact match", "exact_match"), ("ROUGE-L", "rouge_l")):
-                values = [getattr(score(each, references), field) for each in answers]
-                log.info("  %-16s %.1f %% before, %.1f %% after", name, *(100 * value for value in values))
+            scores = [score(each, references) for each in answers]
+            for name, field in (("exact match", "exact_match"), ("ROUGE-L", "rouge_l"), ("ended by itself", "ended")):
+                values = [100 * getattr(of_model, field) for of_model in scores]
+                log.info("  %-16s %.1f %% before, %.1f %% after", name, *values)
             log.info("  %-16s %s", "answers", f"{runs.shown(run.folder)}/{ANSWERS}")
         list_files(run)
         where = runs.shown(run.folder)
