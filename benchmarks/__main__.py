@@ -1,4 +1,4 @@
-"""python -m benchmarks INPUT.TXT: all of them; without tinyshakespeare's file, those that need none."""
+"""python -m benchmarks INPUT.TXT: all of them; without tinyshakespeare's file, those that need none. Half an hour."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 
 
 def main() -> None:
-    with_text = ("nanogpt_loss", "bpe_training") if sys.argv[1:] else ()
-    benchmarks = [["startup"], ["trainer_overhead"], *([name, sys.argv[1]] for name in with_text)]
+    alone = ("startup", "trainer_overhead", "loading", "generation", "attention_explorer")
+    with_text = ("nanogpt_loss", "bpe_training", "prepare") if sys.argv[1:] else ()
+    benchmarks = [*([name] for name in alone), *([name, sys.argv[1]] for name in with_text)]
     for name, *arguments in benchmarks:
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -19,10 +20,11 @@ def extended(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("project")
     for name in ("gpt2_lightning", "conf"):
         shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(root / "train.py", copy)
+    for script in ("train.py", "finetune.py"):
+        shutil.copy(root / script, copy)
     (copy / "diary.txt").write_text("Dear diary, the lamp went out again. " * 40)
     examples = EXAMPLE.findall((root / "docs" / "extending.md").read_text())
-    assert len(examples) == 8
+    assert len(examples) == 9
     for file, content in examples:
         with (copy / file).open("a") as target:
             target.write("\n\n" + content if file.endswith(".py") else content)
@@ -49,6 +51,16 @@ def test_model_size_extends_another(extended: Path) -> None:
     shown = run(extended, "train.py", "model=tall", "--cfg", "job", "--package", "model")
     assert "n_layer: 5" in shown
     assert "n_head: 2" in shown
+
+
+def test_template_is_learned_from(extended: Path) -> None:
+    rows = [{"instruction": f"What is {n}?", "input": "", "output": f"It is {n}."} for n in range(40)]
+    (extended / "rows.json").write_text(json.dumps(rows))
+    data = ["task=instruct", "data=instructions", "data.path=rows.json", "template=quiz", "task.answers=0"]
+    model = ["init_from=scratch", "model=tiny", "tokenizer=gpt2", f"cache_dir={extended / 'cache'}", "batch_size=4"]
+    output = run(extended, "finetune.py", *data, *model, "trainer=cpu", "trainer.max_epochs=1")
+    assert "Question:·What·is" in output
+    assert "response loss" in output
 
 
 def test_rotary_products_depend_on_distances_and_agree_with_a_cache(extended: Path) -> None:

@@ -97,7 +97,8 @@ def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write
         peft_adapters.write(peft_adapters.PeftAdapter(adapter.spec, adapter.state, named, source.score), place)
         check_written(check, place, adapter, base, source.score)
         check_in_peft(check, place, adapter, base, source.score)
-        check.lines.append(f"  for peft over {named}, which is to be a model of Hugging Face's")
+        how = "" if source.score is None else f", loaded for classification with num_labels={len(source.score)}"
+        check.lines.append(f"  for peft over {named}, which is to be a model of Hugging Face's{how}")
 
     return write
 

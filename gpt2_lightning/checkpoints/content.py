@@ -36,8 +36,8 @@ class Description:
     run_config: dict[str, Any]
     """The resolved configuration of the run, plain containers."""
     task: dict[str, Any] = field(default_factory=dict)
-    """What it was fine-tuned for, plain values: `kind` is `classify` or `instruct`, the rest is the task's own. A language
-    model has none."""
+    """What it was fine-tuned for, plain values: `kind` is `classify` or `instruct`, the rest is the task's own. Empty
+    for a language model."""
 
     def to_plain(self) -> dict[str, Any]:
         return {

@@ -19,6 +19,8 @@ _GROUPS = (
     *("trainer", "origin"),
 )
 """What of a run's configuration tells how the model came about; the architecture is told from the model."""
+_SCRATCH = "scratch"
+"""The `init_from` of a model that does not bring a tokenizer."""
 _ANSWERS = {"single": "one class", "multi": "any number of classes", "regression": "a number"}
 
 
@@ -50,7 +52,10 @@ class Card:
         return "\n\n".join(parts) + "\n"
 
     def _settings(self) -> Iterator[tuple[str, str]]:
+        brings_its_own = self.run_config.get("init_from", _SCRATCH) != _SCRATCH
         for group in _GROUPS:
+            if group == "tokenizer" and brings_its_own:
+                continue  # it is a setting without effect
             yield from _flat(group, self.run_config.get(group))
 
 

@@ -95,7 +95,7 @@ def our_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def their_scores(folder: Path, ids: Tensor, mask: Tensor, pad: int | None, dtype: torch.dtype) -> Tensor | None:
-    """Scores (B, labels) of the folder's classifier in transformers, as `scores_of`; none where that is not installed."""
+    """Scores (B, labels) of the folder's classifier, see `scores_of`; none where transformers is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     import transformers

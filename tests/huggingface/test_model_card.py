@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from gpt2_lightning.huggingface.card import Card
+from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.huggingface.networks import lively
 
@@ -65,3 +66,16 @@ def test_nothing_is_said_where_nothing_is_known() -> None:
 def test_signs_of_tables_in_settings_stay_text() -> None:
     text = Card("tiny", {"data": {"separator": "a|b\nc"}}).text(lively(), None)
     assert r"| data.separator | a\|b c |" in text
+
+
+def test_a_classifier_is_told_with_its_classes_and_report() -> None:
+    head = LabelHead(torch.zeros(2, 35), ["ham", "spam"], "single", 11)
+    settings = SETTINGS | {"init_from": "/home/me/runs/base", "tokenizer": {"_target_": "gpt2"}}
+    text = Card("spam", settings, {"validation accuracy": "0.9600"}, head, "### Test\n\n| accuracy | 0.95 |").text(
+        lively(), CharTokenizer("abcdefghijklmnopqrstuvw")
+    )
+    assert yaml.safe_load(text.split("---\n")[1])["pipeline_tag"] == "text-classification"
+    for line in ("| classes | ham, spam |", "| answers with | one class |", "| init_from | base |", "### Test"):
+        assert line in text
+    assert text.index("| validation accuracy | 0.9600 |") < text.index("### Test") < text.index("## Use")
+    assert "tokenizer._target_" not in text, "the model brought its own"
