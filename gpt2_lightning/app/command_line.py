@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PATHS = {
+    "base",
     "cache_dir",
     "checkpoint",
     "compare",
@@ -36,7 +37,7 @@ _PATHS = {
     "tokenizer_from",
     "with",
 }
-_FREE_TEXT = {"prompt", "text", "callbacks.samples.prompt", *_PATHS}
+_FREE_TEXT = {"prompt", "text", "base_name", "callbacks.samples.prompt", *_PATHS}
 """Keys whose values are taken to the letter."""
 _MAY_BE_NULL = {"experiment"}
 

@@ -87,8 +87,7 @@ def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write
         UserError: if the source is no adapter, or a classifier that PEFT cannot express.
     """
     adapter = _adapter_of(source)
-    classifies = source.score is not None
-    if classifies:
+    if source.score is not None:
         _task_for_transformers(source)
     base = open_source(adapter.base, runs_dir).model
     named = base_name or name_on_the_hub(adapter.base) or adapter.base

@@ -28,6 +28,8 @@ class Config(Sampling):
     """Folder of the interactive prompt's history."""
     checkpoint: str
     """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
+    base: str | None
+    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
     device: Device
     """Where to compute; `auto` takes the fastest there is."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from gpt2_lightning.app import build
 from gpt2_lightning.app.adaptation import NoLoRA, adapt
 from gpt2_lightning.app.run_settings import largest_micro_batch
 from gpt2_lightning.app.sources import Source
+from gpt2_lightning.app.trained_adapter import TrainedAdapter
 from gpt2_lightning.checkpoints.content import ADAPTER, Description, weights_hash
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.heads import Classifier
@@ -56,8 +56,7 @@ class Beginning:
         if isinstance(self.lora, LoRASpec):
             assert self.source is not None, "checked where the source is opened"
             place = self.source.place if ":" in self.source.place else str(Path(self.source.place).absolute())
-            spec = {**dataclasses.asdict(self.lora), "targets": list(self.lora.targets)}
-            adapter = {"spec": spec, "base": place, "base_hash": weights_hash(self.source.model)}
+            adapter = TrainedAdapter(self.lora, {}, place, weights_hash(self.source.model)).to_plain()
             task = {**task, ADAPTER: adapter}
         return Description(self.architecture, self.tokenizer, self.plain, task)
 

@@ -1,0 +1,77 @@
+"""A run in Aim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt2_lightning.training.loggers.run_logger import RunLogger, kept_id
+
+if TYPE_CHECKING:
+    import aim
+
+ID = "aim.id"
+
+
+class AimLogger(RunLogger):
+    """A run of Aim; `aim up --repo runs` shows all. A resumed run goes on as the same run.
+
+    Args:
+        run_dir: the run's folder, for the run's id in `aim.id`.
+        run_name: what the run is called here.
+        sweep: what the sweep that it belongs to is called, if it does.
+        repo: folder with `.aim` in it, which is made where it is missing, or a server, as in aim://host:53800.
+        experiment: where runs are shown together.
+    """
+
+    package = "aim"
+
+    def __init__(
+        self, run_dir: Path, run_name: str, sweep: str | None, repo: str, experiment: str = "gpt2-lightning"
+    ) -> None:
+        super().__init__()
+        self.run_dir, self.run_name, self.sweep = run_dir, run_name, sweep
+        self.repo, self.experiment = repo, experiment
+        self._run: aim.Run | None = None
+
+    def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
+        import aim
+
+        is_folder = "://" not in self.repo
+        self._run = aim.Run(
+            run_hash=kept_id(self.run_dir / ID),
+            repo=aim.Repo.from_path(self.repo, init=True) if is_folder else self.repo,
+            experiment=self.experiment,
+            system_tracking_interval=None,
+            capture_terminal_logs=False,
+        )
+        self._run.name = self.run_name
+        for key, value in params.items():
+            self._run[key] = value
+        if self.sweep:
+            self._run["sweep"] = self.sweep
+        (self.run_dir / ID).write_text(self._run.hash, encoding="utf-8")
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        for key, value in metrics.items():
+            self._opened().track(float(value), name=key, step=step)
+
+    def log_text(self, key: str, text: str, step: int) -> None:
+        import aim
+
+        self._opened().track(aim.Text(text), name=key, step=step)
+
+    def log_picture(self, key: str, file: Path, step: int) -> None:
+        import aim
+
+        self._opened().track(aim.Image(str(file)), name=key, step=step)
+
+    def finalize(self, status: str) -> None:
+        if self._run is not None:
+            self._run["status"] = status
+            self._run.close()
+            self._run = None
+
+    def _opened(self) -> aim.Run:
+        assert self._run is not None, "log_hyperparams comes first"
+        return self._run

@@ -1,0 +1,70 @@
+"""A run in TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gpt2_lightning.training.loggers.run_logger import RunLogger
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+FOLDER = "tensorboard"
+
+
+class TensorBoardLogger(RunLogger):
+    """Event files in the run's folder; `tensorboard --logdir runs` shows all runs.
+
+    A resumed run hides what a killed one wrote after the step that it goes on from.
+
+    Args:
+        run_dir: the run's folder, for `tensorboard/`.
+    """
+
+    package = "tensorboard"
+
+    def __init__(self, run_dir: Path) -> None:
+        super().__init__()
+        self.folder = run_dir / FOLDER
+        self._params: dict[str, Any] = {}
+        self._writer: SummaryWriter | None = None
+
+    def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
+        self._params = params
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert step is not None, "rows have their step"
+        writer = self._open(step)
+        for key, value in metrics.items():
+            writer.add_scalar(key, value, step)
+        writer.flush()
+
+    def log_text(self, key: str, text: str, step: int) -> None:
+        self._open(step).add_text(key, _as_it_stands(text), step)
+
+    def log_picture(self, key: str, file: Path, step: int) -> None:
+        from matplotlib.image import imread
+
+        self._open(step).add_image(key, imread(file), step, dataformats="HWC")
+
+    def finalize(self, status: str) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _open(self, step: int) -> SummaryWriter:
+        """The writer, which has to know at which step a run goes on."""
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self.folder), purge_step=step)
+            config = yaml.safe_dump(self._params, sort_keys=False, allow_unicode=True)
+            self._writer.add_text("config", _as_it_stands(config), step)
+        return self._writer
+
+
+def _as_it_stands(text: str) -> str:
+    """In Markdown, which TensorBoard shows: indented lines keep their breaks and signs."""
+    return "".join(f"    {line}\n" for line in text.splitlines())
