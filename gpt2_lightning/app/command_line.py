@@ -93,6 +93,7 @@ def _rewrite(override: str, folders: list[Path], multirun: bool) -> str:
     if not equals or not key[:1].isalpha() or key.split(".")[0].startswith("hydra") or _options(key, folders):
         return override
     if key in _PATHS:
+        value = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
         value = os.path.expanduser(value)  # noqa: PTH111  # a Path would drop a trailing slash
     if key in _FREE_TEXT and not multirun:
         value = _quote(value)

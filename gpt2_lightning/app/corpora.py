@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ from rich.progress import (
 )
 
 from gpt2_lightning.app import build
-from gpt2_lightning.app.command_line import command
+from gpt2_lightning.app.command_line import as_typed, command
 from gpt2_lightning.data.corpus import Corpus
 from gpt2_lightning.data.mix import Mix
-from gpt2_lightning.data.prepare import Advance, Prepared, folder_of, prepare
+from gpt2_lightning.data.prepare import META, Advance, Prepared, folder_of, prepare
 from gpt2_lightning.data.token_files import TokenFiles
 from gpt2_lightning.data.tokens import Tokens, open_prepared
 from gpt2_lightning.data.web import Remote
@@ -37,6 +38,9 @@ from gpt2_lightning.tokenizers.saved import from_corpus as saved_tokenizer
 from gpt2_lightning.tokenizers.saved import write_tokenizer
 
 log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 30
+"""Where there is no terminal for a bar."""
 
 AnyCorpus = Corpus | TokenFiles | Mix
 
@@ -94,7 +98,16 @@ def prepare_with_progress(
 
         def start(total: int) -> Advance:
             task = progress.add_task("", total=total)
-            return lambda done: progress.advance(task, done)
+            told = time.monotonic()
+
+            def advance(done: int) -> None:
+                nonlocal told
+                progress.advance(task, done)
+                if progress.disable and time.monotonic() - told > _SECONDS_BETWEEN_LINES:
+                    told = time.monotonic()
+                    log.info("prepared %.0f of %.0f MB", progress.tasks[task].completed / 1e6, total / 1e6)
+
+            return advance
 
         return prepare(corpus, tokenizer, folder, cache_dir, workers, start)
 
@@ -128,13 +141,21 @@ def _open(corpus: Corpus | TokenFiles, tokenizer: Tokenizer, cache_dir: Path) ->
     if isinstance(corpus, TokenFiles):
         return corpus.open(tokenizer, cache_dir)
     folder = folder_of(corpus, tokenizer, cache_dir)
-    if not (folder / "meta.json").exists() and not corpus.prepares_itself:
+    if not (folder / META).exists() and not corpus.prepares_itself:
         raise UserError(
             "this corpus is large and is not prepared yet; prepare it once, with the same data and tokenizer settings: "
-            f"{command('prepare', 'data=…', 'tokenizer=…')}"
+            f"{command('prepare', *_given())}"
         )
     prepare_with_progress(corpus, tokenizer, folder, cache_dir, workers=None)
     return open_prepared(folder, tokenizer, cache_dir)
+
+
+def _given() -> list[str]:
+    """What the user said of data and tokenizer."""
+    from hydra.core.hydra_config import HydraConfig
+
+    given = [as_typed(override) for override in HydraConfig.get().overrides.task]
+    return [override for override in given if override.startswith(("data", "tokenizer", "cache_dir"))]
 
 
 def _texts_of(corpus: AnyCorpus) -> list[Corpus]:

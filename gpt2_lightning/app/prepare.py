@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gpt2_lightning.app.corpora import corpus_of, prepare_with_progress, tokenizer_for
 from gpt2_lightning.app.logs import log_to_terminal
@@ -14,7 +17,7 @@ from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.runs import shown
 from gpt2_lightning.data.corpus import Corpus
 from gpt2_lightning.data.mix import Mix
-from gpt2_lightning.data.prepare import META, Prepared, folder_of
+from gpt2_lightning.data.prepare import META, Prepared, count_done, folder_of
 from gpt2_lightning.data.token_files import TokenFiles
 from gpt2_lightning.data.tokens import open_prepared
 from gpt2_lightning.errors import UserError
@@ -60,25 +63,44 @@ def run(plain: dict[str, Any]) -> None:
     for part in corpus.corpora.values() if isinstance(corpus, Mix) else [corpus]:
         if isinstance(part, Corpus):
             folder = Path(config.output).expanduser() if config.output else folder_of(part, tokenizer, cache_dir)
-            _report(prepare_with_progress(part, tokenizer, folder, cache_dir, config.workers), part)
-            if (folder / META).exists():
+            with _stoppable(folder):
+                prepared = prepare_with_progress(part, tokenizer, folder, cache_dir, config.workers)
+            if not prepared.missing:
                 open_prepared(folder, tokenizer, cache_dir)
+            _report(prepared)
 
 
-def _report(prepared: Prepared, corpus: Corpus) -> None:
+@contextlib.contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end it after saying how to go on."""
+
+    def stop(signal_number: int, _: Any) -> NoReturn:
+        raise SystemExit(128 + signal_number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        log.info("stopped; %d pieces are done, and the same command goes on: %s", count_done(folder), shown(folder))
+        raise SystemExit(stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(prepared: Prepared) -> None:
     folder = shown(prepared.folder)
     if prepared.missing:
-        log.info("%s: this share is done; %d pieces are for other machines", folder, prepared.missing)
+        log.info("%s: this share is done; the pieces left for other machines: %d", folder, prepared.missing)
         return
     meta = json.loads((prepared.folder / META).read_text(encoding="utf-8"))
     log.info("%s: %s", folder, "was ready" if prepared.was_ready else "ready")
     for split, name in (("train", "training"), ("val", "validation")):
         part = meta[split]
         log.info(
-            "  %-10s  %s tokens of %s documents in %d shards, %.2f bytes of text a token",
+            "  %-10s  %s tokens, %s, shards: %d, %.2f bytes of text a token",
             name,
             f"{part['tokens']:,}",
-            f"{part['documents']:,}",
+            f"documents: {part['documents']:,}" if part["documents"] else "the beginning of one document",
             len(part["shards"]),
             part["text_bytes"] / part["tokens"],
         )

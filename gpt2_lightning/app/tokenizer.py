@@ -17,8 +17,10 @@ from gpt2_lightning.app.corpora import corpus_of, tokenizer_for, training_texts
 from gpt2_lightning.app.logs import log_to_terminal
 from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.runs import shown
+from gpt2_lightning.data.token_files import TokenFiles
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.tokenizer_files import write_tokenizer_files
+from gpt2_lightning.inspection.token_labels import token_label
 from gpt2_lightning.inspection.vocabulary import VocabularyFigures, examine
 from gpt2_lightning.tokenizers import BPETokenizer, GPT2Tokenizer, Tokenizer
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
@@ -71,14 +73,28 @@ def run(plain: dict[str, Any]) -> None:
     output = Path(config.output).expanduser() if config.output else None
     if output is not None and output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise UserError(f"output: {output} is there already; name a folder that is not, or is empty")
+    if output is not None:
+        _make_folder(output)
     corpus = corpus_of(config.data, cache_dir)
     tokenizer = tokenizer_for(config.tokenizer, corpus, cache_dir)
     log.info("%s: %s tokens", tokenizer.kind, f"{tokenizer.vocab_size:,}")
     if config.text:
         _show(config.text, tokenizer, config.steps)
-    _print_figures(examine(tokenizer, _up_to(_MEASURED_BYTES, training_texts(corpus)), GPT2Tokenizer()), tokenizer)
+    if isinstance(corpus, TokenFiles):
+        log.info("figures need a text: name one with data=")
+    else:
+        texts = _up_to(_MEASURED_BYTES, training_texts(corpus))
+        _print_figures(examine(tokenizer, texts, GPT2Tokenizer()), tokenizer)
     if output is not None:
         _write(tokenizer, output, config.block_size)
+
+
+def _make_folder(output: Path) -> None:
+    """Before the work, since it would be in vain if this fails."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output: the folder {output} cannot be made: {error.strerror}; name another") from None
 
 
 def _show(text: str, tokenizer: Tokenizer, steps: int) -> None:
@@ -119,14 +135,8 @@ def _coloured(tokens: list[bytes], merged: tuple[bytes, bytes] | None) -> Text:
     for i, token in enumerate(tokens):
         line.append(between if i else "")
         style = "bold white on red" if token == new else _COLOURS[i % len(_COLOURS)]
-        line.append(readable(token), style=style)
+        line.append(token_label(token), style=style)
     return line
-
-
-def readable(token: bytes) -> str:
-    """A token's bytes as text, with what cannot be seen made visible."""
-    text = token.decode(errors="backslashreplace").replace("\n", "↵").replace("\t", "⇥")
-    return text.replace(" ", "·") if text else "∅"
 
 
 def _print_figures(figures: VocabularyFigures, tokenizer: Tokenizer) -> None:
@@ -139,9 +149,9 @@ def _print_figures(figures: VocabularyFigures, tokenizer: Tokenizer) -> None:
     per_token = (figures.bytes_per_token, figures.reference_bytes_per_token)
     table.add_row("bytes a token", *(f"{value:.3f}" for value in per_token))
     get_console().print(table)
-    log.info("longest tokens:  %s", "  ".join(map(readable, figures.longest)))
-    log.info("most frequent:   %s", "  ".join(f"{readable(t)} {count:,}" for t, count in figures.most_frequent))
-    unused = [readable(tokenizer.token_bytes(i)) for i in figures.unused[:_UNUSED_SHOWN]]
+    log.info("longest tokens:  %s", "  ".join(map(token_label, figures.longest)))
+    log.info("most frequent:   %s", "  ".join(f"{token_label(t)} {count:,}" for t, count in figures.most_frequent))
+    unused = [token_label(tokenizer.token_bytes(i)) for i in figures.unused[:_UNUSED_SHOWN]]
     more = " …" if len(figures.unused) > _UNUSED_SHOWN else ""
     log.info("never used:      %s of %s  %s%s", len(figures.unused), tokenizer.vocab_size, "  ".join(unused), more)
 
@@ -156,7 +166,6 @@ def _up_to(limit: int, texts: Iterator[str]) -> Iterator[str]:
 
 
 def _write(tokenizer: Tokenizer, output: Path, block_size: int) -> None:
-    output.mkdir(parents=True, exist_ok=True)
     files = write_tokenizer_files(tokenizer, output, block_size)
     write_tokenizer(tokenizer, output / FILE)
     log.info("\nfor Hugging Face's software: %s", ", ".join(file.name for file in files))

@@ -67,7 +67,10 @@ class CorpusSettings:
     def __post_init__(self) -> None:
         faults = []
         if not 0 < self.val_fraction < 1:
-            faults.append(f"val_fraction: {self.val_fraction} is out of range, it must lie between 0 and 1")
+            faults.append(
+                f"val_fraction: {self.val_fraction} is out of range, above 0 and below 1 is allowed; to train on all, "
+                "name other text to validate on with val_path"
+            )
         if self.limit is not None and self.limit < 1:
             faults.append(f"limit: {self.limit} is out of range, 1 or more is allowed")
         if self.num_shards < 1:

@@ -81,7 +81,8 @@ class TokenDataModule(SampleDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         rank, world_size = self.place()
         windows = [self._windows(tokens) for tokens in self.corpora]
-        return self.loader(ValidationBatches(windows, self.micro_batch_size, rank, world_size, self._masked_by))
+        batch_size = self.val_batch_size(sum(map(len, windows)))
+        return self.loader(ValidationBatches(windows, batch_size, rank, world_size, self._masked_by))
 
     @property
     def _masked_by(self) -> int | None:

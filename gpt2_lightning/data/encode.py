@@ -18,7 +18,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 SHOWN = 10
 """Bad rows that a message lists; the others are counted."""
-_REPORTS = "pieces"
+REPORTS = "pieces"
 """Folder of the reports of finished pieces, inside that of the shards."""
 _LONGEST_WHOLE = 2**28
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -31,7 +31,7 @@ def shard_name(split: Split, number: int) -> str:
 
 def report_file(folder: Path, number: int) -> Path:
     """Where a finished piece says what it holds."""
-    return folder / _REPORTS / f"{number:05d}.json"
+    return folder / REPORTS / f"{number:05d}.json"
 
 
 def encode_piece(
@@ -62,18 +62,27 @@ def encode_piece(
     return report
 
 
+def has_reports(folder: Path) -> bool:
+    """Whether any piece is done."""
+    return any((folder / REPORTS).glob("*.json"))
+
+
 def is_whole(folder: Path, number: int, source: str) -> bool:
-    """Whether a piece is done: it has a report, and each of its shards is there, of this source and not cut off."""
+    """Whether a piece is done: it has a report, and each of its shards is there, the right one and not cut off."""
     try:
         report = json.loads(report_file(folder, number).read_text(encoding="utf-8"))
-        return all(read_header(folder / shard_name(s, number)).source == source for s in SPLITS if s in report)
-    except (OSError, ValueError, UserError):
+        for split in [split for split in SPLITS if split in report]:
+            header = read_header(folder / shard_name(split, number))
+            if header.source != source or header.checksum != report[split]["checksum"]:
+                return False
+    except (OSError, ValueError, KeyError, TypeError, UserError):
         return False
+    return True
 
 
 def clear_up(folder: Path, process: str = "*") -> None:
     """Take away what a process, or any, left half-written. No other process needs it once all pieces are whole."""
-    for temporary in (*folder.glob(f".*.bin.{process}.tmp"), *(folder / _REPORTS).glob(f".*.{process}.tmp")):
+    for temporary in (*folder.glob(f".*.bin.{process}.tmp"), *(folder / REPORTS).glob(f".*.{process}.tmp")):
         with contextlib.suppress(OSError):
             temporary.unlink()
 
@@ -109,7 +118,15 @@ def _write_shards(
                 _add(shards[segment.split], segment, tokenizer)
         if bad.count:
             raise bad
-    counts = {s: {"tokens": w.tokens, "documents": w.documents, "text_bytes": w.text_bytes} for s, w in shards.items()}
+    counts = {
+        split: {
+            "tokens": shard.tokens,
+            "documents": shard.documents,
+            "text_bytes": shard.text_bytes,
+            "checksum": shard.checksum.hexdigest(),
+        }
+        for split, shard in shards.items()
+    }
     return {"empty_documents": empty, **dict(sorted(counts.items()))}
 
 

@@ -93,11 +93,12 @@ class InstructDataModule(SampleDataModule):
         return lines
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self.loader(self.batches("val", *self.place()))
+        examples = self.parts["val"].examples
+        return self.loader(ExampleBatches(examples, self.val_batch_size(len(examples)), *self.place()))
 
-    def batches(self, part: Part, rank: int = 0, world_size: int = 1) -> ExampleBatches:
+    def batches(self, part: Part) -> ExampleBatches:
         """Batches with every example of a part once."""
-        return ExampleBatches(self.parts[part].examples, self.micro_batch_size, rank, world_size)
+        return ExampleBatches(self.parts[part].examples, self.micro_batch_size)
 
     def _shape(self) -> str:
         share = {kind: f"{100 * value:.1f} %" for kind, value in self.padding.items()}

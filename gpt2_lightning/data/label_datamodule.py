@@ -74,7 +74,7 @@ class LabelDataModule(SampleDataModule):
         return _counts(self.train.labels, len(self.classes))
 
     def val_dataloader(self) -> DataLoader[LabelBatch]:
-        return self.loader(LabelledBatches(self.val, self.micro_batch_size, *self.place()))
+        return self.loader(LabelledBatches(self.val, self.val_batch_size(len(self.val)), *self.place()))
 
     def _check_labels(self) -> None:
         if self.kind == "regression":

@@ -23,7 +23,17 @@ from typing import Any
 
 from gpt2_lightning.data.atomic import make_durable, write_text
 from gpt2_lightning.data.corpus import Corpus, Piece
-from gpt2_lightning.data.encode import SHOWN, SPLITS, clear_up, encode_piece, is_whole, report_file, shard_name
+from gpt2_lightning.data.encode import (
+    REPORTS,
+    SHOWN,
+    SPLITS,
+    clear_up,
+    encode_piece,
+    has_reports,
+    is_whole,
+    report_file,
+    shard_name,
+)
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 from gpt2_lightning.tokenizers.saved import FILE as TOKENIZER
@@ -107,6 +117,11 @@ def prepare(
     return Prepared(folder, missing, was_ready=not todo and not missing)
 
 
+def count_done(folder: Path) -> int:
+    """Pieces that are done."""
+    return len(list((folder / REPORTS).glob("*.json")))
+
+
 def _identity(source: str, tokenizer: Tokenizer) -> str:
     return hashlib.sha256(f"{FORMAT} {source} {tokenizer.hash()}".encode()).hexdigest()
 
@@ -122,7 +137,10 @@ def _claim(folder: Path, corpus: Corpus, tokenizer: Tokenizer, source: str) -> N
     file = folder / SETTINGS
     try:
         # Looked at first, since another machine may claim the folder just now.
-        others = folder.exists() and any(f.name[0] != "." and f.name != TOKENIZER for f in folder.iterdir())
+        known = (TOKENIZER, SETTINGS, REPORTS)
+        others = folder.exists() and any(f.name[0] != "." and f.name not in known for f in folder.iterdir())
+        if file.exists() and not (folder / META).exists() and not has_reports(folder):
+            file.unlink()  # nothing came of it
         if not file.exists():
             if others:
                 raise UserError(f"the folder {folder} holds other things than token shards; name another with output=")
@@ -152,8 +170,8 @@ def _differences(found: Any, wanted: Any, path: str = "") -> Iterator[str]:
 def _is_ready(folder: Path, source: str) -> bool:
     """Whether the folder was finished, and all of it is still there."""
     try:
-        pieces = json.loads((folder / META).read_text(encoding="utf-8"))["pieces"]
-    except (OSError, ValueError, KeyError):
+        pieces = int(json.loads((folder / META).read_text(encoding="utf-8"))["pieces"])
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     return all(is_whole(folder, number, source) for number in range(pieces))
 
@@ -171,7 +189,9 @@ def _encode_all(work: _Work, todo: list[tuple[int, Piece]], workers: int | None,
         shown = [row for report in sorted(bad, key=lambda report: report["piece"]) for row in report["shown"]]
         more = f"\n  and {bad_rows - SHOWN} more" if bad_rows > SHOWN else ""
         listed = "\n  ".join(shown[:SHOWN])
-        raise UserError(f"{bad_rows} rows are no documents; mend them, or leave them out:\n  {listed}{more}")
+        raise UserError(
+            f"{bad_rows} rows are no documents; mend them, leave them out or name another data.field:\n  {listed}{more}"
+        )
 
 
 def _here(work: _Work, todo: list[tuple[int, Piece]]) -> Iterator[tuple[Piece, dict[str, Any]]]:
@@ -257,7 +277,7 @@ def _finish(work: _Work, pieces: int) -> None:
             key: sum(report[split][key] for report in reports if split in report)
             for key in ("tokens", "documents", "text_bytes")
         }
-        | {"shards": [report["piece"] for report in reports if split in report]}
+        | {"shards": {report["piece"]: report[split]["checksum"] for report in reports if split in report}}
         for split in ("train", "val")
     }
     for split, name in (("train", "training"), ("val", "validation")):
@@ -283,8 +303,10 @@ def _cannot_write(error: OSError, work: _Work, todo: list[tuple[int, Piece]]) ->
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         free = shutil.disk_usage(folder).free / 1e6
-        reason += f": {len(left)} pieces need about {needed:,.1f} MB, {free:,.1f} MB are free"
+        reason += f": {len(left)} pieces need about {needed:,.1f} MB"
+        if error.errno == errno.ENOSPC:
+            reason += f", {free:,.1f} MB are free"
     return UserError(
-        f"the token shards in {folder} cannot be written: {reason}; free some space or name another folder, "
+        f"the token shards in {folder} cannot be written: {reason}; make room or name another folder, "
         "then start again: what is whole is kept"
     )

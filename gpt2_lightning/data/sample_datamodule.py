@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gpt2_lightning.data.batches import Endless, TrainingBatches
 from gpt2_lightning.data.samples import Samples
+from gpt2_lightning.errors import UserError
 
 
 class SampleDataModule(L.LightningDataModule):
@@ -58,6 +59,20 @@ class SampleDataModule(L.LightningDataModule):
     def place(self) -> tuple[int, int]:
         """Rank of this process, and the number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def val_batch_size(self, rows: int) -> int:
+        """Rows in a validation batch: the micro-batch, or fewer so that every process has a batch.
+
+        Raises:
+            UserError: if there are fewer rows than processes.
+        """
+        _, count = self.place()
+        if rows < count:
+            raise UserError(
+                f"the validation part has {rows} rows, fewer than the {count} processes; use more text, a larger "
+                "data.val_fraction, or fewer devices"
+            )
+        return min(self.micro_batch_size, rows // count)
 
     def loader(self, batches: Dataset[Any], sampler: Endless | None = None) -> DataLoader[Any]:
         """A loader of batches that are whole already."""

@@ -126,7 +126,7 @@ class TextCorpus(Corpus):
             if left <= 0:
                 break
             if (size := file.stat().st_size) == 0:
-                raise UserError(f"data.path: {file} is empty; name a file with text in it")
+                raise UserError(f"{file} is empty; name a file with text in it")
             rows = None
             if not text_files.holds_rows(file):
                 left -= 1
@@ -142,7 +142,7 @@ class TextCorpus(Corpus):
         cut = text_files.character_start(whole.file, int(size * (1 - self.val_fraction)))
         if not 0 < cut < size:
             raise UserError(
-                f"data.path: {whole.file} has {size} bytes; with val_fraction={self.val_fraction} its training or its "
+                f"{whole.file} has {size} bytes; with val_fraction={self.val_fraction} its training or its "
                 "validation part is empty; use a longer text"
             )
         head = replace(whole, stop=cut, split="train", ends_document=False)
@@ -157,7 +157,7 @@ class TextCorpus(Corpus):
                 yield Segment(previous, stretch.split, ends_document=False)
             previous, blank = text, blank and not text.strip()
         if blank and stretch.start == 0:
-            raise UserError(f"data.path: {stretch.file} is empty; name a file with text in it")
+            raise UserError(f"{stretch.file} is empty; name a file with text in it")
         yield Segment(previous, stretch.split, stretch.ends_document)
 
     def _rows(self, stretch: Stretch) -> Iterator[Segment | BadRow]:

@@ -24,6 +24,16 @@ EMBEDDED = "embedded:"
 _TEXT = (".txt", *ROWS)
 _BYTE_ORDER_MARK = "\ufeff"
 _BLOCK = 2**20
+_KINDS = {
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+"""What JSON calls Python's types."""
 _PACKED_BLOCK = 2**14
 _LARGEST_WINDOW = 2**31
 """Of Zstandard, as `zstd --long=31` makes it."""
@@ -93,7 +103,7 @@ def open_bytes(file: Path) -> BinaryIO:
             return cast(BinaryIO, gzip.open(file))
         content = file.open("rb")
     except OSError as error:
-        raise UserError(f"data.path: {file} cannot be read: {error.strerror}; check its permissions") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}; check its permissions") from None
     return cast(BinaryIO, _Unpacked(content)) if file.suffix == ".zst" else content
 
 
@@ -192,7 +202,7 @@ def read_text(file: Path, start: int, stop: int | None, errors: Errors) -> Itera
             text = text[cut.start() :]
         elif len(text) > _LONGEST_UNCUT:
             raise UserError(
-                f"data.path: {file} has {len(text):,} characters without a space or line feed, more than this program "
+                f"{file} has {len(text):,} characters without a space or line feed, more than this program "
                 "takes at once; divide them into lines"
             )
     if text:
@@ -215,7 +225,7 @@ def read_lines(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
             begun = lines[-1:]
         elif sum(map(len, begun)) > _LONGEST_UNCUT:
             raise UserError(
-                f"data.path: {file} has a line of more than {_LONGEST_UNCUT:,} bytes, more than this program takes at "
+                f"{file} has a line of more than {_LONGEST_UNCUT:,} bytes, more than this program takes at "
                 "once; a row of a .jsonl file is a line"
             )
     if any(begun):
@@ -231,11 +241,11 @@ def text_of_row(line: bytes, field: str, errors: Errors, where: str) -> str | Ba
     except (ValueError, RecursionError) as error:
         return BadRow(where, f"no JSON: {error}")
     if not isinstance(row, dict):
-        return BadRow(where, f"a {type(row).__name__} and not an object with fields")
+        return BadRow(where, f"{_KINDS.get(type(row), 'a value')} and not an object with fields")
     if field not in row:
         return BadRow(where, f"no field '{field}'; it has {', '.join(map(str, row)) or 'none'}")
     if not isinstance(row[field], str):
-        return BadRow(where, f"the field '{field}' is a {type(row[field]).__name__} and not text")
+        return BadRow(where, f"the field '{field}' is {_KINDS.get(type(row[field]), 'a value')} and not text")
     return row[field].replace("\r\n", "\n")
 
 
@@ -262,16 +272,24 @@ def _without_nul(text: str, file: Path, content: bytes, offset: int, errors: Err
     if errors == "replace":
         return text.replace("\0", "\ufffd")
     raise UserError(
-        f"data.path: {file} is binary: there is a zero byte at byte offset {offset + content.index(0)}; "
+        f"{file} is binary: there is a zero byte at byte offset {offset + content.index(0)}; "
         "name a text file, or set data.errors=replace"
     )
 
 
 def _not_utf8(file: Path, content: bytes, error: UnicodeDecodeError, offset: int) -> UserError:
     return UserError(
-        f"data.path: {file} is not UTF-8: byte 0x{content[error.start]:02x} at byte offset {offset + error.start} "
-        f"({error.reason}); convert it, for example with iconv -f latin1 -t utf-8, or set data.errors=replace"
+        f"{file} is not UTF-8: byte 0x{content[error.start]:02x} at byte offset {offset + error.start} "
+        f"({error.reason}); {_advice(content, offset)}, or set data.errors=replace"
     )
+
+
+def _advice(content: bytes, offset: int) -> str:
+    if offset == 0 and content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "it begins as UTF-16 does: convert it with iconv -f utf-16 -t utf-8"
+    if b"\0" in content:
+        return "it looks binary: name a text file"
+    return "convert it, for example with iconv -f latin1 -t utf-8"
 
 
 def _blocks(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
@@ -283,7 +301,7 @@ def _blocks(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
             try:
                 block = content.read(_BLOCK if left is None else min(_BLOCK, left))
             except Exception as error:  # gzip and zstandard raise exceptions of their own
-                raise UserError(f"data.path: {file} cannot be read: {error}; copy or download it again") from None
+                raise UserError(f"{file} cannot be read: {error}; copy or download it again") from None
             if not block:
                 return
             left = None if left is None else left - len(block)

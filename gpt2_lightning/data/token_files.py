@@ -14,7 +14,7 @@ import numpy as np
 from gpt2_lightning.data.atomic import write_text
 from gpt2_lightning.data.corpus import Documents
 from gpt2_lightning.data.digests import memory_of
-from gpt2_lightning.data.prepare import META
+from gpt2_lightning.data.prepare import META, SETTINGS
 from gpt2_lightning.data.sequence import TokenSequence
 from gpt2_lightning.data.shards import MAGIC
 from gpt2_lightning.data.tokens import Tokens, open_prepared
@@ -23,8 +23,11 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 _UINT16 = np.dtype("<u2")
 _LLMC_LAYOUT = struct.Struct("<4sii")
+_LLMC_LLAMA_MAGIC = struct.pack("<i", 20240801)
 _LLMC_MAGIC, _LLMC_VERSION, _LLMC_HEADER_BYTES = struct.pack("<i", 20240520), 1, 1024
 _SCANNED_AT_ONCE = 2**24
+_ENOUGH_TO_TELL = 64
+"""Bytes from which on a file of printable characters is no accident."""
 
 Stretch = tuple[Path, int, int]
 """A file, the bytes before its first id, and its number of ids."""
@@ -67,6 +70,11 @@ class TokenFiles:
         place = Path(self.path).expanduser()
         if (place / META).exists():
             return open_prepared(place, tokenizer, cache_dir)
+        if (place / SETTINGS).exists():
+            raise UserError(
+                f"data.path: the shards in {place} are not all there yet; run the command that prepares them again, or "
+                "make the other machines' shares"
+            )
         train = [_stretch(file) for file in _find(self.path, "data.path", "train")]
         val_files = _find(self.val_path, "data.val_path", "val") if self.val_path else _beside([f for f, _, _ in train])
         val = [_stretch(file) for file in val_files]
@@ -107,6 +115,13 @@ def _beside(files: list[Path]) -> list[Path]:
     return sorted({f for folder, start in starts for f in folder.glob("*.bin") if f.name.startswith(start)})
 
 
+def _require_binary(file: Path) -> None:
+    with file.open("rb") as content:
+        start = content.read(4096)
+    if len(start) >= _ENOUGH_TO_TELL and all(32 <= byte < 127 or byte in b"\n\r\t" for byte in start):
+        raise UserError(f"{file} holds text and not token ids; read it with data=text data.path={file}")
+
+
 def _stretch(file: Path) -> Stretch:
     """Where the ids lie, told by how the file begins."""
     try:
@@ -119,6 +134,10 @@ def _stretch(file: Path) -> Stretch:
         raise UserError(
             f"{file} is a shard, which is read with its folder: data.path={file.parent}; "
             f"where that has no {META}, prepare the corpus to its end"
+        )
+    if start[:4] == _LLMC_LLAMA_MAGIC:
+        raise UserError(
+            f"{file} is llm.c's format for Llama 3, whose tokens are not GPT-2's; this version does not read it"
         )
     if start[:4] == _LLMC_MAGIC:
         _, version, tokens = _LLMC_LAYOUT.unpack(start.ljust(_LLMC_LAYOUT.size, b"\0"))
@@ -133,6 +152,7 @@ def _stretch(file: Path) -> Stretch:
         return file, _LLMC_HEADER_BYTES, tokens
     if size == 0 or size % 2:
         raise UserError(f"{file} has {size:,} bytes, which are no uint16 tokens; copy or make it again")
+    _require_binary(file)
     return file, 0, size // 2
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gpt2_lightning.data.encode import shard_name
-from gpt2_lightning.data.prepare import META
+from gpt2_lightning.data.prepare import FORMAT, META
 from gpt2_lightning.data.sequence import TokenSequence
 from gpt2_lightning.data.shards import HEADER_BYTES, read_header, require_checksum
 from gpt2_lightning.errors import UserError
@@ -39,10 +39,11 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
     """
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        _require_format(meta["format"], folder)
         numbers = {split: meta[split]["shards"] for split in ("train", "val")}
         ratios = {split: meta[split]["text_bytes"] / meta[split]["tokens"] for split in ("train", "val")}
         made_by, source = meta["tokenizer"], meta["source"]
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
         raise UserError(f"the folder {folder} has no {META} that this version can read; prepare it again") from None
     if made_by["hash"] != tokenizer.hash():
         raise UserError(
@@ -53,8 +54,8 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
     sequences = {}
     for split, of_split in numbers.items():
         files = []
-        for number in of_split:
-            file = folder / shard_name("train" if split == "train" else "val", number)
+        for number, checksum in of_split.items():
+            file = folder / shard_name("train" if split == "train" else "val", int(number))
             header = read_header(file)
             if header.tokenizer != tokenizer.hash():
                 raise UserError(
@@ -66,7 +67,20 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
                     f"the shard {file} was made from another text or with other settings (fingerprint "
                     f"{header.source[:12]}) than its folder says ({source[:12]}); prepare the corpus again"
                 )
+            if header.checksum != checksum:
+                raise UserError(
+                    f"the shard {file} is another than was written there: its checksum is {header.checksum[:12]}…, and "
+                    f"{META} has {checksum[:12]}…; delete it and prepare the corpus again"
+                )
             require_checksum(file, header, cache_dir)
             files.append((file, HEADER_BYTES, header.tokens))
         sequences[split] = TokenSequence(files, np.dtype(tokenizer.dtype).newbyteorder("<"))
     return Tokens(sequences["train"], sequences["val"], ratios)
+
+
+def _require_format(found: int, folder: Path) -> None:
+    if found != FORMAT:
+        raise UserError(
+            f"the folder {folder} has format {found}, this version reads format {FORMAT}; "
+            "prepare the corpus again with this version"
+        )

@@ -211,7 +211,7 @@ def test_rows_are_numbered_by_file_whatever_the_pieces(tmp_path: Path, monkeypat
     assert len(corpus.pieces(whole_documents=False)) > 8
     rows = [row for row in read_all(corpus) if isinstance(row, BadRow)]
     assert [row.where for row in rows] == [f"{file}, row {n + 1}" for n in bad]
-    reasons = ["no JSON", "no field 'text'; it has txt", "a list and not an object", "is a int and not", "no JSON"]
+    reasons = ["no JSON", "no field 'text'; it has txt", "a list and not an object", "is a number and not", "no JSON"]
     assert all(reason in row.reason for reason, row in zip(reasons, rows, strict=True))
 
 

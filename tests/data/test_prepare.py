@@ -475,7 +475,7 @@ def test_a_full_disk_is_told_and_what_is_whole_is_kept(
     corpus = TextCorpus(path=f"{tmp_path}/*.txt")
     make(corpus, "whole")
     file_size(5000)
-    with pytest.raises(UserError, match=r"cannot be written: .*: \d pieces need about 0\.0 MB, [\d,.]+ MB are free"):
+    with pytest.raises(UserError, match=r"cannot be written: .*: \d pieces need about 0\.0 MB; make room"):
         make(corpus, "out", workers=workers)
     file_size(-1)
     left = contents(tmp_path / "out")
@@ -511,9 +511,9 @@ def test_bad_rows_are_counted_and_the_first_shown_in_order(make: Make, tmp_path:
     with pytest.raises(UserError) as caught:
         make(corpus, "out", workers=workers)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "160 rows are no documents; mend them, or leave them out:"
+    assert lines[0] == "160 rows are no documents; mend them, leave them out or name another data.field:"
     first = [100 * n + 97 + i for n in range(3) for i in range(4)][:10]
-    assert lines[1:-1] == [f"  {files[0]}, row {n}: the field 'text' is a int and not text" for n in first]
+    assert lines[1:-1] == [f"  {files[0]}, row {n}: the field 'text' is a number and not text" for n in first]
     assert lines[-1] == "  and 150 more"
     shards = len(list((tmp_path / "out").glob("train-*.bin")))
     for file in files:
@@ -598,3 +598,15 @@ def test_a_killed_worker_is_told(tmp_path: Path) -> None:
 
 def _is_worker(pid: int) -> bool:
     return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_folder_where_nothing_was_made_is_taken_over(tmp_path: Path) -> None:
+    """The remedy of a message can be followed: the text is mended, or another setting chosen."""
+    file = tmp_path / "late.txt"
+    file.write_bytes(b"plain words " * 40 + b"caf\xe9")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        prepare(TextCorpus(path=str(file)), GPT2Tokenizer(), tmp_path / "out", tmp_path / "cache")
+    corpus = TextCorpus(path=str(file), errors="replace")
+    assert not prepare(corpus, GPT2Tokenizer(), tmp_path / "out", tmp_path / "cache").missing
+    with pytest.raises(UserError, match="made with other settings"):
+        prepare(TextCorpus(path=str(file), limit=1), GPT2Tokenizer(), tmp_path / "out", tmp_path / "cache")

@@ -175,3 +175,26 @@ def test_a_folder_without_its_notes_is_no_prepared_one(prepared: Path, content: 
     meta.unlink() if content is None else meta.write_text(content)
     with pytest.raises(UserError, match=r"has no meta\.json that this version can read; prepare it again"):
         open_(prepared)
+
+
+def test_shards_that_changed_places_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one two three " * 40_000)
+    tokenizer = GPT2Tokenizer()
+    prepare(TextCorpus(path=str(tmp_path / "a.txt")), tokenizer, tmp_path / "out", tmp_path / "cache")
+    one, other = sorted((tmp_path / "out").glob("train-*.bin"))[:2]
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(UserError, match=r"train-00000\.bin is another than was written there"):
+        open_prepared(tmp_path / "out", tokenizer, tmp_path / "cache")
+    one.write_bytes(content)
+    open_prepared(tmp_path / "out", tokenizer, tmp_path / "cache")
+
+
+def test_a_folder_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one two three " * 400)
+    tokenizer = GPT2Tokenizer()
+    prepare(TextCorpus(path=str(tmp_path / "a.txt")), tokenizer, tmp_path / "out", tmp_path / "cache")
+    meta = tmp_path / "out" / "meta.json"
+    meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(UserError, match="has format 2, this version reads format 1"):
+        open_prepared(tmp_path / "out", tokenizer, tmp_path / "cache")

@@ -320,10 +320,10 @@ def test_a_character_starts_where_it_starts(tmp_path: Path, content: str) -> Non
     [
         (b"{", "no JSON: "),
         (b"[" * 100_000, "no JSON: "),
-        (b'"text"', "a str and not an object with fields"),
+        (b'"text"', "a text and not an object with fields"),
         (b"{}", "no field 'text'; it has none"),
         (b'{"txt": "a", "n": 1}', "no field 'text'; it has txt, n"),
-        (b'{"text": null}', "the field 'text' is a NoneType and not text"),
+        (b'{"text": null}', "the field 'text' is null and not text"),
         (b'{"text": "caf\xe9"}', "not UTF-8: byte 0xe9 at byte 13 of the row"),
     ],
     ids=["cut off", "deep", "no object", "no fields", "other fields", "no text", "latin-1"],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -134,13 +135,23 @@ def test_a_prepared_folder_is_read_with_the_tokenizer_that_made_it(tmp_path: Pat
         open_tokens(tmp_path / "shards", GPT2)
 
 
-@pytest.mark.parametrize("path", ["shards/train-00000.bin", "shards"])
-def test_a_shard_without_its_folder_is_not_taken_for_bare_ids(tmp_path: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("shards/train-00000.bin", r"train-00000\.bin is a shard.*no meta\.json"), ("shards", "are not all there yet")],
+)
+def test_a_shard_without_its_folder_is_not_taken_for_bare_ids(tmp_path: Path, path: str, message: str) -> None:
     (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40)
     prepare(TextCorpus(path=str(tmp_path / "text.txt")), GPT2, tmp_path / "shards", tmp_path / "cache")
     (tmp_path / "shards" / "meta.json").unlink()
-    with pytest.raises(UserError, match=rf"train-00000\.bin is a shard.*data\.path={tmp_path}/shards.*no meta\.json"):
+    with pytest.raises(UserError, match=message):
         open_tokens(tmp_path / path)
+
+
+def test_files_that_are_no_token_files_are_told(tmp_path: Path) -> None:
+    (tmp_path / "text.bin").write_text("the cat sat on the mat. " * 40)
+    refused(tmp_path / "text.bin", "holds text and not token ids; read it with data=text")
+    (tmp_path / "llama.bin").write_bytes(struct.pack("<ii", 20240801, 7) + bytes(1000))
+    refused(tmp_path / "llama.bin", "format for Llama 3")
 
 
 def test_bytes_per_token_are_those_of_the_text(tmp_path: Path) -> None:
