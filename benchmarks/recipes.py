@@ -25,7 +25,7 @@ _KEPT = Path(__file__).parent / "results" / "recipes.json"
 _SEEDS = (1, 2, 3)
 _STUDENT = 4.303
 """Quantile 0.975 of Student's distribution with two degrees of freedom."""
-_FIGURE = re.compile(r"^  (accuracy|response loss|ended by itself) +([\d.]+)(?: %)?(?:.* before, ([\d.]+))?", re.MULTILINE)
+_FIGURE = re.compile(r"^  (accuracy|response loss|ended by itself) +([\d.]+)(?: %)?(?: before, ([\d.]+))?", re.M)
 
 
 def main() -> None:

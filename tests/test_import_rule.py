@@ -28,18 +28,22 @@ OUTSIDE = {
     "omegaconf": lambda room, _: room == "app",
 }
 HEAVY = {
+    "aim",
     "datasets",
     "filelock",
     "huggingface_hub",
     "matplotlib",
+    "mlflow",
     "peft",
     "pyarrow",
     "pydantic",
     "requests",
     "safetensors",
+    "tensorboard",
     "tiktoken",
     "tokenizers",
     "transformers",
+    "wandb",
     "zstandard",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

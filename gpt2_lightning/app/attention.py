@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpt2_lightning.app import runs
 from gpt2_lightning.app.attention_result import Result, is_ours
-from gpt2_lightning.app.replacing import replacing
+from gpt2_lightning.app.replacing import mend, replacing
 from gpt2_lightning.app.sources import Source, open_source
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
@@ -76,6 +76,7 @@ def run(plain: dict[str, Any]) -> None:
     """Read the text with every model that was asked for, write the folder, and say what is in it."""
     config = Config(**plain)
     output = Path(config.output).expanduser().resolve()
+    mend(output)
     _require_free(output, config.overwrite)
     names = _places(config)
     first = _opened(names[0], config)
@@ -93,7 +94,7 @@ def run(plain: dict[str, Any]) -> None:
     tokenizer = first.description().tokenizer
     result = Result(inspected, shown, tokenizer, description, config.layer, config.head, config.token)
     result.tell()
-    with replacing(output) as temporary:
+    with replacing(output, "output") as temporary:
         temporary.mkdir(parents=True)
         result.write(temporary, config.pictures)
     _list(output)
@@ -204,4 +205,5 @@ def _name(source: Source) -> str:
 def _list(output: Path) -> None:
     print(f"wrote {runs.shown(output)}")
     for file in sorted(output.iterdir()):
-        print(f"  {file.name:28} {file.stat().st_size / 1000:>9,.0f} kB")
+        kilobytes = file.stat().st_size / 1000
+        print(f"  {file.name:28} {kilobytes:>9,.{0 if kilobytes >= 10 else 1}f} kB")

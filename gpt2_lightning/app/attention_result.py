@@ -69,7 +69,8 @@ class Result:
         for inspected in self.inspected:
             layers, heads = inspected.reading.weights.shape[:2]
             loss = "" if inspected.reading.loss is None else f", loss {inspected.reading.loss:.3f} nats per token"
-            print(f"read {inspected.name}: {layers} layers of {heads} heads, {len(inspected.reading.ids)} tokens{loss}")
+            shape = f"{_count(layers, 'layer')} of {_count(heads, 'head')}"
+            print(f"read {inspected.name}: {shape}, {_count(len(inspected.reading.ids), 'token')}{loss}")
         get_console().print(_ranking(self.main))
         print(f"repeated: {self.repeated}")
         if self.main.effects:
@@ -113,6 +114,10 @@ class Result:
         draw_text(weights[layer, head, token], token, labels, title, target / f"token-{token}-head-{layer}-{head}")
         flow = rollout(self.main.reading.weights).numpy()
         draw_head(flow, labels, "rollout of all layers", target / "rollout")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _ranking(inspected: Inspected) -> Table:

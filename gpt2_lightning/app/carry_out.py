@@ -14,7 +14,7 @@ import yaml
 
 from gpt2_lightning.app import build, runs
 from gpt2_lightning.app.logs import log_to_file, stop_logging_to
-from gpt2_lightning.app.resume import choose_checkpoint, log_changes, say_how_to_go_on
+from gpt2_lightning.app.resume import choose_checkpoint, log_changes, require_same_settings, say_how_to_go_on
 from gpt2_lightning.app.run_settings import RunSettings
 from gpt2_lightning.app.runs import make_folder
 from gpt2_lightning.checkpoints.content import Description
@@ -22,9 +22,12 @@ from gpt2_lightning.checkpoints.folder import run_of
 from gpt2_lightning.data.sample_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves import draw_loss
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks import Metrics, assemble
 from gpt2_lightning.training.csv_logger import FILE as METRICS
 from gpt2_lightning.training.interrupts import Interrupted
+from gpt2_lightning.training.loggers import Guarded, guard, recording
+from gpt2_lightning.training.loggers.git_state import git_state
 from gpt2_lightning.training.task import TrainingTask
 
 
@@ -73,43 +76,66 @@ def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Pla
     Returns:
         The lowest validation loss.
     """
+    _loggers(settings, Path(settings.run_dir))  # says before there is a folder what is not installed
     trainer_spec = build.make(settings.trainer)
     per_epoch = plan.data.samples.per_epoch
     max_steps = trainer_spec.steps(settings.batch_size, plan.block_size, per_epoch)
     wanted = Path(settings.run_dir)
-    resumed = choose_checkpoint(settings.resume, wanted, plan.description, max_steps)
-    run_dir = (run_of(resumed) if resumed else None) or make_folder(wanted, may_be_there=_in_a_sweep())
+    require_same_settings(processes.collect(plain))
+
+    def choose() -> tuple[Path | None, Path]:
+        resumed = choose_checkpoint(settings.resume, wanted, plan.description, max_steps)
+        return resumed, (run_of(resumed) if resumed else None) or make_folder(wanted, may_be_there=_in_a_sweep())
+
+    resumed, run_dir = processes.decide(choose)
     plain["run_dir"] = str(run_dir)
-    log_file = _open_folder(run_dir, plain)
+    speaks = processes.is_first()
+    log_file = _open_folder(run_dir, plain) if speaks else logging.NullHandler()
     micro_batch_size = plan.data.micro_batch_size
     try:
         if resumed:
             log_changes(resumed, plain)
+        loggers = _loggers(settings, run_dir) if speaks else []
         torch.manual_seed(settings.seed)
         with _telling_of_memory(micro_batch_size):
             task = plan.make_task()
+        if processes.rank():
+            torch.manual_seed(settings.seed + processes.rank())  # dropout is of each process's own
         metrics = Metrics(trainer_spec.log_every_n_steps)
         chosen = {name: node for name, node in settings.callbacks.items() if name not in plan.without}
         callbacks = assemble(metrics, build.make_all(chosen, run_dir=run_dir))
-        loggers = build.make_all(settings.logger, run_dir=run_dir)
-        trainer = trainer_spec.build(max_steps, settings.batch_size // micro_batch_size, callbacks, loggers)
+        trainer = trainer_spec.build(
+            max_steps, settings.batch_size // (micro_batch_size * processes.count()), callbacks, loggers
+        )
         run = Run(plan, task, metrics, callbacks, max_steps, run_dir, resumed)
-        plan.begin(run)
-        try:
-            with _telling_of_memory(micro_batch_size):
-                _fit(trainer, run)
-        except Interrupted as stop:
-            _draw(run_dir, settings.name)
-            say_how_to_go_on(verb, stop, trainer.global_step, run_dir)
-            raise SystemExit(stop.exit_code) from None
-        _draw(run_dir, settings.name)
-        plan.finish(run)
+        if speaks:
+            plan.begin(run)
+        with recording(loggers, plain | {"git": git_state(Path.cwd())}):
+            try:
+                with _telling_of_memory(micro_batch_size):
+                    _fit(trainer, run)
+            except Interrupted as stop:
+                if speaks:
+                    _draw(run_dir, settings.name, loggers, trainer.global_step)
+                    say_how_to_go_on(verb, stop, trainer.global_step, run_dir)
+                if stop.saved:
+                    processes.leave_together()
+                raise SystemExit(stop.exit_code) from None
+            processes.leave()
+            if speaks:
+                _draw(run_dir, settings.name, loggers, trainer.global_step)
+                plan.finish(run)
         return metrics.best_val_loss
     except UserError as error:
         log_file.emit(logging.makeLogRecord({"msg": f"error: {error}", "level": logging.ERROR}))
         raise
     finally:
         stop_logging_to(log_file)
+
+
+def _loggers(settings: RunSettings, run_dir: Path) -> list[Guarded]:
+    name, sweep = f"{settings.name}/{run_dir.name}", run_dir.parent.name if _in_a_sweep() else None
+    return guard(build.make_all(settings.logger, run_dir=run_dir, run_name=name, sweep=sweep))
 
 
 def _fit(trainer: Any, run: Run) -> None:
@@ -151,7 +177,9 @@ def _open_folder(run_dir: Path, plain: dict[str, Any]) -> logging.Handler:
         raise UserError(f"run_dir: {run_dir} cannot be written: {error.strerror}; set run_dir or runs_dir") from None
 
 
-def _draw(run_dir: Path, title: str) -> None:
-    metrics = run_dir / METRICS
+def _draw(run_dir: Path, title: str, loggers: Sequence[Guarded], step: int) -> None:
+    metrics, picture = run_dir / METRICS, run_dir / runs.LOSS_PICTURE
     if metrics.exists():
-        draw_loss(metrics, run_dir / runs.LOSS_PICTURE, title)
+        draw_loss(metrics, picture, title)
+        for logger in loggers:
+            logger.log_picture("loss", picture, step)

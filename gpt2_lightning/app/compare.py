@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from gpt2_lightning.app.sources import OURS, Source, open_source
 from gpt2_lightning.data.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.parity import Ours, Padding, load_theirs, measure
+from gpt2_lightning.evaluation.parity.texts import ragged
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
 
+_NEW_TOKENS = 24
+"""Of a text, where the settings do not say it."""
 _TITLE = "A checkpoint beside transformers' GPT-2"
 
 
@@ -43,8 +47,8 @@ class Config:
     """What the texts start from; empty for the end-of-text token."""
     text: str | None
     """What to measure the loss on; null for the prompt with its likeliest continuation."""
-    max_new_tokens: int
-    """Tokens of each text."""
+    max_new_tokens: int | None
+    """Tokens of each text; null for as many as the context has room for, up to 24."""
     temperature: float
     """Of the sampled text; 0 samples none."""
     top_k: int | None
@@ -82,7 +86,7 @@ class Config:
     def sampling(self) -> Sampling:
         """The settings of the sampled text."""
         return Sampling(
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=_NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
             top_p=self.top_p,
@@ -108,13 +112,23 @@ def run(plain: dict[str, Any]) -> None:
     ours = Ours(source.model.to(device).eval(), description.tokenizer, source.place)
     theirs.model.train(config.training_mode)
     padding = Padding(config.padding_side, config.attention_mask, config.position_ids)
-    report = measure(ours, theirs, config.prompt, config.sampling(), config.n_beams, config.text, padding)
+    report = measure(ours, theirs, config.prompt, _fitting_sampling(config, ours), config.n_beams, config.text, padding)
     sections = page(report, ours, theirs, config.seed)
     show(sections, get_console())
     if output is not None:
         with _writing(output):
             write_text(output, markdown(_TITLE, [sections[-1], *sections[:-1]]))
         print(f"wrote {shown(output)}")
+
+
+def _fitting_sampling(config: Config, ours: Ours) -> Sampling:
+    """The settings of the sampled text, whose length follows the context unless it was asked for."""
+    sampling = config.sampling()
+    room = ours.model.config.block_size - len(ragged(ours.ids(config.prompt))[-1])
+    if config.max_new_tokens is not None or not 1 <= room < sampling.max_new_tokens:
+        return sampling
+    print(f"texts have {room} new tokens: more do not fit into the context of {ours.model.config.block_size}")
+    return dataclasses.replace(sampling, max_new_tokens=room)
 
 
 @contextlib.contextmanager

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 import torch
 
 import gpt2_lightning
-from gpt2_lightning.app.comparison_settings import settings_rows, shown_value
+from gpt2_lightning.app.comparison_settings import loop_rows, settings_rows, shown_value
 from gpt2_lightning.app.sections import DIFFERS, Section, Table
 from gpt2_lightning.evaluation.parity import Ours, Report, Theirs
 from gpt2_lightning.evaluation.parity.calls import Resolved, in_use
-from gpt2_lightning.evaluation.parity.texts import Divergence, Match
+from gpt2_lightning.evaluation.parity.texts import Divergence
 from gpt2_lightning.evaluation.parity.weights import Weights
 from gpt2_lightning.huggingface.weights import name_of
 
@@ -27,6 +27,7 @@ def page(report: Report, ours: Ours, theirs: Theirs, seed: int) -> list[Section]
         _networks(report),
         *_texts(report, ours),
         _settings(report, ours, theirs, seed),
+        *([_loop(report)] if report.loop else []),
         _slips(report),
         Section("Conclusion", tuple(_conclusion(report))),
     ]
@@ -42,10 +43,17 @@ def _sides(ours: Ours, theirs: Theirs) -> Section:
         ("dtype", name_of(ours.model.wte.weight.dtype), name_of(theirs.model.dtype)),
         ("device", str(ours.model.wte.weight.device), str(theirs.model.device)),
         ("attention", f"{ours.model.config.kernels} kernels", their_config._attn_implementation),
-        ("tokenizer", ours.tokenizer.kind, type(theirs.tokenizer).__name__ if theirs.tokenizer else "none"),
+        ("tokenizer", *_tokenizers(ours, theirs)),
     )
     software = f"torch {torch.__version__}, Python {platform.python_version()}"
     return Section("The two sides", table=Table(("", "ours", "theirs"), rows), after=(software,))
+
+
+def _tokenizers(ours: Ours, theirs: Theirs) -> tuple[str, str]:
+    if theirs.tokenizer is None:
+        return ours.tokenizer.kind, "none"
+    form = "from tokenizer.json" if theirs.tokenizer.is_fast else "in Python"
+    return f"{ours.tokenizer.kind}, {ours.tokenizer.vocab_size:,} tokens", f"{form}, {len(theirs.tokenizer):,} tokens"
 
 
 def _networks(report: Report) -> Section:
@@ -81,16 +89,22 @@ def _texts(report: Report, ours: Ours) -> list[Section]:
     mended_header = ("with the causes put right",) if is_mended else ()
     rows = []
     for match, mended in zip(report.matches, report.mended, strict=True):
-        outcomes = (_outcome(match), _outcome(mended)) if is_mended else (_outcome(match),)
+        matches = (match, mended) if is_mended else (match,)
+        outcomes = (_outcome(one.divergence.step if one.divergence else None) for one in matches)
         rows.append((match.name, str(len(match.ours)), *outcomes, DIFFERS if match.divergence else ""))
+    for text, mended_text in zip(report.loop, report.mended_loop, strict=True):
+        texts = (text, mended_text) if is_mended else (text,)
+        name = f"your loop, prompt of {_count(text.prompt_tokens, 'token')}"
+        mark = DIFFERS if any(one.first_other for one in texts) else ""
+        rows.append((name, str(len(text.ours)), *(_outcome(one.first_other) for one in texts), mark))
     table = Table(("with the same settings", "tokens", "as they are", *mended_header, ""), tuple(rows))
     prompt = f"The prompt has {_count(len(report.our_prompt), 'token')}."
     partings = [_parting(match.name, match.divergence, ours) for match in report.matches if match.divergence]
     return [Section("Texts, token for token", (prompt,), table), *partings[:_PARTINGS_SHOWN]]
 
 
-def _outcome(match: Match) -> str:
-    return "the same" if match.divergence is None else f"differ from token {match.divergence.step}"
+def _outcome(first_other: int | None) -> str:
+    return "the same" if first_other is None else f"differ from token {first_other}"
 
 
 def _parting(name: str, divergence: Divergence, ours: Ours) -> Section:
@@ -117,6 +131,11 @@ def _settings(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Section:
         lines.append(f"The pipeline was left out: {reason}.")
     table = Table(("setting", "ours", *(call.name for call in report.calls), ""), rows)
     return Section("Settings when nothing is said", table=table, after=tuple(lines))
+
+
+def _loop(report: Report) -> Section:
+    rows = tuple((*row.cells, DIFFERS if row.differs else "") for row in loop_rows(report.padding))
+    return Section("Your loop around their model", table=Table(("setting", "what is right", "your loop", ""), rows))
 
 
 def _slips(report: Report) -> Section:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gpt2_lightning.evaluation.parity import Ours, Report, Theirs
+from gpt2_lightning.evaluation.parity import Ours, Padding, Report, Theirs
 from gpt2_lightning.evaluation.parity.calls import CHOOSING, UNUSED, in_use
 from gpt2_lightning.huggingface.weights import name_of
 
@@ -48,6 +48,18 @@ def settings_rows(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Iter
     }
     for name, (one, other) in of_network.items():
         yield _row(name, one, [other] * len(calls))
+
+
+def loop_rows(padding: Padding) -> Iterator[Row]:
+    """How a loop around their model pads: the setting, what is right, and what the loop does."""
+    cells = {
+        "side": ("padding side", "left", padding.side),
+        "attention_mask": ("attention mask", "padding is masked", "none"),
+        "position_ids": ("position ids", "each text's own", "none, so padding is counted"),
+    }
+    slips = padding.slips()
+    for field, (name, right, slip) in cells.items():
+        yield Row((name, right, slip if field in slips else right), differs=field in slips)
 
 
 def _row(name: str, ours: Any, theirs: list[Any]) -> Row:

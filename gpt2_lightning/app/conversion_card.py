@@ -9,6 +9,7 @@ from gpt2_lightning.checkpoints.folder import BEST, run_of
 from gpt2_lightning.evaluation.language import perplexity
 from gpt2_lightning.huggingface.card import Card
 from gpt2_lightning.huggingface.label_head import LabelHead
+from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.inspection.curves import read_points
 
 _LOSSES = {"train/loss": "training loss", "val/loss": "validation loss"}
@@ -31,7 +32,7 @@ def card_of(source: Source, name: str, head: LabelHead | None) -> Card:
     run = None if source.checkpoint is None else run_of(source.checkpoint)
     figures = {} if run is None or source.step is None else _figures(run, source.step, classifies=head is not None)
     report = report_of(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
-    return Card(name, source.run_config, figures, head, report)
+    return Card(name, source.run_config, figures, head, report, measured_in=name_of(source.model.wte.weight.dtype))
 
 
 def _figures(run: Path, step: int, classifies: bool) -> dict[str, str]:

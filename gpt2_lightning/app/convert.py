@@ -11,7 +11,7 @@ import torch
 from gpt2_lightning.app import conversion_writing as writing
 from gpt2_lightning.app import runs
 from gpt2_lightning.app.conversion_check import Check
-from gpt2_lightning.app.replacing import replacing
+from gpt2_lightning.app.replacing import mend, replacing
 from gpt2_lightning.app.source import PEFT
 from gpt2_lightning.app.sources import OURS, Source, open_source
 from gpt2_lightning.errors import UserError
@@ -75,10 +75,11 @@ def run(plain: dict[str, Any]) -> None:
     """Convert, verify, and only then put the result in its place; say what was compared."""
     config = Config(**plain)
     target = Path(config.target).expanduser().resolve()
+    mend(target)
     if target.exists() and not config.overwrite:
         raise UserError(f"target: {runs.shown(target)} exists; name another, or add overwrite=true to replace it")
     runs_dir = Path(config.runs_dir).expanduser()
-    source = open_source(config.source, runs_dir, config.tokenizer_from, config.n_head, config.base)
+    source = open_source(config.source, runs_dir, config.tokenizer_from, config.n_head, config.base, key="source")
     to = config.to or ("huggingface" if source.program == OURS else "gpt2_lightning")
     _require_replaceable(target, to)
     if config.dtype and (to == "peft" or (to == "gpt2_lightning" and source.program == PEFT)):
@@ -96,7 +97,7 @@ def run(plain: dict[str, Any]) -> None:
     check = Check(source)
     check.reading(config.approximate)
     model = check.rounding(source.model if config.dtype is None else recast(source.model, _DTYPES[config.dtype]))
-    with replacing(target) as temporary:
+    with replacing(target, "target") as temporary:
         write(check, model, temporary)
     _list(target)
     print("\n".join(check.lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,9 @@ from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.run_settings import RunSettings
 from gpt2_lightning.app.sources import open_source
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.freezing import Freeze
+from gpt2_lightning.training import processes
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,8 @@ class Config(RunSettings):
     """Which of the model's own parameters stay as they are."""
     freeze_blocks: int
     """The n of `first_n_blocks` and `last_n_blocks`."""
+    dropout: float | None
+    """Dropout probability everywhere in the model, in place of its own; null leaves that."""
     task: Node
     template: Node
     lora: Node
@@ -49,6 +54,8 @@ class Config(RunSettings):
             faults.append(str(error))
         if self.freeze_blocks < 0:
             faults.append(f"freeze_blocks: {self.freeze_blocks} is out of range, 0 or more is allowed")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            faults.append(f"dropout: {self.dropout} is out of range, 0 up to (not including) 1 is allowed, or null")
         if self.freeze != "none" and not self.lora["_target_"].endswith(NoLoRA.__name__):
             faults.append(f"freeze: {self.freeze} and lora exclude each other, an adapter freezes the whole model")
         if faults:
@@ -66,7 +73,8 @@ def run(plain: dict[str, Any]) -> float:
     """
     log_to_terminal()
     config = Config(**plain)
-    plan = build.make(config.task).plan(_beginning(config, plain))
+    with processes.first_alone():
+        plan = build.make(config.task).plan(_beginning(config, plain))
     return carry_out("finetune", config, plain, plan)
 
 
@@ -80,7 +88,8 @@ def _beginning(config: Config, plain: dict[str, Any]) -> Beginning:
                 "lora: an adapter needs a trained model to adapt; name one with init_from, or set lora=none"
             )
         tokenizer = build.make(config.tokenizer, texts=(), several_documents=True)
-        return Beginning(*common, build.model_config(config.model, tokenizer.vocab_size), tokenizer, None)
+        architecture = build.model_config(config.model, tokenizer.vocab_size)
+        return Beginning(*common, _with_dropout(architecture, config.dropout), tokenizer, None)
     found = open_source(config.init_from, Path(config.runs_dir).expanduser())
     for note in (*found.notes, *([found.inexact] if found.inexact else [])):
         log.info("%s: %s", found.place, note)
@@ -88,4 +97,10 @@ def _beginning(config: Config, plain: dict[str, Any]) -> Beginning:
         found.description()  # which raises, and says what to do
     assert found.tokenizer is not None
     log.info("from:   %s", found.place)
-    return Beginning(*common, found.model.config, found.tokenizer, found)
+    return Beginning(*common, _with_dropout(found.model.config, config.dropout), found.tokenizer, found)
+
+
+def _with_dropout(architecture: GPT2Config, dropout: float | None) -> GPT2Config:
+    if dropout is None:
+        return architecture
+    return dataclasses.replace(architecture, embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout)

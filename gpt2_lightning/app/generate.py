@@ -29,18 +29,14 @@ _INTERRUPTED = 130
 def run(plain: dict[str, Any]) -> None:
     """Answer a prompt, a file of prompts, or a user."""
     config = Config(**plain)
-    prompt = _prompt(config)
-    model, description, place = load_any(
-        config.checkpoint, Path(config.runs_dir).expanduser(), device_of(config.device)
-    )
-    writer = Writer(model.to(_DTYPES.get(config.dtype)), description.tokenizer, config)
-    tell(f"from {place}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal need not have every character
     if config.prompts is not None:
-        answer_file(writer, place)
+        answer_file(config, lambda: _load(config))
         return
+    prompt = _prompt(config)
+    writer, _ = _load(config)
     try:
         if config.interactive:
             converse(writer)
@@ -53,10 +49,19 @@ def run(plain: dict[str, Any]) -> None:
         sys.exit(_INTERRUPTED)
 
 
+def _load(config: Config) -> tuple[Writer, str]:
+    """Who answers, and where its model came from."""
+    model, description, place = load_any(
+        config.checkpoint, Path(config.runs_dir).expanduser(), device_of(config.device)
+    )
+    tell(f"from {place}")
+    return Writer(model.to(_DTYPES.get(config.dtype)), description.tokenizer, config), place
+
+
 def _prompt(config: Config) -> str:
     """What is given, or comes from standard input; empty where nothing does."""
     asks = config.prompt == "-"
-    if config.prompts is not None or config.interactive or not (asks or config.prompt is None):
+    if config.interactive or not (asks or config.prompt is None):
         return config.prompt or ""
     if not (asks or _is_piped()):
         return ""

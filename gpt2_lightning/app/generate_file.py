@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from gpt2_lightning.app.answer_files import AnswerFile, open_answers
 from gpt2_lightning.app.display import tell
+from gpt2_lightning.app.generate_settings import Config
 from gpt2_lightning.app.prompt_files import Row, read_prompts
 from gpt2_lightning.app.writer import Answer, Writer
 from gpt2_lightning.errors import UserError
@@ -24,24 +26,28 @@ from gpt2_lightning.model import GPT2
 
 _SHOWN = 10
 """Rows that a message names at most."""
+_LOCKS = "locks"
+"""Folder in `config.cache_dir`."""
 
 
-def answer_file(writer: Writer, place: str) -> None:
+def answer_file(config: Config, load: Callable[[], tuple[Writer, str]]) -> None:
     """Answer all prompts of `config.prompts` that have no answer in `config.output` yet.
 
     Args:
-        writer: who answers.
-        place: where its model came from.
+        config: the settings.
+        load: makes who answers, and says where its model came from; called once the files are known to be usable.
 
     Raises:
         UserError: if a file cannot be used, or, in the end, if there were bad rows.
     """
-    config = writer.config
     assert config.prompts is not None
     assert config.output is not None
     rows, digest = read_prompts(Path(config.prompts).expanduser())
-    made_with = _made_with(writer, f"{Path(config.prompts).name}, SHA-256 {digest[:16]}", place)
-    with open_answers(Path(config.output).expanduser(), made_with) as output:
+    asked = _asked(config, f"{Path(config.prompts).name}, SHA-256 {digest[:16]}")
+    with open_answers(Path(config.output).expanduser(), Path(config.cache_dir).expanduser() / _LOCKS) as output:
+        output.require(asked)
+        writer, place = load()
+        output.begin(asked | _model_of(writer, place))
         prompts = _Prompts(writer, rows)
         prompts.tell()
         _answer_rest(writer, prompts, output)
@@ -62,10 +68,14 @@ class _Prompts:
         """Those with a fault."""
         return [row for row in self.rows if row.fault]
 
-    def batches(self) -> Iterator[tuple[int, list[Row]]]:
-        """Neighbouring rows that are answered at a time, or a bad one alone, each with the place of the first."""
-        place = 0
-        for _, run in itertools.groupby(self.rows, key=lambda row: bool(row.fault)):
+    def batches(self, done: int) -> Iterator[tuple[int, list[Row]]]:
+        """Neighbouring rows that are answered at a time, or a bad one alone, each with the place of the first.
+
+        Args:
+            done: leave out so many rows at the beginning.
+        """
+        place = done
+        for _, run in itertools.groupby(self.rows[done:], key=lambda row: bool(row.fault)):
             neighbours = list(run)
             size = 1 if neighbours[0].fault else self.writer.config.batch_size
             for start in range(0, len(neighbours), size):
@@ -101,35 +111,47 @@ def _answer_rest(writer: Writer, prompts: _Prompts, output: AnswerFile) -> None:
     there = output.rows()
     if there != [row.number for row in prompts.rows[: len(there)]]:
         raise UserError(f"output: {output.path} has other rows than the prompts; name another file")
-    batches = list(prompts.batches())
-    left = [(place, batch) for place, batch in batches if place + len(batch) > len(there)]
-    done = left[0][0] if left else len(prompts.rows)
-    output.keep(done)
+    done, count = len(there), len(prompts.rows)
+    output.keep(done)  # not the line that was cut off
     if done:
-        tell(f"{_count(done, 'row')} of {len(prompts.rows)} were there already")
+        tell(f"{_count(done, 'row')} of {count} were there already")
     begin, tokens = time.perf_counter(), 0
-    with _progress() as progress:
-        task = progress.add_task("", total=len(prompts.rows), completed=done, rate="")
+    with _telling_of_interrupts(output, count), _progress() as progress:
+        task = progress.add_task("", total=count, completed=done, rate="")
 
         def on_token() -> None:
             nonlocal tokens
             tokens += 1
             progress.update(task, rate=f"{tokens / (time.perf_counter() - begin):,.0f} tokens/s")
 
-        for place, batch in left:
+        for place, batch in prompts.batches(done):
             if batch[0].fault:
-                output.append([{"row": batch[0].number, "error": batch[0].fault}])
+                output.append([_error(batch[0])])
             else:
                 ids = [prompts.ids[row.number] for row in batch]
                 found = writer.answers(ids, place * writer.config.num_samples, on_token)
                 output.append([_entry(row, answers) for row, answers in zip(batch, found, strict=True)])
             progress.advance(task, len(batch))
     seconds = time.perf_counter() - begin
-    if left:
+    if tokens:
         tell(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s")
     if writer.slid:
         tell(writer.slide_note())
     tell(f"answers to {_count(len(prompts.rows) - len(prompts.bad), 'prompt')} in {output.path}")
+
+
+@contextlib.contextmanager
+def _telling_of_interrupts(output: AnswerFile, count: int) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell(f"{len(output.rows())} of {_count(count, 'row')} are answered; the same command goes on with the rest")
+        raise
+
+
+def _error(row: Row) -> dict[str, Any]:
+    read = {"prompt": row.prompt} if row.prompt else {}
+    return {"row": row.number, **read, "error": row.fault, **row.others}
 
 
 def _entry(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
@@ -150,19 +172,24 @@ def _plain(answer: Answer) -> dict[str, Any]:
     return plain
 
 
-def _made_with(writer: Writer, prompts: str, place: str) -> dict[str, Any]:
-    """All that decides what the answers are. The batch size does not."""
-    config, weight = writer.config, writer.model.wte.weight
+def _asked(config: Config, prompts: str) -> dict[str, Any]:
+    """What decides the answers, with the model: all of it. The batch size does not."""
     return {
         "prompts": prompts,
+        **dataclasses.asdict(config.sampling()),
+        "num_samples": config.num_samples,
+        "stop": list(config.stop_strings),
+        "ignore_end_of_text": config.ignore_end_of_text,
+    }
+
+
+def _model_of(writer: Writer, place: str) -> dict[str, Any]:
+    weight = writer.model.wte.weight
+    return {
         "checkpoint": f"{Path(place).name}, SHA-256 of the weights {_weights_digest(writer.model)[:16]}",
         "tokenizer": f"{writer.tokenizer.kind}, SHA-256 {writer.tokenizer.hash()[:16]}",
         "device": weight.device.type,
         "dtype": str(weight.dtype).removeprefix("torch."),
-        **dataclasses.asdict(writer.sampling),
-        "num_samples": config.num_samples,
-        "stop": list(config.stop_strings),
-        "ignore_end_of_text": config.ignore_end_of_text,
     }
 
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 import traceback
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,12 +23,13 @@ from hydra.core.hydra_config import HydraConfig
 
 from gpt2_lightning.app import build
 from gpt2_lightning.app.main import USER_ERROR, fail
+from gpt2_lightning.app.run_settings import share_of_batch
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import processes
 from gpt2_lightning.training.trainer import TrainerSpec
 
 _SECONDS_BETWEEN_LOOKS = 0.1
-_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_HANDLED = [signal.Signals[n] for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if n in signal.Signals.__members__]
 
 
 def run(verb: str, plain: dict[str, Any]) -> Any:
@@ -46,6 +48,7 @@ def run(verb: str, plain: dict[str, Any]) -> Any:
     """
     spec = build.make(plain["trainer"])
     count = spec.processes()
+    share_of_batch(plain["batch_size"], plain["micro_batch_size"], count)  # now, and not when all have started
     if processes.environment() is None and count > 1:
         return _start(verb, plain, spec, count)
     return _take_part(verb, plain, spec)
@@ -55,10 +58,16 @@ def _take_part(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
     module = importlib.import_module(f"gpt2_lightning.app.{verb}")
     if processes.environment() is None:
         return module.run(plain)
+    if not processes.is_first():
+        _be_silent()
     processes.join(spec.on_cuda, spec.waits)
-    result = module.run(plain)
-    processes.leave()
-    return result
+    return module.run(plain)
+
+
+def _be_silent() -> None:
+    """Take the place of the terminal among those who hear this package's messages, and leave out all warnings."""
+    logging.getLogger("gpt2_lightning").addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")
 
 
 def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec, count: int) -> Any:
@@ -67,9 +76,9 @@ def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec, count: int) -> A
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    agent = logging.getLogger("torch.distributed.elastic")
-    agent.addHandler(logging.NullHandler())
-    agent.propagate = False  # it repeats what is told here
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False  # what they say is told here
     with tempfile.TemporaryDirectory(prefix="gpt2-lightning-") as folder, _keeping_handlers():
         config = LaunchConfig(
             min_nodes=1,
@@ -141,7 +150,7 @@ def _tell(reports: list[dict[str, Any]], rank: int, exit_code: int, count: int) 
         exit_code: its exit code; minus the signal where one ended it.
         count: of processes.
     """
-    if not reports or exit_code < 0 and exit_code != -signal.SIGABRT:
+    if not reports or (exit_code < 0 and exit_code != -signal.SIGABRT):
         by = f"ended by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with code {exit_code}"
         fail(
             f"process {rank} of {count} (from 0) was {by}, perhaps since memory ran out; the others were stopped. "

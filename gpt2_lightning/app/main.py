@@ -60,6 +60,8 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
             return _run(verb, config, command_line.faults)
         except UserError as error:
             fail(str(error))
+        except PermissionError as error:
+            fail(f"{error.filename} cannot be used: {error.strerror}; choose another place")
         except KeyboardInterrupt:
             fail("stopped at once; what was saved before is kept", _INTERRUPTED)
 
@@ -91,6 +93,10 @@ def _run(verb: str, config: DictConfig, faults: list[str]) -> Any:
     checked, more = preflight(config, module.Config)
     if faults or more:
         raise UserError(_listed([*faults, *more]))
+    if "trainer" in checked:
+        from gpt2_lightning.app import launch
+
+        return launch.run(verb, checked)
     return module.run(checked)
 
 

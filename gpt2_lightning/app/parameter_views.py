@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 import torch
-from rich import box, get_console
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
@@ -25,51 +25,50 @@ from gpt2_lightning.inspection.parameters import (
 )
 from gpt2_lightning.model import GPT2
 
-_COLUMNS_IN_FILES = 160
-"""Width of what is not written to a terminal, which nobody narrows."""
+_OF_SPREAD = ["mean", "std", "norm"]
+_OF_CHANGE = ["norm", "change", "largest", "cosine"]
+_LEAVE_OUT_FIRST = ("type", "mean", "std", "kind", "norm", "largest", "cosine")
+"""Columns that a narrow terminal does not get, in this order."""
+_UNLIMITED = 10_000
 _CSV_SIZES = ["name", "shape", "dtype", "count", "share", "kind"]
 _CSV_SPREAD = ["mean", "std", "norm", "not_finite"]
 _CSV_CHANGE = ["relative_change", "largest_change", "cosine"]
 
 
-def print_table(figures: Sequence[TensorFigures]) -> None:
-    """A row for each tensor, the parts of the model apart, with their sums."""
-    total = sum(one.count for one in figures)
-    has_values = any(one.spread for one in figures)
-    has_changes = any(one.change for one in figures)
-    table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("tensor", no_wrap=True)
-    table.add_column("shape", no_wrap=True)
-    table.add_column("type")
-    for title in ("values", "share"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ["mean", "std", "norm"] if has_values and not has_changes else []:
-        table.add_column(title, justify="right", no_wrap=True)
-    for title in ["norm", "change", "largest", "cosine"] if has_changes else []:
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("")
-    for part, group in itertools.groupby(figures, key=lambda one: part_of(one.name)):
-        tensors = list(group)
-        for one in tensors:
-            sizes = [one.name, _shape(one), name_of(one.dtype), *_sizes(one.count, total)]
-            values = _values(one, has_changes) if has_values else []
-            table.add_row(*sizes, *values, one.kind, style="red" if _is_broken(one) else None)
-        if len(tensors) > 1:
-            table.add_row(part, "", "", *_sizes(sum(one.count for one in tensors), total), style="bold")
-        table.add_section()
-    table.add_row("total", "", "", *_sizes(total, total), style="bold")
-    _console().print(table)
+def print_table(figures: Sequence[TensorFigures], console: Console) -> None:
+    """A row for each tensor, the parts of the model apart, with their sums.
+
+    Figures are never cut: columns for which the console is too narrow are left out, and named below the table.
+    """
+    has_values, has_changes = any(one.spread for one in figures), any(one.change for one in figures)
+    columns = ["tensor", "shape", "type", "values", "share"]
+    columns += [] if not has_values else _OF_CHANGE if has_changes else _OF_SPREAD
+    columns.append("kind")
+    whole = table = _table(figures, columns)
+    left_out = []
+    for title in [title for title in _LEAVE_OUT_FIRST if title in columns]:
+        if _width(table, console) <= console.width:
+            break
+        columns.remove(title)
+        left_out.append(title)
+        table = _table(figures, columns)
+    table.width = _width(table, console)  # if even this is too wide, the terminal breaks the lines
+    console.print(table, crop=False)
+    if left_out:
+        needed = _width(whole, console)
+        text = f"left out: {', '.join(left_out)}; a terminal of {needed} columns shows all, and so does view=csv"
+        console.print(text, highlight=False)
 
 
-def print_tree(figures: Sequence[TensorFigures]) -> None:
+def print_tree(figures: Sequence[TensorFigures], console: Console) -> None:
     """Modules inside modules, with their sums; alike blocks are drawn once."""
     root = sum_modules(figures)
     tree = Tree(f"[bold]model[/]  {root.count:,}")
     _grow(tree, root, root.count)
-    _console().print(tree)
+    console.print(tree)
 
 
-def print_summary(figures: Sequence[TensorFigures], model: GPT2) -> None:
+def print_summary(figures: Sequence[TensorFigures], model: GPT2, console: Console) -> None:
     """Totals, memory and FLOPs, and what is wrong with the values."""
     config, costs = model.config, cost(figures, model.config)
     counts = {kind: sum(one.count for one in figures if one.kind == kind) for kind in ("trained", "frozen", "buffer")}
@@ -90,11 +89,11 @@ def print_summary(figures: Sequence[TensorFigures], model: GPT2) -> None:
     grid = Table.grid(padding=(0, 2))
     for line in lines:
         grid.add_row(*line)
-    _console().print(grid, highlight=False)
+    console.print(grid, highlight=False)
     for one in filter(_is_broken, figures):
         assert one.spread is not None
         broken = f"{one.name}: {one.spread.not_finite:,} of {one.count:,} values are NaN or infinite"
-        _console().print(broken, style="bold red", highlight=False)
+        console.print(broken, style="bold red", highlight=False)
 
 
 def write_csv(figures: Sequence[TensorFigures], file: TextIO) -> None:
@@ -110,6 +109,32 @@ def write_csv(figures: Sequence[TensorFigures], file: TextIO) -> None:
         writer.writerow([*sizes, *spread, *change])
 
 
+def _table(figures: Sequence[TensorFigures], columns: Sequence[str]) -> Table:
+    total = sum(one.count for one in figures)
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for title in columns:
+        is_text = title in ("tensor", "shape", "type", "kind")
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=True)
+
+    def add_row(cells: dict[str, str], style: str | None) -> None:
+        table.add_row(*(cells.get(title, "") for title in columns), style=style)
+
+    for part, group in itertools.groupby(figures, key=lambda one: part_of(one.name)):
+        tensors = list(group)
+        for one in tensors:
+            add_row(_cells(one, total), "red" if _is_broken(one) else None)
+        if len(tensors) > 1:
+            add_row({"tensor": part} | _sizes(sum(one.count for one in tensors), total), "bold")
+        table.add_section()
+    add_row({"tensor": "total"} | _sizes(total, total), "bold")
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    """Columns of a terminal that the table takes, with nothing cut."""
+    return table.__rich_measure__(console, console.options.update_width(_UNLIMITED)).maximum
+
+
 def _grow(tree: Tree, module: ModuleSum, total: int) -> None:
     for one in module.tensors:
         leaf = one.name.rpartition(".")[2]
@@ -120,18 +145,20 @@ def _grow(tree: Tree, module: ModuleSum, total: int) -> None:
         _grow(tree.add(f"[bold]{child.name}[/]  {times}{child.count:,}  [dim]{share}[/]"), child, total)
 
 
-def _sizes(count: int, total: int) -> list[str]:
-    return [f"{count:,}", f"{count / total:.2%}"]
+def _cells(one: TensorFigures, total: int) -> dict[str, str]:
+    """By the title of the column; what is not known is left out."""
+    cells = {"tensor": one.name, "shape": _shape(one), "type": name_of(one.dtype), "kind": one.kind}
+    cells |= _sizes(one.count, total)
+    if one.spread is not None:
+        cells |= {name: _number(getattr(one.spread, name)) for name in _OF_SPREAD}
+    if one.change is not None:
+        cells |= {"change": _number(one.change.relative), "largest": _number(one.change.largest)}
+        cells["cosine"] = "none" if math.isnan(one.change.cosine) else f"{one.change.cosine:.6f}"
+    return cells
 
 
-def _values(one: TensorFigures, has_changes: bool) -> list[str]:
-    assert one.spread is not None
-    if not has_changes:
-        return [*map(_number, (one.spread.mean, one.spread.std, one.spread.norm))]
-    if one.change is None:
-        return [_number(one.spread.norm), "", "", ""]
-    cosine = "none" if math.isnan(one.change.cosine) else f"{one.change.cosine:.6f}"
-    return [*map(_number, (one.spread.norm, one.change.relative, one.change.largest)), cosine]
+def _sizes(count: int, total: int) -> dict[str, str]:
+    return {"values": f"{count:,}", "share": f"{count / total:.2%}"}
 
 
 def _is_broken(one: TensorFigures) -> bool:
@@ -149,7 +176,7 @@ def _cache(model: GPT2, dtype: torch.dtype) -> str:
 
 
 def _bytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def _flops(count: int) -> str:
@@ -158,8 +185,3 @@ def _flops(count: int) -> str:
 
 def _number(value: float) -> str:
     return f"{value:.4g}"
-
-
-def _console() -> Console:
-    console = get_console()
-    return console if console.is_terminal else Console(width=max(console.width, _COLUMNS_IN_FILES))

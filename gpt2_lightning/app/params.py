@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,13 @@ from gpt2_lightning.app.corpora import corpus_of, tokenizer_for
 from gpt2_lightning.app.parameter_views import print_summary, print_table, print_tree, write_csv
 from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.sources import Source, open_source
-from gpt2_lightning.inspection.parameters import compare, tensor_figures, unallocated
-from gpt2_lightning.model import GPT2
+from gpt2_lightning.app.standard_output import until_the_reader_stops, wide_console
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.inspection.parameters import TensorFigures, compare, tensor_figures, unallocated
+from gpt2_lightning.model import GPT2, GPT2Config
+
+_COLUMNS_IN_FILES = 160
+_MISMATCHES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -65,19 +70,43 @@ def run(plain: dict[str, Any]) -> None:
     if config.compare is not None:
         other = _opened(config.compare, runs_dir)
         figures, faults = compare(figures, model, other.model)
+        _require_common(figures, model, other, place)
         place = f"{place}, compared with {other.place}"
-        for fault in faults:
-            print(fault, file=sys.stderr)
-    try:
+        _tell_of_mismatches(faults)
+    with until_the_reader_stops():
         if config.view == "csv":
             write_csv(figures, sys.stdout)
         else:
+            console = wide_console(_COLUMNS_IN_FILES)
             print(place)
-            (print_table if config.view == "table" else print_tree)(figures)
-            print_summary(figures, model)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            (print_table if config.view == "table" else print_tree)(figures, console)
+            print_summary(figures, model, console)
+
+
+def _require_common(figures: Sequence[TensorFigures], model: GPT2, other: Source, place: str) -> None:
+    if any(one.change for one in figures):
+        return
+    raise UserError(
+        "no tensor of the two models has the same name and shape, so there is nothing to compare\n"
+        f"  {place}: {_described(model.config)}\n"
+        f"  {other.place}: {_described(other.model.config)}\n"
+        "  name a checkpoint of the same architecture with compare="
+    )
+
+
+def _described(config: GPT2Config) -> str:
+    sizes = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+    return " ".join(f"{name}={getattr(config, name)}" for name in sizes)
+
+
+def _tell_of_mismatches(faults: Sequence[str]) -> None:
+    if not faults:
+        return
+    print(f"not compared: {len(faults)} tensors without a partner of the same shape", file=sys.stderr)
+    for fault in faults[:_MISMATCHES_SHOWN]:
+        print(f"  {fault}", file=sys.stderr)
+    if len(faults) > _MISMATCHES_SHOWN:
+        print(f"  and {len(faults) - _MISMATCHES_SHOWN} more", file=sys.stderr)
 
 
 def _opened(source: str, runs_dir: Path) -> Source:

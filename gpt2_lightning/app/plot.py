@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich import box, get_console
-from rich.console import Console
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from gpt2_lightning.app.replacing import replacing
 from gpt2_lightning.app.runs import shown
+from gpt2_lightning.app.standard_output import until_the_reader_stops, wide_console
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curve_page import write_page
 from gpt2_lightning.inspection.curve_pictures import draw
@@ -27,7 +26,6 @@ from gpt2_lightning.inspection.run_table import RunTable, labels, tabulate
 _PICTURES = ("png", "svg", "pdf")
 _PAGE = "html"
 _COLUMNS_IN_FILES = 500
-"""Width of what is not written to a terminal, which nobody narrows."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,8 @@ class Config:
     """What to draw, a panel each."""
     x: Literal["step", "tokens", "epoch", "time"]
     """What to draw it against; time is that of training alone, without validation and samples."""
-    smoothing: float
-    """Weight of what came before, in the moving average; 0 for none."""
+    smoothing: float | None
+    """Weight of what came before, in the moving average; 0 for none, null for what suits the number of points."""
     output: str
     """A .png, .svg, .pdf or .html file."""
     overwrite: bool
@@ -55,7 +53,7 @@ class Config:
 
     def __post_init__(self) -> None:
         faults = [f"{name}: it is empty; name one" for name in ("runs", "keys") if not getattr(self, name)]
-        if not 0 <= self.smoothing < 1:
+        if self.smoothing is not None and not 0 <= self.smoothing < 1:
             faults.append(f"smoothing: {self.smoothing} is out of range, 0 up to (not including) 1 is allowed")
         if self.format not in (*_PICTURES, _PAGE):
             faults.append(f"output: {self.output} must end in .{', .'.join(_PICTURES)} or .{_PAGE}")
@@ -78,17 +76,14 @@ def run(plain: dict[str, Any]) -> None:
     panels = _panels(runs, config)
     table = tabulate(runs)
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs: {config.runs}"
-    with replacing(output.resolve()) as temporary:
+    with replacing(output.resolve(), "output") as temporary:
         if config.format == _PAGE:
             write_page(panels, table, labels(runs), title, temporary)
         else:
             draw(panels, labels(runs), title, temporary, config.format)
-    try:
+    with until_the_reader_stops():
         _print(table)
         print(f"drew {shown(output)}")
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def find_runs(wanted: str, runs_dir: Path) -> list[Path]:
@@ -161,7 +156,4 @@ def _print(table: RunTable) -> None:
         grid.add_column(name, justify="right" if is_figure else "left")
     for row in table.rows:
         grid.add_row(*(Text(cell) for cell in (row.name, *row.cells)))
-    console = get_console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, _COLUMNS_IN_FILES))
-    console.print(grid)
+    wide_console(_COLUMNS_IN_FILES).print(grid)

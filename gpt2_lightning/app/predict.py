@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from gpt2_lightning.app.label_answers import FORMATS, answers_of, print_answer, 
 from gpt2_lightning.app.replacing import replacing
 from gpt2_lightning.app.runs import shown
 from gpt2_lightning.app.sources import open_source
+from gpt2_lightning.app.standard_output import until_the_reader_stops
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.encoded_texts import EncodedTexts
 from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
@@ -93,18 +93,18 @@ def run(plain: dict[str, Any]) -> None:
         )
     outputs = predict(classifier.to(device_of(config.device)), encoded, task.label_kind, config.batch_size)
     answers = answers_of(texts, outputs, task)
-    try:
+    with until_the_reader_stops():
         if output is not None:
-            with replacing(output.resolve()) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            with (
+                replacing(output.resolve(), "output") as temporary,
+                temporary.open("w", encoding="utf-8", newline="") as file,
+            ):
                 write_answers(answers, task.labels, output.suffix.lower(), file)
             print(f"wrote {len(answers):,} answers to {shown(output)}")
         elif config.text is not None:
             print_answer(answers[0])
         else:
             write_answers(answers, task.labels, FORMATS[0], sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as in … | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _texts(config: Config) -> list[str]:

@@ -9,7 +9,6 @@ import dataclasses
 import difflib
 import importlib
 import inspect
-import json
 import keyword
 import typing
 from collections.abc import Callable
@@ -18,6 +17,8 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from gpt2_lightning.app.setting_types import broken_invariants, stand_ins, type_faults
 
 ALLOWED_MODULES = (
     "gpt2_lightning",
@@ -28,7 +29,13 @@ ALLOWED_MODULES = (
 )
 """Modules, with all inside them, that a `_target_` may name."""
 _TARGET = "_target_"
-FROM_BUILD: dict[str, Any] = {"texts": (), "several_documents": False, "run_dir": Path()}
+FROM_BUILD: dict[str, Any] = {
+    "texts": (),
+    "several_documents": False,
+    "run_dir": Path(),
+    "run_name": "",
+    "sweep": None,
+}
 """Parameters that build supplies, with a placeholder each for checking."""
 
 
@@ -93,19 +100,22 @@ class _Checker:
         names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
         self.known += [path + name for name in names]
         unknown = [path + n for n in values if n not in names and n != _TARGET and not takes_any]
-        faults, unchecked = [], False
+        faulty = {near for n in unknown for near in difflib.get_close_matches(n.removeprefix(path), names, n=1)}
         for name in names:
+            faults = []
             if name in values:
-                faults += self._check_value(hints.get(name, Any), values[name], path + name)
-            elif path + name in self.unresolved:
-                unchecked = True
-            elif parameters[name].default is inspect.Parameter.empty:
-                faults.append(_missing(path + name))
+                faults = self._check_value(hints.get(name, Any), values[name], path + name)
+            elif parameters[name].default is inspect.Parameter.empty and path + name not in self.unresolved:
+                faults = [_missing(path + name)]
+            if faults or path + name in self.unresolved:
+                faulty.add(name)
+            self.faults += faults
         self.unknown += unknown
-        self.faults += faults
-        if _is_our_class(target) and not faults and not unknown and not unchecked:
-            given = {name: value for name, value in values.items() if name != _TARGET}
-            self._check_invariants(target, given | {name: FROM_BUILD[name] for name in supplied}, path)
+        if _is_our_class(target):
+            given = {name: value for name, value in values.items() if name in names}
+            given |= {name: FROM_BUILD[name] for name in supplied}
+            pairs = {name: stand_ins(parameters[name].default, hints.get(name, Any)) for name in faulty}
+            self.faults += [path + line for line in broken_invariants(target, given, pairs)]
 
     def _check_value(self, hint: Any, value: Any, path: str) -> list[str]:
         """Faults of the value itself; those inside a node are noted with the node."""
@@ -124,7 +134,7 @@ class _Checker:
             for name, child in value.items():
                 self._check_node(child, f"{path}.{name}")
             return []
-        return _type_faults(hint, value, path)
+        return type_faults(hint, value, path)
 
     def _check_node(self, value: Any, path: str) -> None:
         if not isinstance(value, dict) or _TARGET not in value:
@@ -135,12 +145,6 @@ class _Checker:
             self.faults.append(f"{path}.{_TARGET}: {fault}")
         else:
             self.check(target, value, f"{path}.")
-
-    def _check_invariants(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
-        try:
-            target(**values)
-        except ValueError as error:
-            self.faults += [path + line for line in str(error).splitlines()]
 
     def _suggestion(self, key: str) -> str:
         folder, _, leaf = key.rpartition(".")
@@ -182,20 +186,3 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 def _missing(path: str) -> str:
     return f"{path}: missing; add {path}=VALUE"
-
-
-def _type_faults(hint: Any, value: Any, path: str) -> list[str]:
-    """Compare a value with an annotation as strictly as JSON: no text for a number, no truth value for an integer."""
-    import pydantic
-
-    adapter = pydantic.TypeAdapter(hint, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
-    try:
-        adapter.validate_json(json.dumps(value), strict=True)
-        return []
-    except pydantic.ValidationError as error:
-        reasons = dict.fromkeys(_reason(detail["msg"]) for detail in error.errors(include_url=False))
-        return [f"{path}: {value!r} does not fit; it must be {' or '.join(reasons)}"]
-
-
-def _reason(message: str) -> str:
-    return message.removeprefix("Input should be ")

@@ -26,7 +26,7 @@ class Row:
     others: dict[str, Any] = field(default_factory=dict)
     """Fields of JSONL beside the prompt."""
     fault: str = ""
-    """What is wrong with it, if anything is."""
+    """What is wrong with it, if anything is; the rest is then what could be read all the same."""
 
 
 def read_prompts(file: Path) -> tuple[list[Row], str]:
@@ -73,13 +73,15 @@ def _json_row(number: int, line: str) -> Row:
         return Row(number, fault=f"is no JSON: {error}")
     if not isinstance(fields, dict):
         return Row(number, fault=f'is no JSON object, as in {{"prompt": "…"}}: {line[:40]}')
-    if not isinstance(fields.get("prompt"), str):
-        found = f"of type {type(fields['prompt']).__name__}" if "prompt" in fields else "missing"
-        return Row(number, fault=f"the field prompt is {found}, it must be a text")
-    if taken := [name for name in RESERVED if name in fields]:
-        return Row(number, fault=f"has the field {taken[0]}, which the output uses itself; rename it")
     try:
         json.dumps(fields, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return Row(number, fault="holds half of a surrogate pair, which is no character")
-    return Row(number, fields.pop("prompt"), fields)
+    taken = [name for name in RESERVED if name in fields]
+    others = {name: value for name, value in fields.items() if name not in RESERVED}
+    if not isinstance(fields.get("prompt"), str):
+        found = f"of type {type(fields['prompt']).__name__}" if "prompt" in fields else "missing"
+        return Row(number, others=others, fault=f"the field prompt is {found}, it must be a text")
+    prompt = others.pop("prompt")
+    fault = f"has the field {taken[0]}, which the output uses itself; rename it" if taken else ""
+    return Row(number, prompt, others, fault)

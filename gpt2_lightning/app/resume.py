@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,24 @@ def log_changes(checkpoint: Path, now: dict[str, Any]) -> None:
     before = describe(files.read(checkpoint), checkpoint).run_config
     for key, (old, new) in _changes(before, now).items():
         log.info("changed since the checkpoint: %s from %s to %s", key, old, new)
+
+
+def require_same_settings(settings: Sequence[dict[str, Any]]) -> None:
+    """Make sure that all processes of a run do the same.
+
+    Args:
+        settings: of each process, by rank.
+
+    Raises:
+        UserError: if a process has others than the first; of each one that differs.
+    """
+    for rank, of_process in enumerate(settings):
+        if differing := _changes(settings[0], of_process):
+            listed = "\n  ".join(f"{key}: {first} and {other}" for key, (first, other) in differing.items())
+            raise UserError(
+                f"process {rank} was started with other settings than process 0; start all with the same command:\n"
+                f"  {listed}"
+            )
 
 
 def say_how_to_go_on(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:

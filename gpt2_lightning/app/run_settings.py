@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gpt2_lightning.app.preflight import Node
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.training import processes
 
 _MOST_ELEMENTS = 2**30
 """Activations of a micro-batch, with its logits, where the user does not choose: 4 GiB in float32."""
@@ -64,6 +66,33 @@ class RunSettings:
             faults.append(f"seed: {self.seed} is out of range, 0 up to (not including) 2**63 is allowed")
         if faults:
             raise ValueError("\n".join(faults))
+
+    def micro_batch(self, architecture: GPT2Config) -> int:
+        """Samples in a forward pass of one process: the user's, or what fits."""
+        share = share_of_batch(self.batch_size, self.micro_batch_size, processes.count())
+        return self.micro_batch_size or largest_micro_batch(share, architecture)
+
+
+def share_of_batch(batch_size: int, micro_batch_size: int | None, count: int) -> int:
+    """Samples that each of several processes has of a batch.
+
+    Raises:
+        UserError: if the batch or the share does not divide.
+    """
+    share, rest = divmod(batch_size, count)
+    if rest:
+        near = f"{share * count} and {(share + 1) * count}" if share else str(count)
+        raise UserError(
+            f"batch_size: {batch_size} does not divide among {count} processes, one for each device; "
+            f"the nearest that do: {near}"
+        )
+    if micro_batch_size is not None and share % micro_batch_size:
+        near = " and ".join(map(str, sorted(_divisors_by_distance(share, micro_batch_size)[:2])))
+        raise UserError(
+            f"micro_batch_size: {micro_batch_size} does not divide {share}, the share of each of {count} processes of "
+            f"batch_size={batch_size}; the nearest that do: {near}"
+        )
+    return share
 
 
 def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:

@@ -33,7 +33,7 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> Path | None:
             raise UserError(f"resume: there is no run or checkpoint {path}; name one, or say auto, must or never")
         found = folder.newest(path) if path.is_dir() else path
         if found is None:
-            raise UserError(f"resume: the folder {path} holds no checkpoint; name a run's folder, or a checkpoint file")
+            raise UserError(f"resume: {_without_checkpoint(path, 'resume')}")
         return found
     latest = max(_newest_of_each_run(run_dir.parent), key=_age, default=None)
     if resume == "must" and latest is None:
@@ -80,32 +80,46 @@ def shown(path: Path) -> str:
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
 
 
-def find_checkpoint(wanted: str, runs_dir: Path) -> Path:
+def find_checkpoint(wanted: str, runs_dir: Path, key: str = "checkpoint") -> Path:
     """The checkpoint that a user means.
 
     Args:
         wanted: `latest` for the run that saved last; a run's folder, of which the best checkpoint is taken; or a file.
         runs_dir: where `latest` looks.
+        key: the setting that names it, for messages.
 
     Raises:
         UserError: if there is none.
     """
+    path = Path(wanted).expanduser()
     if wanted == "latest":
-        runs = {run: found for run in _folders_with_checkpoints(runs_dir) if (found := folder.newest(run))}
-        if not runs:
+        latest = _latest(runs_dir)
+        if latest is None:
             raise UserError(
                 f"there is no run with a checkpoint in {runs_dir.absolute()}; "
-                "train one with python train.py, or name one with checkpoint=PATH"
+                f"train one with python train.py, or name one with {key}=PATH"
             )
-        path = max(runs, key=lambda run: _age(runs[run]))
-    else:
-        path = Path(wanted).expanduser()
+        path = latest
     if not path.is_dir():
         return path
     found = folder.best(path)
     if found is None:
-        raise UserError(f"checkpoint: the folder {path} holds no checkpoint; name a run's folder, or a checkpoint file")
+        raise UserError(f"{key}: {_without_checkpoint(path, key)}")
     return found
+
+
+def _latest(runs_dir: Path) -> Path | None:
+    """The folder of the run that saved last."""
+    runs = {run: found for run in _folders_with_checkpoints(runs_dir) if (found := folder.newest(run))}
+    return max(runs, key=lambda run: _age(runs[run]), default=None)
+
+
+def _without_checkpoint(path: Path, key: str) -> str:
+    """What to say of a folder that is no run's, or of one that has saved nothing."""
+    newest = _latest(path)
+    if newest is None:
+        return f"the folder {path} holds no checkpoint; name a run's folder, or a checkpoint file"
+    return f"the folder {path} holds runs and is none itself; name one of them, the newest is {key}={newest}"
 
 
 def _newest_of_each_run(named: Path) -> Iterator[Path]:

@@ -63,6 +63,7 @@ def open_source(
     tokenizer_from: str | None = None,
     n_head: int | None = None,
     base: str | None = None,
+    key: str = "checkpoint",
 ) -> Source:
     """Find a model, and read it.
 
@@ -74,6 +75,7 @@ def open_source(
             source's own.
         n_head: the number of heads, for a state dict that does not tell it.
         base: where the model lies that an adapter was trained on, a source as well; None for where it was then.
+        key: the setting that names the source, for messages.
 
     Raises:
         UserError: if there is no such model, it cannot be read, it does not fit its tokenizer, or it holds NaN.
@@ -82,13 +84,16 @@ def open_source(
     path = Path(source).expanduser()
 
     def open_base(place: str) -> Source:
-        return open_source(place, runs_dir)
+        return open_source(place, runs_dir, key="base")
 
     if source.startswith(hub.SCHEME):
         snapshot = hub.fetch(source)
         origin = {"program": "Hugging Face", "source": snapshot.name, "revision": snapshot.commit}
         place = f"{hub.SCHEME}{snapshot.name}@{snapshot.commit}"
         found = _from_folder(snapshot.folder, place, origin)
+        if "@" not in source:
+            note = f"no revision was named, so the newest commit was taken; name it as {place} to get the same again"
+            found = dataclasses.replace(found, notes=(*found.notes, note))
     elif path.is_dir() and peft_adapters.is_one(path):
         found = from_peft(path, base, open_base)
     elif path.is_dir() and folder.is_one(path):
@@ -96,7 +101,7 @@ def open_source(
     elif path.suffix == ".json" and path.is_file():
         found = _from_foreign(mingpt.read_json_file(path), str(path))
     else:
-        found = _from_file(_checkpoint(source, runs_dir), n_head, base, open_base)
+        found = _from_file(_checkpoint(source, runs_dir, key), n_head, base, open_base)
     if chosen is not None:
         found = dataclasses.replace(found, tokenizer=chosen)
     if found.tokenizer is not None and found.tokenizer.vocab_size != found.model.config.vocab_size:
@@ -107,8 +112,8 @@ def open_source(
     return found
 
 
-def _checkpoint(source: str, runs_dir: Path) -> Path:
-    path = runs.find_checkpoint(source, runs_dir)
+def _checkpoint(source: str, runs_dir: Path, key: str) -> Path:
+    path = runs.find_checkpoint(source, runs_dir, key)
     if path.suffix == ".safetensors":
         raise UserError(f"{path} holds weights alone; name its folder, which has config.json beside them")
     if not path.exists() and _HUB_NAME.fullmatch(source):
@@ -148,7 +153,7 @@ def _from_folder(path: Path, place: str, origin: dict[str, Any] | None = None) -
 
 
 def _from_foreign(foreign: Foreign, place: str, origin: dict[str, Any] | None = None) -> Source:
-    origin = origin or foreign.origin
+    origin = (origin or foreign.origin) | ({"inexact": foreign.inexact} if foreign.inexact else {})
     dtypes = {tensor.dtype for tensor in foreign.network.weights.values()}
     kept = foreign.model.wte.weight.dtype
     widened = (

@@ -13,6 +13,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
 from gpt2_lightning.model.size import count_parameters, flops_per_token
 from gpt2_lightning.tokenizers import Tokenizer
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES
 from gpt2_lightning.training.csv_logger import FILE as METRICS
@@ -46,18 +47,24 @@ def describe_model(run: Run) -> None:
 def describe_plan(run: Run) -> None:
     """Say how long the run takes and where it goes."""
     data = run.plan.data
-    accumulation = data.batch_size // data.micro_batch_size
     samples = run.max_steps * data.batch_size
     log.info(
         "plan:   %s steps of %d sequences of %d tokens%s: %s tokens, %.1f epochs",
         f"{run.max_steps:,}",
         data.batch_size,
         run.plan.block_size,
-        f" in {accumulation} parts" if accumulation > 1 else "",
+        _shared_out(data.batch_size, data.micro_batch_size),
         f"{round(samples * data.samples.targets_per_sample):,}",
         samples / data.samples.per_epoch,
     )
     log.info("folder: %s%s", runs.shown(run.folder), f", going on from {run.resumed.name}" if run.resumed else "")
+
+
+def _shared_out(batch_size: int, micro_batch_size: int) -> str:
+    count = processes.count()
+    parts = batch_size // (micro_batch_size * count)
+    shared = f" on {count} processes" if count > 1 else ""
+    return f"{shared} in {parts} parts{' each' if shared else ''}" if parts > 1 else shared
 
 
 def summarise(run: Run) -> None:

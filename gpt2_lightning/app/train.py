@@ -10,13 +10,14 @@ from gpt2_lightning.app import build
 from gpt2_lightning.app.carry_out import Plan, carry_out
 from gpt2_lightning.app.corpora import corpus_of, open_corpora, tokenizer_for
 from gpt2_lightning.app.logs import log_to_terminal
-from gpt2_lightning.app.run_settings import RunSettings, largest_micro_batch
+from gpt2_lightning.app.run_settings import RunSettings
 from gpt2_lightning.app.summary import describe_start, summarise
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.mix import Mix
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import Tokenizer
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
 
@@ -37,11 +38,12 @@ def run(plain: dict[str, Any]) -> float:
     log_to_terminal()
     config = Config(**plain)
     cache_dir = Path(config.cache_dir).expanduser()
-    corpus = corpus_of(config.data, cache_dir)
-    tokenizer = tokenizer_for(config.tokenizer, corpus, cache_dir)
-    architecture = build.model_config(config.model, tokenizer.vocab_size)
-    micro_batch_size = config.micro_batch_size or largest_micro_batch(config.batch_size, architecture)
-    data = token_data(corpus, tokenizer, cache_dir, architecture.block_size, config, micro_batch_size)
+    with processes.first_alone():
+        corpus = corpus_of(config.data, cache_dir)
+        tokenizer = tokenizer_for(config.tokenizer, corpus, cache_dir)
+        architecture = build.model_config(config.model, tokenizer.vocab_size)
+        micro_batch_size = config.micro_batch(architecture)
+        data = token_data(corpus, tokenizer, cache_dir, architecture.block_size, config, micro_batch_size)
     description = Description(architecture, tokenizer, plain)
 
     def make_task() -> LanguageModeling:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.model import GPT2
@@ -16,9 +19,11 @@ from gpt2_lightning.tokenizers import Tokenizer
 _HEADER = "---\nlibrary_name: transformers\npipeline_tag: {}\ntags:\n- gpt2\n---\n"
 _GROUPS = (
     *("init_from", "task", "freeze", "lora", "data", "tokenizer", "batch_size", "seed", "optimizer", "schedule"),
-    *("trainer", "origin"),
+    "trainer",
 )
 """What of a run's configuration tells how the model came about; the architecture is told from the model."""
+_TOLD_OF_ORIGIN = ("inexact", "steps", "best_val_loss")
+"""What of a model's origin stands elsewhere in the card."""
 _SCRATCH = "scratch"
 """The `init_from` of a model that does not bring a tokenizer."""
 _ANSWERS = {"single": "one class", "multi": "any number of classes", "regression": "a number"}
@@ -36,20 +41,34 @@ class Card:
     """Of a classifier."""
     report: str = ""
     """What a run reports of it, Markdown with headings of the third level."""
+    measured_in: str = ""
+    """The dtype of the weights that the figures are of."""
 
     def text(self, model: GPT2, tokenizer: Tokenizer | None) -> str:
         """The card as Markdown."""
         use = "text-generation" if self.head is None else "text-classification"
         what = "A GPT-2" if self.head is None else "A classifier of texts, a GPT-2"
-        figures = [text for text in (_table(self.figures), self.report) if text]
+        figures = [text for text in (_table(_figures_of(self._origin) | dict(self.figures)), self.report) if text]
+        dtype = name_of(model.wte.weight.dtype)
+        if figures and self.measured_in not in ("", dtype):
+            figures.append(
+                f"All of this was measured in {self.measured_in}, before the weights were rounded to {dtype}."
+            )
+        inexact = [f"Not the same as its origin: {self._origin['inexact']}."] if "inexact" in self._origin else []
         parts = [
             f"{_HEADER.format(use)}\n# {self.name}\n\n{what}, written by GPT-2 Lightning.",
-            f"## Model\n\n{_table(_architecture(model, tokenizer) | _answers(self.head))}",
+            "\n\n".join(["## Model", _table(_architecture(model, tokenizer) | _answers(self.head)), *inexact]),
             f"## Data and settings\n\n{_table(dict(self._settings())) or 'None are known.'}",
             "\n\n".join(["## Figures", *(figures or ["None are known."])]),
             f"## Use\n\n{_use(self.name, tokenizer, use)}",
         ]
         return "\n\n".join(parts) + "\n"
+
+    @property
+    def _origin(self) -> Mapping[str, Any]:
+        """What is known of a model that came from another program."""
+        origin = self.run_config.get("origin")
+        return origin if isinstance(origin, Mapping) else {}
 
     def _settings(self) -> Iterator[tuple[str, str]]:
         brings_its_own = self.run_config.get("init_from", _SCRATCH) != _SCRATCH
@@ -57,6 +76,7 @@ class Card:
             if group == "tokenizer" and brings_its_own:
                 continue  # it is a setting without effect
             yield from _flat(group, self.run_config.get(group))
+        yield from _flat("origin", {key: value for key, value in self._origin.items() if key not in _TOLD_OF_ORIGIN})
 
 
 def _architecture(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, str]:
@@ -72,6 +92,17 @@ def _architecture(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, str]:
         "positions": config.positions,
         "dtype": name_of(model.wte.weight.dtype),
     }
+
+
+def _figures_of(origin: Mapping[str, Any]) -> dict[str, str]:
+    """What the program that trained a model says of the training."""
+    program = origin.get("program")
+    shown = {}
+    if (steps := origin.get("steps")) is not None:
+        shown[f"optimizer steps in {program}"] = f"{steps:,}"
+    if (loss := origin.get("best_val_loss")) is not None:
+        shown[f"best validation loss in {program}, nats per token"] = f"{loss:.4f}"
+    return shown
 
 
 def _answers(head: LabelHead | None) -> dict[str, str]:
@@ -105,8 +136,23 @@ def _cell(text: str) -> str:
 def _use(name: str, tokenizer: Tokenizer | None, use: str) -> str:
     if tokenizer is None:
         return "The model has no tokenizer: it reads and writes ids."
+    text = json.dumps(_readable_text(tokenizer), ensure_ascii=False)
     calls = {
-        "text-generation": 'print(pipe("…")[0]["generated_text"])',
-        "text-classification": 'print(pipe("…", truncation=True, top_k=None))',
+        "text-generation": f'print(pipe({text})[0]["generated_text"])',
+        "text-classification": f"print(pipe({text}, truncation=True, top_k=None))",
     }
     return f'```python\nfrom transformers import pipeline\n\npipe = pipeline("{use}", "{name}")\n{calls[use]}\n```'
+
+
+def _readable_text(tokenizer: Tokenizer) -> str:
+    """The word "The", or the first letter or digit of a vocabulary that lacks it; empty where there is none."""
+    tokens = (tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
+    texts = itertools.chain(["The"], (text for text in tokens if text.isalnum()))
+    return next((text for text in texts if _reads(tokenizer, text)), "")
+
+
+def _reads(tokenizer: Tokenizer, text: str) -> bool:
+    try:
+        return tokenizer.decode(tokenizer.encode(text).tolist()).strip() == text
+    except UserError:
+        return False

@@ -124,7 +124,8 @@ def write(
         safetensors_files.write(weights, folder, max_shard_bytes)
         _write_json(config, folder / CONFIG)
         if head is None:
-            _write_json(ends, folder / GENERATION)
+            # Else their pipeline asks for 256 new tokens, and fails past the context.
+            _write_json(ends | {"max_length": model.config.block_size}, folder / GENERATION)
         (folder / CARD).write_text(card, encoding="utf-8")
         if tokenizer is not None:
             write_tokenizer_files(tokenizer, folder, model.config.block_size if head is None else head.truncation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from gpt2_lightning.errors import UserError
 
 SCHEME = "hf:"
 _ADDRESS = re.compile(r"hf:(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_BRANCH = "main"
+"""What is taken where no revision is named."""
 _FILES = (
     "config.json",
     "generation_config.json",
@@ -37,7 +41,8 @@ def fetch(address: str) -> Snapshot:
     """Fetch the files of a model, or take them from the cache.
 
     Args:
-        address: `hf:NAME@REVISION`; a branch, a tag or no revision at all is looked up, and its commit taken.
+        address: `hf:NAME@REVISION`; a branch, a tag or no revision at all is looked up, and its commit taken. A
+            commit that is in the cache needs no network.
 
     Raises:
         UserError: if the address has another form, there is no such model, or it is not in the cache and the hub cannot
@@ -52,19 +57,47 @@ def fetch(address: str) -> Snapshot:
     except ImportError:
         raise UserError(f'{address}: reading the hub needs pip install "gpt2-lightning[huggingface]"') from None
 
-    name, revision, wanted = match["name"], match["revision"] or "main", list(_FILES)
+    name, revision, wanted = match["name"], match["revision"] or _BRANCH, list(_FILES)
+
+    def cached() -> Path:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True))
+
     try:
-        HfApi().model_info(name, revision=revision)  # fails at once without a network, where a download tries for long
-        folder = snapshot_download(name, revision=revision, allow_patterns=wanted)
+        if _COMMIT.fullmatch(revision):
+            with contextlib.suppress(OSError):
+                if _is_whole(folder := cached()):
+                    return Snapshot(folder, name, revision)
+        # This fails at once without a network, where a download tries for long.
+        commit = HfApi().model_info(name, revision=revision).sha
+        folder = Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
+        _remember(folder, revision)
     except (HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{address}: the hub refused it ({type(error).__name__}): {reason}") from None
     except Exception as error:  # networks fail in as many ways as their libraries have exceptions
         try:
-            folder = snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=True)
+            folder = cached()
         except OSError:
             raise UserError(_unreachable(address, name, match["revision"], error)) from None
-    return Snapshot(Path(folder), name, commit=Path(folder).name)
+    return Snapshot(folder, name, commit=folder.name)
+
+
+def _is_whole(snapshot: Path) -> bool:
+    """Whether a snapshot in the cache has weights and a tokenizer; another program may have fetched a part of it."""
+    shards = sorted(file.stem for file in snapshot.glob("model-*-of-*.safetensors"))
+    weights = (snapshot / "model.safetensors").is_file() or (shards and shards[-1].endswith(f"-of-{len(shards):05d}"))
+    named = ("tokenizer.json", "vocab.json")
+    return bool(weights) and (snapshot / "config.json").is_file() and any((snapshot / name).is_file() for name in named)
+
+
+def _remember(snapshot: Path, revision: str) -> None:
+    """Note in the cache, as huggingface_hub does, which commit a branch or tag is: it is found again offline."""
+    if revision == snapshot.name:
+        return
+    with contextlib.suppress(OSError):  # a cache that is read alone
+        reference = snapshot.parent.parent / "refs" / revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(snapshot.name, encoding="utf-8")
 
 
 def _unreachable(address: str, name: str, revision: str | None, error: Exception) -> str:

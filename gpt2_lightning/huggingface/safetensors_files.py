@@ -67,7 +67,6 @@ def write(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> 
         folder: there, and without such files.
         max_shard_bytes: size of the tensors in a file, at most; a larger tensor has a file of its own.
     """
-    save_file = _library().save_file
     shards: list[dict[str, Tensor]] = [{}]
     room = max_shard_bytes
     for name, tensor in weights.items():
@@ -77,12 +76,12 @@ def write(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> 
         shards[-1][name] = tensor
         room -= tensor.nbytes
     if len(shards) == 1:
-        save_file(shards[0], folder / SINGLE, metadata={"format": "pt"})
+        _save(shards[0], folder / SINGLE)
         return
     place: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / file, metadata={"format": "pt"})
+        _save(shard, folder / file)
         place |= dict.fromkeys(shard, file)
     total = sum(tensor.nbytes for tensor in weights.values())
     index = {"metadata": {"total_size": total}, "weight_map": place}
@@ -102,6 +101,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__} and not an object; check the path")
     return content
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a file that others may read as they may read any: the library writes it for the owner alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    _library().save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

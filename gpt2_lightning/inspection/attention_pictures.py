@@ -29,7 +29,9 @@ _POINTS = 72
 _LETTER = 5.0
 """Points of the smallest text."""
 _COLUMNS = 88
-"""Characters in a line of highlighted text."""
+"""Characters in a line of highlighted text, at most."""
+_LEAST_COLUMNS = 48
+"""As many as the title and the scale have room in."""
 _GREY = "#777777"
 _MARK = "#D55E00"
 _MONOSPACE = "DejaVu Sans Mono"
@@ -107,11 +109,14 @@ def draw_text(row: Weights, token: int, labels: Sequence[str], title: str, path:
 
     places = list(_laid_out([_drawable(label, monospace=True) for label in labels]))
     lines = places[-1][1] + 1
+    used = max(column + len(label) for column, _, label in places)
+    columns = max(used, _LEAST_COLUMNS)
+    margin = (columns - used) / 2
     letter = _WIDTH * _POINTS * 0.98 / (_COLUMNS * 0.602)
     height = letter * 1.9 / _POINTS
-    figure = _figure(_WIDTH, lines * height + 0.95)
+    figure = _figure(_WIDTH * columns / _COLUMNS, lines * height + 0.95)
     axes = figure.add_subplot()
-    axes.set(xlim=(0, _COLUMNS), ylim=(lines, 0))
+    axes.set(xlim=(-margin, columns - margin), ylim=(lines, 0))
     axes.axis("off")
     for i, (column, line, label) in enumerate(places):
         shade = _norm()(row[i]) if i <= token else 0.0

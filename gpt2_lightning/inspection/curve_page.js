@@ -118,9 +118,9 @@ function draw(chart) {
   pen.clip();
   const order = [...visible(panel)].sort((a, b) => (a.run === highlighted) - (b.run === highlighted) || b.run - a.run);
   for (const line of order) drawLine(pen, line, chart.scales);
-  for (const line of order) drawBest(pen, line, chart.scales);
   drawSelection(pen, chart, height);
   pen.restore();
+  for (const line of order) drawBest(pen, line, chart.scales); // outside the clip: a ring at an edge is whole
 }
 
 function drawAxes(pen, panel, scale, width, height) {
@@ -170,6 +170,8 @@ function trace(pen, x, y, scale) {
 
 function drawBest(pen, line, scale) {
   if (line.best === null || stepsBack(line)) return;
+  const [from, to] = scale.range;
+  if (line.x[line.best] < from || line.x[line.best] > to) return;
   pen.strokeStyle = colour(line);
   pen.lineWidth = 1.5;
   pen.beginPath();

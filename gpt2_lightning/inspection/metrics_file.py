@@ -33,6 +33,10 @@ class Metrics:
 
     columns: dict[str, Column]
     """Those with any figures."""
+    unreadable: int = 0
+    """Lines that are broken in whole or in part; what can be read of them is in the columns."""
+    is_cut_off: bool = False
+    """Whether the last line has no end, and was passed over."""
 
     def column(self, key: str) -> Column:
         """A column; one without cells where there is none of this name."""
@@ -63,31 +67,46 @@ class Metrics:
 def read_metrics(file: Path) -> Metrics:
     """Read all columns of numbers.
 
-    Rows without a step are passed over, and so is a last line without an end: a crash has cut it off, and its last
-    number may lack digits.
+    Rows without a step are passed over and counted. A last line without an end is passed over, too: a crash has cut it
+    off, and its last number may lack digits.
 
     Raises:
         UserError: if the file cannot be read.
     """
     cells: dict[str, tuple[list[int], list[float]]] = {}
+    unreadable = 0
     try:
         with file.open(newline="", encoding="utf-8", errors="replace") as opened:
-            rows = csv.reader(line for line in opened if line.endswith("\n"))
-            names = next(rows, [])
-            where = names.index(STEP) if STEP in names else len(names)
-            for number, row in enumerate(rows):
-                step = _number(row[where : where + 1])
-                if step is None or not math.isfinite(step):
-                    continue
-                for name, cell in zip(names, row, strict=False):
-                    value = _number([cell])
-                    if value is not None:
-                        at, values = cells.setdefault(name, ([], []))
-                        at.append(number)
-                        values.append(value)
+            whole = opened.read()
+        *lines, cut_off = whole.split("\n")
+        rows = [next(csv.reader([line]), []) for line in lines]  # each by itself: a stray quote spoils one line alone
+        names = rows.pop(0) if rows else []
+        where = names.index(STEP) if STEP in names else len(names)
+        for number, row in enumerate(rows):
+            unreadable += _is_broken(row, where, len(names))
+            step = _number(row[where : where + 1])
+            if step is None or not math.isfinite(step):
+                continue
+            for name, cell in zip(names, row, strict=False):
+                value = _number([cell])
+                if value is not None:
+                    at, values = cells.setdefault(name, ([], []))
+                    at.append(number)
+                    values.append(value)
     except (OSError, csv.Error) as error:
         raise UserError(f"the metrics file {file} cannot be read: {error}; check the path") from None
-    return Metrics({name: Column(np.array(at), np.array(values)) for name, (at, values) in cells.items()})
+    columns = {name: Column(np.array(at), np.array(values)) for name, (at, values) in cells.items()}
+    return Metrics(columns, unreadable, is_cut_off=bool(cut_off))
+
+
+def _is_broken(row: list[str], where: int, width: int) -> bool:
+    """Whether a row has no step, or a cell that is neither empty nor a number, or not as many cells as the first line."""
+    if not row:
+        return False
+    step = _number(row[where : where + 1])
+    if step is None or not math.isfinite(step) or len(row) != width:
+        return True
+    return any(cell and _number([cell]) is None for cell in row)
 
 
 def _number(cells: list[str]) -> float | None:

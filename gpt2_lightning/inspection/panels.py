@@ -9,7 +9,7 @@ import numpy as np
 
 from gpt2_lightning.inspection.metrics_file import STEP
 from gpt2_lightning.inspection.run_figures import Run
-from gpt2_lightning.inspection.smoothing import Floats, smooth, thin
+from gpt2_lightning.inspection.smoothing import Floats, default_weight, smooth, thin
 
 SHORT_NAMES = {"learning_rate": "lr", "gradient_norm": "grad_norm", "throughput": "tokens_per_second"}
 """What may be asked for, and the column that it is."""
@@ -54,14 +54,15 @@ class Panel:
     lines: tuple[Line, ...]
 
 
-def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float) -> list[Panel]:
+def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float | None) -> list[Panel]:
     """A panel for each key that any run has.
 
     Args:
         runs: in the order of their colours.
         keys: `loss` for both train/loss and val/loss, and so on; a name in `SHORT_NAMES`; or a column.
         x: `step`, `tokens`, `epoch`, or `time` in training.
-        weight: for `smooth`. Validation and learning rate are not noisy, and stay as they are.
+        weight: for `smooth`; None for what suits each line's number of points. Validation and learning rate are not
+            noisy, and stay as they are.
     """
     unit, divisor = _unit(runs) if x == "time" else ("", 1.0)
     label = {STEP: "optimizer steps", "tokens": "tokens", "epoch": "epochs", "time": f"{unit} of training"}[x]
@@ -90,11 +91,12 @@ def _columns(key: str, run: Run) -> list[str]:
     return [column for column in (f"train/{name}", f"val/{name}", name) if column in run.metrics.columns]
 
 
-def _line(number: int, run: Run, column: str, x: str, divisor: float, weight: float, most: int) -> Line:
+def _line(number: int, run: Run, column: str, x: str, divisor: float, weight: float | None, most: int) -> Line:
     across, values = run.metrics.points(x, column)
+    weight = default_weight(len(values)) if weight is None else weight
     part, _, name = column.rpartition("/")
     kept = thin(values, most)
-    noisy = weight > 0 and part != "val" and name != "lr"
+    is_smoothed = weight > 0 and part != "val" and name != "lr"
     finite = np.where(np.isfinite(values), values, np.inf)[kept]
     has_best = part == "val" and name in _LOWER_IS_BETTER and np.isfinite(finite).any()
     return Line(
@@ -102,7 +104,7 @@ def _line(number: int, run: Run, column: str, x: str, divisor: float, weight: fl
         part=part if part in ("train", "val") else "",
         x=across[kept] / divisor,
         y=values[kept],
-        smoothed=smooth(values, weight)[kept] if noisy else None,
+        smoothed=smooth(values, weight)[kept] if is_smoothed else None,
         best=int(finite.argmin()) if has_best else None,
     )
 

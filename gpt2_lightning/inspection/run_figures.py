@@ -44,15 +44,18 @@ class Run:
     @property
     def remarks(self) -> list[str]:
         """What a reader of its curves should know."""
-        if not len(self.metrics.column(STEP).values):
-            return ["no figures"]
-        found = [] if len(self.metrics.column(_VAL_LOSS).values) else ["never validated"]
-        found += [] if self.settings else ["settings unknown"]
+        if len(self.metrics.column(STEP).values):
+            found = [] if len(self.metrics.column(_VAL_LOSS).values) else ["never validated"]
+            found += [] if self.settings else ["settings unknown"]
+        else:
+            found = ["no figures"]
         for key in ("train/loss", _VAL_LOSS):
             steps, losses = self.metrics.points(STEP, key)
             broken = steps[~np.isfinite(losses)]
             found += [f"{key} is no number from step {broken[0]:,.0f}"] if len(broken) else []
-        return found
+        if lines := self.metrics.unreadable:
+            found.append(f"{lines:,} {'line' if lines == 1 else 'lines'} unreadable")
+        return [*found, "cut off"] if self.metrics.is_cut_off else found
 
     def reached(self, key: str) -> float | None:
         """The last value of a column, or of `time` in seconds; None where there is none."""

@@ -6,6 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_MOST_WEIGHT = 0.8
+_STRETCHES = 20
+"""So many times as long as the reach of its average is a line, at least."""
 
 
 def smooth(values: Floats, weight: float) -> Floats:
@@ -25,6 +28,15 @@ def smooth(values: Floats, weight: float) -> Floats:
             correction = weight * correction + (1 - weight)
             averages[i] = total / correction
     return averages
+
+
+def default_weight(points: int) -> float:
+    """A weight for `smooth` that suits a line of so many points.
+
+    An average of weight w reaches over about 1 / (1 - w) points. That is a twentieth of the line here, and five points
+    at most: nothing is smoothed up to 20 points, and the weight is 0.8 from 100 on.
+    """
+    return min(_MOST_WEIGHT, max(0.0, 1 - _STRETCHES / max(points, 1)))
 
 
 def thin(values: Floats, most: int) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from gpt2_lightning.evaluation.classification.predictions import THRESHOLD, prob
 from gpt2_lightning.model.heads import Classifier
 from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
-from gpt2_lightning.training.task import TrainingTask
+from gpt2_lightning.training.task import TrainingTask, of_all_processes, of_this_process
 
 ClassWeights = Literal["none", "balanced"] | list[float]
 """How much each class counts in the loss: alike, in inverse proportion to its rows, or as stated."""
@@ -93,7 +93,7 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         """
         if stage == "val":
             return self._val_figures
-        mean = float(torch.stack(self.train_scores).mean())
+        mean = self.mean(self.train_scores)
         self.train_scores.clear()
         return {self.headline: mean}
 
@@ -102,7 +102,7 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         super().on_save_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name.removeprefix(_TRANSFORMER): tensor for name, tensor in weights.items()}
-        checkpoint[_TRAIN_SCORES] = self.train_scores
+        checkpoint[_TRAIN_SCORES] = of_all_processes(self.train_scores)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         weights = checkpoint["state_dict"]
@@ -110,7 +110,7 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
             name if name == SCORE else _TRANSFORMER + name: tensor for name, tensor in weights.items()
         }
         super().on_load_checkpoint(checkpoint)
-        self.train_scores = checkpoint[_TRAIN_SCORES]
+        self.train_scores = of_this_process(checkpoint[_TRAIN_SCORES])
 
     def on_train_start(self) -> None:
         super().on_train_start()

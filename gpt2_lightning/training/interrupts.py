@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
+
+from gpt2_lightning.training import processes
+
+_SECONDS_OF_ECHO = 2.0
 
 
 class Interrupted(Exception):
@@ -29,10 +34,14 @@ class Interrupted(Exception):
 
 
 class SignalWatch:
-    """Remembers the first signal; the second one stops at once."""
+    """Remembers the first signal; the second one stops at once.
+
+    One of several processes may hear of the same Ctrl-C twice, from the terminal and from what started it.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._received_at = 0.0
         self._previous: dict[int, Any] = {}
 
     def start(self) -> None:
@@ -46,8 +55,12 @@ class SignalWatch:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self.received is not None:
+            if processes.count() > 1 and now - self._received_at < _SECONDS_OF_ECHO:
+                return
             raise Interrupted(number, saved=False)
-        self.received = number
-        # Nothing but a bare write is safe inside a handler.
-        os.write(2, b"\nstopping after this step; the same again stops at once\n")
+        self.received, self._received_at = number, now
+        if processes.is_first():
+            # Nothing but a bare write is safe inside a handler.
+            os.write(2, b"\nstopping after this step; the same again stops at once\n")

@@ -82,6 +82,13 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
+def leave_together() -> None:
+    """Part when all processes are here, before one exits with a code that would end the others."""
+    with contextlib.suppress(RuntimeError):  # there may be nobody left
+        wait_for_all()
+    leave()
+
+
 def decide(decision: Callable[[], T]) -> T:
     """What the first process decides; the others take its word."""
     if count() == 1:

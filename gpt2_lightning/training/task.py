@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from typing import Any, Generic, Literal, TypeVar
@@ -13,9 +14,11 @@ from torchmetrics import SumMetric
 
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, Description, adapter_alone
 from gpt2_lightning.data.sample_datamodule import SampleDataModule
-from gpt2_lightning.training import random_state
+from gpt2_lightning.training import processes, random_state
 from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
+
+log = logging.getLogger(__name__)
 
 _PREFIX = "model."
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -76,9 +79,14 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
 
     def on_validation_epoch_end(self) -> None:
         """Make the mean over the whole validation known to callbacks; the metrics callback logs it."""
-        self.log("val/loss", self._val_loss.compute() / self._val_count.compute(), logger=False)
+        # The sums are those of all processes already; without sync_dist Lightning warns that they might not be.
+        self.log("val/loss", self._val_loss.compute() / self._val_count.compute(), logger=False, sync_dist=True)
         self._val_loss.reset()
         self._val_count.reset()
+
+    def mean(self, figures: list[Tensor]) -> float:
+        """The mean of a figure of micro-batches, over all processes."""
+        return float(self.trainer.strategy.reduce(torch.stack(figures).mean(), reduce_op="mean"))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer_spec.build(self.model)
@@ -107,15 +115,15 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
         tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in checkpoint["state_dict"].items()}
         checkpoint["state_dict"] = tensors if self.strict_loading else adapter_alone(tensors)
         checkpoint[KEY] = self.description.to_plain()
-        checkpoint["random_states"] = [random_state.capture(self.device)]
-        checkpoint["train_losses"] = self.train_losses
+        checkpoint["random_states"] = processes.collect(random_state.capture(self.device))
+        checkpoint["train_losses"] = of_all_processes(self.train_losses)
         checkpoint["stopped_early"] = self.trainer.should_stop and self.trainer.global_step < self.trainer.max_steps
         checkpoint["accumulate"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {_PREFIX + key: tensor for key, tensor in checkpoint["state_dict"].items()}
-        self._random_state = checkpoint["random_states"][0]
-        self.train_losses = checkpoint["train_losses"]
+        self._random_state = _of_this_process(checkpoint["random_states"])
+        self.train_losses = of_this_process(checkpoint["train_losses"])
         _count_in_new_parts(checkpoint, self.trainer.accumulate_grad_batches)
 
     def on_train_start(self) -> None:
@@ -129,6 +137,27 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]
+
+
+def of_all_processes(figures: list[Tensor]) -> list[Tensor]:
+    """Figures of micro-batches, as many in each process, in the order of the samples."""
+    of_each = processes.collect([figure.cpu() for figure in figures])
+    return [figure for at_once in zip(*of_each, strict=True) for figure in at_once]
+
+
+def of_this_process(figures: list[Tensor]) -> list[Tensor]:
+    """This process's share of figures in the order of the samples."""
+    return figures[processes.rank() :: processes.count()]
+
+
+def _of_this_process(states: list[random_state.State]) -> random_state.State | None:
+    if len(states) != processes.count():
+        log.info(
+            "the checkpoint is of %d processes and this run has %d: dropout goes on with other numbers",
+            len(states),
+            processes.count(),
+        )
+    return states[processes.rank()] if processes.rank() < len(states) else None
 
 
 def _count_in_new_parts(checkpoint: dict[str, Any], accumulate: int) -> None:

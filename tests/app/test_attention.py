@@ -44,6 +44,15 @@ def page_data(folder: str = "attention") -> Any:
     return json.loads(data)
 
 
+def test_one_token_is_told_as_one_and_no_file_as_nothing(attend: Run) -> None:
+    outcome = attend("prompt=t")
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"\d heads?, 1 token$", outcome.out, re.MULTILINE)
+    sizes = re.findall(r"^  \S+ +([\d.,]+) kB$", outcome.out, re.MULTILINE)
+    assert len(sizes) == 3
+    assert all(float(size.replace(",", "")) > 0 for size in sizes)
+
+
 def test_a_folder_of_numbers_and_a_page_is_written(attend: Run, tiny_run: Path) -> None:
     outcome = attend()
     assert outcome.code == 0, outcome.err

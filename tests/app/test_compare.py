@@ -14,8 +14,9 @@ from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2Config
-from gpt2_lightning.tokenizers import GPT2Tokenizer
+from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
 from tests.app.test_bad_input import refused
+from tests.huggingface.networks import CONFIG as SHORT
 from tests.huggingface.networks import lively
 
 Run = Callable[..., object]
@@ -54,6 +55,20 @@ def test_a_checkpoint_is_compared_with_itself_in_transformers(run_verb: Run, our
     assert widths == {5}
 
 
+def test_texts_are_shortened_to_the_context_unless_their_length_was_asked_for(
+    run_verb: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    letters = CharTokenizer("abcdefghijklmnopqrstuv ")
+    files.write(weights_alone(lively(), Description(SHORT, letters, {})), workplace / "short.ckpt")
+    command = ["compare", "checkpoint=short.ckpt", "prompt=hidden", "n_beams=2"]
+    outcome = run_verb(*command)
+    assert outcome.code == 0, outcome.err
+    assert "texts have 7 new tokens: more do not fit into the context of 13\n" in outcome.out
+    refused(run_verb(*command, "max_new_tokens=24"), "do not fit into the context of 13", "use max_new_tokens=7")
+    refused(run_verb(*command, f"prompt={'hidden' * 3}"), "do not fit into the context of 13", "use a shorter prompt")
+
+
 def test_an_exact_gelu_is_named(run_verb: Run, ours: Path, theirs: Path) -> None:
     """Such a folder is refused as a checkpoint of ours, and can be compared all the same."""
     file = theirs / "config.json"
@@ -72,6 +87,32 @@ def test_slips_of_a_program_are_named(run_verb: Run, ours: Path, theirs: Path) -
     assert outcome.code == 0, outcome.err
     assert "First cause: dropout is left on there" in outcome.out
     assert "Then: prompts are padded on the left without position ids" in outcome.out
+
+
+def test_the_tables_show_what_is_wrong_with_a_loop(run_verb: Run, theirs: Path) -> None:
+    slips = ["position_ids=false", "temperature=0"]
+    outcome = run_verb("compare", f"checkpoint={theirs}", "prompt=One two three four", *FEW, *slips, "output=a.md")
+    assert outcome.code == 0, outcome.err
+    report = Path("a.md").read_text()
+    rows = re.findall(
+        r"\| your loop, prompt of (\d) tokens? \| 7 \| (differ from token \d|the same) \| (≠?) \|", report
+    )
+    assert [tokens for tokens, *_ in rows] == ["1", "3", "4"]
+    differing = [outcome for _, outcome, mark in rows if mark]
+    assert differing == [outcome for _, outcome, _ in rows if outcome.startswith("differ")]
+    assert differing
+    assert f"{len(differing)} of 3 texts of a batch differ from ours" in report
+    assert "| padding side | left | left |  |" in report
+    assert "| attention mask | padding is masked | padding is masked |  |" in report
+    assert "| position ids | each text's own | none, so padding is counted | ≠ |" in report
+
+
+def test_the_tokenizers_are_told_by_what_they_are(run_verb: Run, theirs: Path) -> None:
+    outcome = run_verb("compare", f"checkpoint={theirs}", "prompt=One", *FEW, "temperature=0", "output=a.md")
+    assert outcome.code == 0, outcome.err
+    report = Path("a.md").read_text()
+    assert "| tokenizer | gpt2, 50,257 tokens | from tokenizer.json, 50,257 tokens |" in report
+    assert "your loop" not in report
 
 
 def test_a_folder_is_compared_as_transformers_reads_it(run_verb: Run, theirs: Path) -> None:

@@ -88,6 +88,15 @@ def test_the_card_has_the_figures_of_the_checkpoints_step(run_verb: Run, tiny_ru
     assert str(tiny_run) not in card
 
 
+def test_the_card_of_rounded_weights_says_that_its_figures_are_of_others(
+    run_verb: Run, tiny_run: Path, workplace: Path
+) -> None:
+    for dtype in ("fp32", "bf16"):
+        assert run_verb("convert", f"source={tiny_run}", f"target={dtype}", f"dtype={dtype}").code == 0
+    assert "measured in float32, before" in (workplace / "bf16" / "README.md").read_text()
+    assert "measured in" not in (workplace / "fp32" / "README.md").read_text()
+
+
 def test_there_and_back_gives_the_same_tensors(run_verb: Run, ours: Path, workplace: Path) -> None:
     assert run_verb("convert", f"source={ours}", "target=model").code == 0
     assert run_verb("convert", "source=model", "target=back.ckpt").code == 0
@@ -141,6 +150,7 @@ def test_nanogpts_checkpoint_needs_to_be_told_of_its_gelu(run_verb: Run, workpla
         measured = (model(some_ids()) - nanogpt()(some_ids())).abs().max()
     assert measured == pytest.approx(difference, rel=1)
     assert description.run_config["origin"]["steps"] == 250
+    assert description.run_config["origin"]["inexact"].startswith("nanoGPT has computed the exact GELU")
     assert description.tokenizer.to_text() == LETTERS.to_text()
 
 
@@ -155,6 +165,9 @@ def test_nanogpts_checkpoint_becomes_a_folder_at_once(run_verb: Run, workplace: 
         expected = nanogpt(bias=False, gelu="tanh")(some_ids())
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
     assert not (workplace / "nano" / "tokenizer.json").exists()
+    card = (workplace / "nano" / "README.md").read_text()
+    assert "Not the same as its origin: nanoGPT has computed the exact GELU" in card
+    assert "| best validation loss in nanoGPT, nats per token | 1.7500 |" in card
 
 
 def test_mingpts_state_dict_is_converted(run_verb: Run, workplace: Path, letters: Path) -> None:
@@ -194,6 +207,21 @@ def test_what_exists_is_replaced_on_request_alone(
     assert run_verb("convert", f"source={source}", f"target={target}", "overwrite=true").code == 0
     assert weights.stat().st_mtime_ns > before
     assert sorted(file.name for file in workplace.iterdir()) == ["ours.ckpt", "theirs"]
+
+
+def test_a_folder_that_holds_runs_is_told_with_the_newest(run_verb: Run, tiny_run: Path, workplace: Path) -> None:
+    outcome = run_verb("convert", f"source={tiny_run.parent.parent}", "target=model")
+    refused(outcome, f"source: the folder {tiny_run.parent.parent} holds runs", f"the newest is source={tiny_run}\n")
+    (workplace / "empty").mkdir()
+    refused(run_verb("convert", "source=empty", "target=model"), "source: the folder empty holds no checkpoint")
+    refused(run_verb("generate", "checkpoint=empty"), "checkpoint: the folder empty holds no checkpoint")
+    refused(run_verb("convert", "source=latest", "target=model"), "or name one with source=PATH")
+
+
+def test_a_folder_is_put_back_before_it_is_looked_for(run_verb: Run, ours: Path, theirs: Path) -> None:
+    theirs.rename(theirs.with_name(".theirs.71.old"))  # as a command leaves it that was killed
+    refused(run_verb("convert", f"source={ours}", f"target={theirs}"), "exists", "overwrite=true")
+    assert (theirs / "model.safetensors").is_file()
 
 
 def test_a_folder_may_be_converted_in_its_place(run_verb: Run, theirs: Path) -> None:

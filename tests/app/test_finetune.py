@@ -111,6 +111,17 @@ def test_scratch_makes_a_model_of_the_settings(finetune: Run, workplace: Path) -
     assert found.model.config.vocab_size == 50257
 
 
+def test_dropout_takes_the_place_of_the_models_own(finetune: Run, tiny_run: Path, workplace: Path) -> None:
+    assert finetune("dropout=0.3").code == 0
+    assert finetune("name=own").code == 0
+    dropping, own = (newest_run(workplace / "runs" / name) for name in ("tuned", "own"))
+    config = open_source(str(dropping), Path()).model.config
+    assert (config.embd_pdrop, config.attn_pdrop, config.resid_pdrop) == (0.3, 0.3, 0.3)
+    assert open_source(str(own), Path()).model.config == open_source(str(tiny_run), Path()).model.config
+    one, other = (tensors(run / "checkpoints" / "step-000006.ckpt") for run in (dropping, own))
+    assert not all(torch.equal(one[key], other[key]) for key in one), "it is there while the model learns"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -121,6 +132,7 @@ def test_scratch_makes_a_model_of_the_settings(finetune: Run, workplace: Path) -
         (["lora=attention", "lora.targets=[query]"], "query"),
         (["freeze=last_n_blocks", "freeze_blocks=3"], "the model has 2 blocks"),
         (["freeze=som"], "freeze: 'som' does not fit"),
+        (["dropout=1"], "dropout: 1 is out of range"),
     ],
 )
 def test_mistakes_are_told_without_a_trace(finetune: Run, settings: list[str], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import subprocess
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 import torch
-from filelock import FileLock
 
+from gpt2_lightning.app.answer_files import open_answers
+from gpt2_lightning.app.writer import Writer
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.inspection.token_labels import token_label
 
@@ -75,8 +77,8 @@ def test_bad_rows_are_named_and_the_rest_goes_on(answer: Run) -> None:
         '{"text": "a"}',
         '{"prompt": 3}',
         "[1]",
-        '{"prompt": "€"}',
-        '{"prompt": "a", "answers": 1}',
+        '{"prompt": "€", "id": 8}',
+        '{"prompt": "a", "answers": 1, "id": 9}',
         '{"prompt": "\\ud800"}',
         json.dumps({"prompt": ""}),
     ]
@@ -100,6 +102,10 @@ def test_bad_rows_are_named_and_the_rest_goes_on(answer: Run) -> None:
         assert fault in found[row]["error"]
         assert f"p.jsonl, row {row}: {found[row]['error']}\n" in outcome.err
     assert {key: found[1][key] for key in good} == good
+    for row, read in {4: {"prompt": 3}, 6: {"prompt": "€", "id": 8}, 7: {"prompt": "a", "id": 9}}.items():
+        assert found[row].items() >= read.items()
+    assert "prompt" not in found[2]
+    assert "answers" not in found[7]
     assert found[9]["answers"][0]["tokens"] == 9
     assert "row 9: the prompt is empty: the text starts from" in outcome.err
 
@@ -145,6 +151,42 @@ def test_a_file_that_was_cut_anywhere_is_completed(answer: Run) -> None:
         assert out.read_bytes() == whole, kept
 
 
+def test_every_finished_row_is_kept_whatever_the_batches(answer: Run) -> None:
+    write_jsonl("p.jsonl", [{"prompt": WORDS[i % 5]} for i in range(16)])
+    answer("p.jsonl", SHORT[0], "batch_size=16")
+    out = Path("out.jsonl")
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for there, batch_size in ((15, 16), (7, 5), (1, 3)):
+        out.write_bytes(b"".join(lines[:there]) + lines[there][:20])  # its last line was cut off
+        outcome = answer("p.jsonl", SHORT[0], f"batch_size={batch_size}")
+        rows = "1 row" if there == 1 else f"{there} rows"
+        assert f"{rows} of 16 were there already\n{(16 - there) * 9} tokens in " in outcome.err
+        assert out.read_bytes() == whole
+
+
+def test_an_interrupt_says_how_much_is_answered(answer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_jsonl("p.jsonl", [{"prompt": word} for word in WORDS])
+    right, calls = Writer.answers, itertools.count()
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return right(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "answers", interrupted)
+        outcome = answer("p.jsonl", SHORT[0], "batch_size=2")
+    assert outcome.code == 130
+    assert "4 of 6 rows are answered; the same command goes on with the rest\n" in outcome.err
+    assert "4 rows of 6 were there already" in answer("p.jsonl", SHORT[0], "batch_size=2").err
+
+
+def test_nothing_is_said_of_speed_where_nothing_was_answered(answer: Run) -> None:
+    write_jsonl("p.jsonl", [{"prompt": "€"}])
+    assert " tokens in " not in answer("p.jsonl", *SHORT).err
+
+
 def test_a_finished_file_is_left_as_it_is(answer: Run) -> None:
     write_jsonl("p.jsonl", [{"prompt": word} for word in WORDS])
     answer("p.jsonl", *SHORT)
@@ -160,8 +202,8 @@ def test_an_output_of_other_settings_is_refused(answer: Run, tiny_run: Path) -> 
     write_jsonl("q.jsonl", [{"prompt": "the sea"}])
     answer("p.jsonl", *SHORT)
     before = Path("out.jsonl").read_bytes()
-    other = f"checkpoint={tiny_run / 'checkpoints' / 'step-000012.ckpt'}"
-    outcome = answer("q.jsonl", "max_new_tokens=8", "temperature=0.5", 'stop=["a"]', other)
+    nowhere = "checkpoint=nowhere.ckpt"  # it is refused before a model is loaded
+    outcome = answer("q.jsonl", "max_new_tokens=8", "temperature=0.5", 'stop=["a"]', nowhere)
     assert outcome.code == 2
     for fragment in (
         "output: out.jsonl was made with others than these settings; name another file, or the same settings",
@@ -170,11 +212,13 @@ def test_an_output_of_other_settings_is_refused(answer: Run, tiny_run: Path) -> 
         "  stop: [] there, ['a'] now",
         "  prompts: p.jsonl, SHA-256 ",
         " now",
-        "  checkpoint: best.ckpt, SHA-256 of the weights ",
-        "there, step-000012.ckpt, ",
     ):
         assert fragment in outcome.err
     assert "there, q.jsonl, SHA-256 " in outcome.err
+    outcome = answer("p.jsonl", *SHORT, f"checkpoint={tiny_run / 'checkpoints' / 'step-000012.ckpt'}")
+    assert outcome.code == 2
+    assert "  checkpoint: best.ckpt, SHA-256 of the weights " in outcome.err
+    assert "there, step-000012.ckpt, " in outcome.err
     assert Path("out.jsonl").read_bytes() == before
 
 
@@ -196,13 +240,20 @@ def test_an_output_of_something_else_is_refused(answer: Run) -> None:
 
 def test_two_processes_do_not_write_one_output(answer: Run) -> None:
     write_jsonl("p.jsonl", [{"prompt": "the"}])
-    with FileLock(".out.jsonl.lock"):
+    with open_answers(Path("out.jsonl").absolute(), Path.home() / ".cache" / "gpt2-lightning" / "locks"):
         outcome = answer("p.jsonl", *SHORT)
-    assert outcome.code == 2
-    assert "is being written by another process" in outcome.err
-    assert Path("out.jsonl").read_bytes() == b""
+        assert outcome.code == 2
+        assert "is being written by another process" in outcome.err
+    assert [file.name for file in Path().iterdir()] == ["p.jsonl"]
     assert answer("p.jsonl", *SHORT).code == 0
-    assert not Path(".out.jsonl.lock").exists()
+    assert sorted(file.name for file in Path().iterdir()) == ["out.jsonl", "out.jsonl.settings.json", "p.jsonl"]
+
+
+def test_a_lock_that_cannot_be_made_is_told(answer: Run) -> None:
+    write_jsonl("p.jsonl", [{"prompt": "the"}])
+    outcome = answer("p.jsonl", "cache_dir=p.jsonl")
+    assert outcome.code == 2
+    assert "cache_dir: p.jsonl/locks cannot be written: Not a directory; set cache_dir" in outcome.err
 
 
 def test_log_probabilities_are_the_models(answer: Run, tiny_run: Path) -> None:
@@ -247,7 +298,7 @@ def test_a_file_without_prompts_is_refused(answer: Run, content: str | None, fra
     name = "absent.txt" if content is None else "blank.txt"
     if content is not None:
         Path(name).write_text(content)
-    outcome = answer(name)
+    outcome = answer(name, "checkpoint=nowhere.ckpt")  # it is refused before a model is loaded
     assert outcome.code == 2
     assert fragment in outcome.err
     assert not Path("out.jsonl").exists()
@@ -255,6 +306,6 @@ def test_a_file_without_prompts_is_refused(answer: Run, content: str | None, fra
 
 def test_an_output_that_cannot_be_written_is_told(answer: Run) -> None:
     write_jsonl("p.jsonl", [{"prompt": "the"}])
-    outcome = answer("p.jsonl", output="p.jsonl/out.jsonl")
+    outcome = answer("p.jsonl", "checkpoint=nowhere.ckpt", output="p.jsonl/out.jsonl")
     assert outcome.code == 2
     assert "output: p.jsonl/out.jsonl cannot be written" in outcome.err

@@ -84,7 +84,24 @@ def test_tensors_that_fit_no_partner_are_told(run_verb: Run, workplace: Path) ->
     base = saved(workplace / "base.ckpt", lively(GPT2Config(23, 13, 1, 5, 35)))
     outcome = run_verb("params", f"checkpoint={saved(workplace / 'a.ckpt', lively())}", f"compare={base}")
     assert outcome.code == 0
-    assert "h.1.ln_1.weight: not in the other" in outcome.err
+    lines = outcome.err.splitlines()
+    assert lines[0] == "not compared: 12 tensors without a partner of the same shape"
+    assert lines[1] == "  h.1.attn.c_attn.bias: not in the other"
+    assert len(lines) == 12
+    assert lines[-1] == "  and 2 more"
+
+
+def test_models_without_anything_in_common_are_refused_with_their_architectures(run_verb: Run, workplace: Path) -> None:
+    base = saved(workplace / "base.ckpt", lively(GPT2Config(23, 11, 1, 3, 21)))
+    outcome = run_verb("params", f"checkpoint={saved(workplace / 'a.ckpt', lively())}", f"compare={base}")
+    refused(
+        outcome,
+        "no tensor of the two models has the same name and shape",
+        "a.ckpt: n_layer=2 n_head=5 n_embd=35 block_size=13 vocab_size=23",
+        "base.ckpt: n_layer=1 n_head=3 n_embd=21 block_size=11 vocab_size=23",
+    )
+    assert outcome.out == ""
+    assert len(outcome.err.splitlines()) == 4
 
 
 def test_a_folder_of_hugging_faces_is_shown(run_verb: Run, workplace: Path) -> None:

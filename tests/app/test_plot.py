@@ -42,8 +42,15 @@ def test_three_runs_one_of_them_cut_off(run_verb: Run, three: Path, suffix: str,
     assert outcome.code == 0, outcome.err
     assert Path(f"picture.{suffix}").read_bytes().startswith(start)
     lines = [line.split() for line in outcome.out.splitlines()]
-    assert ["2", "3.2500", "40", "2.0000", "40", "4,000", "0:00:55", "0.01"] in lines
-    assert [line[-1] for line in lines if line and line[0] in "012"] == ["0.001", "0.003", "0.01"]
+    assert ["2", "3.2500", "40", "2.0000", "40", "4,000", "0:00:55", "0.01", "cut", "off"] in lines
+    assert [line[7:] for line in lines if line and line[0] in "012"] == [["0.001"], ["0.003"], ["0.01", "cut", "off"]]
+
+
+def test_lines_that_cannot_be_read_are_told(run_verb: Run, workplace: Path) -> None:
+    write_run(workplace / "runs" / "damaged", USUAL + "50,0.5,5000,1.O,,,\n60,0.6\n70,0.7,7000,1.5,,,")
+    outcome = run_verb("plot", "output=a.png")
+    assert outcome.code == 0, outcome.err
+    assert "2 lines unreadable" in outcome.out
 
 
 def test_what_no_run_has_is_left_out_and_told(run_verb: Run, three: Path) -> None:
@@ -70,7 +77,7 @@ def test_an_output_that_exists_is_kept_unless_told_otherwise(run_verb: Run, thre
 
 
 def test_an_output_that_cannot_be_written_is_named(run_verb: Run, three: Path, workplace: Path) -> None:
-    refused(run_verb("plot", "runs=char", "output=nowhere/a.png"), "output", "nowhere/a.png", "cannot be written")
+    refused(run_verb("plot", "runs=char", "output=nowhere/a.png"), "output: ", "nowhere/a.png cannot be written")
     assert list(workplace.iterdir()) == [three]
 
 

@@ -12,7 +12,7 @@ from gpt2_lightning.app.sources import load_any, open_source
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import folder
+from gpt2_lightning.huggingface import folder, hub
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.huggingface.networks import CONFIG, lively, mingpt, nanogpt, nanogpt_checkpoint, some_ids
 
@@ -79,6 +79,13 @@ def test_model_and_tokenizer_of_one_folder_must_fit(theirs: Path, tmp_path: Path
     folder.write(lively(), CharTokenizer("abc"), tmp_path / "small", "", 10**9)
     with pytest.raises(UserError, match="vocab_size=23, the tokenizer has 3 tokens"):
         open_source(str(tmp_path / "small"), tmp_path)
+
+
+def test_a_model_of_the_hub_without_a_revision_tells_its_commit(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "fetch", lambda address: hub.Snapshot(theirs, "someone/tiny", "a1" * 20))
+    (note,) = open_source("hf:someone/tiny", theirs).notes
+    assert f"name it as hf:someone/tiny@{'a1' * 20} to get the same again" in note
+    assert open_source("hf:someone/tiny@main", theirs).notes == ()
 
 
 @pytest.mark.parametrize(

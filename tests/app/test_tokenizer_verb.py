@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.app.tokenizer import readable
 from gpt2_lightning.tokenizers.saved import from_corpus as saved_tokenizer
 
 BPE = ["tokenizer=bpe", "tokenizer.vocab_size=280", "data=text"]
@@ -77,13 +76,6 @@ def test_a_character_outside_the_alphabet_is_a_users_mistake(run: Callable[..., 
     assert outcome.code == 2
     assert "U+03A9" in outcome.err
     assert "Traceback" not in outcome.err
-
-
-@pytest.mark.parametrize(
-    ("token", "shown"), [(b" a", "·a"), (b"\n\t", "↵⇥"), ("é".encode()[:1], "\\xc3"), ("日".encode(), "日")]
-)
-def test_tokens_are_readable(token: bytes, shown: str) -> None:
-    assert readable(token) == shown
 
 
 def test_wrong_settings_are_named_together(run: Callable[..., Any]) -> None:

@@ -269,6 +269,21 @@ def test_a_slip_in_padding_is_the_cause(ours: Ours, exported: Path, padding: Pad
     assert [cause.name for cause in padding_causes(pair, prompts, padding, 8)] == slips
 
 
+def test_the_texts_of_a_loop_differ_where_its_slips_say_so(ours: Ours, exported: Path) -> None:
+    theirs = load_theirs(exported, CPU)
+    padding = Padding(attention_mask=False)
+    report = measure(ours, theirs, PROMPT, SAMPLING, 3, None, padding)
+    prompts = ragged(ours.ids(PROMPT))
+    assert [text.prompt_tokens for text in report.loop] == [1, 4, 7]
+    assert tuple(text.theirs for text in report.loop) == padded_texts(theirs.model, prompts, padding, 8).texts
+    others = sum(text.first_other is not None for text in report.loop)
+    assert others > 0
+    assert report.loop[-1].first_other is None, "the longest prompt is not padded"
+    assert f"{others} of 3 texts" in report.causes[0].evidence
+    assert all(match.divergence is None for match in report.matches)
+    assert report_of(ours, theirs).loop == ()
+
+
 def test_the_usual_slips_are_made_on_purpose(ours: Ours, exported: Path) -> None:
     theirs = load_theirs(exported, CPU)
     before = {name: tensor.clone() for name, tensor in theirs.model.state_dict().items()}

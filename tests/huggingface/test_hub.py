@@ -19,6 +19,7 @@ import pytest
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, hub, to_huggingface
 from gpt2_lightning.huggingface.verify import require_same
+from gpt2_lightning.tokenizers import CharTokenizer
 from tests.huggingface.networks import lively
 
 COMMIT, OLDER = "a1" * 20, "b2" * 20
@@ -41,6 +42,8 @@ class Hub:
 
     files: dict[str, bytes]
     fetched: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """Revisions that were looked up."""
 
 
 def handler(served: Hub) -> type[BaseHTTPRequestHandler]:
@@ -55,6 +58,7 @@ def handler(served: Hub) -> type[BaseHTTPRequestHandler]:
                 if commit is None:
                     self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
                 elif parts[4] == "revision":
+                    served.asked.append(parts[5])
                     names = [{"rfilename": name} for name in served.files]
                     self.answer(200, json.dumps({"id": "someone/tiny", "sha": commit, "siblings": names}).encode())
                 else:
@@ -86,7 +90,7 @@ def handler(served: Hub) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Hub:
-    folder.write(lively(), None, tmp_path / "model", "# A card\n", 20_000)
+    folder.write(lively(), CharTokenizer("abcdefghijklmnopqrstuv "), tmp_path / "model", "# A card\n", 20_000)
     files = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
     return Hub({**files, "pytorch_model.bin": b"pickle", "modeling_tiny.py": b"raise SystemExit", "tf_model.h5": b"0"})
 
@@ -144,6 +148,19 @@ def test_models_are_fetched_by_branch_and_commit_and_found_again_without_a_netwo
             lost = fetch("hf:someone/tiny@" + "c3" * 20)
             assert "the hub cannot be reached" in lost
             assert f"hf download someone/tiny --revision {'c3' * 20} --local-dir FOLDER" in lost
+
+
+def test_a_branch_is_looked_up_once_and_a_commit_in_the_cache_never(served: Hub, tmp_path: Path) -> None:
+    pinned = f"hf:someone/tiny@{COMMIT}"
+    with listening(served) as address, fetching(address, tmp_path / "home") as fetch:
+        by_branch = fetch("hf:someone/tiny@main")
+        assert served.asked == ["main"]
+        served.fetched.clear()
+        assert fetch(pinned) == by_branch
+        assert (served.asked, served.fetched) == (["main"], [])
+        (Path(by_branch[2]) / "tokenizer.json").unlink()  # as another program leaves it that wants no tokenizer
+        assert fetch(pinned) == by_branch
+        assert served.fetched == ["tokenizer.json"]
 
 
 @pytest.mark.parametrize("address", ["hf:", "hf:a/b/c", "hf:gpt2@", "hf:gpt2 @main", "hf:a--b@main@x"])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 
+from gpt2_lightning.huggingface import folder
 from gpt2_lightning.huggingface.card import Card
 from gpt2_lightning.huggingface.label_head import LabelHead
-from gpt2_lightning.tokenizers import CharTokenizer
+from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tests.huggingface.networks import lively
 
 SETTINGS = {
@@ -63,6 +66,25 @@ def test_nothing_is_said_where_nothing_is_known() -> None:
     assert "it reads and writes ids" in text
 
 
+def test_what_the_origin_knows_is_told_and_what_differs_from_it() -> None:
+    origin = {"program": "nanoGPT", "source": "/home/me/ckpt.pt", "steps": 2500, "best_val_loss": 1.75}
+    text = Card("tiny", {"origin": origin | {"inexact": "it has another GELU"}}).text(lively(), None)
+    model, settings, figures = text.split("\n## ")[1:4]
+    assert model.endswith("\n\nNot the same as its origin: it has another GELU.\n")
+    assert "| origin.source | ckpt.pt |" in settings
+    assert settings.count("\n| origin.") == 2
+    assert "| optimizer steps in nanoGPT | 2,500 |" in figures
+    assert "| best validation loss in nanoGPT, nats per token | 1.7500 |" in figures
+
+
+def test_figures_of_weights_that_were_rounded_since_are_told_as_such() -> None:
+    card = Card("tiny", {}, {"validation loss": "2.3"}, measured_in="float32")
+    told = "All of this was measured in float32, before the weights were rounded to bfloat16."
+    assert told in card.text(lively().to(torch.bfloat16), None)
+    assert "measured in" not in card.text(lively(), None)
+    assert "measured in" not in Card("tiny", {}, measured_in="float32").text(lively().to(torch.bfloat16), None)
+
+
 def test_signs_of_tables_in_settings_stay_text() -> None:
     text = Card("tiny", {"data": {"separator": "a|b\nc"}}).text(lively(), None)
     assert r"| data.separator | a\|b c |" in text
@@ -79,3 +101,31 @@ def test_a_classifier_is_told_with_its_classes_and_report() -> None:
         assert line in text
     assert text.index("| validation accuracy | 0.9600 |") < text.index("### Test") < text.index("## Use")
     assert "tokenizer._target_" not in text, "the model brought its own"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "prompt"),
+    [
+        (CharTokenizer("\nThe ship"), "The"),
+        (CharTokenizer("\n .jkl"), "j"),
+        (CharTokenizer("\n .jkl", unknown="skip"), "j"),
+        (BPETokenizer([(84, 104), (256, 101)]), "The"),
+    ],
+    ids=["letters", "without The", "skipping The", "bpe"],
+)
+def test_the_cards_own_lines_write_a_text_that_fits_into_the_context(
+    tokenizer: Tokenizer,
+    prompt: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = lively(GPT2Config(vocab_size=tokenizer.vocab_size, block_size=13, n_layer=2, n_head=5, n_embd=35))
+    monkeypatch.chdir(tmp_path)
+    card = Card("tiny", {}).text(model, tokenizer)
+    folder.write(model, tokenizer, Path("tiny"), card, max_shard_bytes=10**9)
+    (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(lines, {})
+    written = capsys.readouterr().out
+    assert written.startswith(prompt)
+    assert len(written) > len(prompt) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def test_other_readers_find_what_they_need(tmp_path: Path) -> None:
     assert (config["architectures"], config["model_type"]) == (["GPT2LMHeadModel"], "gpt2")
     assert (config["dtype"], config["activation_function"]) == ("float32", "gelu_new")
     assert (config["bos_token_id"], config["eos_token_id"]) == (258, 258)
-    assert json.loads((path / "generation_config.json").read_text()) == {"bos_token_id": 258, "eos_token_id": 258}
+    generation = json.loads((path / "generation_config.json").read_text())
+    assert generation == {"bos_token_id": 258, "eos_token_id": 258, "max_length": 13}
     with safe_open(path / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118  # it is no mapping
@@ -128,6 +130,16 @@ def test_shards_and_their_index_load_in_transformers_and_here(tmp_path: Path) ->
     theirs = AutoModelForCausalLM.from_pretrained(path)
     with torch.no_grad():
         torch.testing.assert_close(theirs(some_ids()).logits, model(some_ids()), rtol=0, atol=1e-5)
+
+
+def test_weights_may_be_read_by_whom_the_other_files_may(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        path = written(tmp_path, lively(), shard=20_000)
+    finally:
+        os.umask(before)
+    assert len(list(path.glob("model-*.safetensors"))) > 3
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o640}
 
 
 def test_a_tensor_larger_than_a_shard_has_a_file_of_its_own(tmp_path: Path) -> None:

@@ -55,6 +55,14 @@ def test_any_number_of_tokens_is_drawn(tokens: int, tmp_path: Path) -> None:
     assert is_drawn(tmp_path / "text")
 
 
+def test_a_text_is_drawn_as_wide_as_it_is(tmp_path: Path) -> None:
+    widths = []
+    for tokens in (2, 10, 40):
+        draw_text(some_weights(tokens, tokens)[-1], tokens - 1, ["·token"] * tokens, "a text", tmp_path / "text")
+        widths.append(imread(tmp_path / "text.png").shape[1])
+    assert widths == [int(1300 * 48 / 88), int(1300 * 60 / 88), int(1300 * 84 / 88)]
+
+
 def test_tokens_that_the_font_lacks_or_that_look_like_formulas_are_drawn(tmp_path: Path) -> None:
     labels = ["中", "$x^2$", "$\\frac$", "<script>", "&amp;", "↵", "_", "\\n", "🙂"]
     weights = some_weights(9, 9)

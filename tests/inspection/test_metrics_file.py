@@ -46,6 +46,30 @@ def test_a_last_line_without_an_end_is_passed_over(tmp_path: Path) -> None:
     assert metrics.column("train/loss").values.tolist() == [4, 3, 2]
 
 
+def test_a_line_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    assert read_metrics(write_run(tmp_path / "cut", USUAL + "50,0.5,5000,3.0", end="") / FILE).is_cut_off
+    whole = read_metrics(write_run(tmp_path / "whole", USUAL) / FILE)
+    assert (whole.is_cut_off, whole.unreadable) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("line", "losses"),
+    [
+        ("20,0.2,2000,3.O,,0.002,200", [4, 2]),  # a letter in place of a digit
+        ('20,0.2,2000,"3.0,,0.002,200', [4, 2]),  # a quote without an end
+        ("20,0.2,2000,3.0,,\x00,200", [4, 3, 2]),
+        ("20,0.2,20", [4, 2]),  # two lines run into one another, or half of one
+        ("20,0.2,2000,3.0,,0.002,200,7", [4, 3, 2]),
+        (",0.2,2000,3.0,,0.002,200", [4, 2]),  # no step
+    ],
+)
+def test_broken_lines_are_counted_and_read_as_far_as_they_go(tmp_path: Path, line: str, losses: list[float]) -> None:
+    rows = f"10,0.1,1000,4,,0.001,100\n{line}\n30,0.3,3000,2,,0.001,nan"
+    metrics = read_metrics(write_run(tmp_path / "run", rows) / FILE)
+    assert metrics.unreadable == 1
+    assert metrics.column("train/loss").values.tolist() == losses
+
+
 def test_a_step_of_zero_counts_and_one_that_is_no_number_does_not(tmp_path: Path) -> None:
     rows = "0,0,0,4.5,,,\n,,,9,,,\nnan,0,0,9,,,\nx,0,0,9,,,\n10,0,100,4,,,"
     metrics = read_metrics(write_run(tmp_path / "run", rows) / FILE)

@@ -45,6 +45,8 @@ def test_remarks_tell_what_is_missing_and_what_broke(runs: list[Run], tmp_path: 
         "empty": ["no figures"],
         "broken": ["settings unknown"],
     }
+    damaged = write_run(tmp_path / "damaged", USUAL + "x,y\n50,0.5", settings={"seed": 1}, end="")
+    assert read_runs([damaged])[0].remarks == ["1 line unreadable", "cut off"]
 
 
 def test_a_best_loss_is_never_one_that_is_no_number(tmp_path: Path) -> None:
@@ -133,6 +135,17 @@ def test_validation_and_learning_rate_are_not_smoothed(runs: list[Run]) -> None:
         [4, (0.5 * 4 + 3) / 1.5, (0.25 * 4 + 0.5 * 3 + 2) / 1.75]
     )
     assert smoothed["throughput", ""] is not None
+
+
+def test_a_weight_left_alone_suits_each_line(tmp_path: Path) -> None:
+    rows = ["\n".join(f"{i},0,{i},{i % 7},,," for i in range(count)) for count in (10, 100)]
+    runs = read_runs([write_run(tmp_path / str(len(text)), text) for text in rows])
+    short, long = sorted(make_panels(runs, ["loss"], "step", None)[0].lines, key=lambda line: len(line.x))
+    assert short.smoothed is None
+    assert long.smoothed is not None
+    assert long.smoothed[1] == pytest.approx((0.8 * 0 + 1) / 1.8)
+    (stated, _) = make_panels(runs, ["loss"], "step", 0.8)[0].lines
+    assert stated.smoothed is not None
 
 
 def test_a_key_that_no_run_has_gives_no_panel(runs: list[Run]) -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gpt2_lightning.inspection.smoothing import smooth, thin
+from gpt2_lightning.inspection.smoothing import default_weight, smooth, thin
 
 
 def test_an_average_by_hand() -> None:
@@ -52,3 +52,8 @@ def test_a_stretch_without_numbers_stays_a_gap() -> None:
     gaps = kept[np.isnan(values[kept])]
     assert 400 <= gaps.min() < gaps.max() < 600
     assert np.isfinite(values[kept[(kept < 400) | (kept >= 600)]]).all()
+
+
+def test_the_default_leaves_short_lines_as_they_are_and_reaches_over_five_points_of_long_ones() -> None:
+    weights = [default_weight(points) for points in (0, 10, 20, 40, 80, 100, 10_000)]
+    assert weights == pytest.approx([0, 0, 0, 0.5, 0.75, 0.8, 0.8])

@@ -17,6 +17,7 @@ from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.csv_logger import CSVLogger
@@ -73,9 +74,9 @@ class Run:
         last = Checkpointing(self.run_dir, **{"every_n_steps": 2, "keep": 99, **plan.checkpointing})
         self.trainer = spec.build(
             plan.max_steps,
-            accumulate=plan.batch_size // plan.micro_batch_size,
+            accumulate=plan.batch_size // (plan.micro_batch_size * processes.count()),
             callbacks=assemble(Metrics(spec.log_every_n_steps), [last, *plan.callbacks]),
-            loggers=[CSVLogger(self.run_dir)],
+            loggers=[CSVLogger(self.run_dir)] if processes.is_first() else [],
         )
 
     def fit(self, resume: Path | None = None) -> Run:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2_lightning.app import build
 from gpt2_lightning.app.adaptation import NoLoRA, adapt
-from gpt2_lightning.app.run_settings import largest_micro_batch
 from gpt2_lightning.app.sources import Source
 from gpt2_lightning.app.trained_adapter import TrainedAdapter
 from gpt2_lightning.checkpoints.content import ADAPTER, Description, weights_hash
@@ -37,14 +36,13 @@ class Beginning:
 
     def micro_batch_size(self) -> int:
         """The user's, or what fits."""
-        return self.config.micro_batch_size or largest_micro_batch(self.config.batch_size, self.architecture)
+        return self.config.micro_batch(self.architecture)
 
     def model(self) -> GPT2:
         """The network to start from, in float32 and for itself."""
-        if self.source is None:
-            return GPT2(self.architecture)
-        fresh = GPT2(self.source.model.config)
-        fresh.load_state_dict(self.source.model.state_dict())
+        fresh = GPT2(self.architecture)
+        if self.source is not None:
+            fresh.load_state_dict(self.source.model.state_dict())
         return fresh
 
     def describe(self, task: dict[str, Any]) -> Description:

@@ -26,6 +26,7 @@ from gpt2_lightning.evaluation.parity.layers import (
     our_forward,
     their_forward,
 )
+from gpt2_lightning.evaluation.parity.loop import LoopText, loop_texts
 from gpt2_lightning.evaluation.parity.padding import Padding
 from gpt2_lightning.evaluation.parity.sides import Ours, Theirs, quiet, require_same_shape
 from gpt2_lightning.evaluation.parity.slips import Slip, measure_slips
@@ -66,6 +67,12 @@ class Report:
     """Texts as both sides write them from our tokens with the same settings."""
     mended: tuple[Match, ...]
     """The same with what the explanation names put right."""
+    padding: Padding
+    """Of the loop around their model."""
+    loop: tuple[LoopText, ...]
+    """What that loop writes; none where its padding is right."""
+    mended_loop: tuple[LoopText, ...]
+    """The same with what the explanation names put right, and the padding as it is."""
     our_settings: Settings
     our_text: tuple[int, ...]
     calls: tuple[Resolved, ...]
@@ -110,12 +117,14 @@ def measure(
         matches = mended = write_both(pair, ids, settings)
         learned = _tokens_of(text, ours) if text else torch.cat((prompts[-1], ids.new_tensor(matches[-1].ours)))
         networks = _networks(pair, ids, random, learned[: ours.model.config.block_size + 1])
+        steps = min(sampling.max_new_tokens, _LOOP_STEPS)
+        loop = mended_loop = loop_texts(pair, prompts, padding, steps)
         with put_right(theirs.model, explanation.fixes):
             if explanation.fixes:
                 mended = write_both(pair, ids, settings)
+                mended_loop = loop_texts(pair, prompts, padding, steps)
             our_text = mended[1 if sampling.temperature else 0].ours
             calls = resolve_calls(pair, theirs, prompt, ids, their_ids, sampling, our_text)
-            steps = min(sampling.max_new_tokens, _LOOP_STEPS)
             slips = measure_slips(theirs.model, prompts, steps, sampling.seed)
             causes = [
                 *explanation.causes,
@@ -133,6 +142,9 @@ def measure(
         their_prompt=None if their_ids is None else tuple(their_ids.tolist()),
         matches=tuple(matches),
         mended=tuple(mended),
+        padding=padding,
+        loop=loop,
+        mended_loop=mended_loop,
         our_settings=our_settings(sampling, end_of_text),
         our_text=our_text,
         calls=tuple(calls),

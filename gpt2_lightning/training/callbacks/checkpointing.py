@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 
 from gpt2_lightning.checkpoints import files, folder
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 
 
@@ -37,7 +38,8 @@ class Checkpointing(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_seen_step = trainer.global_step
-        folder.set_aside_after(self.run_dir, trainer.global_step)
+        if trainer.is_global_zero:
+            folder.set_aside_after(self.run_dir, trainer.global_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         stepped = trainer.global_step != self._last_seen_step
@@ -61,8 +63,10 @@ class Checkpointing(L.Callback):
     def save_step(self, trainer: L.Trainer) -> Path:
         """Save the state after the present step, and let go of the oldest that are too many."""
         checkpoint = self._path(folder.step_name(trainer.global_step))
-        if not checkpoint.exists():
+        if not processes.decide(checkpoint.exists):
             trainer.save_checkpoint(checkpoint)
+        if not trainer.is_global_zero:
+            return checkpoint
         for old in folder.by_step(self.run_dir)[: -self.keep]:
             old.unlink()
         return checkpoint
@@ -70,7 +74,7 @@ class Checkpointing(L.Callback):
     def _save_if_due(self, trainer: L.Trainer, is_best: bool = False) -> None:
         if trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
             checkpoint = self.save_step(trainer)
-            if is_best:
+            if is_best and trainer.is_global_zero:
                 files.link(checkpoint, self._path(folder.BEST))
         elif is_best:
             trainer.save_checkpoint(self._path(folder.BEST))

@@ -8,7 +8,6 @@ import time
 from typing import Any, Literal
 
 import lightning as L
-import torch
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.task import TrainingTask
@@ -70,7 +69,7 @@ class Metrics(L.Callback):
         self.best_val_loss = state_dict["best_val_loss"]
 
     def _log_training(self, trainer: L.Trainer, module: TrainingTask[Any, Any]) -> None:
-        loss = float(torch.stack(module.train_losses).mean())
+        loss = module.mean(module.train_losses)
         module.train_losses.clear()
         tokens = _task(trainer).data.tokens_seen
         self._pause()

@@ -28,7 +28,7 @@ class ProgressBar(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         console = get_console()
-        if not console.is_terminal:
+        if not (console.is_terminal and trainer.is_global_zero):
             return
         self._bar = Progress(
             TextColumn("{task.description}"),

@@ -14,13 +14,16 @@ from gpt2_lightning.generation.generate import generate
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training.language_modeling import LanguageModeling
+from gpt2_lightning.training.loggers import RunLogger
 
 FILE = "samples.md"
 _ENTRY = re.compile(r"(?=^## Step )", re.MULTILINE)
 
 
 class Samples(L.Callback):
-    """Adds a text by the model to a Markdown file at every validation. It leaves training's random state alone.
+    """Adds a text by the model to a Markdown file and the loggers at every validation.
+
+    It leaves training's random state alone.
 
     Args:
         run_dir: the run's folder, for `samples.md`.
@@ -46,7 +49,7 @@ class Samples(L.Callback):
             UserError: if the prompt has characters that the tokenizer lacks.
         """
         self._prompt_ids(pl_module)
-        if self.file.exists():
+        if trainer.is_global_zero and self.file.exists():
             entries = _ENTRY.split(self.file.read_text(encoding="utf-8"))
             kept = [entry for entry in entries if entry and _step_of(entry) <= trainer.global_step]
             self.file.write_text("".join(kept), encoding="utf-8")
@@ -54,8 +57,8 @@ class Samples(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LanguageModeling)
         loss = float(trainer.callback_metrics["val/loss"])
-        if not math.isfinite(loss):
-            return  # there is nothing to sample from
+        if not (trainer.is_global_zero and math.isfinite(loss)):
+            return  # one sample is enough; and of a diverged model there is none
         tokenizer = pl_module.description.tokenizer
         ids = generate(pl_module.model, self._prompt_ids(pl_module), self.sampling, tokenizer.end_of_text)
         self.latest = self.prompt + tokenizer.decode(list(ids))
@@ -67,6 +70,9 @@ class Samples(L.Callback):
                 file.write(entry)
         except OSError as error:
             raise UserError(f"the samples file {self.file} cannot be written: {error.strerror}") from None
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.log_text("samples", self.latest, trainer.global_step)
 
     def _prompt_ids(self, module: L.LightningModule) -> Tensor:
         assert isinstance(module, LanguageModeling)

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
@@ -13,6 +14,8 @@ from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 
 class Signals(L.Callback):
     """Stops a run after the step in which a signal came, and after its validation where one is due.
+
+    Of several processes all stop after the same step, whichever the signal came to.
 
     Args:
         checkpointing: saves the state before; none where the user has switched checkpoints off.
@@ -44,7 +47,8 @@ class Signals(L.Callback):
         self._watch.stop()
 
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
-        if self._watch.received is not None:
+        received = processes.largest(self._watch.received or 0)
+        if received:
             if self.checkpointing is not None:
                 self.checkpointing.save_step(trainer)
-            raise Interrupted(self._watch.received, saved=self.checkpointing is not None)
+            raise Interrupted(received, saved=self.checkpointing is not None)

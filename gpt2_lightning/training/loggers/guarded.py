@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 
 from gpt2_lightning.training.loggers.run_logger import RunLogger, require_package
 
@@ -17,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Guarded(RunLogger):
-    """Passes everything on, on the first rank. After a failure, which is said once, it passes nothing on but the end.
+    """Passes everything on. After a failure, which is said once, it passes nothing on but the end.
 
     Args:
         logger: one of ours, or of Lightning's, which get no texts and pictures.
@@ -58,7 +57,7 @@ class Guarded(RunLogger):
             self._try(lambda: self.logger.finalize(status))
 
     def _try(self, call: Callable[[], None]) -> None:
-        if self._failed or rank_zero_only.rank:
+        if self._failed:
             return
         try:
             call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from pathlib import Path
@@ -60,6 +61,8 @@ class MLflowLogger(RunLogger):
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
 
         self._client = MlflowClient(self.tracking_uri)
         known = kept_id(self.run_dir / ID)

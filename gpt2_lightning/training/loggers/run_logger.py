@@ -45,8 +45,7 @@ def require_package(logger: Logger) -> None:
     found = importlib.util.find_spec(logger.package)
     if found is None or found.origin is None:  # a folder of that name, such as W&B leaves behind, is no package
         raise UserError(
-            f"logger={logger.package} needs {logger.package}: pip install 'gpt2-lightning[{logger.package}]'; "
-            f"or leave it out"
+            f"logger={logger.package} needs {logger.package}: pip install 'gpt2-lightning[{logger.package}]'"
         )
 
 

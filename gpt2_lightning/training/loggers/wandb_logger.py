@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ID = "wandb.id"
-_INIT_SECONDS = 20
+_INIT_SECONDS = 15
+"""How long the beginning waits for a service that answers, but not with a run."""
 _FINISH_SECONDS = 120
 """How long the end of a run waits for what is not sent yet; the rest stays on disk."""
 _EXIT_CODES = {"success": 0, "interrupted": 130}
@@ -70,11 +71,11 @@ class WandbLogger(RunLogger):
             try:
                 self._start("online", params)
             except Exception as error:  # what it raises for a service that answers wrongly is not documented
-                mode, why = "offline", f"the service refused the run ({error})"
+                mode, why = "offline", f"the service refused the run ({' '.join(str(error).split())})"
         if self._run is None:
             self._start(mode, params)
         if why:
-            log.warning("wandb: %s, so the run is kept here; later: wandb sync %s", why, self._run_folder())
+            log.warning("wandb: %s, so the run is kept here; later: wandb sync %s", why, self._folder())
         elif mode == "online" and self._run is not None:
             log.info("wandb:  %s", self._run.url)
 
@@ -93,7 +94,11 @@ class WandbLogger(RunLogger):
 
     def finalize(self, status: str) -> None:
         if self._run is not None:
-            self._run.finish(exit_code=_EXIT_CODES.get(status, 1))
+            folder = self._folder()
+            try:
+                self._run.finish(exit_code=_EXIT_CODES.get(status, 1))
+            except TimeoutError:
+                log.warning("wandb: not all was sent in %d seconds; later: wandb sync %s", _FINISH_SECONDS, folder)
             self._run = None
 
     def _start(self, mode: str, params: dict[str, Any]) -> None:
@@ -108,7 +113,11 @@ class WandbLogger(RunLogger):
             dir=str(self.run_dir),
             config=params,
             settings=wandb.Settings(
-                silent=True, console="off", init_timeout=_INIT_SECONDS, finish_timeout=_FINISH_SECONDS
+                silent=True,
+                console="off",
+                init_timeout=_INIT_SECONDS,
+                finish_timeout=_FINISH_SECONDS,
+                finish_timeout_raises=True,
             ),
             **self._settings,  # type: ignore[arg-type]
         )
@@ -121,7 +130,7 @@ class WandbLogger(RunLogger):
         assert self._run is not None, "log_hyperparams comes first"
         return self._run
 
-    def _run_folder(self) -> str:
+    def _folder(self) -> str:
         return str(Path(self._opened().dir).parent)
 
 
@@ -129,7 +138,7 @@ def _mode() -> tuple[str, str]:
     """What W&B is to do, and why that is not what it would do."""
     import wandb
 
-    settings = wandb.setup().settings
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
     if os.environ.get("WANDB_MODE", settings.mode) != "online":
         return os.environ.get("WANDB_MODE", settings.mode), ""
     if not answers(settings.base_url):

@@ -1,0 +1,61 @@
+import pytest
+
+from gpt2_lightning.training import processes
+from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
+
+TORCHRUN: dict[str, int | str] = {
+    "TORCHELASTIC_RUN_ID": "x",
+    "RANK": 5,
+    "WORLD_SIZE": 6,
+    "LOCAL_RANK": 2,
+    "LOCAL_WORLD_SIZE": 3,
+}
+SRUN: dict[str, int | str] = {
+    "SLURM_STEP_NUM_TASKS": 6,
+    "SLURM_STEP_NUM_NODES": 2,
+    "SLURM_NTASKS": 6,
+    "SLURM_NTASKS_PER_NODE": 3,
+    "SLURM_PROCID": 5,
+    "SLURM_LOCALID": 2,
+}
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, int | str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize("started_by", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
+def test_a_process_finds_its_place(monkeypatch: pytest.MonkeyPatch, started_by: dict[str, int | str]) -> None:
+    set_environment(monkeypatch, started_by)
+    assert (processes.rank(), processes.count(), processes.count_here()) == (5, 6, 3)
+    assert not processes.is_first()
+
+
+def test_a_script_of_slurm_that_starts_one_process_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside sbatch without srun the variables tell of tasks that nobody has started."""
+    set_environment(monkeypatch, {"SLURM_NTASKS": 6, "SLURM_PROCID": 0, "SLURM_LOCALID": 0})
+    assert processes.environment() is None
+    assert (processes.rank(), processes.count(), processes.count_here()) == (0, 1, 1)
+
+
+def test_a_process_by_itself_agrees_with_itself() -> None:
+    assert processes.is_first()
+    assert processes.decide(lambda: "yes") == "yes"
+    assert processes.collect(7) == [7]
+    assert processes.largest(7) == 7
+    with processes.first_alone():
+        processes.wait_for_all()
+    processes.leave_together()
+
+
+def test_one_of_several_may_hear_of_a_signal_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a Ctrl-C: from the terminal and from what started it. A second one comes later."""
+    set_environment(monkeypatch, TORCHRUN)
+    times = iter((100.0, 100.1, 101.9, 102.1))
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    watch = SignalWatch()
+    for _ in range(3):
+        watch._handle(2, None)
+    with pytest.raises(Interrupted):
+        watch._handle(2, None)
