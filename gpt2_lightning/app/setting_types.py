@@ -11,7 +11,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_PLAIN: tuple[Any, ...] = (None, 1, 60, False, True, "text", "other", [], {})
+_PLAIN: tuple[Any, ...] = (None, 1, 60, False, True, "text", "other", [])
+"""What a user might write for any setting but a group."""
 
 
 def type_faults(hint: Any, value: Any, path: str) -> list[str]:

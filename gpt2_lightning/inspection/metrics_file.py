@@ -100,7 +100,7 @@ def read_metrics(file: Path) -> Metrics:
 
 
 def _is_broken(row: list[str], where: int, width: int) -> bool:
-    """Whether a row has no step, or a cell that is neither empty nor a number, or not as many cells as the first line."""
+    """Whether a row has no step, another number of cells than the first line, or one that is filled with no number."""
     if not row:
         return False
     step = _number(row[where : where + 1])

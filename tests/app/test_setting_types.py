@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 
+from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.app.setting_types import broken_invariants, stand_ins, type_faults
 from tests.app.test_bad_input import refused
 
@@ -82,6 +83,7 @@ def test_what_depends_on_a_faulty_setting_is_not_said() -> None:
 
 def test_nothing_is_said_where_no_value_is_known_to_stand_in() -> None:
     assert stand_ins(inspect.Parameter.empty, tuple[float, float]) is None
+    assert stand_ins(inspect.Parameter.empty, Node) is None
     assert broken_invariants(Sizes, {}, {"share": None}) == []
     assert stand_ins((0.9, 0.95), tuple[float, float]) == ((0.9, 0.95), (0.9, 0.95))
 

@@ -111,7 +111,7 @@ def test_the_settings_that_calls_resolve_are_read_and_decide(ours: Ours, exporte
     report = report_of(ours, exported)
     raw, pipeline = report.calls
     assert [raw.name, pipeline.name] == ["generate()", "pipeline()"]
-    assert (raw.settings["do_sample"], raw.settings["max_new_tokens"]) == (False, 20)
+    assert (raw.settings["do_sample"], raw.settings["max_new_tokens"]) == (False, 40)
     for key in ("do_sample", "temperature", "max_new_tokens"):
         assert pipeline.settings[key] == getattr(defaults, key)
     assert pipeline.padding_side == "left"
