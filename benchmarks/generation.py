@@ -31,7 +31,7 @@ from gpt2_lightning.tokenizers import GPT2Tokenizer
 
 _THREADS = 2
 _PROMPT, _NEW = 32, 128
-_TURNS = 5
+_TURNS = 3
 _EARLY, _LATE, _AROUND = 100, 900, 25
 """Which tokens of a long text are compared, and how many before and after are timed with them."""
 
