@@ -20,7 +20,7 @@ def tell(message: str) -> None:
 
 
 class Display:
-    """Shows answers as the settings want them.
+    """Shows answers as the settings want them: after their prompt, or alone where it is a question.
 
     Args:
         writer: who answers.
@@ -31,6 +31,8 @@ class Display:
         self._alternatives, self._shows_probabilities = writer.config.alternatives, writer.config.shows_probabilities
         self._console = Console(highlight=False)
         self._in_colour = writer.config.probabilities and has_colours(self._console)
+        self.text = ""
+        """What was shown of the last answer."""
         self._lists = self._alternatives > 0 or (writer.config.probabilities and not self._in_colour)
 
     def answer(self, prompt: str) -> None:
@@ -55,10 +57,12 @@ class Display:
             tell(writer.slide_note())
 
     def _show(self, prompt: str, pieces: Iterable[Piece]) -> None:
-        _print(prompt)
+        _print("" if self._writer.chat else prompt)
+        self.text = ""
         stream, tokens = TextStream(self._tokenizer), list[Token]()
         for piece in pieces:
             tokens.append(piece.token)
+            self.text += piece.text
             if self._in_colour:
                 self._draw(coloured(stream.add(piece.token.id), piece.token.log_probability))
             else:

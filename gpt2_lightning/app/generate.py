@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gpt2_lightning.app.chat import Chat
 from gpt2_lightning.app.devices import device_of
 from gpt2_lightning.app.display import Display, tell
 from gpt2_lightning.app.generate_file import answer_file
@@ -18,7 +19,10 @@ from gpt2_lightning.app.generate_settings import Config
 from gpt2_lightning.app.interactive import converse
 from gpt2_lightning.app.sources import load_any
 from gpt2_lightning.app.writer import Writer
+from gpt2_lightning.data.templates import KIND as INSTRUCT
+from gpt2_lightning.data.templates import template_of
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.model.packed import packed
 
 __all__ = ["Config", "run"]
 
@@ -39,7 +43,8 @@ def run(plain: dict[str, Any]) -> None:
     writer, _ = _load(config)
     try:
         if config.interactive:
-            converse(writer)
+            with packed(writer.model):
+                converse(writer)
         else:
             Display(writer).answer(prompt)
     except BrokenPipeError:  # the reader has seen enough, as in … | head
@@ -55,7 +60,12 @@ def _load(config: Config) -> tuple[Writer, str]:
         config.checkpoint, Path(config.runs_dir).expanduser(), device_of(config.device)
     )
     tell(f"from {place}")
-    return Writer(model.to(_DTYPES.get(config.dtype)), description.tokenizer, config), place
+    tokenizer, chat = description.tokenizer, None
+    if description.task.get("kind") == INSTRUCT and not config.raw:
+        chat = Chat(template_of(description.task), tokenizer, model.config.block_size, tell, config.system)
+    elif config.system is not None:
+        raise UserError("system: it is for a model trained on instructions, without raw=true; leave it out")
+    return Writer(model.to(_DTYPES.get(config.dtype)), tokenizer, config, chat=chat), place
 
 
 def _prompt(config: Config) -> str:

@@ -36,6 +36,10 @@ class Config(Sampling):
     """What to compute in; `auto` is that of the checkpoint."""
     prompt: str | None
     """What the text starts from; `-` reads it from standard input, as null does where something is piped in."""
+    raw: bool
+    """Whether a model that was trained on instructions continues the prompt as it stands, without its template."""
+    system: str | None
+    """A message before the question, for a model whose template has a place for one."""
     prompts: str | None
     """A file of prompts: a line each, or JSONL with the field `prompt`."""
     output: str | None

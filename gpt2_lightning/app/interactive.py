@@ -35,12 +35,16 @@ Type the beginning of a text and press Enter. Each answer takes the next seed.
   /help                   this text
   /quit                   end, as Ctrl-D does
 Ctrl-C stops an answer. A text that begins with / is typed with // instead."""
+_CHAT_HELP = """\
+Type a question and press Enter. What was said before is read again with it.
+  /reset                  forget what was said"""
 
 
 def converse(writer: Writer) -> None:
     """Ask for prompts and answer them, until the input ends."""
     conversation = _Conversation(writer)
-    tell("type the beginning of a text; /help for more, Ctrl-D to end, Ctrl-C to stop an answer")
+    what = "a question" if writer.chat else "the beginning of a text"
+    tell(f"type {what}; /help for more, Ctrl-D to end, Ctrl-C to stop an answer")
     with _history(Path(writer.config.cache_dir).expanduser() / _HISTORY):
         while conversation.goes_on:
             try:
@@ -60,9 +64,11 @@ class _Conversation:
         self._commands: dict[str, Callable[[str], None]] = {
             "set": self._set,
             "seed": lambda value: self._set(f"seed {value}"),
-            "help": lambda _: tell(_HELP),
+            "help": lambda _: tell(_help(self.writer)),
             "quit": self._quit,
         }
+        if writer.chat is not None:
+            self._commands["reset"] = self._reset
 
     def hear(self, line: str) -> None:
         """Answer a prompt or obey a command; a mistake is told and changes nothing."""
@@ -82,7 +88,12 @@ class _Conversation:
 
     def _answer(self, prompt: str) -> None:
         seed = self.writer.config.seed
-        Display(self.writer).answer(prompt)
+        display = Display(self.writer)
+        try:
+            display.answer(prompt)
+        finally:  # what was said before Ctrl-C stays said
+            if self.writer.chat is not None:
+                self.writer.chat.add(prompt, display.text)
         if self.writer.sampling.temperature != 0:
             self._change(seed=(seed + 1) % 2**63)
 
@@ -105,10 +116,20 @@ class _Conversation:
         values, faults = preflight(OmegaConf.create({**dataclasses.asdict(self.writer.config), **changes}), Config)
         if faults:
             raise UserError("\n  ".join(faults))
-        self.writer = Writer(self.writer.model, self.writer.tokenizer, Config(**values), self.writer.slid)
+        writer = self.writer
+        self.writer = Writer(writer.model, writer.tokenizer, Config(**values), writer.slid, writer.chat)
+
+    def _reset(self, _: str) -> None:
+        assert self.writer.chat is not None
+        self.writer.chat.reset()
+        tell("forgotten")
 
     def _quit(self, _: str) -> None:
         self.goes_on = False
+
+
+def _help(writer: Writer) -> str:
+    return _HELP if writer.chat is None else "\n".join([_CHAT_HELP, *_HELP.splitlines()[1:]])
 
 
 def _parsed(value: str) -> object:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gpt2_lightning.app.chat import Chat
 from gpt2_lightning.app.generate_settings import Config
 from gpt2_lightning.generation import Piece, Token, search, write
 from gpt2_lightning.generation.beams import Beam
@@ -49,10 +50,13 @@ class Writer:
         tokenizer: its own.
         config: the settings.
         slid: whether a text has outgrown the context before.
+        chat: takes prompts as questions, where the model was trained on instructions.
     """
 
-    def __init__(self, model: GPT2, tokenizer: Tokenizer, config: Config, slid: bool = False) -> None:
-        self.model, self.tokenizer, self.config = model, tokenizer, config
+    def __init__(
+        self, model: GPT2, tokenizer: Tokenizer, config: Config, slid: bool = False, chat: Chat | None = None
+    ) -> None:
+        self.model, self.tokenizer, self.config, self.chat = model, tokenizer, config, chat
         self.sampling = config.sampling()
         self.slid = slid
         """Whether a text has outgrown the context."""
@@ -71,11 +75,13 @@ class Writer:
         return self.model.config.block_size
 
     def read(self, prompt: str) -> Tensor:
-        """The ids (T,) of a prompt.
+        """The ids (T,) of a prompt, or of a question in the model's template.
 
         Raises:
-            UserError: if it has characters that the tokenizer lacks, or none that it has.
+            UserError: if it has characters that the tokenizer lacks, or none that it has; see also `Chat.read`.
         """
+        if self.chat is not None:
+            return self.chat.read(prompt, self.sampling.max_new_tokens)
         return prompt_ids(prompt, self.tokenizer)
 
     def notes(self, prompt: str, ids: Tensor) -> Iterator[str]:
@@ -101,7 +107,7 @@ class Writer:
             prompts,
             self.sampling,
             config.num_samples,
-            config.stop_strings,
+            config.stop_strings + (self.chat.template.stop if self.chat else ()),
             first_row,
             self._note_slide,
         )

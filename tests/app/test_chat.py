@@ -1,17 +1,25 @@
-"""A chat reads what was said as far as the context has room for it."""
+"""A model that was trained on instructions answers in its template, and reads what was said as far as there is room."""
 
 from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
-from gpt2_lightning.app.chat import Chat, converse, templated
-from gpt2_lightning.checkpoints.content import Description
+from gpt2_lightning.app.chat import Chat
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.data.tables import Message
 from gpt2_lightning.data.templates import Template
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling, generate
 from gpt2_lightning.model import GPT2, GPT2Config
+from tests.app.test_interactive import on_a_terminal
+from tests.conftest import Outcome
 from tests.data.conversations import BARE, LETTERS
 from tests.huggingface.networks import lively
 
@@ -20,31 +28,23 @@ CONFIG = GPT2Config(vocab_size=LETTERS.vocab_size, block_size=BLOCK, n_layer=2, 
 SINGLE = Template(name="single", question="{instruction}?")
 WITH_SYSTEM = Template(name="roles", question="{instruction}?", system="{system}\n", between="\n")
 
+Run = Callable[..., Outcome]
+
 
 @pytest.fixture(scope="module")
 def model() -> GPT2:
     return lively(CONFIG)
 
 
-class Transcript:
-    """A chat, and what it shows and notes."""
+def save(model: GPT2, path: Path, template: Template = BARE) -> Path:
+    task = {"kind": "instruct", "template": template.to_plain()}
+    files.write(weights_alone(model, Description(CONFIG, LETTERS, {"seed": 3}, task)), path)
+    return path
 
-    def __init__(
-        self, model: GPT2, template: Template = BARE, max_new_tokens: int = 4, system: str | None = None
-    ) -> None:
-        description = Description(CONFIG, LETTERS, {}, {"kind": "instruct", "template": template.to_plain()})
-        self.shown, self.notes = "", list[str]()
-        self.chat = Chat(model, description, Sampling(max_new_tokens, 0), self.notes.append, system)
 
-    def say(self, *lines: str) -> Transcript:
-        converse(self.chat, lines, self._show, self.notes.append)
-        return self
-
-    def _show(self, text: str) -> None:
-        self.shown += text
-
-    def answers(self) -> list[str]:
-        return [turn.content for turn in self.chat.turns if turn.role == "assistant"]
+def chat_of(template: Template, system: str | None = None) -> tuple[Chat, list[str]]:
+    notes: list[str] = []
+    return Chat(template, LETTERS, BLOCK, notes.append, system), notes
 
 
 def greedy(model: GPT2, ids: list[int], count: int) -> str:
@@ -55,126 +55,115 @@ def encoded(text: str) -> list[int]:
     return LETTERS.encode(text).tolist()
 
 
-def test_a_second_answer_follows_all_that_was_said_as_in_training(model: GPT2) -> None:
-    chat = Transcript(model).say("ab", "cd")
-    first, second = chat.answers()
-    assert first == greedy(model, encoded("ab?"), 4)
-    prompt = [*encoded("ab?" + first), LETTERS.end_of_text, *encoded("\ncd?")]
-    assert second == greedy(model, prompt, 4)
-    assert second != greedy(model, encoded("cd?"), 4), "what was said before matters"
-    assert chat.shown == f"{first}\n{second}\n"
-    assert chat.notes == []
+def test_a_question_is_read_after_all_that_was_said_as_in_training() -> None:
+    chat, notes = chat_of(BARE)
+    assert chat.read("ab", 4).tolist() == encoded("ab?")
+    chat.add("ab", "fe")
+    assert chat.read("cd", 4).tolist() == [*encoded("ab?fe"), LETTERS.end_of_text, *encoded("\ncd?")]
+    chat.reset()
+    assert chat.read("cd", 4).tolist() == encoded("cd?")
+    assert notes == []
 
 
-def test_reset_forgets(model: GPT2) -> None:
-    chat = Transcript(model).say("ab", "/reset", "cd")
-    assert chat.answers() == [greedy(model, encoded("cd?"), 4)]
-    assert chat.notes == ["forgotten"]
+def test_a_question_without_an_answer_is_forgotten() -> None:
+    chat, _ = chat_of(BARE)
+    chat.add("ab", "")
+    assert chat.turns == []
 
 
-def test_quit_ends_and_blank_lines_are_passed_over(model: GPT2) -> None:
-    chat = Transcript(model).say("", "  ", "ab", "/quit", "cd")
-    assert len(chat.answers()) == 1
-
-
-def test_an_unknown_command_is_told(model: GPT2) -> None:
-    chat = Transcript(model).say("/rest now")
-    assert chat.notes[0].startswith("/rest is no command: /reset forgets what was said, /quit ends")
-    assert chat.chat.turns == []
-
-
-def test_two_strokes_begin_a_question_with_one(model: GPT2) -> None:
-    chat = Transcript(model).say("//ab")
-    assert "lacks '/'" in chat.notes[0], "it is a question, and these letters have no stroke"
-
-
-def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(model: GPT2) -> None:
-    chat = Transcript(model)
-    whole = greedy(model, encoded("ab?"), 4)
-
-    def interrupted(text: str) -> None:
-        chat.shown += text
-        if len(chat.shown) == 2:
-            raise KeyboardInterrupt
-
-    converse(chat.chat, ["ab"], interrupted, chat.notes.append)
-    assert chat.shown == f"{whole[:2]} …\n"
-    assert chat.answers() == [whole[:2]]
-    chat.say("cd")
-    assert chat.answers()[1] == greedy(model, [*encoded("ab?" + whole[:2]), LETTERS.end_of_text, *encoded("\ncd?")], 4)
-
-
-def test_the_oldest_turns_are_dropped_and_that_is_said_once(model: GPT2) -> None:
-    chat = Transcript(model)
+def test_the_oldest_turns_are_dropped_and_that_is_said_once() -> None:
+    chat, notes = chat_of(BARE)
     for number in range(9):
-        chat.say("abc"[number % 3] * 3)
-        prompt = sum(len(turn.content) for turn in chat.chat.turns) + 3 * len(chat.chat.turns) // 2
-        assert prompt <= BLOCK + 1
-    assert chat.notes == [f"the context of {BLOCK} tokens is full: the oldest turns are dropped from now on"]
-    assert chat.chat.turns[-2] == Message("user", "ccc")
-    assert chat.chat.turns[0].role == "user"
-    assert 2 < len(chat.chat.turns) < 18
+        question = "abc"[number % 3] * 3
+        assert len(chat.read(question, 4)) + 4 <= BLOCK + 1
+        chat.add(question, "gfed")
+    assert notes == [f"the context of {BLOCK} tokens is full: the oldest turns are dropped from now on"]
+    assert chat.turns[-2:] == [Message("user", "ccc"), Message("assistant", "gfed")]
+    assert chat.turns[0].role == "user"
+    assert 2 < len(chat.turns) < 18
 
 
-def test_the_message_of_the_system_stays(model: GPT2) -> None:
-    chat = Transcript(model, WITH_SYSTEM, system="g").say(*["abc"] * 7)
-    assert chat.notes[0].startswith("the context of")
-    chat.say("/reset", "ab")
-    assert chat.answers() == [greedy(model, encoded("g\nab?"), 4)]
+def test_the_message_of_the_system_stays() -> None:
+    chat, notes = chat_of(WITH_SYSTEM, system="g")
+    for _ in range(7):
+        assert chat.read("abc", 4).tolist()[:2] == encoded("g\n")
+        chat.add("abc", "fed")
+    assert notes[0].startswith("the context of")
+    chat.reset()
+    assert chat.read("ab", 4).tolist() == encoded("g\nab?")
 
 
-def test_a_template_of_single_questions_answers_each_by_itself(model: GPT2) -> None:
-    chat = Transcript(model, SINGLE).say("ab", "cd", "ab")
-    first, second, third = chat.shown.splitlines()
-    assert (first, second) == (greedy(model, encoded("ab?"), 4), greedy(model, encoded("cd?"), 4))
-    assert third == first
-    assert chat.notes == ["the template single is for single questions: each is answered by itself"]
+def test_a_template_of_single_questions_answers_each_by_itself() -> None:
+    chat, notes = chat_of(SINGLE)
+    chat.add("ab", "fe")
+    assert chat.read("cd", 4).tolist() == encoded("cd?")
+    assert notes == ["the template single is for single questions: each is answered by itself"]
 
 
-def test_an_answer_ends_with_the_context(model: GPT2) -> None:
-    question = "abcdefg" * 3 + "abcd"  # and the question mark: 26 of 29
-    chat = Transcript(model, max_new_tokens=50).say(question)
-    assert chat.answers() == [greedy(model, encoded(question + "?"), 4)]
-    assert len(chat.answers()[0]) == 4
+@pytest.mark.parametrize(
+    ("question", "fault"),
+    [
+        ("a" * BLOCK, f"the question takes {BLOCK + 1} tokens and the context holds {BLOCK}: ask a shorter one"),
+        ("xyz", "lacks 'x'"),
+        (" ", "the question is empty; give one, or let the model write without it by raw=true"),
+    ],
+)
+def test_a_question_that_cannot_be_read_changes_nothing(question: str, fault: str) -> None:
+    chat, _ = chat_of(BARE)
+    chat.add("ab", "fe")
+    before = list(chat.turns)
+    with pytest.raises(UserError, match=fault):
+        chat.read(question, 4)
+    assert chat.turns == before or question.startswith("aa"), "only what there is no room for may go"
 
 
-def test_a_question_longer_than_the_context_is_told_and_forgotten(model: GPT2) -> None:
-    chat = Transcript(model).say("ab", "a" * BLOCK, "cd")
-    assert chat.notes[-1] == f"the question takes {BLOCK + 1} tokens and the context holds {BLOCK}: ask a shorter one"
-    assert [turn.content for turn in chat.chat.turns if turn.role == "user"] == ["ab", "cd"]
-
-
-def test_a_character_that_the_tokenizer_lacks_is_told_and_forgotten(model: GPT2) -> None:
-    chat = Transcript(model).say("xyz", "ab")
-    assert "lacks 'x'" in chat.notes[0]
-    assert len(chat.answers()) == 1
-
-
-def test_answers_that_are_drawn_differ_from_turn_to_turn(model: GPT2) -> None:
-    description = Description(CONFIG, LETTERS, {}, {"kind": "instruct", "template": SINGLE.to_plain()})
-
-    def drawn(seed: int) -> list[str]:
-        chat = Chat(model, description, Sampling(8, 2.0, seed=seed), lambda _: None)
-        return ["".join(chat.reply("ab")) for _ in range(4)]
-
-    assert len(set(drawn(0))) == 4
-    assert drawn(0) == drawn(0) != drawn(1)
-
-
-def test_a_model_without_a_template_cannot_chat(model: GPT2) -> None:
-    description = Description(CONFIG, LETTERS, {})
-    with pytest.raises(UserError, match="has no template; fine-tune it with task=instruct"):
-        Chat(model, description, Sampling(), lambda _: None)
-    with pytest.raises(UserError, match="has no template"):
-        templated("ab", description)
-
-
-def test_a_template_without_a_place_for_the_system_refuses_it_at_once(model: GPT2) -> None:
+def test_a_template_without_a_place_for_the_system_refuses_it_at_once() -> None:
     with pytest.raises(UserError, match="the template single has no place for a message of the system"):
-        Transcript(model, SINGLE, system="g")
+        chat_of(SINGLE, system="g")
 
 
-def test_a_plain_prompt_becomes_the_templates() -> None:
-    closing = Template(name="closing", question="{instruction}?", answer_end="gg")
-    description = Description(CONFIG, LETTERS, {}, {"kind": "instruct", "template": closing.to_plain()})
-    assert templated("ab", description) == ("ab?", ("gg",))
+def test_generate_answers_in_the_trained_template(model: GPT2, run_verb: Run, tmp_path: Path) -> None:
+    closing = Template(name="closing", question="{instruction}?", answer_end=greedy(model, encoded("ab?"), 4)[2:])
+    checkpoint = save(model, tmp_path / "instruct.ckpt", closing)
+    settings = [f"checkpoint={checkpoint}", "prompt=ab", "temperature=0", "max_new_tokens=9"]
+    assert run_verb("generate", *settings).out == greedy(model, encoded("ab?"), 2) + "\n", (
+        "its end string ends the answer"
+    )
+    raw = run_verb("generate", *settings, "raw=true")
+    assert raw.out == "ab" + greedy(model, encoded("ab"), 9) + "\n"
+
+
+def test_a_file_of_questions_is_answered_in_the_template_each_by_itself(
+    model: GPT2, run_verb: Run, tmp_path: Path
+) -> None:
+    checkpoint = save(model, tmp_path / "instruct.ckpt")
+    questions, answers = tmp_path / "questions.txt", tmp_path / "answers.jsonl"
+    questions.write_text("ab\ncd\nab\n")
+    settings = ["temperature=0", "max_new_tokens=5", f"prompts={questions}", f"output={answers}"]
+    assert run_verb("generate", f"checkpoint={checkpoint}", *settings).code == 0
+    found = [json.loads(line) for line in answers.read_text().splitlines()]
+    texts = [row["answers"][0]["text"] for row in found if "answers" in row]
+    assert texts == [greedy(model, encoded(question), 5) for question in ("ab?", "cd?", "ab?")]
+
+
+def test_a_message_of_the_system_is_for_instructions_alone(tiny_run: Path, run_verb: Run) -> None:
+    done = run_verb("generate", f"checkpoint={tiny_run}", "system=g", "prompt=a")
+    assert (done.code, done.out) == (2, "")
+    assert "system: it is for a model trained on instructions" in done.err
+
+
+def test_a_chat_on_a_terminal_reads_what_was_said(model: GPT2, root: Path, tmp_path: Path) -> None:
+    checkpoint = save(model, tmp_path / "instruct.ckpt")
+    settings = [f"checkpoint={checkpoint}", "interactive=true", "temperature=0", "max_new_tokens=4"]
+    command = [sys.executable, str(root / "generate.py"), *settings, f"cache_dir={tmp_path}"]
+    first = greedy(model, encoded("ab?"), 4)
+    second = greedy(model, [*encoded("ab?" + first), LETTERS.end_of_text, *encoded("\ncd?")], 4)
+    assert second != greedy(model, encoded("cd?"), 4), "what was said before matters"
+    with on_a_terminal(*command) as terminal:
+        for question, answer in (("ab", first), ("cd", second), ("/reset", "forgotten"), ("ab", first)):
+            terminal.until("> ")
+            terminal.type(f"{question}\n")
+            terminal.until(f"{question}\r\n{answer}\r\n")
+        terminal.until("> ")
+        terminal.type("/quit\n")
+    assert terminal.process.returncode == 0
