@@ -52,8 +52,6 @@ class Config:
     """Attention heads, for minGPT's state dicts that do not tell."""
     max_shard_size: str
     """Size of a safetensors file, at most, such as 500MB or 5GB."""
-    approximate: bool
-    """Whether to convert what can be expressed only nearly, which is refused otherwise."""
     overwrite: bool
     """Whether a target that exists is replaced, once the new one is verified."""
 
@@ -95,7 +93,7 @@ def run(plain: dict[str, Any]) -> None:
     _describe(source)
 
     check = Check(source)
-    check.reading(config.approximate)
+    check.reading()
     model = check.rounding(source.model if config.dtype is None else recast(source.model, _DTYPES[config.dtype]))
     with replacing(target, "target") as temporary:
         write(check, model, temporary)

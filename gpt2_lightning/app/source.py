@@ -52,8 +52,6 @@ class Source:
     """A classifier's head, (labels, C)."""
     adapter: TrainedAdapter | None = None
     """The LoRA adapter that is merged into the model, and was saved alone."""
-    inexact: str = ""
-    """What is computed otherwise than by the other program."""
 
     def description(self) -> Description:
         """What a checkpoint says of the model.

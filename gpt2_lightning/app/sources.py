@@ -52,7 +52,7 @@ def load_any(
         UserError: see `open_source`; also if there is no tokenizer.
     """
     found = open_source(source, runs_dir, base=base)
-    for note in (*found.notes, *([found.inexact] if found.inexact else [])):
+    for note in found.notes:
         print(f"{found.place}: {note}", file=sys.stderr)
     return found.model.to(device).eval(), found.description(), found.place
 
@@ -64,6 +64,7 @@ def open_source(
     n_head: int | None = None,
     base: str | None = None,
     key: str = "checkpoint",
+    finite: bool = True,
 ) -> Source:
     """Find a model, and read it.
 
@@ -76,6 +77,7 @@ def open_source(
         n_head: the number of heads, for a state dict that does not tell it.
         base: where the model lies that an adapter was trained on, a source as well; None for where it was then.
         key: the setting that names the source, for messages.
+        finite: whether NaN and infinity are refused; those of other programs' models always are.
 
     Raises:
         UserError: if there is no such model, it cannot be read, it does not fit its tokenizer, or it holds NaN.
@@ -84,7 +86,7 @@ def open_source(
     path = Path(source).expanduser()
 
     def open_base(place: str) -> Source:
-        return open_source(place, runs_dir, key="base")
+        return open_source(place, runs_dir, key="base", finite=finite)
 
     if source.startswith(hub.SCHEME):
         snapshot = hub.fetch(source)
@@ -109,7 +111,8 @@ def open_source(
             f"{found.place}: the model has vocab_size={found.model.config.vocab_size}, the tokenizer has "
             f"{found.tokenizer.vocab_size} tokens; name the right one with tokenizer_from="
         )
-    return found
+    was_checked = found.network is not None
+    return found if was_checked or not finite else found.require_finite()
 
 
 def _checkpoint(source: str, runs_dir: Path, key: str) -> Path:
@@ -131,7 +134,7 @@ def _from_file(path: Path, n_head: int | None, base: str | None, open_base: Open
         if ADAPTER in described.task:
             return from_checkpoint(content, described, path, base, open_base)
         model, description = restore(content, path)
-        return of_ours(content, description, path, model).require_finite()
+        return of_ours(content, description, path, model)
     if nanogpt.is_one(content):
         return _from_foreign(nanogpt.read(content, path), str(path))
     if mingpt.is_one(content):
@@ -148,12 +151,12 @@ def _from_folder(path: Path, place: str, origin: dict[str, Any] | None = None) -
     if head is None:
         return found
     what = f"of {', '.join(head.labels)}" if head.labels else "that answers with a number"
-    note = f"it is a classifier {what}: predict and convert use its head, everything else its language model"
+    note = f"it is a classifier {what}: predict, explain and convert use its head, everything else its language model"
     return dataclasses.replace(found.with_head(head), notes=(*found.notes, note))
 
 
 def _from_foreign(foreign: Foreign, place: str, origin: dict[str, Any] | None = None) -> Source:
-    origin = (origin or foreign.origin) | ({"inexact": foreign.inexact} if foreign.inexact else {})
+    origin = origin or foreign.origin
     dtypes = {tensor.dtype for tensor in foreign.network.weights.values()}
     kept = foreign.model.wte.weight.dtype
     widened = (
@@ -167,7 +170,6 @@ def _from_foreign(foreign: Foreign, place: str, origin: dict[str, Any] | None = 
         place=place,
         network=foreign.network,
         notes=(*foreign.notes, *([widened] if len(dtypes) > 1 else [])),
-        inexact=foreign.inexact,
     )
 
 

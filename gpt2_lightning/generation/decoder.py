@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +15,12 @@ from gpt2_lightning.generation.reader import Reader
 from gpt2_lightning.generation.sampling import Chosen, Sampler
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.packed import packed
 
 Finish = Literal["end_of_text", "stop_string", "length"]
 """Why a text ended; `length` is `max_new_tokens`."""
+_WORTH_PACKING = 32
+"""New tokens from which packed weights save more time than packing takes."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class Decoder:
 
     @torch.inference_mode()
     def __iter__(self) -> Iterator[list[Token]]:
+        with _packed_for(self.sampling, self._reader.model):
+            yield from self._steps()
+
+    def _steps(self) -> Iterator[list[Token]]:
         logits = self._reader.start()  # (P, V)
         prompts = [prompt for prompt in range(len(logits)) for _ in range(self.samples)]
         self._reader.keep(prompts)
@@ -123,4 +131,9 @@ def search(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | N
         reader.keep(rows.tolist())
         return reader.read(ids)
 
-    return beam_search(prompt, reader.start(), step, sampling, end_of_text)
+    with _packed_for(sampling, model):
+        return beam_search(prompt, reader.start(), step, sampling, end_of_text)
+
+
+def _packed_for(sampling: Sampling, model: GPT2) -> AbstractContextManager[None]:
+    return packed(model) if sampling.max_new_tokens >= _WORTH_PACKING else nullcontext()

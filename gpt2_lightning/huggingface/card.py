@@ -22,7 +22,7 @@ _GROUPS = (
     "trainer",
 )
 """What of a run's configuration tells how the model came about; the architecture is told from the model."""
-_TOLD_OF_ORIGIN = ("inexact", "steps", "best_val_loss")
+_TOLD_OF_ORIGIN = ("steps", "best_val_loss")
 """What of a model's origin stands elsewhere in the card."""
 _SCRATCH = "scratch"
 """The `init_from` of a model that does not bring a tokenizer."""
@@ -54,10 +54,9 @@ class Card:
             figures.append(
                 f"All of this was measured in {self.measured_in}, before the weights were rounded to {dtype}."
             )
-        inexact = [f"Not the same as its origin: {self._origin['inexact']}."] if "inexact" in self._origin else []
         parts = [
             f"{_HEADER.format(use)}\n# {self.name}\n\n{what}, written by GPT-2 Lightning.",
-            "\n\n".join(["## Model", _table(_architecture(model, tokenizer) | _answers(self.head)), *inexact]),
+            "\n\n".join(["## Model", _table(_architecture(model, tokenizer) | _answers(self.head))]),
             f"## Data and settings\n\n{_table(dict(self._settings())) or 'None are known.'}",
             "\n\n".join(["## Figures", *(figures or ["None are known."])]),
             f"## Use\n\n{_use(self.name, tokenizer, use)}",

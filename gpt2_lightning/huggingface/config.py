@@ -26,8 +26,11 @@ _FIELDS = {
 _LEFT_OUT = {"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1}
 """What a field of theirs means where a file lacks it, and our default is another."""
 
+_GELU_OF = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
+"""Our name of an activation function of theirs."""
+_NAME_OF = {"tanh": "gelu_new", "exact": "gelu"}
 _SAME_ARITHMETIC: dict[str, tuple[Any, ...]] = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "activation_function": (*_GELU_OF,),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
@@ -65,10 +68,17 @@ def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
         faults.append("quantization_config: quantized weights are not read")
     if faults:
         raise ValueError("\n".join(faults))
-    return GPT2Config(**_LEFT_OUT | {ours: fields[theirs] for ours, theirs in _FIELDS.items() if theirs in fields})
+    gelu = _GELU_OF[fields.get("activation_function", _NAME_OF["tanh"])]
+    values = {ours: fields[theirs] for ours, theirs in _FIELDS.items() if theirs in fields}
+    return GPT2Config(**_LEFT_OUT | values, gelu=gelu)
+
+
+def activation_function(config: GPT2Config) -> str:
+    """Their name of our activation."""
+    return _NAME_OF[config.gelu]
 
 
 def config_to_huggingface(config: GPT2Config) -> dict[str, Any]:
     """Keyword arguments for their GPT2Config."""
     fields = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
-    return {**fields, "n_ctx": config.block_size, "activation_function": "gelu_new"}
+    return {**fields, "n_ctx": config.block_size, "activation_function": activation_function(config)}

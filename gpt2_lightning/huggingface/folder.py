@@ -58,7 +58,14 @@ def read(folder: Path) -> Foreign:
     weights = without_prefix_and_masks(tensors)
     return Foreign(
         model=model,
-        network=Network(weights, config.n_layer, config.n_head, config.layer_norm_epsilon, conv1d=True),
+        network=Network(
+            weights,
+            config.n_layer,
+            config.n_head,
+            config.layer_norm_epsilon,
+            conv1d=True,
+            exact_gelu=config.gelu == "exact",
+        ),
         tokenizer=read_tokenizer(folder) if _has_tokenizer(folder) else None,
         origin={"program": "Hugging Face", "source": str(folder)},
     )

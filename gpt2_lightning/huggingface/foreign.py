@@ -24,5 +24,3 @@ class Foreign:
     """Plain values: the program, the place, what else its file says of the model."""
     notes: tuple[str, ...] = ()
     """What was done on the way, a sentence each."""
-    inexact: str = ""
-    """What this GPT-2 computes otherwise than the other program; empty where it computes the same."""

@@ -26,8 +26,8 @@ _PADDED = 50304
 """GPT-2's vocabulary, padded by nanoGPT to a multiple of 64."""
 _VOCABULARIES = ("wte.weight", "lm_head.weight")
 _GELU = (
-    "nanoGPT has computed the exact GELU since 2023; this GPT-2 computes the tanh approximation of it, as OpenAI's "
-    "does and earlier versions of nanoGPT did"
+    "the file does not tell which GELU it was trained with; it is taken for the exact one, which nanoGPT has computed "
+    "since the middle of 2023"
 )
 
 
@@ -65,8 +65,7 @@ def read(content: Mapping[str, Any], path: Path) -> Foreign:
         network=Network(weights, model.config.n_layer, model.config.n_head, exact_gelu=True),
         tokenizer=GPT2Tokenizer() if model.config.vocab_size == GPT2Tokenizer().vocab_size else None,
         origin={"program": "nanoGPT", "source": str(path)} | _training(content),
-        notes=tuple(notes),
-        inexact=_GELU,
+        notes=(*notes, _GELU),
     )
 
 
@@ -83,7 +82,9 @@ def _model(weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Pat
     dropout = settings.get("dropout", 0.0)
     shape = {name: settings[name] for name in _SHAPE} | {"vocab_size": vocab_size}
     try:
-        config = GPT2Config(**shape, qkv_bias=has_bias, embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout)
+        config = GPT2Config(
+            **shape, gelu="exact", qkv_bias=has_bias, embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout
+        )
         if not has_bias:
             ours = _biases_of_zero(ours, config) | ours
             notes.append("its layers have no biases; they are kept as zeros, which compute the same")

@@ -44,11 +44,13 @@ def to_huggingface(model: GPT2) -> dict[str, Tensor]:
     """The model's weights as a state dict for GPT2LMHeadModel, in their dtype; a tied head is left out, as they do.
 
     Sinusoidal positions are written as the table that they are, and a missing query-key-value bias as zeros: both
-    compute the same there.
+    compute the same there. Rows that pad the vocabulary are left out.
     """
     config = model.config
     weights = {}
     for key, tensor in model.state_dict().items():
+        if key in (_EMBEDDING, _HEAD):
+            tensor = tensor[: config.vocab_size]
         if key == _HEAD:
             if not config.tied_head:
                 weights[key] = tensor.clone()

@@ -41,7 +41,7 @@ def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
         if not isinstance(layer, LoRALinear):
             layer = LoRALinear(model.config, layer)
             model.set_submodule(path, layer)
-        layer.adapters[name] = LowRank(layer.weight, spec, targets)
+        layer.adapters[name] = LowRank(_used_weight(layer), spec, targets)
     use_adapter(model, name)
 
 
@@ -163,7 +163,7 @@ def load_adapter(model: GPT2, state: Mapping[str, Tensor], spec: LoRASpec, name:
     needed = {
         f"{path}.{key}": tensor.shape
         for path, targets in layers_of(spec, model.config.n_layer).items()
-        for key, tensor in LowRank(_linear(model, path).weight.detach().to("meta"), spec, targets).state_dict().items()
+        for key, tensor in LowRank(_used_weight(_linear(model, path)).to("meta"), spec, targets).state_dict().items()
     }
     faults = [f"{key}: missing" for key in needed if key not in state]
     for key, tensor in state.items():
@@ -187,6 +187,11 @@ def _linear(model: GPT2, path: str) -> Linear:
     layer = model.get_submodule(path)
     assert isinstance(layer, Linear)
     return layer
+
+
+def _used_weight(layer: Linear) -> Tensor:
+    """The weight without rows that pad it."""
+    return layer.weight.detach()[: layer.out_features]
 
 
 def _require_known(model: GPT2, name: str) -> None:

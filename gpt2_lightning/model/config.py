@@ -1,8 +1,9 @@
 """The shape of a GPT-2, as plain values."""
 
+import math
 from dataclasses import dataclass
 
-from gpt2_lightning.model.kernels import KERNELS
+from gpt2_lightning.model.kernels import GELUS, KERNELS
 from gpt2_lightning.model.positions import POSITIONS
 
 
@@ -30,6 +31,9 @@ class GPT2Config:
     """Whether the query, key and value projection has a bias."""
     tied_head: bool = True
     """Whether the output head shares its weight with the token embedding."""
+    pad_vocab_to_multiple_of: int = 1
+    """Fill the rows of the embedding and the head up to a multiple of this, such as 64, at which GPUs multiply faster.
+    What is added stands for no token: it is never read, gets no probability and is not exported."""
     embd_pdrop: float = 0.0
     """Dropout probability after the embeddings."""
     attn_pdrop: float = 0.0
@@ -40,6 +44,8 @@ class GPT2Config:
     """Added to the variance in every layer norm."""
     initializer_range: float = 0.02
     """Standard deviation of the initial weights."""
+    gelu: str = "tanh"
+    """The activation inside the MLPs: `tanh`, the approximation of OpenAI's GPT-2, or `exact`."""
     kernels: str = "fused"
     """`fused` for speed, `explicit` to read: a name in `kernels.KERNELS`."""
 
@@ -51,12 +57,17 @@ class GPT2Config:
             raise ValueError("\n".join(faults))
 
     @property
+    def vocab_rows(self) -> int:
+        """Rows of the embedding and the head: `vocab_size`, and those that pad it."""
+        return math.ceil(self.vocab_size / self.pad_vocab_to_multiple_of) * self.pad_vocab_to_multiple_of
+
+    @property
     def head_size(self) -> int:
         """Channels of one head, D."""
         return self.n_embd // self.n_head
 
     def _range_faults(self) -> list[str]:
-        sizes = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        sizes = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "pad_vocab_to_multiple_of")
         faults = [
             f"{n}: {getattr(self, n)} is out of range, 1 or more is allowed" for n in sizes if getattr(self, n) < 1
         ]
@@ -71,7 +82,7 @@ class GPT2Config:
         return faults
 
     def _name_faults(self) -> list[str]:
-        choices: dict[str, list[str]] = {"positions": list(POSITIONS), "kernels": list(KERNELS)}
+        choices = {"positions": list(POSITIONS), "gelu": list(GELUS), "kernels": list(KERNELS)}
         return [
             f"{name}: '{getattr(self, name)}' is not one of {', '.join(known)}"
             for name, known in choices.items()

@@ -7,12 +7,14 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gpt2_lightning.model.cache import KVCache
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.documents import separate
 from gpt2_lightning.model.layers import Block, LayerNorm
 from gpt2_lightning.model.linear import Linear
+from gpt2_lightning.model.loss import summed_loss
 from gpt2_lightning.model.positions import POSITIONS
 
 
@@ -22,14 +24,18 @@ class GPT2(nn.Module):
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # weights of the token embedding
+        self.wte = nn.Embedding(config.vocab_rows, config.n_embd)  # weights of the token embedding
         self.wpe = POSITIONS[config.positions](config)  # weights of the positional encoding
         self.drop = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))  # hidden layers
         self.ln_f = LayerNorm(config)  # final layer norm
-        self.lm_head = Linear(config, config.n_embd, config.vocab_size, bias=False)
+        padding = config.vocab_rows - config.vocab_size
+        self.lm_head = Linear(config, config.n_embd, config.vocab_size, bias=False, padding=padding)
         self._initialise()
         self.tie_head()
+        self.recomputes = False
+        """Whether blocks keep nothing for the backward pass but their input, and compute again what it needs: less
+        memory for a third more time (Chen et al. 2016)."""
 
     def tie_head(self) -> None:
         """Let the head use the token embedding's weight, where the configuration says so."""
@@ -49,6 +55,8 @@ class GPT2(nn.Module):
                 nn.init.normal_(module.weight, std=std / shrink)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+        for module in (self.wte, self.lm_head):
+            nn.init.zeros_(module.weight.detach()[self.config.vocab_size :])
 
     def features(
         self,
@@ -82,7 +90,11 @@ class GPT2(nn.Module):
         rotate = functools.partial(self.wpe.rotate, positions=positions)
         x = self.drop(self.wpe.embed(self.wte(ids), positions))  # (B, T, C)
         for i, block in enumerate(self.h):
-            x = block(x, rotate, None if cache is None else cache.layer(i, positions), record, visible)
+            layer_cache = None if cache is None else cache.layer(i, positions)
+            if self.recomputes and torch.is_grad_enabled():
+                x = checkpoint(block, x, rotate, layer_cache, record, visible, use_reentrant=False)
+            else:
+                x = block(x, rotate, layer_cache, record, visible)
         if cache is not None:
             cache.advance(ids.size(1))
         return self.ln_f(x)
@@ -93,9 +105,15 @@ class GPT2(nn.Module):
         cache: KVCache | None = None,
         record: list[Tensor] | None = None,
         documents: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, T, V) of the token after each of ids (B, T); arguments and errors as in `features`."""
-        return self.lm_head(self.features(ids, cache, record, documents))
+        """Logits (B, T, V) of the token after each of ids (B, T); or, where these tokens are given, their loss.
+
+        The loss is the sum over all targets (B, T) but those that are ignored, in nats: see `loss.summed_loss`. The
+        other arguments and errors are as in `features`.
+        """
+        features = self.features(ids, cache, record, documents)
+        return self.lm_head(features) if targets is None else summed_loss(self.lm_head, features, targets)
 
 
 def _places(ids: Tensor, cache: KVCache | None, documents: Tensor | None) -> tuple[Tensor, Tensor | None]:

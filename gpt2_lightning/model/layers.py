@@ -34,10 +34,11 @@ class MLP(nn.Module):
         self.c_fc = Linear(config, config.n_embd, 4 * config.n_embd)
         self.c_proj = Linear(config, 4 * config.n_embd, config.n_embd)
         self.dropout = nn.Dropout(config.resid_pdrop)
+        self.gelu = config.gelu
         self.kernels = KERNELS[config.kernels]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.kernels.gelu(self.c_fc(x))  # (B, T, 4C)
+        x = self.kernels.gelu(self.c_fc(x), self.gelu)  # (B, T, 4C)
         return self.dropout(self.c_proj(x))  # (B, T, C)
 
 

@@ -9,11 +9,24 @@ from gpt2_lightning.model.kernels import KERNELS
 
 
 class Linear(nn.Linear):
-    """A linear layer by the configured kernels."""
+    """A linear layer by the configured kernels.
 
-    def __init__(self, config: GPT2Config, n_in: int, n_out: int, bias: bool = True) -> None:
-        super().__init__(n_in, n_out, bias)
+    Its weight may have more rows than the layer has outputs: these pad a matrix product, and are cut off its result.
+
+    Args:
+        config: names the kernels.
+        n_in: channels of the input.
+        n_out: channels of the output.
+        bias: whether there is one.
+        padding: rows of the weight beyond `n_out`.
+    """
+
+    def __init__(self, config: GPT2Config, n_in: int, n_out: int, bias: bool = True, padding: int = 0) -> None:
+        super().__init__(n_in, n_out + padding, bias)
+        self.out_features = n_out
         self.kernels = KERNELS[config.kernels]
+        self.packed: Tensor | None = None
+        """A copy of the weight in the layout that suits the processor; see `packed.packed`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.kernels.linear(x, self.weight, self.bias)
+        return self.kernels.linear(x, self.weight, self.bias, self.packed)[..., : self.out_features]

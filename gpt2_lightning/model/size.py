@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from torch import nn
 
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.gpt2 import GPT2
+from gpt2_lightning.model.heads import Classifier
 
 TRAINING_BYTES_PER_PARAMETER = 16
 """float32 weight, gradient, and AdamW's two moments."""
@@ -30,5 +34,48 @@ def flops_per_token(config: GPT2Config) -> int:
     which counts the masked half too). Embedding look-ups, norms and biases are left out.
     """
     in_blocks = config.n_layer * (2 * 12 * config.n_embd**2 + 4 * config.block_size * config.n_embd)
-    in_head = 2 * config.vocab_size * config.n_embd
+    in_head = 2 * config.vocab_rows * config.n_embd
     return 3 * (in_blocks + in_head)
+
+
+@dataclass(frozen=True)
+class Work:
+    """FLOPs to train a network on one token."""
+
+    in_weights: int
+    """In products with weights."""
+    per_key: int
+    """For each token of the context, in the attention scores and the mixing of values."""
+
+    def per_token(self, context: int) -> int:
+        """FLOPs for a token of a text of so many tokens; those that attention hides are counted, too."""
+        return self.in_weights + context * self.per_key
+
+
+def training_work(model: GPT2 | Classifier) -> Work:
+    """FLOPs to train what trains of a network, counted as in `flops_per_token`, with which it agrees if all does.
+
+    Forward takes every weight. Backward takes it once more, towards the inputs, from the last block down to the first
+    that has a trained parameter; and once more where it trains itself. What is computed again to save memory, and a
+    classifier's few scores for a whole text, are left out.
+    """
+    network = model.transformer if isinstance(model, Classifier) else model
+    goes_through = _trains(network.wte) or _trains(network.wpe)
+    in_weights = per_key = 0
+    for block in network.h:
+        goes_through = goes_through or _trains(block)
+        in_weights += _in_weights(block, goes_through)
+        per_key += 4 * network.config.n_embd * (3 if goes_through else 1)
+    if network is model:
+        in_weights += _in_weights(network.lm_head, goes_through or _trains(network.ln_f))
+    return Work(in_weights, per_key)
+
+
+def _in_weights(module: nn.Module, goes_through: bool) -> int:
+    matrices = [parameter for parameter in module.parameters() if parameter.dim() == 2]
+    trained = sum(matrix.numel() for matrix in matrices if matrix.requires_grad)
+    return 2 * (sum(matrix.numel() for matrix in matrices) * (2 if goes_through else 1) + trained)
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())

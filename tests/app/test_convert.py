@@ -136,37 +136,30 @@ def test_weights_that_a_dtype_cannot_hold_are_listed(run_verb: Run, workplace: P
     assert not (workplace / "m").exists()
 
 
-def test_nanogpts_checkpoint_needs_to_be_told_of_its_gelu(run_verb: Run, workplace: Path, letters: Path) -> None:
+def test_nanogpts_checkpoint_becomes_one_of_ours_with_its_gelu(run_verb: Run, workplace: Path, letters: Path) -> None:
     torch.save(nanogpt_checkpoint(nanogpt(), CONFIG), workplace / "ckpt.pt")
-    command = ["source=ckpt.pt", "target=nano.ckpt", f"tokenizer_from={letters}"]
-    outcome = run_verb("convert", *command)
-    refused(outcome, "nanoGPT has computed the exact GELU", "approximate=true")
-    difference = float(re.search(r"logits differ by up to (\S+)\. ", outcome.err)[1])
-    assert not (workplace / "nano.ckpt").exists()
-
-    assert run_verb("convert", *command, "approximate=true").code == 0
+    outcome = run_verb("convert", "source=ckpt.pt", "target=nano.ckpt", f"tokenizer_from={letters}")
+    assert outcome.code == 0, outcome.err
+    assert "it is taken for the exact one" in outcome.out
     model, description = load_model(workplace / "nano.ckpt", CPU)
     with torch.no_grad():
-        measured = (model(some_ids()) - nanogpt()(some_ids())).abs().max()
-    assert measured == pytest.approx(difference, rel=1)
+        torch.testing.assert_close(model(some_ids()), nanogpt()(some_ids()), rtol=0, atol=1e-5)
     assert description.run_config["origin"]["steps"] == 250
-    assert description.run_config["origin"]["inexact"].startswith("nanoGPT has computed the exact GELU")
     assert description.tokenizer.to_text() == LETTERS.to_text()
 
 
 def test_nanogpts_checkpoint_becomes_a_folder_at_once(run_verb: Run, workplace: Path) -> None:
     torch.save(nanogpt_checkpoint(nanogpt(bias=False), CONFIG, bias=False), workplace / "ckpt.pt")
-    outcome = run_verb("convert", "source=ckpt.pt", "target=nano", "to=huggingface", "approximate=true")
+    outcome = run_verb("convert", "source=ckpt.pt", "target=nano", "to=huggingface")
     assert outcome.code == 0, outcome.err
     assert "none is known; none is written" in outcome.out
     assert "its layers have no biases" in outcome.out
     with torch.no_grad():
         logits = AutoModelForCausalLM.from_pretrained("nano")(some_ids()).logits
-        expected = nanogpt(bias=False, gelu="tanh")(some_ids())
+        expected = nanogpt(bias=False)(some_ids())
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
     assert not (workplace / "nano" / "tokenizer.json").exists()
     card = (workplace / "nano" / "README.md").read_text()
-    assert "Not the same as its origin: nanoGPT has computed the exact GELU" in card
     assert "| best validation loss in nanoGPT, nats per token | 1.7500 |" in card
 
 

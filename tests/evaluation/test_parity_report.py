@@ -290,7 +290,7 @@ def test_the_usual_slips_are_made_on_purpose(ours: Ours, exported: Path) -> None
     theirs = load_theirs(exported, CPU)
     before = {name: tensor.clone() for name, tensor in theirs.model.state_dict().items()}
     slips = {slip.name: slip for slip in report_of(ours, theirs).slips}
-    assert 0 < slips["the exact GELU"].distance < slips["bfloat16"].distance < 0.01
+    assert 0 < slips["the other GELU, exact or tanh"].distance < slips["bfloat16"].distance < 0.01
     assert slips["left padding without position ids"].distance > 0.1
     assert slips["left padding without position ids"].first_token == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in theirs.model.state_dict().items())

@@ -47,7 +47,7 @@ def test_json_has_the_same_logits(tmp_path: Path) -> None:
         torch.testing.assert_close(found.model.eval()(some_ids()), network(some_ids()), rtol=0, atol=1e-5)
     config = found.model.config
     assert (config.embd_pdrop, config.resid_pdrop, config.attn_pdrop) == (0.1, 0.2, 0.3)
-    assert not found.inexact
+    assert found.model.config.gelu == "tanh"
     assert found.tokenizer is None
 
 

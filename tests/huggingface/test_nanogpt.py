@@ -29,15 +29,14 @@ def saved(tmp_path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], Path
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_an_early_checkpoint_has_the_same_logits(tmp_path: Path, bias: bool, compiled: bool) -> None:
-    """Its first versions computed GPT-2's GELU."""
-    network = nanogpt(bias=bias, gelu="tanh")
+def test_a_checkpoint_has_the_same_logits(tmp_path: Path, bias: bool, compiled: bool) -> None:
+    network = nanogpt(bias=bias)
     content, path = saved(tmp_path, nanogpt_checkpoint(network, CONFIG, bias, compiled))
     assert reader.is_one(content)
     found = reader.read(content, path)
     with torch.no_grad():
         torch.testing.assert_close(found.model.eval()(some_ids()), network(some_ids()), rtol=0, atol=1e-5)
-    assert found.model.config == dataclasses.replace(CONFIG, qkv_bias=bias)
+    assert found.model.config == dataclasses.replace(CONFIG, qkv_bias=bias, gelu="exact")
     assert any("no biases" in note for note in found.notes) != bias
 
 
@@ -48,12 +47,12 @@ def test_the_file_is_understood_as_nanogpt_means_it_today(tmp_path: Path) -> Non
     torch.testing.assert_close(as_there, network.double()(some_ids()), rtol=0, atol=1e-12)
     with torch.no_grad():
         difference = (found.model.eval()(some_ids()) - as_there).abs().max()
-    assert difference > 1e-4
-    assert "exact GELU" in found.inexact
+    assert difference < 1e-5
+    assert "the exact one" in found.notes[-1]
 
 
 def test_rows_that_pad_the_vocabulary_are_cut_off(tmp_path: Path) -> None:
-    network = nanogpt(PADDED, gelu="tanh")
+    network = nanogpt(PADDED)
     found = reader.read(*saved(tmp_path, nanogpt_checkpoint(network, PADDED)))
     ids = torch.tensor([[0, 50256, 11, 318, 42]])
     with torch.no_grad():

@@ -246,6 +246,7 @@ def test_every_field_of_a_configuration_survives_the_way_there_and_back() -> Non
         resid_pdrop=0.17,
         layer_norm_epsilon=3e-5,
         initializer_range=0.07,
+        gelu="exact",
     )
     theirs = TheirConfig(**config_to_huggingface(config))
     assert config_from_huggingface(theirs.to_dict()) == config
@@ -262,7 +263,7 @@ def test_their_configuration_carries_what_other_readers_need() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("activation_function", "gelu"),
+        ("activation_function", "relu"),
         ("scale_attn_by_inverse_layer_idx", True),
         ("scale_attn_weights", False),
         ("add_cross_attention", True),
@@ -299,3 +300,22 @@ def test_dropout_that_a_file_leaves_out_is_theirs() -> None:
         theirs.attn_pdrop,
         theirs.resid_pdrop,
     )
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_padded_vocabulary_is_exported_without_its_padding(tied: bool) -> None:
+    padded = lively(dataclasses.replace(CONFIG, tied_head=tied, pad_vocab_to_multiple_of=8))
+    with torch.no_grad():
+        for weight in (padded.wte.weight, padded.lm_head.weight):
+            weight[CONFIG.vocab_size :] = 100.0
+    exported, fields = to_huggingface(padded), config_to_huggingface(padded.config)
+    theirs = GPT2LMHeadModel(TheirConfig(**fields)).eval()
+    left_out = ["lm_head.weight"] if tied else []
+    assert theirs.load_state_dict(exported, strict=False) == (left_out, [])
+    assert theirs.config.vocab_size == len(exported["transformer.wte.weight"]) == CONFIG.vocab_size
+    again = from_huggingface(exported, config_from_huggingface(fields))
+    ids = some_ids()
+    expected = padded(ids)
+    torch.testing.assert_close(theirs(ids).logits, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(again(ids), expected, atol=1e-5, rtol=0)
+    assert again.config.vocab_rows == CONFIG.vocab_size

@@ -29,7 +29,7 @@ def assert_close(found: Tensor, expected: Tensor, atol: float = 1e-12) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("name", ["linear", "layer_norm", "gelu", "attention"])
+@pytest.mark.parametrize("name", ["linear", "pack", "layer_norm", "gelu", "attention"])
 def test_both_sets_have_one_signature(name: str) -> None:
     assert inspect.signature(getattr(fused, name)) == inspect.signature(getattr(explicit, name))
 
@@ -53,10 +53,12 @@ def test_layer_norm_by_hand(kernels: ModuleType) -> None:
 
 
 def test_gelu_by_hand(kernels: ModuleType) -> None:
-    """The tanh approximation's published values; the exact GELU has 0.8413447 at 1."""
+    """The tanh approximation's published values, and those of the normal distribution's table."""
     x = torch.tensor([-1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
     expected = torch.tensor([-0.1588080094, 0.0, 0.8411919906, 1.9545976940], dtype=torch.float64)
     assert_close(kernels.gelu(x), expected, atol=1e-9)
+    exact = torch.tensor([-0.1586552539, 0.0, 0.8413447461, 1.9544997361], dtype=torch.float64)
+    assert_close(kernels.gelu(x, "exact"), exact, atol=1e-9)
 
 
 def test_attention_by_hand(kernels: ModuleType) -> None:

@@ -19,7 +19,9 @@ Change = tuple[Any, str, Any]
 """An object, the name of an attribute, and its right value."""
 Changes = Callable[[TheirModel], list[Change]]
 """What to set in a network of theirs, or in a copy of it."""
-_TANH_GELU = ("gelu_new", "gelu_pytorch_tanh")
+_NAMES = {"tanh": ("gelu_new", "gelu_pytorch_tanh"), "exact": ("gelu",)}
+"""Names of theirs for our kinds of GELU."""
+_SHOWN = {"tanh": "the tanh approximation of GELU", "exact": "the exact GELU"}
 DTYPE = "dtype"
 
 
@@ -62,12 +64,10 @@ def fixes_for(ours: GPT2, theirs: TheirModel) -> list[Fix]:
             f"{name} {getattr(their_config, name)}" for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")
         )
         fixes.append(Fix("dropout", f"dropout is left on there: the model is in training mode ({rates})", _evaluation))
-    if their_config.activation_function not in _TANH_GELU:
-        found = their_config.activation_function
-        what = "the exact GELU" if found == "gelu" else f"{found!r} as activation function"
-        fixes.append(
-            Fix("activation", f"theirs computes {what}, and GPT-2 the tanh approximation of GELU", _activation)
-        )
+    if their_config.activation_function not in _NAMES[config.gelu]:
+        found, ours_called = their_config.activation_function, _SHOWN[config.gelu]
+        what = next((_SHOWN[kind] for kind, names in _NAMES.items() if found in names), f"{found!r}")
+        fixes.append(Fix("activation", f"theirs computes {what}, and ours {ours_called}", _activation(config.gelu)))
     if their_config.layer_norm_epsilon != config.layer_norm_epsilon:
         pair = f"{config.layer_norm_epsilon:g} here and {their_config.layer_norm_epsilon:g} there"
         fixes.append(
@@ -105,8 +105,9 @@ def _evaluation(model: TheirModel) -> list[Change]:
     return [(module, "training", False) for module in model.modules()]
 
 
-def _activation(model: TheirModel) -> list[Change]:
-    return [(block.mlp, "act", nn.GELU(approximate="tanh")) for block in model.transformer.h]
+def _activation(kind: str) -> Changes:
+    gelu = nn.GELU(approximate="none" if kind == "exact" else kind)
+    return lambda model: [(block.mlp, "act", gelu) for block in model.transformer.h]
 
 
 def _epsilon(value: float) -> Changes:

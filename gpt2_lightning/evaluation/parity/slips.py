@@ -20,8 +20,9 @@ def _dropout(model: TheirModel) -> list[Change]:
     return [*rates, *((module, "training", True) for module in model.modules())]
 
 
-def _exact_gelu(model: TheirModel) -> list[Change]:
-    return [(block.mlp, "act", nn.GELU()) for block in model.transformer.h]
+def _other_gelu(model: TheirModel) -> list[Change]:
+    other = nn.GELU(approximate="tanh" if model.config.activation_function == "gelu" else "none")
+    return [(block.mlp, "act", other) for block in model.transformer.h]
 
 
 def _half(model: TheirModel) -> list[Change]:
@@ -30,7 +31,7 @@ def _half(model: TheirModel) -> list[Change]:
 
 _IN_NETWORK: dict[str, Changes] = {
     f"dropout left on, at {_DROPOUT}": _dropout,
-    "the exact GELU": _exact_gelu,
+    "the other GELU, exact or tanh": _other_gelu,
     "bfloat16": _half,
 }
 _IN_PADDING = {

@@ -7,10 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Tensor | None = None) -> Tensor:
     """y = x Wᵀ + b, for x (..., in), weight (out, in) and bias (out)."""
     y = x @ weight.T
     return y if bias is None else y + bias
+
+
+def pack(weight: Tensor) -> Tensor | None:
+    """The formula takes the weight as it is."""
+    return None
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -24,8 +29,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return centred * torch.rsqrt(variance + eps) * weight + bias
 
 
-def gelu(x: Tensor) -> Tensor:
-    """x * P(N(0, 1) <= x), in the tanh approximation of GPT-2 (Hendrycks and Gimpel 2016, section 2)."""
+def gelu(x: Tensor, kind: str = "tanh") -> Tensor:
+    """x * P(N(0, 1) <= x), in the tanh approximation of GPT-2 or exact (Hendrycks and Gimpel 2016, section 2)."""
+    if kind == "exact":
+        return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 

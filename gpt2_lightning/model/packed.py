@@ -1,0 +1,33 @@
+"""Weights laid out as the processor reads them fastest, for as long as they do not change."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from gpt2_lightning.model.linear import Linear
+
+
+@contextlib.contextmanager
+def packed(model: nn.Module) -> Iterator[None]:
+    """Let a network's large linear layers multiply by copies of their weights, in the layout that suits the processor.
+
+    A token is then read up to twice as fast on a CPU. The copies take as much memory again, and some tenths of a second
+    for a network of GPT-2's size. Where gradients are wanted they are not used, and while they are there the weights
+    must not change. Where a network has copies already, or they would save nothing, this does nothing.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Linear)]
+    if any(layer.packed is not None for layer in layers):
+        yield
+        return
+    try:
+        with torch.inference_mode():
+            for layer in layers:
+                layer.packed = layer.kernels.pack(layer.weight)
+        yield
+    finally:
+        for layer in layers:
+            layer.packed = None
