@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -22,7 +23,9 @@ from gpt2_lightning.app.writer import Writer
 from gpt2_lightning.data.templates import KIND as INSTRUCT
 from gpt2_lightning.data.templates import template_of
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.model.compiled import compiled
 from gpt2_lightning.model.packed import packed
+from gpt2_lightning.training.speed import compile_fault
 
 __all__ = ["Config", "run"]
 
@@ -36,15 +39,18 @@ def run(plain: dict[str, Any]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal need not have every character
-    if config.prompts is not None:
-        answer_file(config, lambda: _load(config))
-        return
-    prompt = _prompt(config)
-    writer, _ = _load(config)
+    with contextlib.ExitStack() as prepared:
+        if config.prompts is not None:
+            answer_file(config, lambda: _load(config, prepared))
+        else:
+            prompt = _prompt(config)
+            _answer(_load(config, prepared)[0], prompt)
+
+
+def _answer(writer: Writer, prompt: str) -> None:
     try:
-        if config.interactive:
-            with packed(writer.model):
-                converse(writer)
+        if writer.config.interactive:
+            converse(writer)
         else:
             Display(writer).answer(prompt)
     except BrokenPipeError:  # the reader has seen enough, as in … | head
@@ -54,8 +60,10 @@ def run(plain: dict[str, Any]) -> None:
         sys.exit(_INTERRUPTED)
 
 
-def _load(config: Config) -> tuple[Writer, str]:
-    """Who answers, and where its model came from."""
+def _load(config: Config, prepared: contextlib.ExitStack) -> tuple[Writer, str]:
+    """Who answers, and where its model came from; what makes it fast is there until `prepared` is left."""
+    if fault := compile_fault(config.compile):
+        raise UserError(fault)
     model, description, place = load_any(
         config.checkpoint, Path(config.runs_dir).expanduser(), device_of(config.device)
     )
@@ -65,7 +73,12 @@ def _load(config: Config) -> tuple[Writer, str]:
         chat = Chat(template_of(description.task), tokenizer, model.config.block_size, tell, config.system)
     elif config.system is not None:
         raise UserError("system: it is for a model trained on instructions, without raw=true; leave it out")
-    return Writer(model.to(_DTYPES.get(config.dtype)), tokenizer, config, chat=chat), place
+    model.to(_DTYPES.get(config.dtype))
+    if config.compile:
+        prepared.enter_context(compiled(model))
+    elif config.prompts is not None or config.interactive:  # a single text is packed for where it is long
+        prepared.enter_context(packed(model))
+    return Writer(model, tokenizer, config, chat=chat), place
 
 
 def _prompt(config: Config) -> str:

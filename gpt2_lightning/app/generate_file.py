@@ -23,7 +23,6 @@ from gpt2_lightning.app.prompt_files import Row, read_prompts
 from gpt2_lightning.app.writer import Answer, Writer
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.packed import packed
 
 _SHOWN = 10
 """Rows that a message names at most."""
@@ -117,7 +116,7 @@ def _answer_rest(writer: Writer, prompts: _Prompts, output: AnswerFile) -> None:
     if done:
         tell(f"{_count(done, 'row')} of {count} were there already")
     begin, tokens = time.perf_counter(), 0
-    with packed(writer.model), _telling_of_interrupts(output, count), _progress() as progress:
+    with _telling_of_interrupts(output, count), _progress() as progress:
         task = progress.add_task("", total=count, completed=done, rate="")
 
         def on_token() -> None:

@@ -34,6 +34,8 @@ class Config(Sampling):
     """Where to compute; `auto` takes the fastest there is."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"]
     """What to compute in; `auto` is that of the checkpoint."""
+    compile: bool
+    """Whether to compile the reading of a token, for which the first one waits."""
     prompt: str | None
     """What the text starts from; `-` reads it from standard input, as null does where something is piped in."""
     raw: bool

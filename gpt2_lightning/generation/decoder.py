@@ -136,4 +136,5 @@ def search(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | N
 
 
 def _packed_for(sampling: Sampling, model: GPT2) -> AbstractContextManager[None]:
-    return packed(model) if sampling.max_new_tokens >= _WORTH_PACKING else nullcontext()
+    is_worth_it = sampling.max_new_tokens >= _WORTH_PACKING and model.step is None  # what is compiled packs by itself
+    return packed(model) if is_worth_it else nullcontext()

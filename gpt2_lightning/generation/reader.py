@@ -46,7 +46,8 @@ class Reader:
         weight = model.wte.weight
         self.model = model
         self.history = History([prompt.to(weight.device) for prompt in prompts])
-        capacity = min(model.config.block_size, self.history.ids.size(1) + max_new_tokens)
+        needed = self.history.ids.size(1) + max_new_tokens
+        capacity = model.config.block_size if model.step else min(model.config.block_size, needed)
         self._cache = KVCache(model.config, rows, weight.device, _cache_dtype(weight), capacity)
         self._on_slide = on_slide
 
@@ -65,12 +66,21 @@ class Reader:
             if length == self.model.config.block_size:
                 self._slide(row)
         self.history.add(ids)
-        return self.model.lm_head(self.model.features(ids.unsqueeze(1), self._cache)[:, -1])
+        return self.model.lm_head(self._features(ids.unsqueeze(1))[:, -1])
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these texts alone, in this order; one may come several times, to go on in several ways."""
         self._cache.reorder(rows)
         self.history.keep(rows)
+
+    def _features(self, ids: Tensor) -> Tensor:
+        """Read one token of each text: (R, 1) to (R, 1, C)."""
+        if self.model.step is None:
+            return self.model.features(ids, self._cache)
+        positions, visible = self._cache.places(1, fixed=True)
+        features = self.model.step(ids, positions, visible, self._cache.layers(positions, fixed=True))
+        self._cache.advance(1)
+        return features
 
     def _slide(self, row: int) -> None:
         kept = 3 * self.model.config.block_size // 4

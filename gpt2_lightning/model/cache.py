@@ -74,8 +74,13 @@ class KVCache:
         part.batch_size, part.lengths = 1, [0]
         return part
 
-    def places(self, count: int) -> tuple[Tensor, Tensor | None]:
+    def places(self, count: int, fixed: bool = False) -> tuple[Tensor, Tensor | None]:
         """Where the next tokens stand, so many for each text, and what they see.
+
+        Args:
+            count: tokens of each text.
+            fixed: whether shapes shall depend on the count of texts alone, as what is compiled wants them: S then is
+                the whole capacity, whatever is held.
 
         Returns:
             Their positions, (T,) where all texts are equally long and else (B, T), and whether each sees a token that
@@ -88,19 +93,18 @@ class KVCache:
             raise ValueError(f"{self.longest + count} tokens do not fit into the cache: it holds {self.capacity}")
         device = self.keys[0].device
         start = self._common_length()
-        if start is not None:
+        if start is not None and not fixed:
             return torch.arange(start, start + count, device=device), None
         lengths = torch.tensor(self.lengths, device=device)
         positions = lengths.unsqueeze(1) + torch.arange(count, device=device)  # (B, T)
-        held = torch.arange(self.longest + count, device=device)  # (S,)
+        held = torch.arange(self.capacity if fixed else self.longest + count, device=device)  # (S,)
         return positions, (held <= positions.unsqueeze(2)).unsqueeze(1)
 
-    def layer(self, index: int, positions: Tensor) -> LayerCache:
-        """The part of one layer, which new tokens at these positions are added to."""
-        texts = len(self.lengths)
-        start = self._common_length()
-        where = positions[:, None, :, None] if start is None else None
-        return LayerCache(self.keys[index][:texts], self.values[index][:texts], self.longest, where)
+    def layers(self, positions: Tensor, fixed: bool = False) -> list[LayerCache]:
+        """The part of each layer, which new tokens are added to at the positions that `places` gave."""
+        texts, end = len(self.lengths), self.capacity if fixed else self.longest + positions.size(-1)
+        where = positions[:, None, :, None] if positions.dim() == 2 else None
+        return [LayerCache(k[:texts], v[:texts], end, where) for k, v in zip(self.keys, self.values, strict=True)]
 
     def advance(self, count: int) -> None:
         """Count the new tokens of each text, when all layers hold them."""
@@ -116,17 +120,16 @@ class LayerCache:
 
     keys: Tensor
     values: Tensor
-    longest: int
-    """Tokens held of the longest text."""
+    end: int
+    """S: tokens that are looked at with the new ones."""
     where: Tensor | None
-    """Positions of the new tokens, (B, 1, T, 1); None where all come after `longest`."""
+    """Positions of the new tokens, (B, 1, T, 1); None where they are the last ones before `end`."""
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v, (B, H, T, D), and return what is held, (B, H, longest + T, D)."""
-        end = self.longest + k.size(2)
+        """Store k and v, (B, H, T, D), and return what is held, (B, H, S, D)."""
         for held, new in ((self.keys, k), (self.values, v)):
             if self.where is None:
-                held[:, :, self.longest : end] = new
+                held[:, :, self.end - new.size(2) : self.end] = new
             else:
                 held.scatter_(2, self.where.expand_as(new), new.to(held.dtype))
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys[:, :, : self.end], self.values[:, :, : self.end]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt2_lightning.model.cache import KVCache
+from gpt2_lightning.model.cache import KVCache, LayerCache
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.documents import separate
 from gpt2_lightning.model.layers import Block, LayerNorm
@@ -33,6 +34,8 @@ class GPT2(nn.Module):
         self.lm_head = Linear(config, config.n_embd, config.vocab_size, bias=False, padding=padding)
         self._initialise()
         self.tie_head()
+        self.step: Callable[..., Tensor] | None = None
+        """`through`, compiled for one token of each text; see `compiled.compiled`."""
         self.recomputes = False
         """Whether blocks keep nothing for the backward pass but their input, and compute again what it needs: less
         memory for a third more time (Chen et al. 2016)."""
@@ -87,16 +90,28 @@ class GPT2(nn.Module):
                 "pass fewer, or use a model with a larger block_size"
             )
         positions, visible = _places(ids, cache, documents)
+        x = self.through(ids, positions, visible, None if cache is None else cache.layers(positions), record)
+        if cache is not None:
+            cache.advance(ids.size(1))
+        return x
+
+    def through(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        visible: Tensor | None,
+        layers: Sequence[LayerCache] | None = None,
+        record: list[Tensor] | None = None,
+    ) -> Tensor:
+        """`features`, when it is known where tokens stand and what they see: tensors alone, which can be compiled."""
         rotate = functools.partial(self.wpe.rotate, positions=positions)
         x = self.drop(self.wpe.embed(self.wte(ids), positions))  # (B, T, C)
         for i, block in enumerate(self.h):
-            layer_cache = None if cache is None else cache.layer(i, positions)
+            layer_cache = None if layers is None else layers[i]
             if self.recomputes and torch.is_grad_enabled():
                 x = checkpoint(block, x, rotate, layer_cache, record, visible, use_reentrant=False)
             else:
                 x = block(x, rotate, layer_cache, record, visible)
-        if cache is not None:
-            cache.advance(ids.size(1))
         return self.ln_f(x)
 
     def forward(

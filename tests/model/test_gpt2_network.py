@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -303,3 +304,14 @@ def test_a_block_reads_normed_copies_and_adds() -> None:
     middle = x + block.attn(norm(x, block.ln_1.weight, block.ln_1.bias), rotate)
     expected = middle + block.mlp(norm(middle, block.ln_2.weight, block.ln_2.bias))
     torch.testing.assert_close(block(x, rotate), expected, rtol=0, atol=1e-12)
+
+
+def test_a_deep_copy_computes_the_same_and_shares_nothing() -> None:
+    model = GPT2(GPT2Config(vocab_size=31, block_size=7, n_layer=1, n_head=2, n_embd=6)).eval()
+    ids = torch.arange(7).unsqueeze(0)
+    with torch.no_grad():
+        before = model(ids)
+        other = copy.deepcopy(model)
+        other.wte.weight.zero_()
+        assert torch.equal(model(ids), before)
+        assert not other(ids).any(), "its head is its own embedding"

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import inspect
 import math
-from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2_lightning.model.kernels import KERNELS, explicit, fused
+from gpt2_lightning.model.kernels import KERNELS, Kernels, explicit, fused
 
 LN2 = math.log(2)
 
 
 @pytest.fixture(params=KERNELS)
-def kernels(request: pytest.FixtureRequest) -> ModuleType:
+def kernels(request: pytest.FixtureRequest) -> Kernels:
     return KERNELS[request.param]
 
 
@@ -34,7 +33,7 @@ def test_both_sets_have_one_signature(name: str) -> None:
     assert inspect.signature(getattr(fused, name)) == inspect.signature(getattr(explicit, name))
 
 
-def test_linear_by_hand(kernels: ModuleType) -> None:
+def test_linear_by_hand(kernels: Kernels) -> None:
     x = torch.tensor([[[1.0, 2.0]], [[0.0, -1.0]]], dtype=torch.float64)
     weight = torch.tensor([[3.0, 5.0], [7.0, 11.0], [1.0, 0.0]], dtype=torch.float64)
     bias = torch.tensor([100.0, 200.0, 300.0], dtype=torch.float64)
@@ -43,7 +42,7 @@ def test_linear_by_hand(kernels: ModuleType) -> None:
     assert_close(kernels.linear(x, weight, bias), expected + bias)
 
 
-def test_layer_norm_by_hand(kernels: ModuleType) -> None:
+def test_layer_norm_by_hand(kernels: Kernels) -> None:
     """1, 2, 3, 4 have mean 2.5 and biased variance 1.25; with eps 0.3125 the divisor is 1.25."""
     x = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
     weight = torch.tensor([1.0, 10.0, 100.0, 1000.0], dtype=torch.float64)
@@ -52,7 +51,7 @@ def test_layer_norm_by_hand(kernels: ModuleType) -> None:
     assert_close(kernels.layer_norm(x, weight, bias, 0.3125), expected)
 
 
-def test_gelu_by_hand(kernels: ModuleType) -> None:
+def test_gelu_by_hand(kernels: Kernels) -> None:
     """The tanh approximation's published values, and those of the normal distribution's table."""
     x = torch.tensor([-1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
     expected = torch.tensor([-0.1588080094, 0.0, 0.8411919906, 1.9545976940], dtype=torch.float64)
@@ -61,7 +60,7 @@ def test_gelu_by_hand(kernels: ModuleType) -> None:
     assert_close(kernels.gelu(x, "exact"), exact, atol=1e-9)
 
 
-def test_attention_by_hand(kernels: ModuleType) -> None:
+def test_attention_by_hand(kernels: Kernels) -> None:
     """With D = 4 a product of 2 ln 2 is a score of ln 2, which weighs twice as much as a score of 0."""
     q = torch.tensor([[9.0, 9.0, 9.0, 9.0], [2 * LN2, 0, 0, 0], [2 * LN2, 0, 0, 0]], dtype=torch.float64)
     k = torch.tensor([[0.0, 0, 0, 0], [1.0, 0, 0, 0], [2.0, 0, 0, 0]], dtype=torch.float64)
@@ -73,7 +72,7 @@ def test_attention_by_hand(kernels: ModuleType) -> None:
     assert_close(y, expected.view(1, 1, 3, 4))
 
 
-def test_attention_after_a_cache_by_hand(kernels: ModuleType) -> None:
+def test_attention_after_a_cache_by_hand(kernels: Kernels) -> None:
     """Two queries stand at the last two of four keys; equal scores give the mean of what each may see."""
     q = torch.zeros(1, 1, 2, 1, dtype=torch.float64)
     k = randn(1, 1, 4, 1)
@@ -149,7 +148,7 @@ def test_masked_attention_agrees_with_gradients() -> None:
     assert_outputs_and_gradients_agree("attention", [2 * q, k, v], 0.0, visible)
 
 
-def test_masked_attention_by_hand(kernels: ModuleType) -> None:
+def test_masked_attention_by_hand(kernels: Kernels) -> None:
     """Equal scores give the mean of the values that a query sees, wherever they stand."""
     q, k = torch.zeros(2, 1, 2, 1, dtype=torch.float64), randn(2, 1, 3, 1)
     v = torch.tensor([1.0, 3.0, 11.0], dtype=torch.float64).view(1, 1, 3, 1).expand(2, 1, 3, 1)
@@ -158,7 +157,7 @@ def test_masked_attention_by_hand(kernels: ModuleType) -> None:
     assert_close(found.view(2, 2), torch.tensor([[7.0, 1.0], [6.0, 5.0]], dtype=torch.float64))
 
 
-def test_a_single_token_takes_its_own_value(kernels: ModuleType) -> None:
+def test_a_single_token_takes_its_own_value(kernels: Kernels) -> None:
     q, k, v = (randn(2, 3, 1, 5, seed=seed) for seed in range(3))
     assert_close(kernels.attention(q, k, v), v)
 
@@ -176,7 +175,7 @@ def test_attention_weights_are_causal_distributions(T: int, S: int) -> None:
     assert_close(weights @ v, fused.attention(q, k, v))
 
 
-def test_attention_is_finite_for_huge_scores(kernels: ModuleType) -> None:
+def test_attention_is_finite_for_huge_scores(kernels: Kernels) -> None:
     """The largest key takes all, although exp of its score overflows float32."""
     q = torch.full((1, 1, 3, 1), 100.0)
     k = torch.tensor([1.0, 3.0, 2.0]).view(1, 1, 3, 1)
@@ -186,7 +185,7 @@ def test_attention_is_finite_for_huge_scores(kernels: ModuleType) -> None:
 
 @pytest.mark.parametrize(("T", "S"), [(61, 61), (31, 61), (1, 61)])
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
-def test_attention_dropout_keeps_and_scales_single_weights(kernels: ModuleType, dropout: float, T: int, S: int) -> None:
+def test_attention_dropout_keeps_and_scales_single_weights(kernels: Kernels, dropout: float, T: int, S: int) -> None:
     """Zero queries weigh all visible keys alike, and the identity as values shows the weights themselves."""
     B, H = 7, 11
     torch.manual_seed(0)
@@ -205,7 +204,7 @@ def test_attention_dropout_keeps_and_scales_single_weights(kernels: ModuleType, 
     assert not torch.equal(kept[0, 0], kept[1, 0])
 
 
-def test_attention_without_dropout_draws_no_random_numbers(kernels: ModuleType) -> None:
+def test_attention_without_dropout_draws_no_random_numbers(kernels: Kernels) -> None:
     q, k, v = (randn(1, 2, 5, 3, seed=seed) for seed in range(3))
     before = torch.get_rng_state()
     torch.testing.assert_close(kernels.attention(q, k, v), kernels.attention(q, k, v, 0.0), rtol=0, atol=0)

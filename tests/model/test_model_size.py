@@ -11,7 +11,11 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
-from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes
+from gpt2_lightning.model.adapters import add_lora
+from gpt2_lightning.model.freezing import freeze
+from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes, training_work
 
 OPENAI = {
     "gpt2_124m": 124_439_808,
@@ -79,3 +83,45 @@ def test_flops_equal_those_that_torch_counts(tied_head: bool) -> None:
         loss.backward()
     assert forward == flops_per_token(config) // 3 * ids.numel()
     assert counter.get_total_flops() == flops_per_token(config) * ids.numel()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+@pytest.mark.parametrize("tied_head", [True, False])
+def test_work_of_a_part_equals_what_torch_counts(n: int, tied_head: bool) -> None:
+    """Of a network whose first blocks are frozen, through which nothing goes backward; with none frozen but embeddings."""
+    config = GPT2Config(vocab_size=23, block_size=11, n_layer=3, n_head=5, n_embd=35, kernels="explicit")
+    model = GPT2(dataclasses.replace(config, tied_head=tied_head))
+    freeze(model, "first_n_blocks", n)
+    ids = torch.randint(23, (2, 11), generator=torch.Generator().manual_seed(0))
+    with FlopCounterMode(display=False) as counter:
+        cross_entropy(model(ids), ids).backward()
+    assert counter.get_total_flops() == training_work(model).per_token(11) * ids.numel()
+
+
+@pytest.mark.parametrize("tied_head", [True, False])
+def test_work_of_a_whole_network_is_that_of_its_configuration(tied_head: bool) -> None:
+    config = dataclasses.replace(TINY, tied_head=tied_head)
+    assert training_work(GPT2(config)).per_token(TINY.block_size) == flops_per_token(config)
+
+
+def test_work_of_an_adapter_is_about_two_thirds() -> None:
+    """No gradients of the weights; torch does not go through the first block's first layer, which is counted."""
+    config = GPT2Config(vocab_size=23, block_size=11, n_layer=7, n_head=5, n_embd=35, kernels="explicit")
+    model = GPT2(config)
+    add_lora(model, LoRASpec(rank=2, targets=("q", "v")))
+    ids = torch.randint(23, (2, 11), generator=torch.Generator().manual_seed(0))
+    with FlopCounterMode(display=False) as counter:
+        cross_entropy(model(ids), ids).backward()
+    work = training_work(model).per_token(11) * ids.numel()
+    assert work == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert 0.6 < work / (flops_per_token(config) * ids.numel()) < 0.8
+
+
+def test_a_classifier_does_without_the_head_of_the_language_model() -> None:
+    head = 3 * 2 * TINY.vocab_size * TINY.n_embd
+    assert training_work(Classifier(GPT2(TINY), 2)).per_token(TINY.block_size) == flops_per_token(TINY) - head
+
+
+def test_work_grows_with_the_context() -> None:
+    work = training_work(GPT2(TINY))
+    assert work.per_token(5) - work.per_token(2) == 3 * 3 * 4 * TINY.n_layer * TINY.n_embd
