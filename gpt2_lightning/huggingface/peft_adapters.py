@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface import safetensors_files
 from gpt2_lightning.huggingface.peft_config import config_to_peft, faults_of, rank_and_alpha, spec_from_peft
 from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.weights import PREFIX as TRANSFORMER
@@ -83,10 +84,9 @@ def write(adapter: PeftAdapter, folder: Path) -> None:
         path = _PREFIX + (layer if layer == HEAD else TRANSFORMER + layer)
         tensors[f"{path}.lora_A.weight"], tensors[f"{path}.lora_B.weight"] = _stacked(pairs)
     config = config_to_peft(adapter.spec, adapter.base, classifies=adapter.score is not None)
-    save_file = _library().torch.save_file
     try:
         folder.mkdir(parents=True)
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", "targets": ",".join(adapter.spec.targets)})
+        safetensors_files.save(tensors, folder / WEIGHTS, targets=",".join(adapter.spec.targets))
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None

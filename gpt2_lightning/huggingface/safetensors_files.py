@@ -76,12 +76,12 @@ def write(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> 
         shards[-1][name] = tensor
         room -= tensor.nbytes
     if len(shards) == 1:
-        _save(shards[0], folder / SINGLE)
+        save(shards[0], folder / SINGLE)
         return
     place: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _save(shard, folder / file)
+        save(shard, folder / file)
         place |= dict.fromkeys(shard, file)
     total = sum(tensor.nbytes for tensor in weights.values())
     index = {"metadata": {"total_size": total}, "weight_map": place}
@@ -103,11 +103,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
+def save(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
     """Write a file that others may read as they may read any: the library writes it for the owner alone."""
     path.touch()
     mode = path.stat().st_mode
-    _library().save_file(tensors, path, metadata={"format": "pt"})
+    _library().save_file(tensors, path, metadata={"format": "pt", **metadata})
     path.chmod(mode)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,15 @@ def test_the_folder_holds_what_other_readers_expect(tmp_path: Path) -> None:
     }
     with safe_open(folder / WEIGHTS, "pt") as file:
         assert file.metadata()["format"] == "pt"
+
+
+def test_the_files_may_be_read_by_whom_any_other_may(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write(PeftAdapter(LoRASpec(), {}), tmp_path / "adapter")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "adapter").iterdir()} == {0o640}
 
 
 def test_c_attn_alone_has_its_summed_rank_without_patterns(tmp_path: Path) -> None:
