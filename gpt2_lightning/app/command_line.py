@@ -37,7 +37,7 @@ _PATHS = {
     "tokenizer_from",
     "with",
 }
-_FREE_TEXT = {"prompt", "text", "base_name", "callbacks.samples.prompt", *_PATHS}
+_FREE_TEXT = {"prompt", "text", "label", "base_name", "callbacks.samples.prompt", *_PATHS}
 """Keys whose values are taken to the letter."""
 _MAY_BE_NULL = {"experiment"}
 
@@ -50,6 +50,8 @@ class CommandLine:
     faults: list[str]
     only_shows: bool
     """Whether the command asks for help or the configuration, and no verb will run."""
+    sweeps: bool
+    """Whether it asks for a run of each combination of values."""
 
     @classmethod
     def read(cls, arguments: list[str], config_folder: Path) -> CommandLine:
@@ -67,7 +69,7 @@ class CommandLine:
                 faults.append(fault)
             else:
                 rewritten.append(_rewrite(override, folders, parsed.multirun))
-        return cls([*flags, *rewritten], faults, only_shows=_only_shows(parsed))
+        return cls([*flags, *rewritten], faults, _only_shows(parsed), parsed.multirun)
 
 
 def command(verb: str, *overrides: str) -> str:
@@ -129,7 +131,7 @@ def _unknown_option(override: str, folders: list[Path]) -> str | None:
 
 
 def _options(group: str, folders: list[Path]) -> list[str]:
-    """The options of a group; none where the key names no group."""
-    if not group.replace("/", "").isidentifier():
+    """The options of a group; none where the key names no group, or one of Hydra's, which has options of its own."""
+    if group.startswith("hydra/") or not group.replace("/", "").isidentifier():
         return []
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})

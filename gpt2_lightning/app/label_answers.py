@@ -68,10 +68,14 @@ def write_answers(answers: Sequence[Answer], labels: Sequence[str], suffix: str,
         table.writerow([answer.text, label, *answer.probabilities.values()])
 
 
+def named(answer: Answer) -> str:
+    """The class, the classes that apply, or the number."""
+    return (", ".join(answer.label) or "none") if isinstance(answer.label, tuple) else str(answer.label)
+
+
 def print_answer(answer: Answer) -> None:
     """Print the label, and the probabilities, the largest first."""
-    label = (", ".join(answer.label) or "none") if isinstance(answer.label, tuple) else answer.label
-    print(label)
+    print(named(answer))
     width = max(map(len, answer.probabilities), default=0)
     for name, probability in sorted(answer.probabilities.items(), key=lambda pair: -pair[1]):
         print(f"  {name:{width}}  {probability:.4f}")

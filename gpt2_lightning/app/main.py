@@ -19,14 +19,17 @@ VERBS = {
     "tokenizer": "train a tokenizer, and look at one",
     "train": "pre-train a model on a text",
     "finetune": "adapt a trained model to a task",
+    "sweep": "search for the best settings of a training",
     "generate": "let a checkpoint write",
     "predict": "let a classifier label texts",
     "compare": "a checkpoint beside transformers' GPT-2, and why they differ",
     "convert": "to and from Hugging Face's format; from nanoGPT's and minGPT's",
     "attention": "which token attends to which, as numbers, pictures and a page",
+    "explain": "which tokens a classifier's answer depends on, by three methods",
     "params": "a model's tensors, sums and cost, as a table, a tree or CSV",
     "plot": "curves of one run or many, as a picture or a page",
 }
+_TRAINING = ("train", "finetune")
 USER_ERROR = 2
 _INTERRUPTED = 130
 _PACKAGE = Path(__file__).parent.parent
@@ -47,26 +50,23 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
 
     from gpt2_lightning.app.command_line import CommandLine
 
-    command_line = CommandLine.read(sys.argv[1:] if arguments is None else arguments, config_folder())
+    given = sys.argv[1:] if arguments is None else arguments
+    own, of_runs = (given, []) if verb != "sweep" else _shared_out(given)
+    command_line = CommandLine.read(own, config_folder())
     if command_line.faults and command_line.only_shows:
-        fail(_listed(command_line.faults))
+        fail(listed(command_line.faults))
     sys.argv = [sys.argv[0], *command_line.arguments]
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's exceptions through, to be told here
+    if verb in _TRAINING and command_line.sweeps:
+        from gpt2_lightning.app.sweeping.grid import take_the_place_of_hydras_sweeper
 
-    # Hydra reports an exception of a task before it lets it through; SystemExit passes in silence.
-    def task(config: DictConfig) -> Any:
-        try:
-            return _run(verb, config, command_line.faults)
-        except UserError as error:
-            fail(str(error))
-        except PermissionError as error:
-            fail(f"{error.filename} cannot be used: {error.strerror}; choose another place")
-        except KeyboardInterrupt:
-            fail("stopped at once; what was saved before is kept", _INTERRUPTED)
-
+        take_the_place_of_hydras_sweeper()
+    task = Task(verb, command_line.faults, given, of_runs)
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+    except UserError as error:
+        fail(str(error))
     except KeyboardInterrupt:
         fail("stopped", _INTERRUPTED)
     except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
@@ -75,29 +75,64 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def _run(verb: str, config: DictConfig, faults: list[str]) -> Any:
-    """Check the configuration and hand it, resolved, to the verb's module."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+class Task:
+    """What Hydra calls with a composed configuration, also in other processes that a launcher starts.
 
-    from gpt2_lightning.app.preflight import preflight
+    Args:
+        verb: a module of this package with `Config` and `run`.
+        faults: what was found before Hydra composed.
+        arguments: the command line, as it was typed.
+        of_runs: settings of the runs of the verb `sweep`.
+    """
 
-    job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN and "run_dir" in config:
-        if config.resume in ("auto", "must"):
-            raise UserError(
-                f"resume={config.resume} cannot tell the jobs of a sweep apart; name a run with resume=PATH"
-            )
-        config.run_dir = job.runtime.output_dir
-    module = importlib.import_module(f"gpt2_lightning.app.{verb}")
-    checked, more = preflight(config, module.Config)
-    if faults or more:
-        raise UserError(_listed([*faults, *more]))
-    if "trainer" in checked:
-        from gpt2_lightning.app import launch
+    def __init__(self, verb: str, faults: list[str], arguments: list[str], of_runs: list[str]) -> None:
+        self.verb, self.faults = verb, faults
+        self.arguments, self.of_runs = arguments, of_runs
 
-        return launch.run(verb, checked)
-    return module.run(checked)
+    def __call__(self, config: DictConfig) -> Any:
+        # Hydra reports an exception of a task before it lets it through; SystemExit passes in silence.
+        try:
+            return self._run(config)
+        except UserError as error:
+            fail(str(error))
+        except PermissionError as error:
+            fail(f"{error.filename} cannot be used: {error.strerror}; choose another place")
+        except KeyboardInterrupt:
+            fail("stopped at once; what was saved before is kept", _INTERRUPTED)
+
+    def _run(self, config: DictConfig) -> Any:
+        """Check the configuration and hand it, resolved, to the verb's module."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from gpt2_lightning.app.preflight import preflight
+
+        if self.verb in _TRAINING and HydraConfig.get().mode == RunMode.MULTIRUN:
+            from gpt2_lightning.app.sweeping.grid import run_job
+
+            return run_job(self.verb, config)
+        if self.verb == "sweep":
+            config.overrides = [*config.overrides, *self.of_runs]
+        module = importlib.import_module(f"gpt2_lightning.app.{self.verb}")
+        checked, more = preflight(config, module.Config)
+        if self.faults or more:
+            raise UserError(listed([*self.faults, *more]))
+        if "trainer" in checked:
+            from gpt2_lightning.app import launch
+
+            return launch.run(self.verb, checked)
+        return module.run(checked)
+
+
+def _shared_out(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments of the verb `sweep`: its own, with all flags, and the settings of its runs."""
+    import yaml
+    from hydra._internal.utils import get_args_parser
+
+    own = yaml.safe_load((config_folder() / "sweep.yaml").read_text(encoding="utf-8"))
+    overrides = get_args_parser().parse_intermixed_args(arguments).overrides
+    of_runs = [one for one in overrides if one.partition("=")[0] not in own and not one.startswith("hydra.")]
+    return [argument for argument in arguments if argument not in of_runs], of_runs
 
 
 def register_resolvers() -> None:
@@ -114,12 +149,26 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "conf"
 
 
+class Failure(SystemExit):
+    """An exit of the program after it was said what went wrong.
+
+    Args:
+        code: of the exit.
+        said: what went wrong.
+    """
+
+    def __init__(self, code: int, said: str) -> None:
+        super().__init__(code)
+        self.said = said
+
+
 def fail(message: str, code: int = USER_ERROR) -> NoReturn:
     """Say what went wrong, without a stack trace, and exit."""
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    raise Failure(code, message)
 
 
-def _listed(faults: list[str]) -> str:
+def listed(faults: list[str]) -> str:
+    """Several faults as one message."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     return f"{count} in the configuration\n" + "\n".join(f"  {fault}" for fault in faults)

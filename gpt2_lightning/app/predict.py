@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,12 @@ from gpt2_lightning.app.replacing import replacing
 from gpt2_lightning.app.runs import shown
 from gpt2_lightning.app.sources import open_source
 from gpt2_lightning.app.standard_output import until_the_reader_stops
+from gpt2_lightning.app.text_table import TextTable
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.encoded_texts import EncodedTexts
-from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
-from gpt2_lightning.data.tables.records import BadRow, BadRows, did_you_mean, listed, text_of
+from gpt2_lightning.data.tables.files import Format
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
-
-_LINES = ".txt"
 
 
 @dataclass(frozen=True)
@@ -79,11 +76,11 @@ def run(plain: dict[str, Any]) -> None:
     output = None if config.output is None else Path(config.output).expanduser()
     if output is not None and output.exists() and not config.overwrite:
         raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
-    texts = [config.text] if config.text is not None else _texts(config)
+    texts = _texts(config)
     found = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation)
-    for note in (f"from {found.place}", *found.notes, *([found.inexact] if found.inexact else [])):
+    for note in (f"from {found.place}", *found.notes):
         print(note, file=sys.stderr)
     if encoded.n_cut:
         print(
@@ -108,47 +105,7 @@ def run(plain: dict[str, Any]) -> None:
 
 
 def _texts(config: Config) -> list[str]:
-    """The texts of the file.
-
-    Raises:
-        UserError: if it cannot be read, or a row has no text.
-    """
+    if config.text is not None:
+        return [config.text]
     file = Path(config.texts or "").expanduser()
-    is_lines = config.format is None and file.suffix.lower() == _LINES
-    try:
-        found = _lines(file) if is_lines else _column(file, config)
-    except UserError as error:  # the reader of tables speaks of the settings of data
-        message = re.sub(r"\bdata\.path\b", "texts", str(error))
-        raise UserError(re.sub(r"\bdata\.(format|columns|delimiter|quote)\b", r"\1", message)) from None
-    if not found:
-        raise UserError(f"texts: {file} holds no text; name a file with texts in it")
-    return found
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"texts: {file} cannot be read: {error.strerror}; check the path") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"texts: {file} is no text in UTF-8: {error}; convert it, for example with iconv") from None
-    return [line.removesuffix("\r") for line in lines if line.strip()]
-
-
-def _column(file: Path, config: Config) -> list[str]:
-    kind = format_of(file, config.format)
-    delimiter = config.delimiter or ("\t" if kind == "tsv" else ",")
-    bad, texts = BadRows(), []
-    for record in read_file(file, kind, Columns(delimiter, config.quote, config.columns), bad):
-        if config.column not in record.values and kind in ("csv", "tsv"):
-            raise UserError(
-                f"column: {file} has no column '{config.column}', it has {listed(record.values)}; set column, or "
-                f"columns for a file without a header{did_you_mean(config.column, record.values)}"
-            )
-        try:
-            texts.append(text_of(record.values, config.column))
-        except BadRow as reason:
-            bad.add(record.place, reason)
-    if bad.count:
-        raise UserError(f"texts: mend these, or name the right column with column=NAME: {bad}")
-    return texts
+    return TextTable(file, config.column, config.format, config.columns, config.delimiter, config.quote).read()

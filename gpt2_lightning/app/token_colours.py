@@ -28,7 +28,7 @@ def styles() -> tuple[Style, ...]:
     """A background for each class of probabilities, from dark to light, with letters that are read on it."""
     chosen = [ramp(dark=True)[round(i * 255 / len(BOUNDS))].tolist() for i in range(len(_NAMES))]
     return tuple(
-        Style(color="#000000" if _luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
+        Style(color="#000000" if luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
         for rgb in chosen
     )
 
@@ -96,7 +96,7 @@ def _number(log_probability: float | None) -> str:
     return f"{probability:.3f}" if probability >= 0.0005 else f"{probability:.0e}"
 
 
-def _luminance(rgb: Sequence[int]) -> float:
+def luminance(rgb: Sequence[int]) -> float:
     """WCAG's relative luminance of an sRGB colour."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in rgb)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

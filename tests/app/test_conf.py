@@ -27,7 +27,7 @@ RECIPES = CONF / "experiment"
 OPTIONS = sorted(str(f.relative_to(CONF).with_suffix("")) for f in CONF.glob("*/*.yaml") if f.parent != RECIPES)
 FINETUNING = {"lora", "task", "template"}
 """Groups of the verb `finetune` alone."""
-NEEDED = {"predict": ["text=something"]}
+NEEDED = {"predict": ["text=something"], "explain": ["text=something"]}
 """What a verb cannot do without, where its YAML leaves the choice."""
 SIZES = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 
@@ -46,6 +46,7 @@ def composed(verb: str, *overrides: str) -> DictConfig:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_passes_preflight(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)  # which some trainers ask for
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))  # which some precisions ask for
     group, name = option.split("/")
     verb = finetune if group in FINETUNING else train
     config = composed(verb.__name__.rpartition(".")[2], f"{group}={name}")

@@ -1,0 +1,174 @@
+"""The verb `explain`: which tokens a classifier's answer depends on, as numbers, a page and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2_lightning.app import runs
+from gpt2_lightning.app.devices import Device, device_of
+from gpt2_lightning.app.explanation_result import ExplanationResult, is_ours
+from gpt2_lightning.app.label_answers import answers_of, named
+from gpt2_lightning.app.replacing import mend, replacing
+from gpt2_lightning.app.result_folder import list_files, require_free
+from gpt2_lightning.app.sources import Source, open_source
+from gpt2_lightning.app.text_table import TextTable
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.data.encoded_texts import EncodedTexts
+from gpt2_lightning.data.tables.files import Format
+from gpt2_lightning.data.tables.records import did_you_mean, listed
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.classification.predictions import predict
+from gpt2_lightning.inspection.explanation import Output
+from gpt2_lightning.inspection.explanation_deletion import explain
+from gpt2_lightning.inspection.explanation_numbers import ExplainedText
+from gpt2_lightning.inspection.token_labels import text_labels
+from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.tokenizers import Tokenizer
+
+_QUOTED = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/explain.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range, or does not fit the others.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `checkpoint=latest`."""
+    checkpoint: str
+    """A classifier, named as for `predict`."""
+    text: str | None
+    """One text."""
+    texts: str | None
+    """A file of texts, as for `predict`."""
+    column: str
+    """See `TextTable`, as the next four."""
+    format: Format | None
+    columns: list[str] | None
+    delimiter: str | None
+    quote: str | None
+    label: str | None
+    """The label to explain; null for the most probable of each text."""
+    pictures: bool
+    """Whether to draw pictures beside the numbers and the page."""
+    output: str
+    """The folder to write."""
+    overwrite: bool
+    """Whether a folder that this verb wrote is replaced."""
+    batch_size: int
+    """Versions of a text in one forward pass."""
+    device: Device
+    """Where to compute; `auto` takes the fastest there is."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if (self.text is None) == (self.texts is None):
+            faults.append("text: name one text with text=…, or a file of texts with texts=FILE, and not both")
+        if self.text is not None and not self.text.strip():
+            faults.append("text: it is empty; name a text")
+        if not self.output:
+            faults.append("output: it is empty; name a folder")
+        if self.batch_size < 1:
+            faults.append(f"batch_size: {self.batch_size} is out of range, 1 or more is allowed")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Explain the classifier's answers, write the folder, and say what is in it."""
+    config = Config(**plain)
+    output = Path(config.output).expanduser().resolve()
+    mend(output)
+    require_free(output, config.overwrite, is_ours)
+    given = _given(config)
+    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
+    classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
+    if config.label is not None:
+        _require_label(config.label, task, source.place)
+    for note in (f"from {source.place}", *source.notes):
+        print(note)
+    texts = _readable(given, source.description().tokenizer, task)
+    explained = list(_explained(texts, classifier.to(device_of(config.device)), source, task, config))
+    result = ExplanationResult(explained, _name(source), task)
+    result.tell()
+    with replacing(output, "output") as temporary:
+        temporary.mkdir(parents=True)
+        result.write(temporary, config.pictures)
+    list_files(output)
+
+
+def _given(config: Config) -> list[str]:
+    if config.text is not None:
+        return [config.text]
+    file = Path(config.texts or "").expanduser()
+    return TextTable(file, config.column, config.format, config.columns, config.delimiter, config.quote).read()
+
+
+def _require_label(label: str, task: LabelTask, place: str) -> None:
+    if not task.labels:
+        raise UserError(f"label: {place} answers with a number and has no labels; leave label out")
+    if label not in task.labels:
+        raise UserError(
+            f"label: {place} has no label '{label}', it has {listed(task.labels)}{did_you_mean(label, task.labels)}"
+        )
+
+
+def _readable(texts: list[str], tokenizer: Tokenizer, task: LabelTask) -> list[str]:
+    """The texts that can be explained; what is left out of them, and which are left out, is printed.
+
+    Raises:
+        UserError: if there are none, or one cannot be encoded.
+    """
+    encoded = EncodedTexts(texts, tokenizer, task.truncation)
+    if encoded.n_cut:
+        which = "the text is" if len(texts) == 1 else f"{encoded.n_cut:,} of {len(texts):,} texts are"
+        print(
+            f"{which} longer than the {task.truncation} tokens that this classifier reads: the first {task.truncation} "
+            "are explained"
+        )
+    short = [text for text, length in zip(texts, encoded.lengths, strict=True) if length < 2]
+    reason = "a single token decides alone, and there is nothing to compare it with"
+    if len(short) == len(texts):
+        raise UserError(f"{'text' if len(texts) == 1 else 'texts'}: {_quoted(short)}: {reason}; take a longer text")
+    if short:
+        print(f"left out {_quoted(short)}: {reason}")
+    return [text for text, length in zip(texts, encoded.lengths, strict=True) if length > 1]
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _QUOTED} more" if len(texts) > _QUOTED else ""
+    return ", ".join(repr(text) for text in texts[:_QUOTED]) + more
+
+
+def _explained(
+    texts: Sequence[str], classifier: Classifier, source: Source, task: LabelTask, config: Config
+) -> Iterator[ExplainedText]:
+    """Each text with its explanation."""
+    tokenizer = source.description().tokenizer
+    encoded = EncodedTexts(texts, tokenizer, task.truncation)
+    outputs = predict(classifier, encoded, task.label_kind, config.batch_size)
+    for row, answer in enumerate(answers_of(texts, outputs, task)):
+        ids = encoded.batch(np.array([row]))[0][0]
+        print(f"text {row + 1} of {len(texts)}: {len(ids)} tokens")
+        label = config.label or max(answer.probabilities, key=answer.probabilities.__getitem__, default=None)
+        index = 0 if label is None else task.labels.index(label)
+        yield ExplainedText(
+            text=answer.text,
+            tokens=text_labels(ids.tolist(), tokenizer),
+            n_left_out=len(tokenizer.encode(answer.text)) - len(ids),
+            answer=named(answer),
+            label=label,
+            explanation=explain(Output(classifier, task.label_kind, index, config.batch_size), ids),
+        )
+
+
+def _name(source: Source) -> str:
+    return source.place if source.checkpoint is None else runs.shown(source.checkpoint)

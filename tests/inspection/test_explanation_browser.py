@@ -1,0 +1,97 @@
+"""The page of explanations in a real browser, opened from disk: pointing at a token, and colours in light and dark."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt2_lightning.inspection.explanation import METHODS
+from gpt2_lightning.inspection.explanation_numbers import shown
+from gpt2_lightning.inspection.explanation_page import write_explanation_page
+from tests.inspection.explained import TASK, TEXTS, explained
+from tests.inspection.test_attention_explorer_browser import FLAGS
+
+TOKEN = 2
+SCHEMES = {"dark": "0", "light": "1"}
+DRIVER = f"""<script>
+const section = document.querySelectorAll("section[data-text]")[1];
+const reading = section.querySelector(".reading");
+const point = (node) => node.dispatchEvent(new PointerEvent("pointerover", {{ bubbles: true }}));
+const idle = reading.textContent;
+point(section.querySelector('.tokens [data-token="{TOKEN}"]'));
+const marked = [...document.querySelectorAll(".here")].map((node) => [node.tagName, node.textContent]);
+const read = reading.textContent;
+point(section.querySelector("h2"));
+const solid = [...document.querySelectorAll(".legend span")].map((node) => {{
+  const style = getComputedStyle(node);
+  return [style.backgroundColor, style.color];
+}});
+const page = [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color];
+const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const result = document.createElement("pre");
+result.id = "result";
+const back = reading.textContent === idle && !document.querySelector(".here");
+result.textContent = JSON.stringify({{ marked, read, back, solid, page, wide }});
+document.body.append(result);
+</script>"""
+
+
+@pytest.fixture(scope="module", params=SCHEMES)
+def visit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What was seen in a browser that prefers a colour scheme."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on PATH")
+    folder: Path = tmp_path_factory.mktemp("browser")
+    file = folder / "explanation.html"
+    write_explanation_page(explained(TEXTS), "a run", TASK, file)
+    file.write_text(file.read_text(encoding="utf-8").replace("</body>", DRIVER + "</body>"), encoding="utf-8")
+    scheme = f"--blink-settings=preferredColorScheme={SCHEMES[request.param]}"
+    command = [chromium, *FLAGS, scheme, f"--user-data-dir={folder / 'profile'}", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    (result,) = re.findall(r'<pre id="result">(.*?)</pre>', done.stdout, re.DOTALL)
+    plain = result.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return {**json.loads(plain), "console": console, "scheme": request.param}
+
+
+def luminance(colour: str) -> float:
+    """WCAG's relative luminance of a computed colour, `rgb(…)` of 255ths or `color(srgb …)`."""
+    numbers = [float(number) for number in re.findall(r"[\d.]+", colour.removeprefix("color(srgb"))][:3]
+    parts = numbers if colour.startswith("color(") else [number / 255 for number in numbers]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(ground: str, text: str) -> float:
+    low, high = sorted((luminance(ground), luminance(text)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_nothing_is_complained_of_and_nothing_is_cut_off(visit: dict[str, Any]) -> None:
+    assert visit["console"] == []
+    assert visit["wide"] == 0
+
+
+def test_pointing_at_a_token_marks_it_everywhere_and_reads_its_values(visit: dict[str, Any]) -> None:
+    text = explained(TEXTS)[1]
+    assert [tag for tag, _ in visit["marked"]] == ["SPAN"] * len(METHODS) + ["TR"]
+    assert {label for tag, label in visit["marked"] if tag == "SPAN"} == {text.tokens[TOKEN]}
+    values = {m: float(text.explanation.attributions[m][TOKEN]) for m in METHODS}
+    expected = ", ".join(f"{known.name} {shown(values[m], known.is_signed)}" for m, known in METHODS.items())
+    assert visit["read"] == f"{text.tokens[TOKEN]} (token {TOKEN}): {expected}"
+    assert visit["back"]
+
+
+def test_letters_are_read_on_every_colour(visit: dict[str, Any]) -> None:
+    ground, _ = visit["page"]
+    assert (luminance(ground) < 0.1) == (visit["scheme"] == "dark")
+    assert len(visit["solid"]) == 3
+    for colours in (visit["page"], *visit["solid"]):
+        assert contrast(*colours) >= 4.5, colours
