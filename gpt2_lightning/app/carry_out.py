@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import torch
 import yaml
 
-from gpt2_lightning.app import build, runs
+from gpt2_lightning.app import build, rank_reports, runs
 from gpt2_lightning.app.logs import log_to_file, stop_logging_to
-from gpt2_lightning.app.resume import choose_checkpoint, log_changes, require_same_settings, say_how_to_go_on
+from gpt2_lightning.app.plan_run import fit_micro_batch, make_task, show_plan, sizes
+from gpt2_lightning.app.resume import choose_checkpoint, log_changes, say_how_to_go_on
 from gpt2_lightning.app.run_settings import RunSettings
 from gpt2_lightning.app.runs import make_folder
 from gpt2_lightning.checkpoints.content import Description
@@ -28,7 +30,12 @@ from gpt2_lightning.training.csv_logger import FILE as METRICS
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.loggers import Guarded, guard, recording
 from gpt2_lightning.training.loggers.git_state import git_state
+from gpt2_lightning.training.memory import is_exhausted
+from gpt2_lightning.training.precision import choose as choose_precision
+from gpt2_lightning.training.speed import as_written
 from gpt2_lightning.training.task import TrainingTask
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,21 +81,30 @@ def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Pla
         plan: what to train.
 
     Returns:
-        The lowest validation loss.
+        The lowest validation loss; NaN where the run was only planned.
     """
     _loggers(settings, Path(settings.run_dir))  # says before there is a folder what is not installed
     trainer_spec = build.make(settings.trainer)
     per_epoch = plan.data.samples.per_epoch
-    max_steps = trainer_spec.steps(settings.batch_size, plan.block_size, per_epoch)
+    max_steps = trainer_spec.steps(plan.data.batch_size, plan.block_size, per_epoch)
+    if settings.micro_batch_size == "auto" and settings.plan is not True:
+        fit_micro_batch(settings, plan, trainer_spec)
+    if settings.plan:
+        with _telling_of_memory(plan.data.micro_batch_size):
+            show_plan(settings, plan, trainer_spec, max_steps)
+        processes.leave()
+        return math.nan
+    plain |= sizes(settings, plan)
     wanted = Path(settings.run_dir)
-    require_same_settings(processes.collect(plain))
 
     def choose() -> tuple[Path | None, Path]:
         resumed = choose_checkpoint(settings.resume, wanted, plan.description, max_steps)
-        return resumed, (run_of(resumed) if resumed else None) or make_folder(wanted, may_be_there=_in_a_sweep())
+        its_own = run_of(resumed) if resumed else None
+        return resumed, its_own or make_folder(wanted, may_be_there=_in_a_sweep() or settings.resume == "here")
 
     resumed, run_dir = processes.decide(choose)
     plain["run_dir"] = str(run_dir)
+    rank_reports.note_run(run_dir)
     speaks = processes.is_first()
     log_file = _open_folder(run_dir, plain) if speaks else logging.NullHandler()
     micro_batch_size = plan.data.micro_batch_size
@@ -98,17 +114,20 @@ def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Pla
         loggers = _loggers(settings, run_dir) if speaks else []
         torch.manual_seed(settings.seed)
         with _telling_of_memory(micro_batch_size):
-            task = plan.make_task()
+            task = make_task(settings, plan)
         if processes.rank():
             torch.manual_seed(settings.seed + processes.rank())  # dropout is of each process's own
-        metrics = Metrics(trainer_spec.log_every_n_steps)
+        precision = choose_precision(trainer_spec.precision, trainer_spec.device_type)
+        metrics = Metrics(trainer_spec.log_every_n_steps, precision)
         chosen = {name: node for name, node in settings.callbacks.items() if name not in plan.without}
         callbacks = assemble(metrics, build.make_all(chosen, run_dir=run_dir))
         trainer = trainer_spec.build(
-            max_steps, settings.batch_size // (micro_batch_size * processes.count()), callbacks, loggers
+            max_steps, plan.data.batch_size // (micro_batch_size * processes.count()), callbacks, loggers
         )
         run = Run(plan, task, metrics, callbacks, max_steps, run_dir, resumed)
         if speaks:
+            if (remark := trainer_spec.precision_remark()) is not None:
+                log.info("precision: %s", remark)
             plan.begin(run)
         with recording(loggers, plain | {"git": git_state(Path.cwd())}):
             try:
@@ -116,15 +135,19 @@ def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Pla
                     _fit(trainer, run)
             except Interrupted as stop:
                 if speaks:
-                    _draw(run_dir, settings.name, loggers, trainer.global_step)
+                    _draw(run_dir, settings.name)
+                    _log_pictures(run_dir, loggers, trainer.global_step)
                     say_how_to_go_on(verb, stop, trainer.global_step, run_dir)
                 if stop.saved:
                     processes.leave_together()
                 raise SystemExit(stop.exit_code) from None
+            task.put_together()
             processes.leave()
             if speaks:
-                _draw(run_dir, settings.name, loggers, trainer.global_step)
-                plan.finish(run)
+                _draw(run_dir, settings.name)
+                with as_written():
+                    plan.finish(run)
+                _log_pictures(run_dir, loggers, trainer.global_step)
         return metrics.best_val_loss
     except UserError as error:
         log_file.emit(logging.makeLogRecord({"msg": f"error: {error}", "level": logging.ERROR}))
@@ -135,7 +158,10 @@ def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Pla
 
 def _loggers(settings: RunSettings, run_dir: Path) -> list[Guarded]:
     name, sweep = f"{settings.name}/{run_dir.name}", run_dir.parent.name if _in_a_sweep() else None
-    return guard(build.make_all(settings.logger, run_dir=run_dir, run_name=name, sweep=sweep))
+    try:
+        return guard(build.make_all(settings.logger, run_dir=run_dir, run_name=name, sweep=sweep))
+    except ImportError as error:  # so Lightning's own say what they need
+        raise UserError(f"logger: {error}") from None
 
 
 def _fit(trainer: Any, run: Run) -> None:
@@ -151,7 +177,7 @@ def _telling_of_memory(micro_batch_size: int) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         message = str(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in message:
+        if not is_exhausted(error):
             raise
         reason = message.splitlines()[0] if message else "MemoryError"
         raise UserError(
@@ -177,9 +203,14 @@ def _open_folder(run_dir: Path, plain: dict[str, Any]) -> logging.Handler:
         raise UserError(f"run_dir: {run_dir} cannot be written: {error.strerror}; set run_dir or runs_dir") from None
 
 
-def _draw(run_dir: Path, title: str, loggers: Sequence[Guarded], step: int) -> None:
+def _draw(run_dir: Path, title: str) -> None:
     metrics, picture = run_dir / METRICS, run_dir / runs.LOSS_PICTURE
     if metrics.exists():
         draw_loss(metrics, picture, title)
+
+
+def _log_pictures(run_dir: Path, loggers: Sequence[Guarded], step: int) -> None:
+    """The loss, and what the task has drawn."""
+    for picture in sorted(run_dir.glob("*.png")):
         for logger in loggers:
-            logger.log_picture("loss", picture, step)
+            logger.log_picture(picture.stem, picture, step)

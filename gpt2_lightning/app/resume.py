@@ -21,8 +21,9 @@ def choose_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps
     """The checkpoint that training goes on from; none for a new run.
 
     Args:
-        resume: `never`; `auto` for the latest run of the same name, unless there is none or it has ended; `must` for
-            the latest run of the same name; anything else is a run's folder or a checkpoint.
+        resume: `never`; `auto` for the latest run of the same name, unless there is none or it has ended; `here` for
+            the run in `run_dir` itself, in the same way; `must` for the latest run of the same name; anything else is a
+            run's folder or a checkpoint.
         run_dir: the folder of a new run; those beside it have the same name.
         wanted: what the present configuration describes.
         max_steps: the limit of the run.
@@ -41,7 +42,7 @@ def choose_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps
             "start from its weights with finetune's init_from"
         )
     at_its_end = content["global_step"] >= max_steps
-    if resume == "auto" and (at_its_end or content["stopped_early"]):
+    if resume in ("auto", "here") and (at_its_end or content["stopped_early"]):
         return None
     if at_its_end:
         raise UserError(
@@ -77,12 +78,29 @@ def require_same_settings(settings: Sequence[dict[str, Any]]) -> None:
             )
 
 
+def as_restarted(plain: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
+    """The settings with which a run goes on after one of its processes died.
+
+    Args:
+        plain: those it was started with.
+        run_dir: its folder; None if it had none yet.
+    """
+    if run_dir is not None and folder.newest(run_dir) is not None:
+        return {**plain, "resume": str(run_dir)}
+    if run_dir is not None and plain["resume"] in ("never", "auto", "here"):
+        return {**plain, "run_dir": str(run_dir), "resume": "here"}
+    return plain
+
+
 def say_how_to_go_on(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:
-    """Tell where an interrupted run stands, and the command that goes on with it."""
+    """Tell where an interrupted run stands, and the command that goes on with it; for a sweep, there is one for all."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
     last = folder.newest(run_dir)
     state = "saved" if stop.saved else f"not saved; the last that was is {last.name if last else 'none'}"
     log.info("stopped by %s at step %s, which is %s", stop, f"{step:,}", state)
-    if last is not None:
+    if last is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
         log.info("to go on:\n  %s", _command_to_resume(verb, run_dir))
 
 
@@ -102,6 +120,12 @@ def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> N
     before, now = (d.run_config["optimizer"]["_target_"] for d in (found, wanted))
     if before != now:
         raise UserError(f"resume: {checkpoint} holds the state of {before}, the configuration has {now}; {remedy}")
+    before, now = ([*d.run_config["optimizer"].get("groups", {})] for d in (found, wanted))
+    if before != now:
+        raise UserError(
+            f"resume: {checkpoint} has optimizer.groups for {before}, the configuration for {now}; their values may "
+            f"change, and not their names; {remedy}"
+        )
 
 
 def _changes(before: Any, now: Any, path: str = "") -> dict[str, tuple[Any, Any]]:

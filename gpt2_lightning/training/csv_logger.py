@@ -6,11 +6,13 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.loggers import Logger
 
 from gpt2_lightning.errors import UserError
 
 FILE = "metrics.csv"
+GIT = "git.yaml"
 _FIRST_COLUMNS = ["step", "epoch", "tokens", "train/loss", "val/loss"]
 
 
@@ -20,7 +22,7 @@ class CSVLogger(Logger):
     A resumed run drops the rows after its first step, which a killed one may have written. A new key adds a column.
 
     Args:
-        run_dir: the run's folder, for `metrics.csv`.
+        run_dir: the run's folder, for `metrics.csv` and `git.yaml`.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -36,8 +38,10 @@ class CSVLogger(Logger):
     def version(self) -> str:
         return ""
 
-    def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """The run's folder holds its configuration."""
+    def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
+        """Keep the state of the code in `git.yaml`; the rest of what is known of a run lies in its folder already."""
+        if git := params.get("git"):
+            self.file.with_name(GIT).write_text(yaml.safe_dump(git), encoding="utf-8")
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **metrics}

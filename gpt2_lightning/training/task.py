@@ -16,7 +16,9 @@ from gpt2_lightning.checkpoints.content import ADAPTER, KEY, Description, adapte
 from gpt2_lightning.data.sample_datamodule import SampleDataModule
 from gpt2_lightning.training import processes, random_state
 from gpt2_lightning.training.optimizers import OptimizerSpec
+from gpt2_lightning.training.precision import Float16
 from gpt2_lightning.training.schedules import Schedule
+from gpt2_lightning.training.sharding import ShardedStrategy, whole
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +90,29 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
         """The mean of a figure of micro-batches, over all processes."""
         return float(self.trainer.strategy.reduce(torch.stack(figures).mean(), reduce_op="mean"))
 
+    def configure_model(self) -> None:
+        """Share out the network among the processes, where the strategy does that."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.trainer.strategy.shard(self.model)
+
+    def whole_model(self) -> ModelT | None:
+        """The network as one process has it, for the first process; None on others. All processes have to ask."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardedStrategy):
+            return strategy.whole_network(self.model)
+        return self.model if processes.is_first() else None
+
+    def put_together(self) -> None:
+        """After training, leave the whole network with the first process, and nothing with others that had a share."""
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            self.model = self.trainer.strategy.whole_network(self.model)  # type: ignore[assignment]
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.optimizer_spec.build(self.model)
 
     def on_train_batch_start(self, batch: BatchT, batch_idx: int) -> None:
         for group in self._optimizer().param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate() * group.get("lr_scale", 1.0)
 
     def learning_rate(self) -> float:
         """The rate of the next optimizer step."""
@@ -108,7 +127,7 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
     ) -> None:
         """Clip by torch: Lightning refuses a fused optimizer under mixed precision, and does not return the norm."""
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the weights as the plain model does, and add what makes the checkpoint enough by itself."""
@@ -134,6 +153,20 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
         self.train_losses = [loss.to(self.device) for loss in self.train_losses]
         if self._random_state is not None:
             random_state.restore(self._random_state, self.device)
+
+    def on_train_end(self) -> None:
+        if self.skipped_steps:
+            log.info(
+                "precision: %s of %s steps were skipped, since their gradients were not finite in float16",
+                f"{self.skipped_steps:,}",
+                f"{self.trainer.global_step:,}",
+            )
+
+    @property
+    def skipped_steps(self) -> int | None:
+        """Steps that changed nothing since the run began, as gradients were not finite; None where none is skipped."""
+        plugin = self.trainer.precision_plugin
+        return plugin.skipped_steps if isinstance(plugin, Float16) else None
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]

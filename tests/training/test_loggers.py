@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks import Samples
@@ -148,6 +149,23 @@ def test_a_missing_package_is_told_before_there_is_a_folder(
     assert outcome.code == 2
     assert "pip install 'gpt2-lightning[mlflow]'" in outcome.err
     assert not (workplace / "runs").exists()
+
+
+def test_what_lightnings_own_loggers_need_is_named(run_verb: Callable[..., Any], workplace: Path) -> None:
+    comet = "logger.comet={_target_: lightning.pytorch.loggers.CometLogger}"
+    outcome = run_verb("train", "model=tiny", "trainer.max_steps=1", comet)
+    assert outcome.code == 2
+    assert "error: logger: " in outcome.err
+    assert "comet" in outcome.err
+    assert not (workplace / "runs").exists()
+
+
+def test_the_runs_folder_keeps_the_state_of_the_code(tmp_path: Path) -> None:
+    CSVLogger(tmp_path).log_hyperparams({"seed": 1, "git": None})
+    assert list(tmp_path.iterdir()) == []
+    git = {"commit": "abc", "dirty": True}
+    CSVLogger(tmp_path).log_hyperparams({"seed": 1, "git": git})
+    assert yaml.safe_load((tmp_path / "git.yaml").read_text(encoding="utf-8")) == git
 
 
 def test_tensorboard_reads_what_was_logged(tmp_path: Path, picture: Path) -> None:

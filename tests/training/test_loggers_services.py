@@ -77,3 +77,22 @@ def test_an_mlflow_server_that_is_gone_is_named_within_seconds(tmp_path: Path) -
     with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 does not answer"):
         MLflowLogger(tmp_path, "a", None, "http://127.0.0.1:9").log_hyperparams({})
     assert time.monotonic() - start < 5
+
+
+def test_a_run_ends_where_an_mlflow_server_is_gone(run_verb: Callable[..., Any], workplace: Path) -> None:
+    pytest.importorskip("mlflow")
+    gone = "logger.mlflow.tracking_uri=http://127.0.0.1:9"
+    outcome = run_verb("train", *RUN, "trainer.max_steps=2", "logger=[csv,mlflow]", gone)
+    assert outcome.code == 0, outcome
+    said = (
+        "MLflowLogger failed and gets nothing more of this run, which goes on: the server http://127.0.0.1:9 does not"
+    )
+    assert outcome.out.count(said) == 1
+    assert [step for step, _ in in_csv(workplace / "here").scalars["val/loss"]] == [2]
+
+
+def test_aims_server_is_refused(run_verb: Callable[..., Any], workplace: Path) -> None:
+    outcome = run_verb("train", *RUN, "logger=[csv,aim]", "logger.aim.repo=aim://127.0.0.1:53800")
+    assert outcome.code == 2
+    assert "logger.aim.repo: 'aim://127.0.0.1:53800' is a server, for which Aim waits without end" in outcome.err
+    assert not list(workplace.iterdir())

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import html
+import re
+import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -120,6 +124,30 @@ def test_a_run_is_kept_where_the_service_cannot_be_reached(run_verb: Callable[..
         f"wandb: http://127.0.0.1:9 does not answer, so the run is kept here; later: wandb sync here/wandb/{run.name}"
     )
     assert [step for step, _ in in_wandb(run).scalars["val/loss"]] == [2]
+
+
+def has_namespaces() -> bool:
+    """Whether a process may be cut off from the network."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="this user cannot cut a process off from the network")
+def test_training_ends_where_the_network_is_cut(root: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a login, and without any network, not even with itself."""
+    monkeypatch.delenv("WANDB_BASE_URL")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    settings = [*TINY[:3], "callbacks.samples=null", "trainer.max_steps=2", "logger=[csv,tensorboard,wandb]"]
+    command = ["unshare", "-rn", sys.executable, str(root / "train.py"), *settings, "run_dir=here"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed" not in done.stdout
+    assert re.search(r"^wandb: https://\S+ does not answer, so the run is kept here", done.stdout, re.MULTILINE)
+    expected = in_csv(workplace / "here").scalars["val/loss"]
+    (run,) = runs_of(workplace / "here")
+    assert in_wandb(run).scalars["val/loss"] == expected
+    assert in_tensorboard(workplace / "here").scalars["val/loss"] == [(2, pytest.approx(expected[0][1]))]
 
 
 def test_without_a_login_the_run_is_kept(

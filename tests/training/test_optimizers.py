@@ -4,8 +4,9 @@ from collections import Counter
 import pytest
 import torch
 
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.training.optimizers import AdamW, parameter_groups
+from gpt2_lightning.training.optimizers import AdamW, Muon, OptimizerSpec, parameter_groups, state_bytes
 
 SHAPE = {"vocab_size": 13, "block_size": 5, "n_layer": 2, "n_head": 3, "n_embd": 21}
 OPTIONS = list(itertools.product(["learned", "sinusoidal"], [True, False], [True, False], ["fused", "explicit"]))
@@ -96,3 +97,62 @@ def test_settings_out_of_range_are_named(field: str, value: object, shown: str) 
 def test_all_faults_come_at_once() -> None:
     with pytest.raises(ValueError, match=r"lr: .*\nbetas: .*\neps: .*\nweight_decay: "):
         AdamW(lr=0, betas=(1, 1), eps=0, weight_decay=-1)
+
+
+@pytest.mark.parametrize("make", [AdamW, Muon])
+def test_exceptions_change_the_rate_and_the_decay_of_what_their_names_match(make: type[AdamW]) -> None:
+    """The first pattern counts; the rest, and vectors, decay as before."""
+    model = GPT2(GPT2Config(**SHAPE))
+    exceptions = {r"wte|h\.0\.": {"lr_scale": 0.5, "weight_decay": 0.25}, r"mlp": {"lr_scale": 0.125}}
+    plain, changed = (make(lr=0.5, groups=groups).build(model) for groups in ({}, exceptions))
+    before, after = ({id(p): g for g in o.param_groups for p in g["params"]} for o in (plain, changed))
+    for name, parameter in model.named_parameters():
+        old, new = before[id(parameter)], after[id(parameter)]
+        first, second = name.startswith(("wte", "h.0.")), name.startswith("h.1.mlp")
+        scale = 0.5 if first else 0.125 if second else 1.0
+        assert (new["lr"], new["lr_scale"]) == (old["lr"] * scale, old["lr_scale"] * scale), name
+        assert new["weight_decay"] == (0.25 if first and parameter.dim() == 2 else old["weight_decay"]), name
+    assert sum(len(group["params"]) for group in changed.param_groups) == len(list(model.parameters()))
+
+
+def test_a_decay_of_zero_leaves_the_groups_as_they_are() -> None:
+    """So that a resumed run may set it."""
+    model = GPT2(GPT2Config(**SHAPE))
+    sizes = [[len(g["params"]) for g in AdamW(lr=1, weight_decay=decay).build(model).param_groups] for decay in (0, 1)]
+    assert sizes[0] == sizes[1]
+
+
+def test_an_exception_for_nothing_lists_the_names() -> None:
+    with pytest.raises(
+        UserError, match=r"optimizer.groups: 'wtte' is found in no .* names are wte.weight, .*h\.0\.ln_1"
+    ):
+        AdamW(lr=1, groups={"wtte": {"lr_scale": 1}}).build(GPT2(GPT2Config(**SHAPE)))
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"(": {}}, r"groups: '\(' is no regular expression: missing \)"),
+        ({"wte": {"lr_scale": -1}}, "groups: lr_scale -1 of 'wte' is out of range"),
+        ({"": {}}, "groups: '' is no name"),
+    ],
+)
+def test_exceptions_out_of_range_are_named(groups: dict[str, dict[str, float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AdamW(lr=1, groups=groups)
+
+
+@pytest.mark.parametrize("spec", [AdamW(lr=1e-3), Muon(lr=1e-3)])
+def test_the_size_of_the_state_is_known_before_a_step(spec: OptimizerSpec) -> None:
+    with torch.device("meta"):
+        described = GPT2(GPT2Config(**SHAPE))
+    model = GPT2(GPT2Config(**SHAPE))
+    model.wpe.requires_grad_(False)
+    described.wpe.requires_grad_(False)
+    optimizer = spec.build(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    kept = sum(tensor.nbytes for state in optimizer.state.values() for tensor in state.values())
+    assert state_bytes(spec, described) == state_bytes(spec, model) == kept
+    assert next(model.parameters()).requires_grad

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from typing import Any, Literal
 
 import lightning as L
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.callbacks.pace import Pace, duration
+from gpt2_lightning.training.precision import Precision
 from gpt2_lightning.training.task import TrainingTask
 
 log = logging.getLogger(__name__)
@@ -19,30 +20,33 @@ class Metrics(L.Callback):
     """Logs a row every n optimizer steps and at every validation.
 
     Losses stay tensors between rows, so that a device is asked to wait for its figures once a row. Training losses are
-    means over the steps since the last row. Tokens per second leave out validation and samples.
+    means over the steps since the last row. How fast training is says `Pace`.
 
     Args:
         every_n_steps: optimizer steps between two rows.
+        precision: see `Pace`.
     """
 
-    def __init__(self, every_n_steps: int) -> None:
+    def __init__(self, every_n_steps: int, precision: Precision = "fp32") -> None:
         self.every_n_steps = every_n_steps
+        self.pace = Pace(precision)
         self.latest: dict[str, float] = {}
         """The newest value of every key."""
         self.best_val_loss = float("inf")
-        self._seconds, self._resumed_at = 0.0, 0.0
-        self._tokens_at_last_row, self._step_of_last_row = 0, 0
-        self._paused = True
+        self._step_of_last_row = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._tokens_at_last_row, self._step_of_last_row = _task(trainer).data.tokens_seen, trainer.global_step
+        self._step_of_last_row = trainer.global_step
+        self.pace.begin(trainer, _task(trainer))
 
-    def on_train_batch_start(self, *_: Any) -> None:
-        if self._paused:
-            self._resumed_at, self._paused = time.perf_counter(), False
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any) -> None:
+        self.pace.count(batch)
 
     def on_validation_start(self, *_: Any) -> None:
-        self._pause()
+        self.pace.pause()
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        self.pace.pause()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -60,7 +64,12 @@ class Metrics(L.Callback):
         if "train/loss" in self.latest:
             figures.insert(0, f"training loss {self.latest['train/loss']:.4f}")
             figures.append(f"{self.latest['tokens_per_second']:,.0f} tokens/s")
+            if trainer.global_step < trainer.max_steps:
+                figures.append(f"{duration(self.latest['seconds_left'])} left")
         log.info("step %s of %s: %s", f"{trainer.global_step:,}", f"{trainer.max_steps:,}", ", ".join(figures))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.pace.end(trainer, _task(trainer))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_val_loss": self.best_val_loss}
@@ -71,16 +80,17 @@ class Metrics(L.Callback):
     def _log_training(self, trainer: L.Trainer, module: TrainingTask[Any, Any]) -> None:
         loss = module.mean(module.train_losses)
         module.train_losses.clear()
-        tokens = _task(trainer).data.tokens_seen
-        self._pause()
-        figures = {"lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        # The first group of a rate counts: an exception to it may follow.
+        groups = reversed(trainer.optimizers[0].param_groups)
+        figures = {group.get("rate", "lr"): group["lr"] for group in groups}
         if module.gradient_norm is not None:
             figures["grad_norm"] = float(module.gradient_norm)
-        figures["tokens_per_second"] = (tokens - self._tokens_at_last_row) / max(self._seconds, 1e-9)
+        if module.skipped_steps is not None:
+            figures["skipped_steps"] = module.skipped_steps
+        figures |= self.pace.figures(trainer, module)
         self._log(trainer, "train", loss, figures)
         _require_finite("training", loss, trainer)
-        self._seconds, self._tokens_at_last_row = 0.0, tokens
-        self.on_train_batch_start()
+        self.pace.go_on()
 
     def _log(
         self, trainer: L.Trainer, stage: Literal["train", "val"], loss: float, more: dict[str, float] | None = None
@@ -96,11 +106,6 @@ class Metrics(L.Callback):
         self.latest |= row
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
-
-    def _pause(self) -> None:
-        if not self._paused:
-            self._seconds += time.perf_counter() - self._resumed_at
-            self._paused = True
 
 
 def _require_finite(part: str, loss: float, trainer: L.Trainer) -> None:

@@ -20,8 +20,11 @@ class AimLogger(RunLogger):
         run_dir: the run's folder, for the run's id in `aim.id`.
         run_name: what the run is called here.
         sweep: what the sweep that it belongs to is called, if it does.
-        repo: folder with `.aim` in it, which is made where it is missing, or a server, as in aim://host:53800.
+        repo: folder with `.aim` in it, which is made where it is missing.
         experiment: where runs are shown together.
+
+    Raises:
+        ValueError: if `repo` is a server's address: Aim waits without end for one that is gone, and so would the run.
     """
 
     package = "aim"
@@ -30,6 +33,11 @@ class AimLogger(RunLogger):
         self, run_dir: Path, run_name: str, sweep: str | None, repo: str, experiment: str = "gpt2-lightning"
     ) -> None:
         super().__init__()
+        if "://" in repo:
+            raise ValueError(
+                f"repo: '{repo}' is a server, for which Aim waits without end when it is gone; name a folder, which "
+                "aim up --repo FOLDER shows, also to others with --host 0.0.0.0"
+            )
         self.run_dir, self.run_name, self.sweep = run_dir, run_name, sweep
         self.repo, self.experiment = repo, experiment
         self._run: aim.Run | None = None
@@ -37,10 +45,9 @@ class AimLogger(RunLogger):
     def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
         import aim
 
-        is_folder = "://" not in self.repo
         self._run = aim.Run(
             run_hash=kept_id(self.run_dir / ID),
-            repo=aim.Repo.from_path(self.repo, init=True) if is_folder else self.repo,
+            repo=aim.Repo.from_path(self.repo, init=True),
             experiment=self.experiment,
             system_tracking_interval=None,
             capture_terminal_logs=False,

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 ID = "mlflow.id"
-_MOST_PARAMS = 100
+_MOST_PARAMS, _MOST_METRICS = 100, 1000
+"""In one request."""
 _LONGEST_PARAM = 500
 _STATES = {"success": "FINISHED", "interrupted": "KILLED"}
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -78,8 +79,9 @@ class MLflowLogger(RunLogger):
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        rows = [Metric(key, float(value), now, step or 0) for key, value in metrics.items()]
-        self._opened().log_batch(self._id, metrics=rows)
+        rows = iter([Metric(key, float(value), now, step or 0) for key, value in metrics.items()])
+        while some := list(itertools.islice(rows, _MOST_METRICS)):
+            self._opened().log_batch(self._id, metrics=some)
 
     def log_text(self, key: str, text: str, step: int) -> None:
         self._opened().log_text(self._id, text, f"{key}/step-{step:06d}.txt")

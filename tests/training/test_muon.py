@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.adapters import add_lora
+from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.training import processes
+from gpt2_lightning.training.muon import MuonAdamW
+from gpt2_lightning.training.optimizers import Muon
+from gpt2_lightning.training.schedules import Linear
+from tests.training.short_run import Plan, Run, same_tensors
+
+Train = Callable[..., Run]
+WIDTH = 21
+SHAPE = {"vocab_size": 13, "block_size": 5, "n_layer": 2, "n_head": 3, "n_embd": WIDTH}
+LAST = "step-000012.ckpt"
+SETTINGS = [
+    {},
+    {"momentum": 0.7, "nesterov": False, "ns_steps": 3, "muon_weight_decay": 0.0},
+    {"adjust_lr_fn": "match_rms_adamw", "muon_lr": 1e-3, "betas": (0.8, 0.9), "eps": 1e-5, "weight_decay": 0.3},
+]
+
+
+def network(**settings: Any) -> GPT2:
+    torch.manual_seed(0)
+    return GPT2(GPT2Config(**{**SHAPE, **settings}))
+
+
+def give_gradients(parameters: Iterator[Tensor] | list[Tensor], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+def algorithms(model: nn.Module) -> dict[str, str]:
+    """What steps each trained parameter, by name."""
+    of = {id(p): g["algorithm"] for g in Muon(lr=1e-3).build(model).param_groups for p in g["params"]}
+    return {name: of[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+
+
+def in_a_block(name: str) -> bool:
+    return name.removeprefix("transformer.").startswith("h.")
+
+
+@pytest.mark.parametrize("tied_head", [True, False])
+def test_matrices_of_the_blocks_are_muons_and_all_else_is_adamws(tied_head: bool) -> None:
+    model = network(tied_head=tied_head)
+    counts = Counter(id(p) for group in Muon(lr=1e-3).build(model).param_groups for p in group["params"])
+    assert counts == {id(p): 1 for p in model.parameters()}
+    for name, algorithm in algorithms(model).items():
+        is_muons = in_a_block(name) and name.endswith(".weight") and "ln_" not in name
+        assert algorithm == ("muon" if is_muons else "adamw"), name
+
+
+def test_a_classifiers_head_is_adamws() -> None:
+    found = algorithms(Classifier(network(), labels=2))
+    assert found["score.weight"] == "adamw"
+    assert found["transformer.h.1.mlp.c_fc.weight"] == "muon"
+
+
+def test_what_is_frozen_is_left_alone_and_adapters_train() -> None:
+    model = network()
+    add_lora(model, LoRASpec(rank=2, targets=("qkv", "mlp_up", "head")))
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    assert {name: a for name, a in algorithms(model).items() if not in_a_block(name)} == {
+        f"lm_head.adapters.default.lora_{which}.head": "adamw" for which in "AB"
+    }
+    optimizer = Muon(lr=1e-3).build(model)
+    give_gradients(model.parameters(), seed=1)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name]) != ("lora_" in name), name
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_steps_equal_those_of_torchs_muon_and_adamw(settings: dict[str, Any]) -> None:
+    """Each alone, and queries, keys and values as parameters of their own."""
+    spec = Muon(lr=3e-3, **settings)
+    ours, theirs = network(tied_head=False), network(tied_head=False)
+    optimizer = spec.build(ours)
+    parts: list[Tensor] = []
+    matrices, others = {}, {}
+    for name, parameter in theirs.named_parameters():
+        if name.endswith("attn.c_attn.weight"):
+            matrices[name] = [part.clone() for part in parameter.detach().split(WIDTH)]
+        elif in_a_block(name) and parameter.dim() == 2:
+            matrices[name] = [parameter.detach()]
+        else:
+            others[name] = parameter
+    parts = [part for several in matrices.values() for part in several]
+    muon = torch.optim.Muon(
+        parts,
+        lr=spec.muon_lr,
+        weight_decay=spec.muon_weight_decay,
+        momentum=spec.momentum,
+        nesterov=spec.nesterov,
+        ns_steps=spec.ns_steps,
+        adjust_lr_fn=spec.adjust_lr_fn,
+    )
+    adamw = torch.optim.AdamW(
+        [
+            {"params": [p for p in others.values() if p.dim() == 2], "weight_decay": spec.weight_decay},
+            {"params": [p for p in others.values() if p.dim() < 2], "weight_decay": 0.0},
+        ],
+        lr=spec.lr,
+        betas=spec.betas,
+        eps=spec.eps,
+        fused=True,
+    )
+    for step in range(3):
+        give_gradients(ours.parameters(), seed=step)
+        for name, parameter in ours.named_parameters():
+            assert parameter.grad is not None
+            if name in others:
+                others[name].grad = parameter.grad.clone()
+            else:
+                for part, gradient in zip(matrices[name], parameter.grad.chunk(len(matrices[name])), strict=True):
+                    part.grad = gradient.clone()
+        optimizer.step()
+        muon.step()
+        adamw.step()
+    for name, parameter in ours.named_parameters():
+        expected = others[name] if name in others else torch.cat(matrices[name])
+        assert torch.equal(parameter, expected), name
+
+
+def test_queries_keys_and_values_each_move_in_all_directions() -> None:
+    """Their gradients differ a thousandfold in size, and each third of the step is orthogonal nevertheless."""
+    model = network()
+    weight = model.h[0].attn.c_attn.weight
+    before = weight.detach().clone()
+    optimizer = Muon(lr=1e-3, muon_lr=1.0, muon_weight_decay=0.0).build(model)
+    weight.grad = torch.randn(3 * WIDTH, WIDTH) * torch.tensor([1.0, 1e-3, 1e-6]).repeat_interleave(WIDTH).unsqueeze(1)
+    optimizer.step()
+    for third in (before - weight.detach()).split(WIDTH):
+        values = torch.linalg.svdvals(third)
+        assert values.median() > 0.6, "a share of the directions may stay small: gradients are ill-conditioned"
+        assert values.max() < 1.3
+
+
+def test_a_state_that_is_loaded_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    one, other = network(), network()
+    first, second = (Muon(lr=1e-3).build(model) for model in (one, other))
+    for step in range(3):
+        give_gradients(one.parameters(), seed=step)
+        first.step()
+    torch.save({"model": one.state_dict(), "optimizer": first.state_dict()}, tmp_path / "saved")
+    saved = torch.load(tmp_path / "saved", weights_only=True)
+    other.load_state_dict(saved["model"])
+    second.load_state_dict(saved["optimizer"])
+    for model, optimizer in ((one, first), (other, second)):
+        give_gradients(model.parameters(), seed=9)
+        optimizer.step()
+    assert same_tensors(first.state_dict(), second.state_dict())
+    assert same_tensors(one.state_dict(), other.state_dict())
+
+
+def plan_of(folder: Path, **trainer: Any) -> Plan:
+    return Plan(folder, optimizer=Muon(lr=1e-2, muon_lr=0.05), schedule=Linear(warmup_steps=3), trainer=trainer)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_resumed_run_equals_an_uninterrupted_one(train: Train, tmp_path: Path, precision: str) -> None:
+    whole = train(plan_of(tmp_path / "whole", precision=precision))
+    checkpoint = tmp_path / "whole" / "checkpoints" / "step-000006.ckpt"
+    resumed = train(plan_of(tmp_path / "resumed", precision=precision), resume=checkpoint)
+    ours, theirs = resumed.checkpoint(LAST), whole.checkpoint(LAST)
+    for part in ("state_dict", "optimizer_states"):
+        assert same_tensors(ours[part], theirs[part]), part
+    losses = list(whole.column("val/loss").values())
+    assert losses[-1] < losses[0]
+
+
+def test_the_schedule_scales_both_rates_and_both_are_logged(train: Train, tmp_path: Path) -> None:
+    run = train(plan_of(tmp_path))
+    schedule = Linear(warmup_steps=3)
+    factors = {step: schedule.factor(step - 1, 12) for step in (2, 4, 6, 8, 10, 12)}
+    assert run.column("lr") == pytest.approx({step: 1e-2 * factor for step, factor in factors.items()})
+    assert run.column("muon_lr") == pytest.approx({step: 0.05 * factor for step, factor in factors.items()})
+
+
+def test_a_resumed_run_takes_its_settings_from_the_configuration(train: Train, tmp_path: Path) -> None:
+    train(plan_of(tmp_path))
+    plan = dataclasses.replace(plan_of(tmp_path), optimizer=Muon(lr=1e-2, muon_lr=0.5, momentum=0.5, ns_steps=2))
+    run = train(plan, resume=tmp_path / "checkpoints" / "step-000006.ckpt")
+    assert run.column("muon_lr")[8] == pytest.approx(0.5 * Linear(warmup_steps=3).factor(7, 12))
+    (state,) = run.checkpoint(LAST)["optimizer_states"]
+    assert {(g["momentum"], g["ns_steps"]) for g in state["param_groups"] if g["algorithm"] == "muon"} == {(0.5, 2)}
+
+
+def in_two_processes(tokens: Tokens, folder: Path) -> None:
+    processes.join(on_cuda=False, timeout=timedelta(seconds=60))
+    run = Run(dataclasses.replace(plan_of(folder), micro_batch_size=3), tokens).fit()
+    torch.save(run.model.state_dict(), folder / f"{processes.rank()}.pt")
+
+
+def test_two_processes_train_as_one(train: Train, tokens: Tokens, tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        run_id="muon",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(tmp_path / "log")),
+    )
+    elastic_launch(config, in_two_processes)(tokens, folder)
+    zero, one = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert same_tensors(zero, one)
+    # Muon rounds to bfloat16 inside, which makes more of the order of a sum.
+    for name, tensor in train(plan_of(tmp_path / "one")).model.state_dict().items():
+        torch.testing.assert_close(zero[name], tensor, atol=2e-3, rtol=0, msg=name)
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of one process."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("alone")
+def test_sharded_matrices_are_refused() -> None:
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import init_device_mesh
+
+    model = network()
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    with pytest.raises(UserError, match=r"fsdp shards them; use trainer=ddp, or optimizer=adamw"):
+        Muon(lr=1e-3).build(model)
+
+
+def test_a_closure_is_computed_with_gradients() -> None:
+    model = network()
+    optimizer = Muon(lr=1e-3).build(model)
+    assert isinstance(optimizer, MuonAdamW)
+
+    def closure() -> Tensor:
+        loss = model(torch.tensor([[1, 2, 3]])).sum()
+        loss.backward()
+        return loss.detach()
+
+    assert optimizer.step(closure) is not None
+    assert model.h[0].mlp.c_fc.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("muon_lr", 0.0), ("muon_lr", float("inf")), ("muon_weight_decay", -0.1), ("momentum", 1.0), ("ns_steps", 0)],
+)
+def test_settings_out_of_range_are_named(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{field}: {value} is out of range"):
+        Muon(**{"lr": 1e-3, field: value})
+
+
+def test_all_faults_of_both_algorithms_come_at_once() -> None:
+    with pytest.raises(ValueError, match=r"^lr: .*\neps: .*\nmuon_lr: .*\nmomentum: "):
+        Muon(lr=0, eps=0, muon_lr=0, momentum=2)
