@@ -7,8 +7,8 @@ import sys
 
 
 def main() -> None:
-    alone = ("startup", "trainer_overhead", "loading", "generation", "attention_explorer")
-    with_text = ("nanogpt_loss", "bpe_training", "prepare") if sys.argv[1:] else ()
+    alone = ("startup", "trainer_overhead", "loading", "generation", "attention_explorer", "attention_callback", "precision", "loss_memory")
+    with_text = ("nanogpt_loss", "muon", "bpe_training", "prepare") if sys.argv[1:] else ()
     benchmarks = [*([name] for name in alone), *([name, sys.argv[1]] for name in with_text)]
     for name, *arguments in benchmarks:
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)

@@ -97,9 +97,16 @@ def _draw_scores(axes: Axes, text: ExplainedText) -> None:
     others = [deletion.evidence_score for deletion in text.explanation.random_deletions]
     names = []
     for row, (method, deletion) in enumerate(text.explanation.deletions.items()):
-        label = {"label": f"{RANDOM_ORDERS} random orders"} if row == 0 else {}
+        label = f"{RANDOM_ORDERS} random orders" if row == 0 else None
         axes.plot(
-            others, [row] * len(others), "o", markersize=4, fillstyle="none", color=_GREY, markeredgewidth=0.7, **label
+            others,
+            [row] * len(others),
+            "o",
+            markersize=4,
+            fillstyle="none",
+            color=_GREY,
+            markeredgewidth=0.7,
+            label=label,
         )
         axes.plot([deletion.evidence_score], [row], "D", markersize=5, color="black", clip_on=False)
         names.append(f"{METHODS[method].name}: {shown(deletion.evidence_score)}")
