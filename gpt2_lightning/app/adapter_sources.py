@@ -34,7 +34,7 @@ def from_checkpoint(
         open_base: opens it.
 
     Raises:
-        UserError: if the model cannot be opened or is another, or the adapter does not fit or holds NaN.
+        UserError: if the model cannot be opened or is another, or the adapter does not fit.
     """
     adapter = TrainedAdapter.from_checkpoint(content["state_dict"], description.task[ADAPTER], path)
     try:
@@ -46,13 +46,12 @@ def from_checkpoint(
         ) from None
     adapter.require_base(found.model, path, found.place)
     task = {key: value for key, value in description.task.items() if key != ADAPTER}
-    merged = dataclasses.replace(
+    return dataclasses.replace(
         of_ours(content, description, path, adapter.merged(found.model, path)),
         notes=(f"its LoRA adapter is merged into {found.place}",),
         task=task,
         adapter=dataclasses.replace(adapter, base=found.place),
     )
-    return merged.require_finite()
 
 
 def from_peft(path: Path, base: str | None, open_base: Open) -> Source:
@@ -64,7 +63,7 @@ def from_peft(path: Path, base: str | None, open_base: Open) -> Source:
         open_base: opens it.
 
     Raises:
-        UserError: if the model cannot be opened, or the adapter cannot be read, does not fit or holds NaN.
+        UserError: if the model cannot be opened, or the adapter cannot be read or does not fit.
     """
     stated = peft_adapters.base_of(path)
     if base is None and (stated is None or not Path(stated).exists()):
@@ -85,8 +84,7 @@ def from_peft(path: Path, base: str | None, open_base: Open) -> Source:
         notes=(f"its LoRA adapter is merged into {found.place}",),
         adapter=adapter,
     )
-    merged = merged if theirs.score is None else merged.with_head(_head_of(theirs.score, found))
-    return merged.require_finite()
+    return merged if theirs.score is None else merged.with_head(_head_of(theirs.score, found))
 
 
 def _head_of(score: Tensor, base: Source) -> LabelHead:

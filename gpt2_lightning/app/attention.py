@@ -13,6 +13,7 @@ from torch import Tensor
 from gpt2_lightning.app import runs
 from gpt2_lightning.app.attention_result import Result, is_ours
 from gpt2_lightning.app.replacing import mend, replacing
+from gpt2_lightning.app.result_folder import list_files, require_free
 from gpt2_lightning.app.sources import Source, open_source
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
@@ -35,6 +36,8 @@ class Config:
     """Folder of all runs, for `latest`."""
     checkpoint: str
     """The model, named as for `generate`."""
+    base: str | None
+    """As for `generate`, for every LoRA adapter among the models."""
     tokenizer_from: str | None
     """As for `convert`, for a model that comes without a tokenizer."""
     prompt: str
@@ -77,7 +80,7 @@ def run(plain: dict[str, Any]) -> None:
     config = Config(**plain)
     output = Path(config.output).expanduser().resolve()
     mend(output)
-    _require_free(output, config.overwrite)
+    require_free(output, config.overwrite, is_ours)
     names = _places(config)
     first = _opened(names[0], config)
     ids = _ids(config.prompt, first)
@@ -97,21 +100,7 @@ def run(plain: dict[str, Any]) -> None:
     with replacing(output, "output") as temporary:
         temporary.mkdir(parents=True)
         result.write(temporary, config.pictures)
-    _list(output)
-
-
-def _require_free(output: Path, overwrite: bool) -> None:
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise UserError(f"output: {runs.shown(output)} is a file; name a folder")
-    if not overwrite:
-        raise UserError(f"output: {runs.shown(output)} exists; name another, or add overwrite=true to replace it")
-    if strangers := sorted(file.name for file in output.iterdir() if not is_ours(file.name)):
-        raise UserError(
-            f"output: {runs.shown(output)} holds {', '.join(strangers[:5])}, which this verb did not write, so it is "
-            "not replaced; name another folder"
-        )
+    list_files(output)
 
 
 def _places(config: Config) -> list[str]:
@@ -141,9 +130,9 @@ def _places(config: Config) -> list[str]:
 
 
 def _opened(place: str, config: Config) -> Source:
-    source = open_source(place, Path(config.runs_dir).expanduser(), config.tokenizer_from)
+    source = open_source(place, Path(config.runs_dir).expanduser(), config.tokenizer_from, base=config.base)
     source.description()  # there must be a tokenizer
-    for note in (*source.notes, *([source.inexact] if source.inexact else [])):
+    for note in source.notes:
         print(f"{source.place}: {note}")
     return source
 
@@ -200,10 +189,3 @@ def _name(source: Source) -> str:
         return source.place
     step = "" if source.step is None else f" at step {source.step:,}"
     return f"{runs.shown(folder.run_of(source.checkpoint) or source.checkpoint)}{step}"
-
-
-def _list(output: Path) -> None:
-    print(f"wrote {runs.shown(output)}")
-    for file in sorted(output.iterdir()):
-        kilobytes = file.stat().st_size / 1000
-        print(f"  {file.name:28} {kilobytes:>9,.{0 if kilobytes >= 10 else 1}f} kB")

@@ -32,7 +32,7 @@ _LEAVE_OUT_FIRST = ("type", "mean", "std", "kind", "norm", "largest", "cosine")
 _UNLIMITED = 10_000
 _CSV_SIZES = ["name", "shape", "dtype", "count", "share", "kind"]
 _CSV_SPREAD = ["mean", "std", "norm", "not_finite"]
-_CSV_CHANGE = ["relative_change", "largest_change", "cosine"]
+_CSV_CHANGE = ["relative_change", "largest_change", "cosine", "other_not_finite"]
 
 
 def print_table(figures: Sequence[TensorFigures], console: Console) -> None:
@@ -90,10 +90,12 @@ def print_summary(figures: Sequence[TensorFigures], model: GPT2, console: Consol
     for line in lines:
         grid.add_row(*line)
     console.print(grid, highlight=False)
-    for one in filter(_is_broken, figures):
-        assert one.spread is not None
-        broken = f"{one.name}: {one.spread.not_finite:,} of {one.count:,} values are NaN or infinite"
-        console.print(broken, style="bold red", highlight=False)
+    for one in figures:
+        counts_by_model = {"": _broken_here(one), " in the other": one.change.other_not_finite if one.change else 0}
+        for where, broken in counts_by_model.items():
+            if broken:
+                text = f"{one.name}{where}: {broken:,} of {one.count:,} values are NaN or infinite"
+                console.print(text, style="bold red", highlight=False)
 
 
 def write_csv(figures: Sequence[TensorFigures], file: TextIO) -> None:
@@ -122,7 +124,7 @@ def _table(figures: Sequence[TensorFigures], columns: Sequence[str]) -> Table:
     for part, group in itertools.groupby(figures, key=lambda one: part_of(one.name)):
         tensors = list(group)
         for one in tensors:
-            add_row(_cells(one, total), "red" if _is_broken(one) else None)
+            add_row(_cells(one, total), "red" if _broken_here(one) else None)
         if len(tensors) > 1:
             add_row({"tensor": part} | _sizes(sum(one.count for one in tensors), total), "bold")
         table.add_section()
@@ -161,8 +163,9 @@ def _sizes(count: int, total: int) -> dict[str, str]:
     return {"values": f"{count:,}", "share": f"{count / total:.2%}"}
 
 
-def _is_broken(one: TensorFigures) -> bool:
-    return one.spread is not None and one.spread.not_finite > 0
+def _broken_here(one: TensorFigures) -> int:
+    """Values that are NaN or infinite."""
+    return one.spread.not_finite if one.spread else 0
 
 
 def _shape(one: TensorFigures) -> str:

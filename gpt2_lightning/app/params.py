@@ -36,6 +36,8 @@ class Config:
     """Folder of trained tokenizers, which say how large the vocabulary of a `model=` is."""
     checkpoint: str | None
     """The model to look at, named as for `generate`; null for `latest`, unless `model` is given."""
+    base: str | None
+    """Where the model lies that a LoRA adapter among them was trained on; null for where it was."""
     compare: str | None
     """A second one; every tensor's change from it is shown."""
     view: Literal["table", "tree", "csv"]
@@ -60,15 +62,14 @@ class Config:
 def run(plain: dict[str, Any]) -> None:
     """Measure and print."""
     config = Config(**plain)
-    runs_dir = Path(config.runs_dir).expanduser()
     if config.model is not None:
         model, place = _architecture(config.model, config), "an architecture, without values"
     else:
-        found = _opened(config.checkpoint or "latest", runs_dir)
+        found = _opened(config.checkpoint or "latest", config)
         model, place = found.model, found.place
     figures = tensor_figures(model)
     if config.compare is not None:
-        other = _opened(config.compare, runs_dir)
+        other = _opened(config.compare, config)
         figures, faults = compare(figures, model, other.model)
         _require_common(figures, model, other, place)
         place = f"{place}, compared with {other.place}"
@@ -109,8 +110,8 @@ def _tell_of_mismatches(faults: Sequence[str]) -> None:
         print(f"  and {len(faults) - _MISMATCHES_SHOWN} more", file=sys.stderr)
 
 
-def _opened(source: str, runs_dir: Path) -> Source:
-    found = open_source(source, runs_dir)
+def _opened(source: str, config: Config) -> Source:
+    found = open_source(source, Path(config.runs_dir).expanduser(), base=config.base, finite=False)
     for note in found.notes:
         print(f"{found.place}: {note}", file=sys.stderr)
     return found

@@ -11,12 +11,14 @@ from gpt2_lightning.checkpoints.folder import FOLDER
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
-from gpt2_lightning.model.size import count_parameters, flops_per_token
+from gpt2_lightning.model.size import count_parameters, training_work
 from gpt2_lightning.tokenizers import Tokenizer
-from gpt2_lightning.training import processes
+from gpt2_lightning.training import memory, processes
 from gpt2_lightning.training.callbacks import Samples
+from gpt2_lightning.training.callbacks.attention import FILE as ATTENTION
 from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES
 from gpt2_lightning.training.csv_logger import FILE as METRICS
+from gpt2_lightning.training.throughput import device_name
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ def describe_model(run: Run) -> None:
     log.info(
         "model:  %s parameters, %.1f MFLOPs per token trained, vocabulary %s (%s)",
         f"{count_parameters(config):,}",
-        flops_per_token(config) / 1e6,
+        training_work(run.task.model).per_token(config.block_size) / 1e6,
         f"{config.vocab_size:,}",
         run.plan.description.tokenizer.kind,
     )
@@ -64,7 +66,9 @@ def _shared_out(batch_size: int, micro_batch_size: int) -> str:
     count = processes.count()
     parts = batch_size // (micro_batch_size * count)
     shared = f" on {count} processes" if count > 1 else ""
-    return f"{shared} in {parts} parts{' each' if shared else ''}" if parts > 1 else shared
+    if parts > 1:
+        return f"{shared} in {parts} parts of {micro_batch_size}{' each' if shared else ''}"
+    return f"{shared}, {micro_batch_size} each" if shared else ""
 
 
 def summarise(run: Run) -> None:
@@ -91,15 +95,30 @@ def summarise(run: Run) -> None:
 
 
 def list_files(run: Run) -> None:
-    """Say where everything is."""
+    """Say how fast it was, what it took, and where everything is."""
+    _describe_pace(run)
     for name, what in (
         (METRICS, "figures"),
         (runs.LOSS_PICTURE, "loss curve"),
         (SAMPLES, "samples"),
+        (ATTENTION, "attention"),
         (FOLDER, "checkpoints"),
     ):
         if (run.folder / name).exists():
             log.info("  %-16s %s", what, f"{runs.shown(run.folder)}/{name}")
+
+
+def _describe_pace(run: Run) -> None:
+    pace, device = run.metrics.pace, run.task.trainer.strategy.root_device
+    figures = pace.whole.figures(pace.peak_flops)
+    if not pace.whole.steps:
+        return
+    mfu = (
+        f"MFU {figures['mfu']:.1%}" if "mfu" in figures else f"MFU unknown: no peak is listed for {device_name(device)}"
+    )
+    log.info("  %-16s %s tokens/s, %s", "speed", f"{figures['tokens_per_second']:,.0f}", mfu)
+    if (peak := memory.peak(device)) is not None:
+        log.info("  %-16s %.2f GB", "peak memory", peak / 1e9)
 
 
 def _example_prompt(tokenizer: Tokenizer) -> list[str]:

@@ -11,7 +11,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gpt2_lightning.inspection.attention import Reading, rollout
 from gpt2_lightning.inspection.attention_inspection import Inspected
-from gpt2_lightning.inspection.ramp import ramp
+from gpt2_lightning.inspection.ramp import diverging, ramp
 from gpt2_lightning.inspection.token_labels import text_labels, token_labels
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -73,7 +73,7 @@ def explorer(
         "shown": shown,
         "kept": first.lens_ids.size(-1),
         "repeated": repeated,
-        "ramps": {"light": ramp(dark=False).tobytes().hex(), "dark": ramp(dark=True).tobytes().hex()},
+        "ramps": {"weights": _in_both_themes(ramp), "differences": _in_both_themes(diverging)},
         "vocabulary": token_labels(predicted.tolist(), tokenizer),
         "scores": _columns(bool(checkpoints[0].effects)),
         "checkpoints": [_checkpoint(checkpoint, predicted, tokenizer) for checkpoint in checkpoints],
@@ -104,6 +104,11 @@ def pack(matrices: NDArray[np.float32]) -> str:
     steps = np.round(_LARGEST * matrices[:, *lower].clip(0, 1)).astype(np.uint8)  # (N, T (T + 1) / 2)
     padded = np.pad(steps, ((0, 0), (0, -steps.shape[1] % 3)))
     return base64.b64encode(padded.tobytes()).decode()
+
+
+def _in_both_themes(colours: Callable[[bool], NDArray[np.uint8]]) -> dict[str, str]:
+    """Colours in hexadecimal."""
+    return {"light": colours(False).tobytes().hex(), "dark": colours(True).tobytes().hex()}
 
 
 def _all_matrices(reading: Reading) -> NDArray[np.float32]:

@@ -32,6 +32,11 @@ _COLUMNS = 88
 """Characters in a line of highlighted text, at most."""
 _LEAST_COLUMNS = 48
 """As many as the title and the scale have room in."""
+_SHEET = 1060
+"""Dots from the first thumbnail to the last."""
+_GAP = 0.08
+"""Between thumbnails, as a share of their width."""
+_SUFFIXES = (".png", ".svg")
 _GREY = "#777777"
 _MARK = "#D55E00"
 _MONOSPACE = "DejaVu Sans Mono"
@@ -42,12 +47,12 @@ def draw_head(weights: Weights, labels: Sequence[str], title: str, path: Path) -
     """One matrix (T, T) as a heat map with its tokens: rows attend to columns. Written as path.png and path.svg."""
     figure = _figure(_WIDTH)
     axes = figure.add_subplot()
-    _show(axes, weights)
+    _show(axes, _without_ahead(weights))
     room = (_WIDTH - 1.6) * _POINTS / len(labels)
     size = min(8.0, max(_LETTER, 0.9 * room))
     step = math.ceil(1.1 * size / room)
     at = range(0, len(labels), step)
-    shown = [_drawable(labels[i]) for i in at]
+    shown = [drawable(labels[i]) for i in at]
     axes.set_xticks(at, shown, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(at, shown, fontsize=size, parse_math=False)
     axes.tick_params(length=0 if step == 1 else 2, color=_GREY)
@@ -72,7 +77,7 @@ def draw_layer(weights: Weights, title: str, path: Path) -> None:
         if head >= heads:
             axes.remove()
             continue
-        _show(axes, weights[head])
+        _show(axes, _without_ahead(weights[head]))
         axes.set_title(f"head {head}", fontsize=7, pad=3)
         axes.set(xticks=[], yticks=[])
     figure.suptitle(title, fontsize=9, parse_math=False)
@@ -80,34 +85,43 @@ def draw_layer(weights: Weights, title: str, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_model(weights: Weights, title: str, path: Path) -> None:
-    """All heads of all layers, (L, H, T, T), as thumbnails: layers downwards, heads to the right."""
+def draw_model(weights: Weights, title: str, path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
+    """All heads of all layers, (L, H, T, T), as thumbnails: layers downwards, heads to the right.
+
+    Args:
+        weights: of a long text, a dot has the largest of the weights that it stands for.
+        title: above all.
+        path: without a suffix.
+        suffixes: a file for each.
+    """
     layers, heads = weights.shape[:2]
-    gap = 0.08
-    side = 1 + gap
+    dots = min(weights.shape[-1], max(1, int(_SHEET / heads / (1 + _GAP))))
+    gap = math.ceil(_GAP * dots)
+    side = dots + gap
+    sheet = np.ma.masked_array(np.zeros((layers * side - gap, heads * side - gap), dtype=np.float32), mask=True)
+    for layer, head in np.ndindex(layers, heads):
+        top, left = layer * side, head * side
+        sheet[top : top + dots, left : left + dots] = _without_ahead(_shrunk(weights[layer, head], dots))
     figure = _figure(_WIDTH, 0.9 + (_WIDTH - 1.2) * layers / heads)
     axes = figure.add_subplot()
-    for layer in range(layers):
-        for head in range(heads):
-            left, top = head * side, layer * side
-            _show(axes, weights[layer, head], (left, left + 1, top + 1, top))
-    axes.set(xlim=(-gap, heads * side), ylim=(layers * side, -gap))
-    axes.set_xticks([head * side + 0.5 for head in range(heads)], [*map(str, range(heads))], fontsize=7)
-    axes.set_yticks([layer * side + 0.5 for layer in range(layers)], [*map(str, range(layers))], fontsize=7)
+    _show(axes, sheet)
+    middles = [number * side + (dots - 1) / 2 for number in range(max(layers, heads))]
+    axes.set_xticks(middles[:heads], [*map(str, range(heads))], fontsize=7)
+    axes.set_yticks(middles[:layers], [*map(str, range(layers))], fontsize=7)
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
     axes.set_xlabel("head", fontsize=8)
     axes.set_ylabel("layer", fontsize=8)
     axes.set_title(title, fontsize=9, parse_math=False)
     _add_scale(figure, [axes])
-    _save(figure, path)
+    _save(figure, path, suffixes)
 
 
 def draw_text(row: Weights, token: int, labels: Sequence[str], title: str, path: Path) -> None:
     """The text with each token coloured by its weight in the row (T,) of one token, which has a frame."""
     from matplotlib.patches import Rectangle
 
-    places = list(_laid_out([_drawable(label, monospace=True) for label in labels]))
+    places = list(laid_out([drawable(label, monospace=True) for label in labels]))
     lines = places[-1][1] + 1
     used = max(column + len(label) for column, _, label in places)
     columns = max(used, _LEAST_COLUMNS)
@@ -132,7 +146,7 @@ def draw_text(row: Weights, token: int, labels: Sequence[str], title: str, path:
     _save(figure, path)
 
 
-def _laid_out(labels: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def laid_out(labels: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """Column, line and text of each token; lines end where the text has a line feed, or where there is no more room."""
     column = line = 0
     for label in labels:
@@ -151,10 +165,21 @@ def _figure(width: float, height: float | None = None) -> Figure:
     return Figure(figsize=(width, height or width * 0.93), dpi=200, layout="constrained")
 
 
-def _show(axes: Axes, weights: Weights, extent: tuple[float, float, float, float] | None = None) -> None:
-    ahead = np.triu(np.ones(weights.shape, dtype=np.bool_), 1)
-    axes.imshow(np.ma.masked_array(weights, ahead), cmap=_colours(), norm=_norm(), interpolation="none", extent=extent)
+def _show(axes: Axes, weights: Weights) -> None:
+    """Draw a matrix, or a masked one; where it is masked, the page is seen."""
+    axes.imshow(weights, cmap=_colours(), norm=_norm(), interpolation="none")
     axes.spines[:].set_visible(False)
+
+
+def _without_ahead(weights: Weights) -> Weights:
+    """A matrix (T, T) in which what comes after a token is masked."""
+    return np.ma.masked_array(weights, np.triu(np.ones(weights.shape, dtype=np.bool_), 1))
+
+
+def _shrunk(weights: Weights, size: int) -> Weights:
+    """The largest weights of the parts of a matrix (T, T), as one of (size, size); size is T at most."""
+    starts = np.arange(size) * len(weights) // size
+    return np.maximum.reduceat(np.maximum.reduceat(weights, starts, axis=0), starts, axis=1)
 
 
 def _add_scale(figure: Figure, axes: list[Axes], horizontal: bool = False) -> None:
@@ -169,13 +194,15 @@ def _add_scale(figure: Figure, axes: list[Axes], horizontal: bool = False) -> No
     bar.outline.set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """As path.png and path.svg."""
+def _save(figure: Figure, path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
+    """One file for each suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    FigureCanvasAgg(figure).print_png(path.with_suffix(".png"))
-    FigureCanvasSVG(figure).print_svg(path.with_suffix(".svg"))
+    if ".png" in suffixes:
+        FigureCanvasAgg(figure).print_png(path.with_suffix(".png"))
+    if ".svg" in suffixes:
+        FigureCanvasSVG(figure).print_svg(path.with_suffix(".svg"))
 
 
 def _norm() -> PowerNorm:
@@ -191,7 +218,7 @@ def _colours() -> ListedColormap:
     return ListedColormap(ramp(dark=False) / 255, name="attention")
 
 
-def _drawable(label: str, monospace: bool = False) -> str:
+def drawable(label: str, monospace: bool = False) -> str:
     """The label in characters that the font has; others as U+ and their number."""
     known = _characters(monospace)
     return "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in label)

@@ -61,8 +61,8 @@ def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float 
         runs: in the order of their colours.
         keys: `loss` for both train/loss and val/loss, and so on; a name in `SHORT_NAMES`; or a column.
         x: `step`, `tokens`, `epoch`, or `time` in training.
-        weight: for `smooth`; None for what suits each line's number of points. Validation and learning rate are not
-            noisy, and stay as they are.
+        weight: for `smooth`; None for what suits each line's number of points. Validation, learning rate and
+            attention are not noisy, and stay as they are.
     """
     unit, divisor = _unit(runs) if x == "time" else ("", 1.0)
     label = {STEP: "optimizer steps", "tokens": "tokens", "epoch": "epochs", "time": f"{unit} of training"}[x]
@@ -96,7 +96,7 @@ def _line(number: int, run: Run, column: str, x: str, divisor: float, weight: fl
     weight = default_weight(len(values)) if weight is None else weight
     part, _, name = column.rpartition("/")
     kept = thin(values, most)
-    is_smoothed = weight > 0 and part != "val" and name != "lr"
+    is_exact = part == "val" or name == "lr" or part.startswith("attention")
     finite = np.where(np.isfinite(values), values, np.inf)[kept]
     has_best = part == "val" and name in _LOWER_IS_BETTER and np.isfinite(finite).any()
     return Line(
@@ -104,7 +104,7 @@ def _line(number: int, run: Run, column: str, x: str, divisor: float, weight: fl
         part=part if part in ("train", "val") else "",
         x=across[kept] / divisor,
         y=values[kept],
-        smoothed=smooth(values, weight)[kept] if is_smoothed else None,
+        smoothed=smooth(values, weight)[kept] if weight > 0 and not is_exact else None,
         best=int(finite.argmin()) if has_best else None,
     )
 

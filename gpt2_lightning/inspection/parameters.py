@@ -34,7 +34,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Change:
-    """How a tensor differs from the one of the same name in another model, computed in float64."""
+    """How a tensor differs from the one of the same name in another model, computed in float64.
+
+    Where either holds NaN or infinity, the first three are mostly no numbers.
+    """
 
     relative: float
     """Norm of the difference over the norm of the other; infinite where that is 0."""
@@ -42,6 +45,8 @@ class Change:
     """Largest absolute difference of two values."""
     cosine: float
     """Of the angle between the two; NaN where one of them is 0."""
+    other_not_finite: int
+    """Values of the other that are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -164,25 +169,26 @@ def spread(tensor: Tensor) -> Spread:
         squares += float(part @ part)
     mean = total / tensor.numel()
     variance = squares / tensor.numel() - mean**2  # float64 leaves what float32 values can tell apart
-    not_finite = 0 if math.isfinite(squares) else int((~tensor.isfinite()).sum())
-    return Spread(mean, math.sqrt(max(variance, 0.0)), math.sqrt(squares), not_finite)
+    return Spread(mean, math.sqrt(max(variance, 0.0)), math.sqrt(squares), _not_finite(tensor, squares))
 
 
 def change(tensor: Tensor, other: Tensor) -> Change:
     """Measure how one tensor differs from another of its shape; see `Change`."""
-    squares = largest = ours = theirs = product = 0.0
+    squares = ours = theirs = product = 0.0
+    largest = torch.zeros((), dtype=torch.float64)
     for one, two in zip(_parts(tensor), _parts(other), strict=True):
         difference = one - two
         squares += float(difference @ difference)
-        largest = max(largest, float(difference.abs().max()))
+        largest = largest.maximum(difference.abs().max())  # which keeps NaN
         ours += float(one @ one)
         theirs += float(two @ two)
         product += float(one @ two)
     norms = math.sqrt(ours) * math.sqrt(theirs)
     return Change(
         relative=math.sqrt(squares / theirs) if theirs else (math.inf if squares else 0.0),
-        largest=largest,
+        largest=float(largest),
         cosine=product / norms if norms else math.nan,
+        other_not_finite=_not_finite(other, theirs),
     )
 
 
@@ -201,6 +207,11 @@ def _kind(tensor: Tensor) -> str:
 def _parts(tensor: Tensor) -> Iterator[Tensor]:
     """All values in float64, some at a time."""
     return (part.double() for part in tensor.detach().flatten().split(_PART))
+
+
+def _not_finite(tensor: Tensor, squares: float) -> int:
+    """How many values are NaN or infinite; `squares`, their sum of squares, is finite where none is."""
+    return 0 if math.isfinite(squares) else int((~tensor.isfinite()).sum())
 
 
 def _shape(shape: tuple[int, ...]) -> str:

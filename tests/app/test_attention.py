@@ -16,7 +16,9 @@ import torch
 
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.inspection.attention import read
+from gpt2_lightning.model.lora import LoRASpec
 from tests.app.conftest import TINY
+from tests.app.made_checkpoints import save_adapter, save_base
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -242,3 +244,16 @@ def test_matplotlib_is_imported_for_pictures_alone(attend: Run, monkeypatch: pyt
     assert attend().code == 0
     with pytest.raises(ModuleNotFoundError):
         attend("pictures=true", "overwrite=true")
+
+
+def test_a_moved_base_of_an_adapter_is_named(attend: Run, workplace: Path) -> None:
+    base, adapter, moved = (workplace / name for name in ("base.ckpt", "adapter.ckpt", "elsewhere.ckpt"))
+    save_adapter(adapter, save_base(base), LoRASpec(rank=3, targets=["q", "v"]))
+    base.rename(moved)
+    outcome = attend(f"checkpoint={adapter}", "prompt=abcabc")
+    assert outcome.code == 2
+    assert "if that was moved, name its place with base=" in outcome.err
+    outcome = attend(f"checkpoint={adapter}", f"base={moved}", f"compare={moved}", "prompt=abcabc")
+    assert outcome.code == 0, outcome.err
+    with np.load("attention/attention-0.npz") as adapted, np.load("attention/attention-1.npz") as plain:
+        assert np.abs(adapted["weights"] - plain["weights"]).max() > 1e-3

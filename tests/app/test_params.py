@@ -17,7 +17,9 @@ from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, load_model, weights_alone
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.lora import LoRASpec
 from gpt2_lightning.tokenizers import CharTokenizer
+from tests.app.made_checkpoints import save_adapter, save_base
 from tests.app.test_bad_input import refused
 from tests.huggingface.networks import lively
 
@@ -173,9 +175,38 @@ def test_a_checkpoint_that_is_not_there_is_named(run_verb: Run) -> None:
     refused(run_verb("params", "checkpoint=nothing.ckpt"), "nothing.ckpt")
 
 
-def test_values_that_are_no_numbers_are_pointed_out(run_verb: Run, workplace: Path) -> None:
-    model = lively()
+def test_values_that_are_no_numbers_are_counted_beside_the_others(run_verb: Run, workplace: Path) -> None:
+    model, whole = lively(), lively()
     with torch.no_grad():
         model.h[1].ln_1.weight[:2] = float("nan")
-    outcome = run_verb("params", f"checkpoint={saved(workplace / 'nan.ckpt', model)}")
-    assert "h.1.ln_1.weight: 2 of 35 values are NaN or infinite" in outcome.out + outcome.err
+        model.ln_f.bias[3] = float("-inf")
+    broken, sound = saved(workplace / "nan.ckpt", model), saved(workplace / "whole.ckpt", whole)
+    outcome = run_verb("params", f"checkpoint={broken}")
+    assert outcome.code == 0, outcome.err
+    assert "h.1.ln_1.weight: 2 of 35 values are NaN or infinite" in outcome.out
+    assert "ln_f.bias: 1 of 35 values are NaN or infinite" in outcome.out
+    assert table(outcome.out)["h.1.ln_1.weight"][-2:] == ["nan", "trained"]
+    found = rows(run_verb("params", f"checkpoint={broken}", "view=csv").out)
+    assert {name: row["not_finite"] for name, row in found.items() if row["not_finite"] != "0"} == {
+        "h.1.ln_1.weight": "2",
+        "ln_f.bias": "1",
+    }
+    assert float(found["wte.weight"]["norm"]) == pytest.approx(whole.wte.weight.detach().double().norm().item())
+
+    compared = rows(run_verb("params", f"checkpoint={sound}", f"compare={broken}", "view=csv").out)
+    row = compared["h.1.ln_1.weight"]
+    assert (row["not_finite"], row["other_not_finite"], row["largest_change"]) == ("0", "2", "nan")
+    assert compared["wte.weight"]["relative_change"] == "0.0"
+    outcome = run_verb("params", f"checkpoint={sound}", f"compare={broken}")
+    assert "h.1.ln_1.weight in the other: 2 of 35 values are NaN or infinite" in outcome.out
+
+
+def test_a_moved_base_of_an_adapter_is_named(run_verb: Run, workplace: Path) -> None:
+    base, adapter, moved = (workplace / name for name in ("base.ckpt", "adapter.ckpt", "elsewhere.ckpt"))
+    save_adapter(adapter, save_base(base), LoRASpec(rank=3, targets=["q", "v"]))
+    base.rename(moved)
+    refused(run_verb("params", f"checkpoint={adapter}"), "if that was moved, name its place with base=")
+    outcome = run_verb("params", f"checkpoint={adapter}", f"base={moved}", f"compare={moved}", "view=csv")
+    assert outcome.code == 0, outcome.err
+    changed = {name for name, row in rows(outcome.out).items() if row["relative_change"] != "0.0"}
+    assert changed == {f"h.{layer}.attn.c_attn.weight" for layer in range(2)}

@@ -10,11 +10,13 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gpt2_lightning.inspection.attention_explorer import explorer
 from gpt2_lightning.inspection.attention_inspection import Inspected
-from gpt2_lightning.inspection.ramp import ramp
+from gpt2_lightning.inspection.ramp import diverging, ramp
 from tests.inspection.test_attention_explorer import TOKENIZER, inspected
 
 FLAGS = (
@@ -92,21 +94,45 @@ seen.second = [text("about"), text("checkpoint-name"), cells(document.querySelec
 key(document.body, "[");
 document.getElementById("rollout").click();
 seen.rollout = text("view-title");
+key(document.body, "1");
+key(document.body, "d");
+document.querySelector('#heads [data-head="4"]').click();
+option(9).click();
+const ticks = () => [...document.querySelectorAll("#ticks span")].map((span) => span.textContent);
+seen.scales = [ticks()];
+document.getElementById("difference").click();
+seen.pressed = document.getElementById("difference").getAttribute("aria-pressed");
+seen.difference = [text("view-title"), text("about")];
+seen.scales.push(ticks());
+seen.differing_pixels = pixels(9);
+seen.svgs.difference = currentSvg();
+key(document.querySelector("#view canvas"), "ArrowLeft");
+seen.differing_readout = text("readout");
+key(document.body, "c");
+seen.weights_again = [text("view-title"), ticks()];
+key(document.body, "[");
 key(document.body, "Escape");
 seen.none = text("details-title");
 
 function pixel(query, column) {
+  return pixels(query)[column];
+}
+function pixels(query) {
   const { cell, margin } = measures();
   const canvas = document.querySelector("#view canvas");
   const sharp = canvas.width / canvas.clientWidth;
-  const at = [column, query].map((i) => (margin + (i + 0.5) * cell) * sharp);
-  return [...canvas.getContext("2d").getImageData(...at, 1, 1).data];
+  const middle = (i) => Math.floor((margin + (i + 0.5) * cell) * sharp);
+  const { data } = canvas.getContext("2d").getImageData(0, middle(query), canvas.width, 1);
+  return Array.from({ length: query + 1 }, (_, i) => [...data.slice(4 * middle(i), 4 * middle(i) + 4)]);
 }
 const result = document.createElement("pre");
 result.id = "result";
 result.textContent = JSON.stringify(seen);
 document.body.append(result);
 </script>"""
+
+
+PLAIN_TICKS = ["0", "0.05", "0.2", "0.5", "1"]
 
 
 @dataclass(frozen=True)
@@ -192,7 +218,7 @@ def test_the_pointer_shows_a_token_while_it_is_there(visit: Visit) -> None:
 
 
 def test_views_are_saved_as_svg_that_needs_nothing_else(visit: Visit) -> None:
-    shapes = {"matrix": "path", "lines": "path", "lens": "rect"}
+    shapes = {"matrix": "path", "lines": "path", "lens": "rect", "difference": "path"}
     for view, shape in shapes.items():
         root = ElementTree.fromstring(visit.seen["svgs"][view])
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -240,6 +266,33 @@ def test_another_checkpoint_shows_its_own_weights(visit: Visit) -> None:
     token, weight = re.findall(r"\((\d+)\) ([\d.]+)", table[-1][2])[0]
     assert float(weight) == pytest.approx(last.max().item(), abs=0.0075)
     assert last[int(token)].item() == pytest.approx(last.max().item(), abs=1 / 255)
+
+
+def differences_of(visit: Visit, token: int) -> NDArray[np.float64]:
+    """Those of a row of layer 1, head 1, in 255ths as the page has them."""
+    first, second = (np.round(255 * of.reading.weights[1, 1, token].numpy()) for of in (visit.first, visit.second))
+    return (second - first) / 255
+
+
+def test_the_second_checkpoint_minus_the_first_is_a_map_of_its_own(visit: Visit) -> None:
+    title, about = visit.seen["difference"]
+    assert title == "Layer 1, head 1, checkpoint 2 minus checkpoint 1"
+    assert visit.seen["pressed"] == "true"
+    assert about.startswith("seed 1: ")
+    row = differences_of(visit, 9)[:10]
+    assert row.min() < -0.02
+    assert row.max() > 0.02
+    for found, d in zip(visit.seen["differing_pixels"], row, strict=True):
+        place = 255 + round(255 * abs(d) ** 0.5) * (1 if d > 0 else -1)
+        assert found == pytest.approx([*diverging(dark=False)[place].tolist(), 255], abs=3)
+    assert visit.seen["scales"] == [PLAIN_TICKS, ["−1.0", "−0.2", "0.0", "+0.2", "+1.0"]]
+    key = int(visit.seen["differing_readout"].split(" attends to ")[1].split()[0])
+    said = visit.seen["differing_readout"].split("which is ")[1].split()[0].replace("−", "-")
+    assert float(said) == pytest.approx(row[key], abs=0.006)
+
+
+def test_the_difference_is_switched_off_again(visit: Visit) -> None:
+    assert visit.seen["weights_again"] == ["Layer 1, head 1", PLAIN_TICKS]
 
 
 def test_rollout_and_no_token_can_be_chosen(visit: Visit) -> None:

@@ -90,5 +90,30 @@ def test_a_layer_and_a_model_show_every_head(heads: int, tmp_path: Path) -> None
     draw_model(weights, "a model", tmp_path / "model")
     assert is_drawn(tmp_path / "layer")
     assert is_drawn(tmp_path / "model")
-    images = ElementTree.parse(tmp_path / "model.svg").iter("{http://www.w3.org/2000/svg}image")
-    assert len(list(images)) >= 3 * heads
+
+
+def test_thumbnails_lie_by_layer_and_head(tmp_path: Path) -> None:
+    """One head of all has weights, on its first token."""
+    weights = np.zeros((2, 3, 11, 11), dtype=np.float32)
+    weights[1, 2, :, 0] = 1
+    draw_model(weights, "", tmp_path / "model", suffixes=(".png",))
+    assert not (tmp_path / "model.svg").exists()
+    pixels = imread(tmp_path / "model.png")[..., :3]
+    height, width = pixels.shape[:2]
+    dark = np.abs(pixels[:, : width * 17 // 20] - ramp(False)[-1] / 255).max(axis=-1) < 0.02
+    rows, columns = np.nonzero(dark)
+    assert rows.min() > height / 2, "the lower layer"
+    assert columns.min() > width / 2, "the last of three heads"
+    assert np.ptp(rows) > 8 * np.ptp(columns), "a column"
+
+
+def test_a_thumbnail_of_a_long_text_shows_every_large_weight(tmp_path: Path) -> None:
+    weights = np.zeros((1, 12, 700, 700), dtype=np.float32)
+    for head in range(12):
+        weights[0, head, 600 + head, 300] = 1
+    draw_model(weights, "", tmp_path / "model")
+    assert is_drawn(tmp_path / "model")
+    pixels = imread(tmp_path / "model.png")[..., :3]
+    dark = np.abs(pixels[:, : pixels.shape[1] * 9 // 10] - ramp(False)[-1] / 255).max(axis=-1) < 0.02
+    columns = np.nonzero(dark.any(axis=0))[0]
+    assert 1 + (np.diff(columns) > 1).sum() == 12

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt2_lightning.inspection.ramp import ramp
+from gpt2_lightning.inspection.ramp import diverging, ramp
 
 # What is left of linear red, green and blue for eyes without the red or the green cones (Viénot et al. 1999).
 PROTANOPIA = np.array([[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]])
@@ -43,3 +43,24 @@ def test_zero_is_nearly_the_page_and_one_far_from_it() -> None:
     assert light[0] > 0.9 > 0.1 > light[1]
     assert dark[0] < 0.02 < 0.7 < dark[1]
     assert ramp(False).shape == (256, 3)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("eyes", [np.eye(3), PROTANOPIA, DEUTERANOPIA])
+def test_signs_are_told_apart_by_every_eye(dark: bool, eyes: NDArray[np.float64]) -> None:
+    """As light on either side, and another share of blue."""
+    colours = diverging(dark)
+    assert colours.shape == (511, 3)
+    assert colours[255].tolist() == ramp(dark)[0].tolist()
+    seen = (linear(colours) @ eyes.T).clip(0, 1)
+    distance = np.abs(lightness(seen) - lightness(seen)[255])
+    for side in (distance[255::-10], distance[255::10]):
+        assert np.diff(side).min() > 0.5, "farther from 0 is farther from the page"
+    blue = seen[:, 2] / (seen.sum(axis=1) + 1e-6)
+    assert (blue[:205] - blue[:305:-1]).min() > 0.15
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_differences_of_either_sign_are_as_strong(dark: bool) -> None:
+    seen = lightness(linear(diverging(dark)))
+    assert np.abs(seen - seen[::-1]).max() < 4

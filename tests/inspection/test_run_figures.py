@@ -137,6 +137,15 @@ def test_validation_and_learning_rate_are_not_smoothed(runs: list[Run]) -> None:
     assert smoothed["throughput", ""] is not None
 
 
+def test_scores_of_attention_are_not_noisy_and_stay_as_they_are(tmp_path: Path) -> None:
+    head = "step,tokens,train/loss,attention/induction/max\n"
+    run = write_run(tmp_path / "run", "\n".join(f"{i},{i},{i % 7},{i % 7}" for i in range(100)), head=head)
+    panels = make_panels(read_runs([run]), ["loss", "attention/induction/max"], "step", None)
+    loss, score = (panel.lines[0] for panel in panels)
+    assert loss.smoothed is not None
+    assert score.smoothed is None
+
+
 def test_a_weight_left_alone_suits_each_line(tmp_path: Path) -> None:
     rows = ["\n".join(f"{i},0,{i},{i % 7},,," for i in range(count)) for count in (10, 100)]
     runs = read_runs([write_run(tmp_path / str(len(text)), text) for text in rows])

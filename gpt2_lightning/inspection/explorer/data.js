@@ -26,6 +26,14 @@ function weight(query, key) {
   return key > query ? 0 : bytesOf(state.checkpoint, state.head)[(query * (query + 1)) / 2 + key] / 255;
 }
 
+/** What a head's matrix shows, in 255ths: its weights, or how much larger they are than in the first checkpoint. */
+function matrixOf(head) {
+  const bytes = bytesOf(state.checkpoint, head);
+  if (!state.difference) return bytes;
+  const first = bytesOf(0, head);
+  return Int16Array.from(bytes, (w, i) => w - first[i]);
+}
+
 /** What a token attends to, or is attended to by, as [token, weight], the strongest first, none below the threshold. */
 function strongest(token, incoming, count) {
   const pairs = incoming
@@ -34,8 +42,9 @@ function strongest(token, incoming, count) {
   return pairs.filter(([, w]) => isShown(w)).sort((a, b) => b[1] - a[1]).slice(0, count);
 }
 
+/** Whether a weight, or a difference of weights, is no smaller than the threshold. */
 function isShown(w) {
-  return w > 0 && w >= state.threshold;
+  return w !== 0 && Math.abs(w) >= state.threshold;
 }
 
 /** The likeliest next tokens after a layer at a token, as [label, probability]; layer 0 is the embeddings. */
@@ -50,8 +59,15 @@ function nameOf(head) {
   return `Layer ${Math.floor(head / DATA.heads)}, head ${head % DATA.heads}`;
 }
 
+/** What is shown of the head, in words. */
+function titleOf() {
+  const what = state.difference ? `, checkpoint ${state.checkpoint + 1} minus checkpoint 1` : "";
+  return `${nameOf(state.head)}${what}`;
+}
+
 const percent = (p) => `${(100 * p).toFixed(p >= 0.0995 ? 0 : 1)}\u00a0%`;
 const number = (x, digits = 2) => (x === null ? "–" : x.toFixed(digits).replace("-", "−"));
+const signed = (x, digits = 2) => `${x > 0 ? "+" : ""}${number(x, digits)}`;
 const named = (token) => `${token} “${TOKENS[token]}”`;
 
 /** A label of so many characters at most. */

@@ -46,7 +46,7 @@ function drawThumbnails() {
   const some = () => {
     const until = performance.now() + 12;
     while (turn === drawing && head < ROLLOUT && performance.now() < until) {
-      const image = imageOf(bytesOf(state.checkpoint, head), THUMBNAIL, state.threshold);
+      const image = imageOf(matrixOf(head), THUMBNAIL);
       headButton(head++).firstChild.getContext("2d").putImageData(image, 0, 0);
     }
     if (turn === drawing && head < ROLLOUT) requestAnimationFrame(some);
@@ -56,11 +56,15 @@ function drawThumbnails() {
 
 function drawScale() {
   const canvas = $("scale").firstChild;
-  const image = new ImageData(256, 1);
-  for (let i = 0; i < 256; i++) image.data.set([...RAMPS[state.theme].slice(3 * i, 3 * i + 3), 255], 4 * i);
+  const { ramps, place, ticks } = shownScale();
+  const hex = ramps[state.theme];
+  const last = hex.length / 6 - 1;
+  canvas.width = last + 1;
+  const image = new ImageData(last + 1, 1);
+  for (let i = 0; i <= last; i++) image.data.set([...channels(`#${hex.slice(6 * i, 6 * i + 6)}`), 255], 4 * i);
   canvas.getContext("2d").putImageData(image, 0, 0);
-  const tick = (w) => el("span", { style: `left: ${100 * Math.sqrt(w)}%` }, String(w));
-  $("ticks").replaceChildren(...[0, 0.05, 0.2, 0.5, 1].map(tick));
+  const tick = (w) => el("span", { style: `left: ${(100 * place(w)) / last}%` }, state.difference ? signed(w, 1) : String(w));
+  $("ticks").replaceChildren(...ticks.map(tick));
 }
 
 function showHead() {
@@ -70,14 +74,13 @@ function showHead() {
     button.tabIndex = isChosen || (state.head === ROLLOUT && button.dataset.head === "0") ? 0 : -1;
   }
   $("rollout").setAttribute("aria-pressed", state.head === ROLLOUT);
-  $("view-title").textContent = nameOf(state.head);
+  $("view-title").textContent = titleOf();
   $("effect").textContent = effectOf(state.head);
 }
 
 function effectOf(head) {
   const effect = DATA.checkpoints[state.checkpoint].effects?.[head];
   if (!effect) return "";
-  const sign = effect.loss_change > 0 ? "+" : "";
-  const loss = effect.loss_change === null ? "" : `the loss changes by ${sign}${number(effect.loss_change, 3)} nats per token; `;
+  const loss = effect.loss_change === null ? "" : `the loss changes by ${signed(effect.loss_change, 3)} nats per token; `;
   return `Switched off: ${loss}“${effect.token}” comes next with ${percent(effect.after)} instead of ${percent(effect.before)}.`;
 }

@@ -9,7 +9,7 @@ const dark = window.matchMedia("(prefers-color-scheme: dark)");
 const state = {
   checkpoint: DATA.shown, head: DATA.head, token: DATA.token, hover: null, key: null, view: "matrix", zoom: 1,
   threshold: T > 200 ? 0.02 : 0, // long texts have too many lines to draw
-  theme: dark.matches ? "dark" : "light", sort: { column: 0, descending: false },
+  theme: dark.matches ? "dark" : "light", difference: false, sort: { column: 0, descending: false },
 };
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -28,8 +28,10 @@ function change(wanted) {
 function render(changed) {
   const any = (...names) => names.some((name) => changed.includes(name));
   if (any("theme")) showTheme();
-  if (any("theme", "checkpoint", "threshold")) drawThumbnails();
-  if (any("head", "checkpoint")) showHead();
+  if (any("theme", "difference")) drawScale();
+  if (any("theme", "checkpoint", "threshold", "difference")) drawThumbnails();
+  if (any("head", "checkpoint", "difference")) showHead();
+  if (any("difference")) $("difference").setAttribute("aria-pressed", state.difference);
   if (any("checkpoint")) showCheckpoint();
   if (any("sort", "checkpoint")) showScores();
   if (any("head")) markScores();
@@ -47,7 +49,6 @@ function render(changed) {
 function showTheme() {
   document.documentElement.dataset.theme = state.theme;
   $("theme").setAttribute("aria-pressed", state.theme === "dark");
-  drawScale();
 }
 
 function showTabs() {
@@ -77,13 +78,14 @@ function showReadout() {
   let text = "";
   if (token !== null && state.key !== null && state.key <= token) {
     text = `${named(token)} attends to ${named(state.key)} with ${weight(token, state.key).toFixed(2)}`;
+    if (state.difference) text += `, which is ${signed(matrixOf(state.head)[(token * (token + 1)) / 2 + state.key] / 255)} against checkpoint 1`;
   } else if (token !== null) {
     const [first] = strongest(token, false, 1);
     text = first ? `${named(token)} attends most to ${named(first[0])}, with ${first[1].toFixed(2)}` : `${named(token)}`;
   }
   $("readout").textContent = text;
   if (state.view === "matrix" || state.view === "lines") {
-    $("view").firstChild.setAttribute("aria-label", `${nameOf(state.head)}, ${state.view}. ${text}. The table has all numbers.`);
+    $("view").firstChild.setAttribute("aria-label", `${titleOf()}, ${state.view}. ${text}. The table has all numbers.`);
   }
 }
 
@@ -98,19 +100,25 @@ function page(width, height, ...children) {
 /** The present view as the text of an SVG file. */
 function currentSvg() {
   const drawing = VIEWS[state.view].svg();
-  drawing.prepend(svg("title", {}, `${nameOf(state.head)}, ${state.view}`));
+  drawing.prepend(svg("title", {}, `${titleOf()}, ${state.view}`));
   return new XMLSerializer().serializeToString(drawing);
 }
 
 function save() {
   const address = URL.createObjectURL(new Blob([currentSvg()], { type: "image/svg+xml" }));
-  const name = `${nameOf(state.head).toLowerCase().replace(/\W+/g, "-")}-${state.view}.svg`;
+  const name = `${titleOf().toLowerCase().replace(/\W+/g, "-")}-${state.view}.svg`;
   el("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 
 function zoom(factor) {
   change({ zoom: clamp(state.zoom * factor, 1, 8) });
+}
+
+/** Show differences from the first checkpoint, or weights again; the first itself has none, so that the last is taken. */
+function compare() {
+  const last = DATA.checkpoints.length - 1;
+  if (last > 0) change({ difference: !state.difference, checkpoint: state.difference ? state.checkpoint : state.checkpoint || last });
 }
 
 function listen() {
@@ -121,6 +129,7 @@ function listen() {
   $("out").onclick = () => zoom(0.5);
   $("threshold").oninput = () => change({ threshold: Number($("threshold").value) });
   $("checkpoint").oninput = () => change({ checkpoint: Number($("checkpoint").value) });
+  $("difference").onclick = compare;
   $("tabs").onclick = (event) => event.target.dataset.view && change({ view: event.target.dataset.view });
   $("tabs").onkeydown = (event) => {
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -137,7 +146,7 @@ function listen() {
     const actions = {
       "[": () => change({ checkpoint: Math.max(0, state.checkpoint - 1) }),
       "]": () => change({ checkpoint: Math.min(last, state.checkpoint + 1) }),
-      "+": () => zoom(2), "-": () => zoom(0.5), d: () => $("theme").click(), "?": () => $("help").click(),
+      c: compare, "+": () => zoom(2), "-": () => zoom(0.5), d: () => $("theme").click(), "?": () => $("help").click(),
       s: () => VIEWS[state.view].svg && save(), Escape: () => change({ token: null, hover: null, key: null }),
     };
     if (views[event.key - 1]) change({ view: views[event.key - 1] });

@@ -58,10 +58,10 @@ function drawMatrix() {
 }
 
 function pictureOfHead() {
-  const key = [state.checkpoint, state.head, state.threshold, state.theme].join();
+  const key = [state.checkpoint, state.head, state.threshold, state.theme, state.difference].join();
   if (picture?.key !== key) {
     const canvas = el("canvas", { width: T, height: T });
-    canvas.getContext("2d").putImageData(imageOf(bytesOf(state.checkpoint, state.head), T, state.threshold), 0, 0);
+    canvas.getContext("2d").putImageData(imageOf(matrixOf(state.head), T), 0, 0);
     picture = { key, canvas };
   }
   return picture.canvas;
@@ -97,10 +97,11 @@ function matrixSvg() {
   const margin = NAME_ROOM;
   const side = margin + T * cell + 8;
   const cells = new Map();
-  for (let query = 0; query < T; query++) {
-    for (let key = 0; key <= query; key++) {
-      const w = weight(query, key);
-      const fill = isShown(w) ? colour(w) : colour(0);
+  const matrix = matrixOf(state.head);
+  for (let query = 0, at = 0; query < T; query++) {
+    for (let key = 0; key <= query; key++, at++) {
+      const w = matrix[at] / 255;
+      const fill = colour(isShown(w) ? w : 0, shownScale());
       if (!cells.has(fill)) cells.set(fill, []);
       cells.get(fill).push(`M${key} ${query}h1v1h-1z`);
     }

@@ -1,6 +1,7 @@
-"""What happens beside training: rows of metrics, the progress bar, samples, checkpoints."""
+"""What happens beside training: rows of metrics, the progress bar, samples, attention, checkpoints."""
 
 from gpt2_lightning.training.callbacks.assemble import assemble
+from gpt2_lightning.training.callbacks.attention import Attention
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.early_stopping import EarlyStopping
 from gpt2_lightning.training.callbacks.metrics import Metrics
@@ -9,4 +10,14 @@ from gpt2_lightning.training.callbacks.samples import Samples
 from gpt2_lightning.training.callbacks.signals import Signals
 from gpt2_lightning.training.callbacks.step_limit import StepLimit
 
-__all__ = ["Checkpointing", "EarlyStopping", "Metrics", "ProgressBar", "Samples", "Signals", "StepLimit", "assemble"]
+__all__ = [
+    "Attention",
+    "Checkpointing",
+    "EarlyStopping",
+    "Metrics",
+    "ProgressBar",
+    "Samples",
+    "Signals",
+    "StepLimit",
+    "assemble",
+]

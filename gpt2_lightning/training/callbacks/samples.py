@@ -15,6 +15,7 @@ from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers import RunLogger
+from gpt2_lightning.training.speed import as_written
 
 FILE = "samples.md"
 _ENTRY = re.compile(r"(?=^## Step )", re.MULTILINE)
@@ -57,11 +58,15 @@ class Samples(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LanguageModeling)
         loss = float(trainer.callback_metrics["val/loss"])
-        if not (trainer.is_global_zero and math.isfinite(loss)):
-            return  # one sample is enough; and of a diverged model there is none
+        if not math.isfinite(loss):
+            return  # a diverged model has nothing to say
+        model = pl_module.whole_model()
+        if model is None:
+            return  # one sample is enough
         tokenizer = pl_module.description.tokenizer
-        ids = generate(pl_module.model, self._prompt_ids(pl_module), self.sampling, tokenizer.end_of_text)
-        self.latest = self.prompt + tokenizer.decode(list(ids))
+        with as_written():
+            ids = list(generate(model, self._prompt_ids(pl_module), self.sampling, tokenizer.end_of_text))
+        self.latest = self.prompt + tokenizer.decode(ids)
         entry = (
             f"## Step {trainer.global_step:,}, validation loss {loss:.4f}\n\n~~~text\n{self.latest.strip()}\n~~~\n\n"
         )

@@ -1,0 +1,211 @@
+"""What the heads attend to while they learn it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.start import prompt_ids
+from gpt2_lightning.inspection.attention import attention_weights
+from gpt2_lightning.inspection.attention_scores import SCORES, head_scores, repeated_sequence
+from gpt2_lightning.model import GPT2
+from gpt2_lightning.training.csv_logger import CSVLogger
+from gpt2_lightning.training.loggers import Guarded, RunLogger
+from gpt2_lightning.training.task import TrainingTask
+
+log = logging.getLogger(__name__)
+
+FILE, PICTURES = "attention.csv", "attention"
+REPEATED = "repeated"
+_COLUMNS = ["step", "text", "layer", "head", *SCORES]
+_BEGINNING = 64
+"""Tokens of the validation text that are read where no prompt is given."""
+
+
+class Attention(L.Callback):
+    """Logs the scores of all heads every n steps, and draws what they attend to.
+
+    Read are a sequence of random tokens that repeats, on which heads can be compared at any step and between models,
+    and some texts. `attention.csv` gets every score of every head on each of them. Loggers get those on the repeated
+    sequence, as `attention/induction/L0H3` and so on, with the largest of all heads as `attention/induction/max`;
+    `metrics.csv` gets the largest alone. Pictures lie in the folder `attention`, and go to the loggers.
+
+    It leaves training's random state and the model alone. Of several processes the first does it.
+
+    Args:
+        run_dir: the run's folder.
+        every_n_steps: optimizer steps between two measurements. The last step is always measured.
+        pictures_every_n_steps: optimizer steps between two drawings, which take longer; None for none at all. The last
+            step is always drawn.
+        prompts: the texts to read, of long ones the last tokens that fit into the context; None for the beginning of
+            the validation text, where a text is trained on.
+
+    Raises:
+        ValueError: if a number is below 1, or a prompt is empty.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        every_n_steps: int = 100,
+        pictures_every_n_steps: int | None = 2000,
+        prompts: list[str] | None = None,
+    ) -> None:
+        numbers = {"every_n_steps": every_n_steps, "pictures_every_n_steps": pictures_every_n_steps}
+        faults = [
+            f"{name}: {value} is out of range, 1 or more is allowed"
+            for name, value in numbers.items()
+            if value is not None and value < 1
+        ]
+        if not all(prompts or []):
+            faults.append("prompts: one of them is empty; leave it out")
+        if faults:
+            raise ValueError("\n".join(faults))
+        self.file, self.folder = run_dir / FILE, run_dir / PICTURES
+        self.every_n_steps, self.pictures_every_n_steps = every_n_steps, pictures_every_n_steps
+        self.prompts = prompts
+        self._texts: dict[str, Tensor] = {}
+        self._last_seen_step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose the texts, and drop what a resumed run does again.
+
+        Raises:
+            UserError: if a prompt has characters that the tokenizer lacks.
+        """
+        assert isinstance(pl_module, TrainingTask)
+        self._texts = self._chosen_texts(pl_module)
+        self._last_seen_step = trainer.global_step
+        if trainer.is_global_zero:
+            _drop_rows_after(self.file, trainer.global_step)
+            for picture in self.folder.glob("step-*.png"):
+                if int(picture.name.split("-")[1]) > trainer.global_step:
+                    picture.unlink()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        stepped = trainer.global_step != self._last_seen_step
+        self._last_seen_step = trainer.global_step
+        is_drawn = self.pictures_every_n_steps is not None and _is_due(trainer, self.pictures_every_n_steps)
+        if not (stepped and (is_drawn or _is_due(trainer, self.every_n_steps))):
+            return
+        assert isinstance(pl_module, TrainingTask)
+        whole = pl_module.whole_model()
+        if whole is None:
+            return  # one process is enough
+        network = _network(whole)
+        with _evaluating(network):
+            weights = {name: attention_weights(network, ids) for name, ids in self._texts.items()}
+        scores = {name: head_scores(weights[name], ids) for name, ids in self._texts.items()}
+        _add_rows(self.file, trainer.global_step, scores)
+        if REPEATED in scores:
+            _log_scores(trainer, pl_module, scores[REPEATED])
+        if is_drawn:
+            self._draw(trainer, weights)
+
+    def _chosen_texts(self, module: TrainingTask[Any, Any]) -> dict[str, Tensor]:
+        """Names and ids (T,) of what is read."""
+        shape, tokenizer = _network(module).config, module.description.tokenizer
+        texts = {REPEATED: repeated_sequence(shape.vocab_size, shape.block_size)[0]}
+        if self.prompts is None and isinstance(module.data, TokenDataModule):
+            validation = module.data.corpora[0].val
+            length = min(_BEGINNING, shape.block_size, len(validation))
+            texts["validation"] = torch.from_numpy(validation.slice(0, length))
+        for number, prompt in enumerate(self.prompts or []):
+            texts[f"prompt-{number}"] = ids = prompt_ids(prompt, tokenizer)
+            if len(ids) > shape.block_size:
+                log.info(
+                    "callbacks.attention.prompts: number %d has %s tokens and the context %s: its last ones are read",
+                    number,
+                    f"{len(ids):,}",
+                    f"{shape.block_size:,}",
+                )
+        return {name: ids[-shape.block_size :] for name, ids in texts.items() if len(ids)}
+
+    def _draw(self, trainer: L.Trainer, weights: Mapping[str, Tensor]) -> None:
+        from gpt2_lightning.inspection.attention_pictures import draw_model
+
+        for name, of_text in weights.items():
+            stem = self.folder / f"step-{trainer.global_step:06d}-{name}"
+            try:
+                self.folder.mkdir(exist_ok=True)
+                draw_model(of_text.numpy(), f"{name}, step {trainer.global_step:,}", stem, suffixes=(".png",))
+            except OSError as error:
+                raise UserError(f"the folder {self.folder} cannot be written: {error.strerror}") from None
+            for logger in trainer.loggers:
+                if isinstance(logger, RunLogger):
+                    logger.log_picture(f"attention/{name}", stem.with_suffix(".png"), trainer.global_step)
+
+
+def _is_due(trainer: L.Trainer, interval: int) -> bool:
+    return trainer.should_stop or trainer.global_step % interval == 0
+
+
+def _network(module: nn.Module) -> GPT2:
+    """The language model, which a task and a classifier have inside."""
+    return next(part for part in module.modules() if isinstance(part, GPT2))
+
+
+@contextlib.contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Without dropout, and afterwards every part in the mode that it was in."""
+    modes = {part: part.training for part in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _log_scores(trainer: L.Trainer, module: TrainingTask[Any, Any], scores: Mapping[str, Tensor]) -> None:
+    """Scores (L, H) to every logger; to `metrics.csv`, in which each key is a column, the largest alone."""
+    place: dict[str, float] = {"tokens": module.data.tokens_seen, "epoch": module.data.epochs_seen}
+    largest = {f"attention/{name}/max": float(score.max()) for name, score in scores.items()}
+    of_heads = {
+        f"attention/{name}/L{layer}H{head}": value
+        for name, score in scores.items()
+        for layer, row in enumerate(score.tolist())
+        for head, value in enumerate(row)
+    }
+    for logger in trainer.loggers:
+        written_by = logger.logger if isinstance(logger, Guarded) else logger
+        more = {} if isinstance(written_by, CSVLogger) else of_heads
+        logger.log_metrics({**place, **largest, **more}, step=trainer.global_step)
+
+
+def _add_rows(file: Path, step: int, scores: Mapping[str, Mapping[str, Tensor]]) -> None:
+    rows: list[Sequence[Any]] = [] if file.exists() else [_COLUMNS]
+    for text, by_name in scores.items():
+        of_heads = torch.stack([by_name[name] for name in SCORES], dim=-1).tolist()  # (L, H, scores)
+        rows += [
+            [step, text, layer, head, *(f"{value:.6g}" for value in values)]
+            for layer, heads in enumerate(of_heads)
+            for head, values in enumerate(heads)
+        ]
+    try:
+        with file.open("a", newline="", encoding="utf-8") as opened:
+            csv.writer(opened, lineterminator="\n").writerows(rows)
+    except OSError as error:
+        raise UserError(f"the file {file} cannot be written: {error.strerror}") from None
+
+
+def _drop_rows_after(file: Path, step: int) -> None:
+    """Keep the rows up to a step, but for a last one that a crash has cut off."""
+    if not file.exists():
+        return
+    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
+    first, *rows = whole.splitlines() or [",".join(_COLUMNS)]
+    kept = [row for row in rows if int(row.partition(",")[0]) <= step]
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text("".join(f"{line}\n" for line in (first, *kept)), encoding="utf-8")
+    temporary.replace(file)
