@@ -62,7 +62,7 @@ def token_data(
     return TokenDataModule(
         list(corpora.values()),
         block_size,
-        settings.batch_size,
+        settings.samples_in_step(block_size),
         micro_batch_size,
         settings.seed,
         weights=[corpus.weight_of(name) for name in corpora] if isinstance(corpus, Mix) else None,

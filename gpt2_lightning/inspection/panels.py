@@ -20,6 +20,9 @@ _LABELS = {
     "lr": "learning rate",
     "grad_norm": "gradient norm",
     "tokens_per_second": "tokens per second",
+    "mfu": "MFU",
+    "seconds_left": "seconds left",
+    "peak_memory_gb": "peak memory, GB",
 }
 _LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
 _MOST_POINTS, _MOST_POINTS_IN_ALL, _LEAST_POINTS = 2000, 200_000, 100

@@ -88,7 +88,7 @@ def test_flops_equal_those_that_torch_counts(tied_head: bool) -> None:
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 @pytest.mark.parametrize("tied_head", [True, False])
 def test_work_of_a_part_equals_what_torch_counts(n: int, tied_head: bool) -> None:
-    """Of a network whose first blocks are frozen, through which nothing goes backward; with none frozen but embeddings."""
+    """Of a network whose embeddings and first n blocks are frozen, through which nothing goes backward."""
     config = GPT2Config(vocab_size=23, block_size=11, n_layer=3, n_head=5, n_embd=35, kernels="explicit")
     model = GPT2(dataclasses.replace(config, tied_head=tied_head))
     freeze(model, "first_n_blocks", n)

@@ -18,7 +18,7 @@ from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training import processes
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics, pace
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.language_modeling import LanguageModeling
@@ -94,9 +94,9 @@ class Run:
         return sorted(file.name for file in (self.run_dir / "checkpoints").iterdir())
 
     def rows(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv without the one column that depends on the clock."""
+        """The rows of metrics.csv without the columns that depend on the clock."""
         with (self.run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in csv.DictReader(file)]
+            return [{k: v for k, v in row.items() if k not in pace.FIGURES} for row in csv.DictReader(file)]
 
     def column(self, name: str) -> dict[int, float]:
         """Values of a column by step."""

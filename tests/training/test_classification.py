@@ -24,9 +24,9 @@ from gpt2_lightning.evaluation.classification.predictions import predict
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.heads import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics, pace
 from gpt2_lightning.training.callbacks.assemble import assemble
-from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights
+from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights, thinned
 from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Constant
@@ -73,7 +73,7 @@ def task_of(kind: LabelKind, config: GPT2Config = CONFIG, weights: torch.Tensor 
 def fit(
     task: Classification, data: LabelDataModule, run_dir: Path, max_steps: int, resume: Path | None = None
 ) -> list[dict[str, str]]:
-    """Train, and give the rows of metrics without the one column that depends on the clock."""
+    """Train, and give the rows of metrics without the columns that depend on the clock."""
     run_dir.mkdir(exist_ok=True)
     spec = TrainerSpec(val_check_interval=6, log_every_n_steps=4, accelerator="cpu")
     trainer = spec.build(
@@ -84,7 +84,7 @@ def fit(
     )
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in pace.FIGURES} for row in csv.DictReader(file)]
 
 
 def checkpoint(run_dir: Path, step: int) -> dict[str, Any]:
@@ -205,6 +205,35 @@ def test_class_weights_worked_by_hand(kind: LabelKind, wanted: ClassWeights, exp
 def test_class_weights_that_do_not_fit_are_told(kind: LabelKind, wanted: ClassWeights, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         class_weights(wanted, data_of(kind))
+
+
+def test_thinning_leaves_tokens_out_by_chance_and_never_all() -> None:
+    torch.manual_seed(0)
+    mask = torch.arange(211) < torch.tensor([[211], [1], [0], [100]])  # (4, 211)
+    kept = thinned(mask, 0.3)
+    assert not (kept & ~mask).any()
+    assert kept.sum(dim=1)[[1, 2]].tolist() == [1, 0]
+    assert abs(float(kept[mask].float().mean()) - 0.7) < 0.08
+    assert not torch.equal(thinned(mask, 0.3), kept), "anew each time"
+    assert torch.equal(thinned(mask, 0.999999), mask), "a text that would lose all keeps all"
+
+
+def test_tokens_are_left_out_and_answers_smoothed_in_training_alone(tmp_path: Path) -> None:
+    data, plain = data_of("single"), task_of("single")
+    parts = (plain.model, plain.optimizer_spec, plain.schedule, plain.description)
+    task = Classification(*parts, token_dropout=0.4, label_smoothing=0.2)
+    batch = data.train.batch(np.arange(8))
+    torch.manual_seed(5)
+    loss = task.training_step(batch, 0)
+    torch.manual_seed(5)
+    logits = task.model(batch.ids, thinned(batch.mask, 0.4))
+    expected = torch.full_like(logits, 0.1).scatter(1, batch.labels.unsqueeze(1), 0.9)
+    torch.testing.assert_close(loss, -(expected * logits.log_softmax(1)).sum(1).mean())
+    row = fit(task, data, tmp_path, 6)[-1]
+    outputs = predict(task.model, data.val.texts, "single", 16)
+    assert float(row["val/loss"]) == pytest.approx(
+        -np.log(outputs[np.arange(90), data.val.labels.numpy()]).mean(), rel=1e-5
+    )
 
 
 def test_validation_figures_are_means_over_all_rows(tmp_path: Path) -> None:

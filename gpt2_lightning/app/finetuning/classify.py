@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from gpt2_lightning.app import build, runs
 from gpt2_lightning.app.adaptation import print_parameters
 from gpt2_lightning.app.carry_out import Plan, Run
 from gpt2_lightning.app.command_line import command
 from gpt2_lightning.app.finetuning.beginning import Beginning
 from gpt2_lightning.app.finetuning.best import take_best
+from gpt2_lightning.app.source import Source
 from gpt2_lightning.app.summary import describe_model, describe_plan, list_files
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.label_datamodule import LabelDataModule
@@ -28,12 +31,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Classify:
-    """A label, several or a number for each text, from a linear layer on the features."""
+    """A label, several or a number for each text, from a linear layer on the features.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
 
     reads: Reads = "last"
     """What the head reads of a text."""
     class_weights: ClassWeights = "none"
     """How much each class counts in the loss."""
+    token_dropout: float = 0.0
+    """Share of a text's tokens that are left out while it is learned, by chance and anew each time."""
+    label_smoothing: float = 0.0
+    """Share of each answer that is spread over all classes, against too much certainty; for one class a text."""
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: {getattr(self, name)} is out of range, 0 up to (not including) 1 is allowed"
+            for name in ("token_dropout", "label_smoothing")
+            if not 0 <= getattr(self, name) < 1
+        ]
+        if faults:
+            raise ValueError("\n".join(faults))
 
     def plan(self, beginning: Beginning) -> Plan:
         """What to train.
@@ -48,6 +68,10 @@ class Classify:
                 f"data: {type(table).__name__} has no labels; choose labelled texts with task=classify, such as "
                 "data=sms_spam or data=table"
             )
+        if self.label_smoothing and table.kind != "single":
+            raise UserError(
+                f"task.label_smoothing: {self.label_smoothing} has no meaning with data.kind={table.kind}; set it to 0"
+            )
         splits = table.read()
         classes = table.classes(splits.train)
         block_size = beginning.architecture.block_size
@@ -57,18 +81,28 @@ class Classify:
             classes,
             table.kind,
             block_size,
-            config.batch_size,
+            config.samples_in_step(block_size),
             beginning.micro_batch_size(),
             config.seed,
         )
         labels = LabelTask(tuple(classes), table.kind, self.reads, block_size)
+        head = _head_of(beginning.source, labels)
         description = beginning.describe(labels.to_plain())
 
         def make_task() -> Classification:
             model = Classifier(beginning.model(), labels.n_scores, self.reads)
+            if head is not None:
+                model.score.load_state_dict({"weight": head})
             beginning.adapt(model)
             weights = class_weights(self.class_weights, data)
-            return Classification(model, *beginning.optimizer_and_schedule(), description, weights)
+            return Classification(
+                model,
+                *beginning.optimizer_and_schedule(),
+                description,
+                weights,
+                self.token_dropout,
+                self.label_smoothing,
+            )
 
         def begin(run: Run) -> None:
             print_parameters(run.task.model)
@@ -80,6 +114,35 @@ class Classify:
             _summarise(run, data, labels)
 
         return Plan(data, description, block_size, make_task, begin, finish, without=frozenset({"samples"}))
+
+
+def _head_of(source: Source | None, labels: LabelTask) -> Tensor | None:
+    """The head of a classifier that is trained further, (scores, C); None where a new one is made.
+
+    Raises:
+        UserError: if it was made for other labels, or reads another part of a text.
+    """
+    if source is None or source.score is None:
+        return None
+    old = LabelTask.from_plain(source.task)
+    if (old.label_kind, old.labels) != (labels.label_kind, labels.labels):
+        raise UserError(
+            f"init_from: the head of {source.place} answers with {_answers(old)}, and the data have "
+            f"{_answers(labels)}; give them its labels (data.kind, data.labels), or start from a model without a head"
+        )
+    if old.reads != labels.reads:
+        raise UserError(
+            f"task.reads: {labels.reads}, but the head of {source.place} learned to read {old.reads}; "
+            f"set task.reads={old.reads}"
+        )
+    return source.score
+
+
+def _answers(labels: LabelTask) -> str:
+    if labels.label_kind == "regression":
+        return "a number"
+    kind = "one" if labels.label_kind == "single" else "any"
+    return f"{kind} of {len(labels.labels)} labels ({', '.join(labels.labels)})"
 
 
 def _describe_texts(data: LabelDataModule) -> None:

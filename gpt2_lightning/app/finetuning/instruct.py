@@ -78,7 +78,7 @@ class Instruct:
             build.make(config.template),
             beginning.tokenizer,
             block_size,
-            config.batch_size,
+            config.samples_in_step(block_size),
             beginning.micro_batch_size(),
             config.seed,
             self.mask_prompt,

@@ -84,4 +84,8 @@ def _figures(latest: dict[str, float]) -> str:
         shown.append(f"val {latest['val/loss']:.3f}")
     if "tokens_per_second" in latest:
         shown.append(f"{latest['tokens_per_second']:,.0f} tok/s")
+    if "mfu" in latest:
+        shown.append(f"MFU {latest['mfu']:.0%}")
+    if "peak_memory_gb" in latest:
+        shown.append(f"{latest['peak_memory_gb']:.1f} GB")
     return "  ".join(shown)
