@@ -19,7 +19,8 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> Path | None:
 
     Args:
         resume: `never`; `auto` for the latest run of the same name, if there is one; `must` for the same, but there
-            has to be one; anything else is a run's folder or a checkpoint.
+            has to be one; `here` for the run in `run_dir` itself, if there is one; anything else is a run's folder or
+            a checkpoint.
         run_dir: the folder of a new run; those beside it have the same name.
 
     Raises:
@@ -27,6 +28,8 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> Path | None:
     """
     if resume == "never":
         return None
+    if resume == "here":
+        return folder.newest(run_dir)
     if resume not in ("auto", "must"):
         path = Path(resume)
         if not path.exists():
@@ -49,7 +52,7 @@ def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
 
     Args:
         wanted: the folder.
-        may_be_there: take it as it is where it exists and is empty.
+        may_be_there: take it as it is where it exists.
 
     Raises:
         UserError: if it cannot be created.
@@ -59,7 +62,7 @@ def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
         wanted.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"run_dir: the folder {wanted.parent} cannot be made: {error.strerror}; {remedy}") from None
-    if may_be_there and wanted.is_dir() and not any(wanted.iterdir()):
+    if may_be_there and wanted.is_dir():
         return wanted
     for candidate in itertools.chain([wanted], (wanted.with_name(f"{wanted.name}-{i}") for i in itertools.count(1))):
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,52 @@ import pytest
 import yaml
 
 from gpt2_lightning.app import launch
-from gpt2_lightning.app.resume import require_same_settings
+from gpt2_lightning.app.rank_reports import Death
+from gpt2_lightning.app.resume import as_restarted, require_same_settings
 from gpt2_lightning.app.run_settings import share_of_batch
+from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.trainer import TrainerSpec
 
 Run = Callable[..., Any]
+SECONDS_TO_START, SECONDS_TO_END = 300, 60
+"""On a machine that has much else to do. Processes wait for each other for half an hour."""
 ON_TWO = ["model=tiny", "batch_size=4", "trainer=ddp_cpu", "callbacks.samples.max_new_tokens=20"]
 
 
 @pytest.fixture
-def start(workplace: Path, root: Path, small_text: Path) -> Callable[..., subprocess.Popen[str]]:
+def start(workplace: Path, root: Path, small_text: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start training on two processes."""
+    started = []
 
     def do(*settings: str) -> subprocess.Popen[str]:
         text = ["data=text", f"data.path={small_text}"]
         command = [sys.executable, str(root / "train.py"), *ON_TWO, *text, *settings]
-        return subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        started.append(process)
+        return process
 
-    return do
+    yield do
+    for process in started:
+        if process.poll() is None:  # the test has failed
+            process.kill()
+            process.communicate()
+
+
+def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not there():
+        assert time.monotonic() < deadline, "it did not come"
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
 
 
 def wait_for_checkpoint(run_dir: Path, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not list(run_dir.glob("checkpoints/step-*.ckpt")):
-        assert time.monotonic() < deadline, "no checkpoint appeared"
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+    wait_until(lambda: newest_step(run_dir) > 0, process)
+
+
+def newest_step(run_dir: Path) -> int:
+    return max((folder.step_of(file) or 0 for file in folder.by_step(run_dir)), default=0)
 
 
 def ranks_of(process: subprocess.Popen[str]) -> list[int]:
@@ -58,7 +79,7 @@ def test_a_job_of_a_sweep_trains_on_two_and_one_speaks(
 ) -> None:
     length = ["trainer.max_steps=4", "trainer.val_check_interval=2", "hydra.sweep.dir=sweep"]
     process = start("-m", "optimizer.lr=1e-3", *length)
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=SECONDS_TO_START)[0]
     assert process.returncode == 0, output
     assert output.count("plan: ") == 1
     assert "on 2 processes" in output
@@ -67,7 +88,7 @@ def test_a_job_of_a_sweep_trains_on_two_and_one_speaks(
     run = workplace / "sweep" / "0"
     files = {str(file.relative_to(run)) for file in run.rglob("*") if file.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/step-000004.ckpt"}
-    assert files == {"config.yaml", "metrics.csv", "loss.png", "samples.md", "train.log", *checkpoints}
+    assert files == {"config.yaml", "metrics.csv", "loss.png", "samples.md", "status.json", "train.log", *checkpoints}
     assert (run / "samples.md").read_text().count("## Step") == 2
     assert (run / "train.log").read_text().count("step 4 of 4") == 1
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["devices"] == 2
@@ -79,16 +100,18 @@ def test_a_signal_saves_once_and_says_how_to_go_on(
     start: Callable[..., subprocess.Popen[str]], workplace: Path
 ) -> None:
     """A Ctrl-C reaches every process from the terminal, and those that train once more from their parent."""
-    process = start("trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5", "run_dir=here")
+    saving = ["trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5", "run_dir=here"]
+    process = start(*saving, "trainer.max_restarts=1")
     wait_for_checkpoint(workplace / "here", process)
     ranks = ranks_of(process)
     assert len(ranks) == 2
     for pid in (*ranks, process.pid):
         os.kill(pid, signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=SECONDS_TO_END)[0]
     assert process.returncode == 130, output
     assert "Traceback" not in output
     assert output.count("stopped by SIGINT") == 1
+    assert "restart" not in output
     assert output.strip().endswith("resume=here")
     (saved,) = (workplace / "here" / "checkpoints").glob("step-*.ckpt")
     assert f"at step {int(saved.stem[5:])}, which is saved" in output
@@ -96,46 +119,91 @@ def test_a_signal_saves_once_and_says_how_to_go_on(
 
 
 @needs_proc
-def test_a_killed_process_ends_the_others_and_is_named(
+def test_a_run_goes_on_where_a_process_was_killed_as_often_as_is_allowed(
     start: Callable[..., subprocess.Popen[str]], workplace: Path
 ) -> None:
-    process = start("trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5", "run_dir=here")
+    """Process 1 at first, and process 0 of those that were started then."""
+    saving = ["trainer.max_steps=99999", "callbacks.checkpoint.every_n_steps=5", "run_dir=here"]
+    process = start(*saving, "trainer.max_restarts=1")
     wait_for_checkpoint(workplace / "here", process)
-    ranks = ranks_of(process)
-    os.kill(ranks[1], signal.SIGKILL)
-    output = process.communicate(timeout=15)[0]
+    first = ranks_of(process)
+    os.kill(first[1], signal.SIGKILL)
+    wait_until(lambda: len(set(ranks_of(process)) - set(first)) == 2, process)
+    second = [rank for rank in ranks_of(process) if rank not in first]
+    saved = newest_step(workplace / "here")
+    wait_until(lambda: newest_step(workplace / "here") > saved, process)
+    os.kill(second[0], signal.SIGKILL)
+    output = process.communicate(timeout=SECONDS_TO_END)[0]
     assert process.returncode == 1, output
-    assert "error: process 1 of 2 (from 0) was ended by SIGKILL" in output
+    assert "process 1 of 2 (from 0) was ended by SIGKILL, perhaps since memory ran out; restart 1 of 1" in output
+    assert re.search(r"going on from step-\d+\.ckpt", output)
+    assert output.splitlines()[-1].startswith("error: process 0 of 2 (from 0) was ended by SIGKILL")
     assert "Traceback" not in output
-    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in (*first, *second))
+    assert not (workplace / "here-1").exists()
+    steps = [int(row.split(",")[0]) for row in (workplace / "here" / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(set(steps))
 
 
-def report(rank: int, seconds: float, code: int = 1, message: str = "", trace: str = "") -> dict[str, Any]:
-    return {"rank": rank, "time": seconds, "code": code, "message": message, "trace": trace}
+class Ends:
+    """In place of the agent: how the processes end at each start, and what they were started with."""
+
+    def __init__(self, *ends: object) -> None:
+        self.ends = list(ends)
+        self.settings: list[dict[str, Any]] = []
+
+    def __call__(self, spec: TrainerSpec, meeting: None) -> Ends:
+        return self
+
+    def run(self, work: Any, start: int, folder: Path) -> object:
+        assert start == len(self.settings)
+        self.settings.append(work.args[1])
+        (folder / "run-0").write_text("runs/here")
+        end = self.ends.pop(0)
+        if isinstance(end, BaseException):
+            raise end
+        return end
 
 
-def test_the_first_failure_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The second follows from the first, whichever the agent found first."""
-    launch._report(tmp_path, 1, trace="ZeroDivisionError: the cause\n")
-    first = launch._read(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        launch._tell([*first, report(1, first[0]["time"] + 1, trace="Connection closed by peer\n")], 1, 1, count=2)
-    assert stop.value.code == 1
-    assert capsys.readouterr().err == "process 0 of 2 (from 0) failed\nZeroDivisionError: the cause\n"
+def start_with(ends: Ends, monkeypatch: pytest.MonkeyPatch, max_restarts: int) -> Any:
+    monkeypatch.setattr(launch, "Agent", ends)
+    spec = TrainerSpec(accelerator="cpu", strategy="ddp", max_restarts=max_restarts)
+    return launch._start("train", {"resume": "never", "run_dir": "runs/there"}, spec)
 
 
-def test_reports_are_read_in_the_order_of_their_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for rank, seconds in ((0, 7.0), (1, 5.0), (2, 6.0)):
-        monkeypatch.setattr("gpt2_lightning.training.processes.rank", lambda rank=rank: rank)
-        monkeypatch.setattr("time.time", lambda seconds=seconds: seconds)
-        launch._report(tmp_path, 1)
-    assert [each["rank"] for each in launch._read(tmp_path)] == [1, 2, 0]
+def test_a_run_that_had_saved_nothing_begins_again_in_its_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = Ends(Death("process 1 failed", "ZeroDivisionError\n"), Death("process 0 died"), 1.5)
+    assert start_with(ends, monkeypatch, max_restarts=3) == 1.5
+    assert ends.settings == [
+        {"resume": "never", "run_dir": "runs/there"},
+        *[{"resume": "here", "run_dir": "runs/here"}] * 2,
+    ]
+    assert capsys.readouterr().err.splitlines() == [
+        "process 1 failed",
+        "ZeroDivisionError",
+        "process 1 failed; restart 1 of 3, from its beginning",
+        "process 0 died; restart 2 of 3, from its beginning",
+    ]
 
 
-def test_a_users_mistake_is_told_as_in_one_process() -> None:
-    reports = [report(1, 3.0, code=2, message="data.path: no such file"), report(0, 4.0, trace="lost the other")]
-    with pytest.raises(UserError, match=r"^data\.path: no such file$"):
-        launch._tell(reports, 0, 1, count=2)
+@pytest.mark.parametrize("end", [UserError("not enough memory"), SystemExit(143)], ids=["mistake", "sigterm"])
+def test_what_a_user_did_is_not_restarted(end: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends(end, 1.5)
+    with pytest.raises(type(end)):
+        start_with(ends, monkeypatch, max_restarts=3)
+    assert len(ends.settings) == 1
+
+
+def test_a_restart_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
+    settings = {"resume": "copied.ckpt", "run_dir": "there", "seed": 1}
+    assert as_restarted(settings, None) == settings
+    assert as_restarted(settings, tmp_path) == settings
+    assert as_restarted({**settings, "resume": "auto"}, tmp_path)["resume"] == "here"
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000005.ckpt").touch()
+    assert as_restarted(settings, tmp_path) == {**settings, "resume": str(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -146,6 +214,13 @@ def test_a_users_mistake_is_told_as_in_one_process() -> None:
         (["batch_size=12", "micro_batch_size=4"], "micro_batch_size: 4 does not divide 6, the share of each of 2"),
         (["trainer.devices=0"], "trainer.devices: 0 is out of range"),
         (["trainer.timeout=0"], "trainer.timeout: 0 is out of range"),
+        (["trainer.max_restarts=-1"], "trainer.max_restarts: -1 is out of range"),
+        (["trainer.num_nodes=2"], "trainer.rdzv_endpoint: missing; 2 machines need a place to meet"),
+        (["trainer.rdzv_endpoint=host"], "trainer.rdzv_endpoint: 'host' is not of the form HOST:PORT"),
+        (["trainer.rdzv_endpoint=host:70000"], "trainer.rdzv_endpoint: 'host:70000' is not of the form HOST:PORT"),
+        (["trainer.under_srun=true"], "trainer=slurm: srun has not started this program as one of several"),
+        (["trainer.strategy=fsdp", "precision=fp16"], "trainer.precision: fp16 scales the loss"),
+        (["trainer.strategy=fsdp", "optimizer=muon"], "optimizer: muon needs whole matrices, and fsdp shares them out"),
         (["trainer.strategy=single"], "trainer.devices: 2 need as many processes; use trainer=ddp"),
     ],
 )  # fmt: skip

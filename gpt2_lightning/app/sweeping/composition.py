@@ -1,0 +1,72 @@
+"""The configurations of a sweep's runs, composed and checked before the first of them starts."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from gpt2_lightning.errors import UserError
+
+
+@contextlib.contextmanager
+def job_of(config: DictConfig, number: int) -> Iterator[None]:
+    """Let references into Hydra's part of the configuration lead to that of one job.
+
+    Args:
+        config: composed, with Hydra's part.
+        number: of the job.
+    """
+    instance = HydraConfig.instance()
+    before = instance.cfg
+    with read_write(config), open_dict(config):
+        config.hydra.job.num, config.hydra.job.id = number, str(number)
+    instance.set_config(config)
+    try:
+        yield
+    finally:
+        instance.cfg = before
+
+
+def known_to_hydra() -> DictConfig:
+    """Hydra's part of the present configuration, for another process, without classes that plugins have defined."""
+    return OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.instance().cfg.hydra)})  # type: ignore[union-attr]
+
+
+def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
+    """Resolve the configuration of a run, and check all that can be known before it starts.
+
+    Args:
+        verb: `train` or `finetune`.
+        config: composed, while Hydra's part is the present one.
+
+    Returns:
+        The resolved configuration as plain containers, without a `run_dir` of its own, and every fault.
+    """
+    from gpt2_lightning.app import build
+    from gpt2_lightning.app.preflight import preflight
+    from gpt2_lightning.app.run_settings import require_shares
+
+    config = config.copy()
+    with read_write(config), open_dict(config):
+        config.pop("hydra", None)
+        config.run_dir = "."
+    schema = importlib.import_module(f"gpt2_lightning.app.{verb}").Config
+    plain, faults = preflight(config, schema)
+    if faults:
+        return plain, faults
+    if plain["resume"] != "never":
+        return plain, [
+            f"resume: {plain['resume']} cannot tell the jobs of a sweep apart; leave it out: the same command again "
+            "goes on with each of them"
+        ]
+    try:
+        count = build.make(plain["trainer"]).processes()
+        require_shares(plain, count)
+    except UserError as error:
+        return plain, [str(error)]
+    return plain, []

@@ -1,0 +1,284 @@
+"""A run for each combination of values: what `-m` does for the verbs that train, in place of Hydra's own sweeper.
+
+Hydra's launchers start the runs, here or on a cluster; each start becomes a process of its own, by `job_process`. What
+became of a run is in its folder, so that launchers need not bring anything back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import itertools
+import logging
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from gpt2_lightning.app.command_line import as_typed, command
+from gpt2_lightning.app.main import Task, config_folder, listed
+from gpt2_lightning.app.sweeping import composition, folders
+from gpt2_lightning.app.sweeping.status import ENDED, Status, digest_of
+from gpt2_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
+"""Packages of launchers, with what to install of this package."""
+_FROM_THE_SHELL = 128
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of the sweep, checked."""
+
+    overrides: list[str]
+    settings: dict[str, str]
+    digest: str
+    subfolder: str
+    """Proposed by Hydra's settings."""
+
+
+def take_the_place_of_hydras_sweeper() -> None:
+    """Let Hydra sweep by this module, and take this program's configurations of launchers.
+
+    Hydra takes plugins from its own namespace alone, hence this one under the name of Hydra's basic one. A plugin's
+    configuration of the same name as a YAML would be mixed with it.
+    """
+    plugins = Plugins.instance()
+    plugins.class_name_to_class["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = GridSweeper
+    of_plugins = ConfigStore.instance().repo["hydra"]["launcher"]
+    for file in (config_folder() / "hydra" / "launcher").glob("*.yaml"):
+        of_plugins.pop(file.name, None)
+
+
+def run_job(verb: str, config: DictConfig) -> None:
+    """Carry out one run in a process of its own; a launcher calls it, perhaps in another process or on another machine.
+
+    Raises:
+        SystemExit: if the run was stopped by Ctrl-C or SIGTERM, which stops the sweep.
+    """
+    from gpt2_lightning.app.logs import log_to_terminal
+    from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
+
+    plain, faults = composition.checked(verb, config)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    before = Status.read(folder) or Status({}, digest_of(verb, plain))
+    if faults:  # another machine may lack what the first has
+        before.now(state="failed", error=listed(faults)).write(folder)
+        return
+    log_to_terminal()
+    log.info("\nrun %s: %s", folder.name, " ".join(f"{key}={value}" for key, value in before.settings.items()))
+    jobs: list[JobProcess] = []
+    with passing_signals_on(jobs) as received:
+        jobs.append(JobProcess(verb, plain | {"run_dir": str(folder)}, composition.known_to_hydra()))
+        for number in received:  # while it was being started
+            jobs[0].tell(number)
+        jobs[0].wait()
+    if received:
+        raise SystemExit(_FROM_THE_SHELL + received[0])
+
+
+class GridSweeper(Sweeper):
+    """Checks all runs, starts those that have not ended, and tabulates what they reached.
+
+    Args:
+        max_batch_size: runs that the launcher gets at a time; None for all.
+        params: keys with values to sweep, besides those of the command line.
+    """
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None) -> None:
+        self.max_batch_size, self.params = max_batch_size, params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._hydra, self._config = hydra_context, config
+        assert isinstance(task_function, Task), "the program starts Hydra with one"
+        self._task = task_function
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Sweep.
+
+        Raises:
+            UserError: with every fault in the configuration of any run.
+            SystemExit: if not all runs have ended well.
+        """
+        from gpt2_lightning.app.logs import log_to_terminal
+        from gpt2_lightning.app.runs import shown
+
+        log_to_terminal()
+        self._require_launcher()
+        jobs = self._jobs([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
+        digest = digest_of(*(job.digest for job in jobs))
+        folder = Path(self._config.hydra.sweep.dir)
+        if not any(one.startswith("hydra.sweep.dir=") for one in self._config.hydra.overrides.hydra):
+            folder = folders.find_or_name(folder, digest)
+        places = _assign(jobs, folder)
+        left = [job for job in jobs if not _has_ended(places[job.digest])]
+        ended = f", {len(jobs) - len(left)} of them done before" if len(left) < len(jobs) else ""
+        log.info("sweep: %d %s in %s%s", len(jobs), "runs" if len(jobs) > 1 else "run", shown(folder), ended)
+        for job in jobs:
+            status = Status.read(places[job.digest])
+            if status is None or status.settings != job.settings:  # another sweep in this folder had other keys
+                (status or Status({}, job.digest)).now(settings=job.settings).write(places[job.digest])
+        folders.sign(folder, digest, command(self._task.verb, *self._task.arguments))
+        code = self._launch(left, places, folder) if left else 0
+        self._conclude(folder, [places[job.digest] for job in jobs], code)
+
+    def _jobs(self, arguments: list[str]) -> list[Job]:
+        """Every run once, composed and checked."""
+        parser = OverridesParser.create(config_loader=self._hydra.config_loader)
+        overrides = parser.parse_overrides(arguments)
+        _require_lists(overrides)
+        swept = [one.get_key_element() for one in overrides if one.is_sweep_override()]
+        combinations = list(itertools.product(*(_alternatives(one) for one in overrides)))
+        jobs: dict[str, Job] = {}
+        found: dict[str, list[str]] = {}
+        for number, combination in enumerate(combinations):
+            values = dict(as_typed(one).split("=", 1) for one in combination if one.partition("=")[0] in swept)
+            with self._composed(combination, number) as config:
+                plain, faults = composition.checked(self._task.verb, config)
+                subfolder = str(config.hydra.sweep.subdir)
+            for fault in faults:
+                found.setdefault(fault, []).append(" ".join(f"{key}={value}" for key, value in values.items()))
+            if not faults:
+                job = Job([*combination], values, digest_of(self._task.verb, plain), subfolder)
+                jobs.setdefault(job.digest, job)
+        every = [_with_runs(fault, runs, len(combinations)) for fault, runs in found.items()]
+        if self._task.faults or every:
+            raise UserError(listed([*self._task.faults, *every]))
+        return list(jobs.values())
+
+    @contextlib.contextmanager
+    def _composed(self, overrides: Sequence[str], number: int) -> Iterator[DictConfig]:
+        config = self._hydra.config_loader.load_sweep_config(self._config, list(overrides))
+        with composition.job_of(config, number):
+            yield config
+
+    def _launch(self, jobs: list[Job], places: dict[str, Path], folder: Path) -> int:
+        """Let the launcher start runs; the exit code of a sweep that was stopped, else 0."""
+        with read_write(self._config), open_dict(self._config):
+            self._config.hydra.sweep.dir = str(folder)
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=self._hydra, task_function=self._task, config=self._config
+        )
+        where = _stated("hydra.sweep.dir", str(folder))
+        batch = [
+            [*job.overrides, where, _stated("hydra.sweep.subdir", str(places[job.digest].relative_to(folder)))]
+            for job in jobs
+        ]
+        try:
+            with _stopping_at_sigterm():
+                at_a_time = self.max_batch_size or len(batch)
+                for first in range(0, len(batch), at_a_time):
+                    returned = launcher.launch(batch[first : first + at_a_time], initial_job_idx=first)
+                    for job, result in zip(jobs[first:], returned, strict=False):
+                        _note_exception(places[job.digest], result)
+        except KeyboardInterrupt:
+            return _FROM_THE_SHELL + signal.SIGINT
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 1
+        except Exception as error:  # of the launcher, or of a process that it lost
+            log.error("the launcher has failed: %s: %s", type(error).__name__, error)
+        return 0
+
+    def _conclude(self, folder: Path, runs: list[Path], code: int) -> None:
+        """Tell what the runs have reached, and exit unless all have ended well."""
+        from gpt2_lightning.app.runs import shown
+        from gpt2_lightning.app.sweeping.table import tabulate
+
+        statuses = tabulate(folder, runs)
+        again = command(self._task.verb, *self._task.arguments)
+        if code:
+            log.info("stopped; to go on:\n  %s", again)
+            raise SystemExit(code)
+        failed = [run for run, status in statuses.items() if status.state == "failed"]
+        for run in failed:
+            log.error("%s failed: %s", shown(run), statuses[run].reason)
+        left = sum(status.state not in ENDED for status in statuses.values())
+        if left:
+            log.error("error: %d of %d runs have not ended; to start them again:\n  %s", left, len(runs), again)
+            raise SystemExit(1)
+
+    def _require_launcher(self) -> None:
+        package = str(OmegaConf.select(self._config, "hydra.launcher._target_")).split(".")[1]
+        if package in _EXTRAS and importlib.util.find_spec(f"hydra_plugins.{package}") is None:
+            raise UserError(
+                f"hydra/launcher: {package.replace('_', '-')} is not installed; "
+                f"pip install 'gpt2-lightning[{_EXTRAS[package]}]'"
+            )
+
+
+def _require_lists(overrides: list[Override]) -> None:
+    for one in overrides:
+        if one.is_sweep_override() and not one.is_discrete_sweep():
+            raise UserError(
+                f"{one.key_or_group}: an interval has no end of values; list some, as in "
+                f"{one.key_or_group}=1e-3,3e-3, or search it with gpt2-lightning sweep"
+            )
+
+
+def _alternatives(one: Override) -> list[str]:
+    """The values of an override, each as one of its own."""
+    key = one.get_key_element()
+    if one.is_sweep_override():
+        return [f"{key}={value}" for value in one.sweep_string_iterator()]
+    return [key if one.is_delete() else f"{key}={one.get_value_element_as_str()}"]
+
+
+def _assign(jobs: list[Job], folder: Path) -> dict[str, Path]:
+    """The folder of each run, by its digest: where it lies already, else the proposed one or the next free number."""
+    found = {status.digest: run for run in folder.glob("*") if run.is_dir() and (status := Status.read(run))}
+    places = {job.digest: found[job.digest] for job in jobs if job.digest in found}
+    for job in jobs:
+        if job.digest not in places:
+            taken = {*found.values(), *places.values()}
+            names = [job.subfolder, *map(str, range(len(taken) + 1))]
+            places[job.digest] = next(folder / name for name in names if folder / name not in taken)
+    return places
+
+
+def _note_exception(run: Path, result: JobReturn) -> None:
+    """What a run itself raises is in its status; this is what came before it or around it."""
+    if result.status == JobStatus.FAILED:
+        status = Status.read(run) or Status({}, "")
+        status.now(state="failed", error=f"{type(result._return_value).__name__}: {result._return_value}").write(run)
+
+
+def _has_ended(run: Path) -> bool:
+    status = Status.read(run)
+    return status is not None and status.state in ENDED
+
+
+def _with_runs(fault: str, runs: list[str], count: int) -> str:
+    if len(runs) == count:
+        return fault
+    others = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+    return f"{fault} (with {runs[0]}{others})"
+
+
+def _stated(key: str, value: str) -> str:
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+@contextlib.contextmanager
+def _stopping_at_sigterm() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(_FROM_THE_SHELL + number)
+
+    before: Any = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,232 @@
+"""An Optuna study whose trials are runs, each in a process of its own.
+
+The study's database is in the folder of the sweep, and a trial's run in a folder by its number. A trial that was
+stopped or killed stays open in the database, and goes on from its checkpoint when the study does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import multiprocessing.connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from gpt2_lightning.app.command_line import CommandLine, as_typed, command
+from gpt2_lightning.app.main import config_folder, listed
+from gpt2_lightning.app.runs import shown
+from gpt2_lightning.app.sweeping import composition, folders
+from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
+from gpt2_lightning.app.sweeping.space import Space
+from gpt2_lightning.app.sweeping.status import Status, digest_of
+from gpt2_lightning.app.sweeping.study_report import report
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.callbacks.pruning import PRUNED_AT, Pruning, make_pruner
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import Trial
+
+    from gpt2_lightning.app.sweep import Config
+
+log = logging.getLogger(__name__)
+
+_DATABASE = "study.db"
+_STUDY = "sweep"
+_FROM_THE_SHELL = 128
+
+
+class Search:
+    """A study, from its space to its report.
+
+    Args:
+        config: of the verb `sweep`.
+
+    Raises:
+        UserError: with every fault in the settings of the trials, before there is a folder.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        command_line = CommandLine.read(["-m", *config.overrides], config_folder())
+        if command_line.faults:
+            raise UserError(listed(command_line.faults))
+        self._loader = GlobalHydra.instance().config_loader()
+        self.space = Space.read(command_line.arguments[1:], self._loader)
+        self._digest, new = self._checked()
+        self.folder = (
+            Path(config.study_dir).expanduser() if config.study_dir else folders.find_or_name(new, self._digest)
+        )
+
+    def run(self) -> int:
+        """Carry out the trials that are left, and report; the exit code of the program."""
+        import optuna
+        from filelock import FileLock, Timeout
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / "sweep.lock", timeout=0):
+                return self._run_alone()
+        except Timeout:
+            raise UserError(
+                f"another command carries out the search in {shown(self.folder)}; wait, or stop it"
+            ) from None
+
+    def _run_alone(self) -> int:
+        import optuna
+        from optuna.trial import TrialState
+
+        if folders.digest_in(self.folder) not in (None, self._digest):
+            raise UserError(f"study_dir: {shown(self.folder)} holds another search; name another folder")
+        folders.sign(self.folder, self._digest, self.again())
+        config = self.config
+        storage = f"sqlite:///{self.folder.absolute() / _DATABASE}"
+        study = optuna.create_study(
+            study_name=_STUDY,
+            storage=storage,
+            load_if_exists=True,
+            pruner=make_pruner(config.pruner, config.startup_trials, config.warmup_steps),
+        )
+        trials = study.get_trials(deepcopy=False)
+        open_ones = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        unfinished = [trial for trial in open_ones if len(trial.params) == len(self.space.swept)]
+        for trial in open_ones:
+            if trial not in unfinished:  # killed between two draws
+                study.tell(trial.number, state=TrialState.FAIL)
+        count = f"{len(trials) - len(open_ones)} of {config.trials} trials done before, " if trials else ""
+        log.info("search: %s%d trials in all, in %s", count, config.trials, shown(self.folder))
+        code = self._carry_out(study, [optuna.trial.Trial(study, trial._trial_id) for trial in unfinished], storage)
+        return report(study, self, code)
+
+    def _carry_out(self, study: Study, unfinished: list[Trial], storage: str) -> int:
+        """Keep the workers busy until there are enough trials; the exit code of a search that was stopped, else 0."""
+        running: dict[JobProcess, Trial] = {}
+        with passing_signals_on(running) as received:
+            while True:
+                while len(running) < self.config.workers and not received:
+                    trial = unfinished.pop(0) if unfinished else self._ask(study)
+                    if trial is None:
+                        break
+                    process = self._start(study, trial, storage)
+                    if process is not None:
+                        running[process] = trial
+                        for number in received:  # while it was being started
+                            process.tell(number)
+                if not running:
+                    return _FROM_THE_SHELL + received[0] if received else 0
+                by_sentinel = {process.sentinel: process for process in running}
+                for sentinel in multiprocessing.connection.wait(list(by_sentinel)):
+                    process = by_sentinel[sentinel]  # type: ignore[index]  # it is one of those given
+                    self._close(study, running[process], process.wait())
+                    del running[process]
+
+    def _ask(self, study: Study) -> Trial | None:
+        """The next trial, drawn by its number and by what is known, whenever that is; None if there are enough."""
+        from optuna.samplers import TPESampler
+
+        number = len(study.get_trials(deepcopy=False))
+        if number >= self.config.trials:
+            return None
+        study.sampler = TPESampler(
+            n_startup_trials=self.config.startup_trials, seed=(self.config.sampler_seed + number) % 2**32
+        )
+        return study.ask({_name(key): distribution for key, distribution in self.space.swept.items()})
+
+    def _start(self, study: Study, trial: Trial, storage: str) -> JobProcess | None:
+        """Start the run of a trial; None where its settings do not go together, and it has failed."""
+        values = {key: trial.params[_name(key)] for key in self.space.swept}
+        settings, folder = self.space.typed(values), self.folder / str(trial.number)
+        log.info("\ntrial %d: %s", trial.number, " ".join(f"{key}={value}" for key, value in settings.items()))
+        config = self._compose(values)
+        with composition.job_of(config, trial.number):
+            plain, faults = composition.checked(self.config.verb, config)
+            hydra = composition.known_to_hydra()
+        status = Status.read(folder) or Status(settings, digest_of(self.config.verb, plain))
+        status.write(folder)
+        if faults:
+            self._close(study, trial, status.now(state="failed", error=listed(faults)))
+            return None
+        plain["run_dir"] = str(folder.absolute())
+        if self.config.pruner != "none":
+            plain["callbacks"]["pruning"] = {
+                "_target_": f"{Pruning.__module__}.{Pruning.__name__}",
+                "storage": storage,
+                "study": _STUDY,
+                "trial": trial.number,
+                "pruner": self.config.pruner,
+                "startup_trials": self.config.startup_trials,
+                "warmup_steps": self.config.warmup_steps,
+            }
+        return JobProcess(self.config.verb, plain, hydra, preload=["optuna"])
+
+    def _close(self, study: Study, trial: Trial, status: Status) -> None:
+        """Tell the study what became of a trial; one that was stopped stays open."""
+        from optuna.trial import TrialState
+
+        folder = self.folder / str(trial.number)
+        attributes = study.get_trials(deepcopy=False)[trial.number].user_attrs
+        if status.state == "done" and PRUNED_AT in attributes:
+            status.now(state="pruned").write(folder)
+            study.tell(trial.number, state=TrialState.PRUNED)
+        elif status.state == "done" and status.value is not None and math.isfinite(status.value):
+            study.tell(trial.number, status.value)
+        elif status.state in ("done", "failed"):
+            status = status.now(state="failed", error=status.error or "it has no validation loss")
+            status.write(folder)
+            study.tell(trial.number, state=TrialState.FAIL)
+            log.error("trial %d failed: %s", trial.number, status.reason)
+
+    def _checked(self) -> tuple[str, Path]:
+        """Check the space at its ends; what tells this study from others, and where a new one would lie."""
+        found: dict[str, dict[str, Any]] = {}
+        for values in self.space.corners():
+            config = self._compose(values)
+            with composition.job_of(config, 0):
+                plain, faults = composition.checked(self.config.verb, config)
+                new = Path(config.hydra.sweep.dir)
+            for fault in faults:
+                found.setdefault(fault, values)
+        if found:
+            raise UserError(
+                listed(
+                    [
+                        f"{fault} (with {' '.join(f'{k}={v}' for k, v in self.space.typed(values).items())})"
+                        for fault, values in found.items()
+                    ]
+                )
+            )
+        space = {key: repr(distribution) for key, distribution in self.space.swept.items()}
+        return digest_of(self.config.verb, plain, space, self.config.sampler_seed), new
+
+    def _compose(self, values: dict[str, Any]) -> DictConfig:
+        try:
+            return self._loader.load_configuration(
+                self.config.verb, [*self.space.overrides(values), "hydra.mode=MULTIRUN"], RunMode.MULTIRUN
+            )
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"the configuration of a trial cannot be composed: {error}") from None
+
+    def again(self) -> str:
+        """The command of this search."""
+        given = {key: value for key, value in dataclasses.asdict(self.config).items() if key != "overrides"}
+        own = [f"{key}={value}" for key, value in given.items() if value is not None]
+        return command("sweep", *own, *self.config.overrides)
+
+    def best_command(self, values: dict[str, Any]) -> str:
+        """The command of one run with the settings of a trial."""
+        drawn = self.space.typed({key: values[_name(key)] for key in self.space.swept})
+        fixed = [as_typed(one) for one in self.space.fixed]
+        return command(self.config.verb, *fixed, *(f"{key}={value}" for key, value in drawn.items()))
+
+
+def _name(key: str) -> str:
+    """A parameter of the study: the key as a user types it."""
+    return key.lstrip("+")

@@ -1,0 +1,72 @@
+"""What a search has found: its table, its pictures, and the command of the best settings."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from gpt2_lightning.app.runs import shown
+from gpt2_lightning.app.sweeping.table import tabulate
+from gpt2_lightning.inspection.study_pictures import draw_history, draw_importances
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from gpt2_lightning.app.sweeping.study import Search
+
+log = logging.getLogger(__name__)
+
+HISTORY, IMPORTANCES = "history.png", "importances.png"
+
+
+def report(study: Study, search: Search, code: int) -> int:
+    """Print and draw.
+
+    Args:
+        study: with its trials.
+        search: whose study it is.
+        code: the exit code of a search that was stopped; 0 for one that has ended.
+
+    Returns:
+        The exit code of the program.
+    """
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    statuses = tabulate(search.folder, [search.folder / str(trial.number) for trial in trials])
+    reached = [
+        (trial.number, trial.value, status.state) for trial, status in zip(trials, statuses.values(), strict=True)
+    ]
+    drawable = [one for one in reached if one[1] is not None]
+    if drawable:
+        numbers, losses, states = zip(*drawable, strict=True)
+        draw_history(numbers, losses, states, search.folder / HISTORY)
+        log.info("  %-16s %s", "history", shown(search.folder / HISTORY))
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    importances = _importances(study) if len(complete) > 1 else {}
+    if importances:
+        draw_importances(importances, search.folder / IMPORTANCES)
+        log.info("  %-16s %s", "importances", shown(search.folder / IMPORTANCES))
+    if complete:
+        best = study.best_trial
+        log.info(
+            "\nbest: trial %d, validation loss %.4f:\n  %s", best.number, best.value, search.best_command(best.params)
+        )
+    if code:
+        log.info("stopped; to go on:\n  %s", search.again())
+    elif not complete:
+        log.error("error: no trial has ended well; the table says why")
+        return 1
+    return code
+
+
+def _importances(study: Study) -> dict[str, float]:
+    """Shares of the settings; none where all trials came out alike."""
+    import warnings
+
+    from optuna.importance import get_param_importances
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = get_param_importances(study)
+    return found if sum(found.values()) > 0 else {}

@@ -1,0 +1,134 @@
+"""What the runs of a sweep have reached, the best first: on the terminal, as CSV and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gpt2_lightning.app.runs import shown
+from gpt2_lightning.app.standard_output import wide_console
+from gpt2_lightning.app.sweeping.status import Status
+from gpt2_lightning.data.atomic import write_text
+from gpt2_lightning.inspection.metrics_file import FILE as METRICS
+from gpt2_lightning.inspection.run_figures import read_runs
+from gpt2_lightning.inspection.sweep_picture import Point, draw_sweep, short
+
+log = logging.getLogger(__name__)
+
+CSV_FILE, PICTURE = "sweep.csv", "sweep.png"
+_COLUMNS_IN_FILES = 500
+_ACCURACY = "val/accuracy"
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """Figures of a run; None where it has none."""
+
+    best: float | None = None
+    best_step: float | None = None
+    last: float | None = None
+    accuracy: float | None = None
+    """At the step of the best validation loss, of a classifier."""
+    step: float | None = None
+
+
+def tabulate(folder: Path, runs: list[Path]) -> dict[Path, Status]:
+    """Print the table of a sweep, and write it into its folder.
+
+    Args:
+        folder: of the sweep.
+        runs: folders of runs, each with a status.
+
+    Returns:
+        The status of each run.
+    """
+    statuses = {run: Status.read(run) or Status({}, "") for run in runs}
+    figures = {run: _figures(run) for run in runs}
+    best_first = sorted(runs, key=lambda run: _order(figures[run].best, runs.index(run)))
+    keys = list(dict.fromkeys(key for status in statuses.values() for key in status.settings))
+    _write_csv(folder, best_first, keys, statuses, figures)
+    _print(best_first, keys, statuses, figures)
+    points = [Point(run.name, statuses[run].settings, figures[run].best, statuses[run].state) for run in best_first]
+    draw_sweep(points, keys, folder / PICTURE)
+    log.info("  %-16s %s", "table", f"{shown(folder)}/{CSV_FILE}")
+    log.info("  %-16s %s", "picture", f"{shown(folder)}/{PICTURE}")
+    return statuses
+
+
+def _order(loss: float | None, number: int) -> tuple[float, int]:
+    return (float("inf") if loss is None else loss, number)
+
+
+def _figures(run: Path) -> _Reached:
+    if not (run / METRICS).exists():
+        return _Reached()
+    (read,) = read_runs([run])
+    best, best_step = read.best or (None, None)
+    steps, accuracies = read.metrics.points("step", _ACCURACY)
+    at_best = [float(value) for step, value in zip(steps, accuracies, strict=True) if step == best_step]
+    return _Reached(best, best_step, read.reached("val/loss"), at_best[-1] if at_best else None, read.reached("step"))
+
+
+def _write_csv(
+    folder: Path, runs: list[Path], keys: list[str], statuses: dict[Path, Status], figures: dict[Path, _Reached]
+) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["run", *keys, "best_val_loss", "best_step", "val_loss", "val_accuracy", "step", "seconds", "state"]
+    )
+    for run in runs:
+        status, reached = statuses[run], figures[run]
+        writer.writerow(
+            [
+                run.name,
+                *(status.settings.get(key, "") for key in keys),
+                *("" if value is None else f"{value:.6g}" for value in (reached.best, reached.best_step, reached.last)),
+                "" if reached.accuracy is None else f"{reached.accuracy:.6g}",
+                "" if reached.step is None else f"{reached.step:.0f}",
+                f"{status.seconds:.1f}",
+                status.state,
+            ]
+        )
+    write_text(folder / CSV_FILE, text.getvalue())
+
+
+def _print(runs: list[Path], keys: list[str], statuses: dict[Path, Status], figures: dict[Path, _Reached]) -> None:
+    classifies = any(reached.accuracy is not None for reached in figures.values())
+    grid = Table(box=box.SIMPLE, pad_edge=False)
+    grid.add_column("run", no_wrap=True)
+    for key in keys:
+        grid.add_column(key)
+    for name in ("best val loss", "at step", *(["accuracy"] if classifies else []), "steps", "time"):
+        grid.add_column(name, justify="right")
+    grid.add_column("state")
+    for run in runs:
+        status, reached = statuses[run], figures[run]
+        cells = [
+            run.name,
+            *(short(status.settings.get(key, "")) for key in keys),
+            "" if reached.best is None else f"{reached.best:.4f}",
+            _whole(reached.best_step),
+            *(["" if reached.accuracy is None else f"{reached.accuracy:.3f}"] if classifies else []),
+            _whole(reached.step),
+            _time(status.seconds),
+            status.state,
+        ]
+        grid.add_row(*map(Text, cells))
+    wide_console(_COLUMNS_IN_FILES).print(grid)
+
+
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,0 +1,75 @@
+"""The end of a trial that does worse than others did."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Literal
+
+import lightning as L
+
+from gpt2_lightning.training import processes
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+
+log = logging.getLogger(__name__)
+
+Pruner = Literal["median", "hyperband", "none"]
+PRUNED_AT = "pruned at step"
+"""The trial's attribute that holds the step."""
+
+
+class Pruning(L.Callback):
+    """Reports every validation loss to an Optuna study, and stops a trial that the study finds not worth going on.
+
+    Args:
+        storage: URL of the study's database.
+        study: its name.
+        trial: the trial's number.
+        pruner: see `make_pruner`.
+        startup_trials: see `make_pruner`.
+        warmup_steps: see `make_pruner`.
+    """
+
+    def __init__(
+        self, storage: str, study: str, trial: int, pruner: Pruner, startup_trials: int, warmup_steps: int
+    ) -> None:
+        self.storage, self.study, self.trial = storage, study, trial
+        self.pruner = pruner
+        self.startup_trials, self.warmup_steps = startup_trials, warmup_steps
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if processes.decide(lambda: self._is_hopeless(trainer)):
+            trainer.should_stop = True
+
+    def _is_hopeless(self, trainer: L.Trainer) -> bool:
+        import optuna
+
+        step, loss = trainer.global_step, float(trainer.callback_metrics["val/loss"])
+        pruner = make_pruner(self.pruner, self.startup_trials, self.warmup_steps)
+        study = optuna.load_study(study_name=self.study, storage=self.storage, pruner=pruner)
+        known = study.get_trials(deepcopy=False)[self.trial]
+        trial = optuna.trial.Trial(study, known._trial_id)
+        if step not in known.intermediate_values:  # a run that goes on from a checkpoint may come by a step again
+            trial.report(loss, step)
+        if trainer.should_stop or not trial.should_prune():  # a run that ends anyway is whole
+            return False
+        trial.set_user_attr(PRUNED_AT, step)
+        log.info("pruned: the validation loss of %.4f at step %s is no better than that of others", loss, f"{step:,}")
+        return True
+
+
+def make_pruner(kind: Pruner, startup_trials: int, warmup_steps: int) -> BasePruner:
+    """What decides which trials are stopped.
+
+    Args:
+        kind: `median` stops a trial whose lowest loss is above the median that others had at the same step;
+            `hyperband` gives many trials few steps and few trials many (Li et al. 2018).
+        startup_trials: trials that `median` waits for before it stops any.
+        warmup_steps: steps that every trial may do.
+    """
+    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+
+    if kind == "median":
+        return MedianPruner(n_startup_trials=startup_trials, n_warmup_steps=warmup_steps)
+    return HyperbandPruner(min_resource=max(1, warmup_steps)) if kind == "hyperband" else NopPruner()

@@ -1,0 +1,155 @@
+"""A search for the best settings: what it draws from, and a study that is killed, resumed and pruned."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from gpt2_lightning.app.main import config_folder
+from gpt2_lightning.app.run_settings import RunSettings
+from gpt2_lightning.app.sweeping.space import Space
+from gpt2_lightning.app.sweeping.status import Status
+from gpt2_lightning.errors import UserError
+from tests.app.conftest import TINY
+
+optuna = pytest.importorskip("optuna")
+Run = Callable[..., Any]
+
+
+def space(*overrides: str) -> Space:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return Space.read(list(overrides), GlobalHydra.instance().config_loader())
+
+
+def test_ranges_become_distributions() -> None:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    read = space(
+        "++optimizer.lr=tag(log,interval(1e-4,1e-2))",
+        "++seed=int(interval(1,5))",
+        "++model.n_layer=range(2,9,2)",
+        "++model.attn_pdrop=range(0.0,0.3,0.1)",
+        "model=tiny,char",
+        "++batch_size=4",
+    )
+    assert read.fixed == ["++batch_size=4"]
+    assert read.swept == {
+        "++optimizer.lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "++seed": IntDistribution(1, 5),
+        "++model.n_layer": IntDistribution(2, 8, step=2),
+        "++model.attn_pdrop": FloatDistribution(0.0, 0.2, step=0.1),
+        "model": CategoricalDistribution(["tiny", "char"]),
+    }
+    assert len(list(read.corners())) == 6, "the first value of all, and one more run for each other end"
+    assert read.typed({"++optimizer.lr": 1e-3, "model": "char"}) == {"optimizer.lr": "0.001", "model": "char"}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("++optimizer.lr=interval(1e-2,1e-4)", "optimizer.lr: the interval from 0.01 to 0.0001 is empty"),
+        ("++optimizer.lr=tag(log,interval(0,1))", "optimizer.lr: the interval begins at 0.0, and a logarithm"),
+        ("++seed=range(3,1)", "seed: the range from 3 to 1 holds no value"),
+        ("++seed=tag(logg,interval(1,2))", "seed: the tag logg means nothing here"),
+        ("++seed=tag(log,choice(1,2))", "seed: choices have no scale"),
+        ("++seed=tag(log,range(1,5))", "seed: a range has equal steps"),
+        ("++seed=1", "there is nothing to search"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(override: str, expected: str) -> None:
+    with pytest.raises(UserError) as refusal:
+        space(override)
+    assert expected in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["optimizer.lrr=interval(1,2)"], "optimizer.lrr: unknown key; did you mean optimizer.lr?"),
+        (["model.attn_pdrop=interval(0.5,1.5)"], "attn_pdrop: 1.5"),
+        (["seed=interval(1,2)"], "seed: 1.0 does not fit; it must be a valid integer"),
+        (["model=tiny,tinny"], "did you mean tiny?"),
+        (["seed=1,2", "trials=0", "workers=0"], "workers: 0 is out of range"),
+        (["model=tiny"], "there is nothing to search"),
+        (["seed=1,2", "verb=generate"], "verb: 'generate' does not fit"),
+    ],
+)
+def test_faults_are_told_before_the_first_trial(
+    run_verb: Run, workplace: Path, arguments: list[str], expected: str
+) -> None:
+    outcome = run_verb("sweep", *arguments)
+    assert outcome.code == 2
+    assert expected in outcome.err
+    assert not (workplace / "runs").exists()
+
+
+def test_keys_of_the_search_are_none_of_a_run() -> None:
+    own = yaml.safe_load((config_folder() / "sweep.yaml").read_text())
+    assert not own.keys() & RunSettings.__dataclass_fields__.keys()
+
+
+def test_optuna_that_is_not_installed_is_named(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert "pip install 'gpt2-lightning[sweep]'" in run_verb("sweep", "seed=1,2").err
+
+
+def killed_in_its_third_trial(settings: list[str], workplace: Path) -> Path:
+    """The folder of a study whose program was killed when the third trial had saved."""
+    process = subprocess.Popen([sys.executable, "-m", "gpt2_lightning", "sweep", *settings], cwd=workplace)
+    try:
+        deadline = time.monotonic() + 400
+        while not (begun := list((workplace / "runs").glob("sweeps/*/2/checkpoints/step-*.ckpt"))):
+            assert time.monotonic() < deadline, "the third trial has not saved"
+            assert process.poll() is None, "the program has ended too soon"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    return begun[0].parents[2]
+
+
+def test_a_killed_study_goes_on_prunes_and_draws(run_verb: Run, small_text: Path, workplace: Path, root: Path) -> None:
+    length = ["trainer.max_steps=12", "trainer.val_check_interval=3", "callbacks.checkpoint.every_n_steps=3"]
+    search = ["trials=8", "startup_trials=2", "optimizer.lr=tag(log,interval(1e-6,3e-1))", "model.n_layer=1,2"]
+    settings = [*search, *TINY, *length, "callbacks.samples=null", "data=text", f"data.path={small_text}"]
+    study_dir = killed_in_its_third_trial(settings, workplace)
+
+    outcome = run_verb("sweep", *settings)
+    assert outcome.code == 0, outcome
+    assert list((workplace / "runs" / "sweeps").iterdir()) == [study_dir]
+    assert "2 of 8 trials done before" in outcome.out
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{study_dir / 'study.db'}")
+    found = [trial.state.name for trial in study.trials]
+    assert len(found) == 8
+    assert set(found) == {"COMPLETE", "PRUNED"}
+    assert (study_dir / "2" / "train.log").read_text().count("folder: ") == 2, "stopped in the middle, and gone on with"
+    for trial in study.trials:
+        with (study_dir / str(trial.number) / "metrics.csv").open() as file:
+            losses = {int(row["step"]): float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]}
+        status = Status.read(study_dir / str(trial.number))
+        assert trial.intermediate_values == pytest.approx(losses, rel=1e-5)
+        if trial.state.name == "PRUNED":
+            assert max(losses) < 12
+            assert status.state == "pruned"
+        else:
+            assert max(losses) == 12
+            assert trial.value == pytest.approx(min(losses.values()), rel=1e-5)
+    for picture in ("history.png", "importances.png", "sweep.png"):
+        assert (study_dir / picture).read_bytes().startswith(b"\x89PNG")
+    best = study.best_trial
+    assert f"best: trial {best.number}, validation loss {best.value:.4f}" in outcome.out
+    assert f"optimizer.lr={best.params['optimizer.lr']}" in outcome.out
+    again = run_verb("sweep", *settings)
+    assert again.code == 0
+    assert "trial 8" not in again.out
