@@ -21,6 +21,7 @@ def report(name: str, figures: dict[str, float]) -> None:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
     }
     _FOLDER.mkdir(exist_ok=True)

@@ -91,7 +91,7 @@ def _beginning(config: Config, plain: dict[str, Any]) -> Beginning:
         architecture = build.model_config(config.model, tokenizer.vocab_size)
         return Beginning(*common, _with_dropout(architecture, config.dropout), tokenizer, None)
     found = open_source(config.init_from, Path(config.runs_dir).expanduser(), key="init_from")
-    for note in (*found.notes, *([found.inexact] if found.inexact else [])):
+    for note in found.notes:
         log.info("%s: %s", found.place, note)
     if found.tokenizer is None:
         found.description()  # which raises, and says what to do

@@ -47,6 +47,9 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         schedule: see `TrainingTask`.
         description: its task is a `LabelTask`.
         class_weights: see `class_weights`; None for equal ones.
+        token_dropout: share of a text's tokens that are left out while it is learned, by chance and anew each time
+            (word dropout, Iyyer et al. 2015).
+        label_smoothing: share of each answer that is spread over all classes (Szegedy et al. 2016, section 7).
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         schedule: Schedule,
         description: Description,
         class_weights: Tensor | None = None,
+        token_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(model, optimizer, schedule, description)
         labels = LabelTask.from_plain(description.task)
@@ -63,14 +68,16 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         self.headline = HEADLINES[self.kind]
         self.train_scores: list[Tensor] = []
         """The headline figure of the micro-batches since the last row of metrics."""
+        self.token_dropout, self.label_smoothing = token_dropout, label_smoothing
         self.register_buffer("class_weights", class_weights, persistent=False)
         self._val_metrics = _metrics(self.kind, len(labels.labels))
         self._val_figures: dict[str, float] = {}
 
     def training_step(self, batch: LabelBatch, batch_idx: int) -> Tensor:
         """Every text weighs as its class does, however many there are in this micro-batch or on this rank."""
-        logits = self.model(batch.ids, batch.mask).float()
-        loss = self._losses(logits, batch.labels).mean()
+        mask = thinned(batch.mask, self.token_dropout) if self.token_dropout else batch.mask
+        logits = self.model(batch.ids, mask).float()
+        loss = self._losses(logits, batch.labels, self.label_smoothing).mean()
         self.train_losses.append(loss.detach())
         self.train_scores.append(_headline(probabilities(logits.detach(), self.kind), batch.labels, self.kind))
         return loss
@@ -116,15 +123,21 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         super().on_train_start()
         self.train_scores = [score.to(self.device) for score in self.train_scores]
 
-    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def _losses(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
         """The loss of each text, (B,)."""
         weights = self.class_weights
         assert weights is None or isinstance(weights, Tensor)
         if self.kind == "regression":
             return (logits.squeeze(1) - labels).square()
         if self.kind == "single":
-            return F.cross_entropy(logits, labels, weight=weights, reduction="none")
+            return F.cross_entropy(logits, labels, weight=weights, reduction="none", label_smoothing=smoothing)
         return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="none").mean(dim=1)
+
+
+def thinned(mask: Tensor, dropout: float) -> Tensor:
+    """A mask (B, T) without some of its tokens, by chance; a text that would lose all keeps all."""
+    kept = mask & (torch.rand(mask.shape, device=mask.device) >= dropout)
+    return torch.where(kept.any(dim=1, keepdim=True), kept, mask)
 
 
 def class_weights(wanted: ClassWeights, data: LabelDataModule) -> Tensor | None:

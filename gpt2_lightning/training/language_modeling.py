@@ -10,7 +10,7 @@ from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.windows import Batch
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
-from gpt2_lightning.model import GPT2, cross_entropy
+from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.loss import IGNORED
 from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
@@ -27,14 +27,13 @@ class LanguageModeling(TrainingTask[GPT2, Batch]):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Every token weighs alike, however many are predicted in this micro-batch or on this rank."""
-        logits = self.model(batch.inputs, documents=batch.documents)
-        total = cross_entropy(logits, batch.targets, reduction="sum")
+        total = self.model(batch.inputs, documents=batch.documents, targets=batch.targets)
         self.train_losses.append(total.detach() / (batch.targets != IGNORED).sum())
         return total / (len(batch.targets) * self.data.samples.targets_per_sample)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        logits = self.model(batch.inputs, documents=batch.documents)
-        self.count_val_loss(cross_entropy(logits, batch.targets, reduction="sum"), (batch.targets != IGNORED).sum())
+        total = self.model(batch.inputs, documents=batch.documents, targets=batch.targets)
+        self.count_val_loss(total, (batch.targets != IGNORED).sum())
 
     def figures(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
         figures = {"perplexity": perplexity(loss)}

@@ -15,6 +15,10 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from torch.distributed.rendezvous import rendezvous
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.training import interfaces
 
 T = TypeVar("T")
 _talk: dist.ProcessGroup | None = None
@@ -58,15 +62,21 @@ def join(on_cuda: bool, timeout: timedelta) -> None:
     Args:
         on_cuda: whether gradients are on GPUs, of which this process takes its own.
         timeout: how long to wait for the others, now and whenever.
+
+    Raises:
+        UserError: if the port where all meet is in use by another program.
     """
     started_by = environment()
     assert started_by is not None, "a process by itself has nobody to meet"
     device = torch.device("cuda", started_by.local_rank()) if on_cuda else None
     if device is not None:
         torch.cuda.set_device(device)
+    if count() > count_here() and (interface := interfaces.towards(started_by.main_address)):
+        # Gloo would take the one that this machine's name stands for, which may be the loopback.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     dist.init_process_group(
         "nccl" if on_cuda else "gloo",
-        init_method=f"tcp://{started_by.main_address}:{started_by.main_port}",
+        store=_meeting_place(started_by, timeout),
         rank=started_by.global_rank(),
         world_size=started_by.world_size(),
         timeout=timeout,
@@ -74,6 +84,23 @@ def join(on_cuda: bool, timeout: timedelta) -> None:
     )
     global _talk
     _talk = dist.new_group(backend="gloo", timeout=timeout) if on_cuda else dist.group.WORLD
+
+
+def _meeting_place(started_by: ClusterEnvironment, timeout: timedelta) -> dist.Store:
+    """Where the processes tell each other how they can be reached."""
+    host, port = started_by.main_address, started_by.main_port
+    place = f"tcp://{host}:{port}"
+    try:
+        store, _, _ = next(rendezvous(place, started_by.global_rank(), started_by.world_size(), timeout=timeout))
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise UserError(
+            f"port {port} of {host}, where the processes meet, is in use by another program; set the environment "
+            "variable MASTER_PORT to a free one, for all of them"
+        ) from None
+    # A place may outlive the processes that met there, and those of the next start must not read what they left.
+    return dist.PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", ""), store)
 
 
 def leave() -> None:

@@ -1,4 +1,4 @@
-"""What two processes do together, over gloo, against what one does."""
+"""What two processes do together, over gloo, under ddp and fsdp, against what one does."""
 
 from __future__ import annotations
 
@@ -9,22 +9,27 @@ import signal
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation import Sampling, generate
+from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training import processes
+from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.optimizers import AdamW
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 from tests.training.test_interrupts import RaiseSignal
 
 Train = Callable[..., Run]
-LAST = "step-000012.ckpt"
+HALFWAY, LAST = "step-000006.ckpt", "step-000012.ckpt"
 WITH_DROPOUT = dataclasses.replace(CONFIG, embd_pdrop=0.1, attn_pdrop=0.1, resid_pdrop=0.1)
 
 
@@ -35,6 +40,11 @@ def plan_of(folder: Path, micro_batch_size: int) -> Plan:
 def alone(folder: Path) -> Plan:
     """A run of one process. A large eps keeps Adam from making steps of the rounding of gradients that are zero."""
     return Plan(folder, optimizer=AdamW(lr=0.1, eps=0.01))
+
+
+def sharded(folder: Path, micro_batch_size: int, **trainer: Any) -> Plan:
+    """The same under fsdp, by two."""
+    return dataclasses.replace(plan_of(folder, micro_batch_size), trainer={"strategy": "fsdp", **trainer})
 
 
 def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
@@ -60,6 +70,7 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
         (folder / "resumed" / "metrics.csv").write_text(metrics, encoding="utf-8")
     processes.wait_for_all()
     dropping_out("resumed", checkpoint)
+    share_out(tokens, folder)
     stopping = dataclasses.replace(
         plan_of(folder / "stopped", 3),
         checkpointing={"every_n_steps": 500},
@@ -72,6 +83,24 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     finally:
         processes.leave_together()
     return "not stopped", 0
+
+
+def share_out(tokens: Tokens, folder: Path) -> None:
+    """The runs under fsdp."""
+    samples = Samples(folder / "sharded", prompt="abc", max_new_tokens=5)
+    plan = dataclasses.replace(sharded(folder / "sharded", 3), callbacks=[samples])
+    run = Run(plan, tokens).fit()
+    share = sum(parameter.to_local().numel() for parameter in run.model.parameters())
+    texts = processes.collect(samples.latest)
+    run.module.put_together()
+    if processes.is_first():
+        torch.save({"shares": share, "texts": texts, "whole": run.model.state_dict()}, folder / "sharded.pt")
+    Run(sharded(folder / "sharded-in-parts", 1), tokens).fit()
+    Run(sharded(folder / "sharded-bf16", 3, precision="bf16"), tokens).fit()
+    halfway = folder / "sharded" / "checkpoints" / HALFWAY
+    Run(sharded(folder / "sharded-resumed", 3), tokens).fit(halfway)
+    Run(sharded(folder / "sharded-from-ddp", 3), tokens).fit(folder / "plain" / "checkpoints" / HALFWAY)
+    Run(plan_of(folder / "ddp-from-sharded", 3), tokens).fit(halfway)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +138,7 @@ def one(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(alone(tmp_path_factory.mktemp("one")))
 
 
-def checkpoint_of(run_dir: Path, name: str = LAST) -> dict[str, object]:
+def checkpoint_of(run_dir: Path, name: str = LAST) -> dict[str, Any]:
     content = torch.load(run_dir / "checkpoints" / name, weights_only=True)
     assert isinstance(content, dict)
     return content
@@ -121,12 +150,68 @@ def column(run_dir: Path, name: str) -> dict[int, float]:
     return {int(row[0]): float(row[place]) for row in rows if row[place]}
 
 
-@pytest.mark.parametrize("name", ["plain", "in-parts"])
+@pytest.mark.parametrize("name", ["plain", "in-parts", "sharded", "sharded-in-parts"])
 def test_two_processes_learn_the_same_as_one(two: Path, one: Run, name: str) -> None:
     for figure in ("train/loss", "val/loss", "grad_norm", "tokens", "lr"):
         assert column(two / name, figure) == pytest.approx(column(one.run_dir, figure), abs=1e-5), figure
     found = checkpoint_of(two / name)["state_dict"]
     torch.testing.assert_close(found, dict(one.model.state_dict()), atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["sharded-resumed", "sharded-from-ddp", "ddp-from-sharded"])
+def test_a_run_goes_on_under_the_other_strategy_as_under_its_own(two: Path, one: Run, name: str) -> None:
+    """The first six steps were those of ddp or of fsdp."""
+    for figure in ("train/loss", "val/loss", "grad_norm"):
+        rest = {step: value for step, value in column(one.run_dir, figure).items() if step > 6}
+        assert column(two / name, figure) == pytest.approx(rest, abs=1e-5), figure
+
+
+def test_a_resumed_run_under_fsdp_equals_an_uninterrupted_one_bit_for_bit(two: Path) -> None:
+    ours, theirs = (checkpoint_of(two / name) for name in ("sharded-resumed", "sharded"))
+    for part in ("state_dict", "optimizer_states", "random_states", "TokenDataModule", "global_step"):
+        assert same_tensors(ours[part], theirs[part]), part
+
+
+def test_a_checkpoint_of_fsdp_is_one_of_a_single_process(two: Path, one: Run, train: Train, tmp_path: Path) -> None:
+    """It has the same entries, is as large but for the random state, generates, and one process goes on with it."""
+    checkpoint = two / "sharded" / "checkpoints" / HALFWAY
+    ours, theirs = checkpoint_of(two / "sharded", HALFWAY), one.checkpoint(HALFWAY)
+    states = [content["optimizer_states"][0] for content in (ours, theirs)]
+    assert list(ours["state_dict"]) == list(theirs["state_dict"])
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    assert states[0]["state"].keys() == states[1]["state"].keys()
+    sizes = [file.stat().st_size for file in (checkpoint, one.run_dir / "checkpoints" / HALFWAY)]
+    assert sizes[0] - sizes[1] == pytest.approx(ours["random_states"][0]["cpu"].nbytes, abs=1000)
+    model, description = load_model(checkpoint, torch.device("cpu"))
+    prompt = prompt_ids("abc", description.tokenizer)
+    assert len(list(generate(model, prompt, Sampling(max_new_tokens=5)))) == 5
+    run = train(alone(tmp_path), resume=checkpoint)
+    torch.testing.assert_close(dict(run.model.state_dict()), dict(one.model.state_dict()), atol=2e-5, rtol=0)
+
+
+def test_each_process_holds_half_and_the_first_has_the_whole_in_the_end(two: Path, one: Run) -> None:
+    left = torch.load(two / "sharded.pt", weights_only=True)
+    whole = sum(parameter.numel() for parameter in one.model.parameters())
+    assert left["shares"] == pytest.approx(whole / 2, rel=0.05)
+    assert same_tensors(left["whole"], checkpoint_of(two / "sharded")["state_dict"])
+
+
+def test_under_fsdp_the_first_process_writes_the_samples(two: Path) -> None:
+    text, nothing = torch.load(two / "sharded.pt", weights_only=True)["texts"]
+    assert nothing == ""
+    model, description = load_model(two / "sharded" / "checkpoints" / LAST, torch.device("cpu"))
+    prompt = prompt_ids("abc", description.tokenizer)
+    ids = generate(model, prompt, Sampling(max_new_tokens=5, temperature=0.8, seed=0))
+    assert text == "abc" + description.tokenizer.decode(list(ids))
+
+
+def test_fsdp_computes_in_bfloat16_and_keeps_float32(two: Path) -> None:
+    ours, exact = (column(two / name, "train/loss") for name in ("sharded-bf16", "sharded"))
+    assert ours != exact
+    assert ours == pytest.approx(exact, rel=0.03)
+    kept = checkpoint_of(two / "sharded-bf16")["state_dict"]
+    assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
+    assert any((tensor != tensor.bfloat16()).any() for tensor in kept.values())
 
 
 def test_all_processes_have_the_same_weights(two: Path) -> None:

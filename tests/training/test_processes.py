@@ -1,5 +1,9 @@
+import socket
+from datetime import timedelta
+
 import pytest
 
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import processes
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 
@@ -37,6 +41,17 @@ def test_a_script_of_slurm_that_starts_one_process_has_no_others(monkeypatch: py
     set_environment(monkeypatch, {"SLURM_NTASKS": 6, "SLURM_PROCID": 0, "SLURM_LOCALID": 0})
     assert processes.environment() is None
     assert (processes.rank(), processes.count(), processes.count_here()) == (0, 1, 1)
+
+
+def test_a_busy_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        set_environment(monkeypatch, {**SRUN, **meet, "SLURM_STEP_NUM_NODES": 1, "SLURM_PROCID": 0})
+        with pytest.raises(UserError, match=rf"port {port} of 127\.0\.0\.1, where the processes meet, is in use"):
+            processes.join(on_cuda=False, timeout=timedelta(seconds=5))
 
 
 def test_a_process_by_itself_agrees_with_itself() -> None:

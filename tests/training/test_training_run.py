@@ -135,7 +135,7 @@ def test_accumulated_gradients_train_like_the_whole_batch(train: Train, tmp_path
 
 
 def test_bfloat16_runs_with_clipping_and_the_fused_optimizer(train: Train, tmp_path: Path) -> None:
-    settings = {"precision": "bf16-mixed", "gradient_clip_val": 0.1}
+    settings = {"precision": "bf16", "gradient_clip_val": 0.1}
     clipped = GradientNorm()
     run = train(Plan(tmp_path / "bf16", trainer=settings, micro_batch_size=3, callbacks=[clipped]))
     exact = train(Plan(tmp_path / "fp32", trainer={"gradient_clip_val": 0.1}, micro_batch_size=3))

@@ -1,0 +1,154 @@
+"""In which number formats a run computes: the names that users know, and what Lightning makes of them.
+
+| name | weights, optimizer | matrix products | everything else |
+| --- | --- | --- | --- |
+| `fp32` | float32 | float32 | float32 |
+| `tf32` | float32 | float32 rounded to 10 bits of fraction, by CUDA's tensor cores | float32 |
+| `bf16` | float32 | bfloat16, by autocast | what autocast says |
+| `fp16` | float32 | float16, by autocast, of a loss that is scaled up | what autocast says |
+| `bf16_true` | bfloat16 | bfloat16 | bfloat16, but for the loss |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.plugins.precision import Precision as Plugin
+from torch import nn
+from torch.optim import Optimizer
+
+Precision = Literal["auto", "fp32", "tf32", "bf16", "bf16_true", "fp16"]
+"""`auto` is bf16 where the device multiplies in it, and else fp32."""
+_AMPERE = (8, 0)
+"""The first generation of NVIDIA's GPUs with bfloat16 and TF32, by its compute capability."""
+MIXED: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What matrix products are computed in, where the weights stay in float32."""
+
+
+def fault(precision: Precision, device: str) -> str | None:
+    """Why a device (`cuda`, `mps` or `cpu`) cannot compute so, and what to use instead; None if it can."""
+    if precision == "tf32" and not _has_tf32(device):
+        return f"precision: tf32 is for NVIDIA GPUs from Ampere on, and not for {_named(device)}; use fp32 or bf16"
+    if precision in ("bf16", "bf16_true") and not _allows_bfloat16(device):
+        return f"precision: {_named(device)} has no bfloat16; use {'fp16 or ' if device == 'cuda' else ''}fp32"
+    if precision == "fp16" and device == "mps":
+        return "precision: fp16 with a scaled loss is for NVIDIA GPUs and CPUs; use bf16 or fp32"
+    return None
+
+
+def choose(precision: Precision, device: str) -> Precision:
+    """The precision itself, or what `auto` means on this device."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _multiplies_in_bfloat16(device) else "fp32"
+
+
+def remark(precision: Precision, device: str) -> str | None:
+    """What a user should know of the choice before a run begins, if anything."""
+    if precision == "auto":
+        chosen = choose(precision, device)
+        return f"{chosen}, since {_named(device)} {'has' if chosen == 'bf16' else 'lacks'} instructions for bfloat16"
+    if precision in ("bf16", "bf16_true") and not _multiplies_in_bfloat16(device):
+        return f"{precision}, for which {_named(device)} lacks instructions: fp32 may be faster"
+    return None
+
+
+def plugin(precision: Precision, device: str) -> Plugin:
+    """What makes Lightning's Trainer compute so."""
+    chosen = choose(precision, device)
+    if chosen == "fp16":
+        return Float16(device)
+    if chosen == "bf16":
+        return MixedPrecision("bf16-mixed", device)
+    return {"fp32": Plugin, "tf32": TensorFloat32, "bf16_true": TrueBFloat16}[chosen]()
+
+
+def left_to_strategy(mixed: Plugin) -> Plugin:
+    """A plugin of the same name that does nothing: FSDP itself computes in another type than it keeps."""
+    plain = Plugin()
+    plain.precision = mixed.precision
+    return plain
+
+
+class Float16(MixedPrecision):
+    """float16 with a loss that is scaled up, so that small gradients do not vanish (Micikevicius et al. 2018).
+
+    Gradients are scaled back before they are clipped, also for fused optimizers, where Lightning would not. A step
+    whose gradients are not all finite is skipped: the weights stay, and the scale is halved.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.scaler: torch.amp.GradScaler = torch.amp.GradScaler(device)
+        super().__init__("16-mixed", device, self.scaler)
+        self.skipped_steps = 0
+        """Since the run began."""
+
+    def optimizer_step(  # type: ignore[override]  # Lightning's own overrides widen nothing either
+        self, optimizer: Optimizer, model: LightningModule, closure: Callable[[], Any], **kwargs: Any
+    ) -> Any:
+        loss = closure()
+        self.scaler.unscale_(optimizer)
+        self._after_closure(model, optimizer)
+        before = self.scaler.get_scale()
+        self.scaler.step(optimizer, **kwargs)
+        self.scaler.update()
+        self.skipped_steps += self.scaler.get_scale() < before
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scaler": self.scaler.state_dict(), "skipped_steps": self.skipped_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.scaler.load_state_dict(state_dict["scaler"])
+        self.skipped_steps = state_dict["skipped_steps"]
+
+
+class TrueBFloat16(Plugin):
+    """The network in bfloat16, and so its gradients and the optimizer's state; losses and metrics stay as they are."""
+
+    precision = "bf16-true"
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        network = module.model
+        assert isinstance(network, nn.Module)
+        network.to(torch.bfloat16)
+        return module
+
+
+class TensorFloat32(Plugin):
+    """Allows TF32 for as long as the Trainer is at work."""
+
+    _before = "highest"
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        self._before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        return module
+
+    def teardown(self) -> None:
+        torch.set_float32_matmul_precision(self._before)
+
+
+def _named(device: str) -> str:
+    return {"cuda": "this GPU", "mps": "this Apple GPU", "cpu": "this CPU"}[device]
+
+
+def _has_tf32(device: str) -> bool:
+    return device == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability() >= _AMPERE
+
+
+def _allows_bfloat16(device: str) -> bool:
+    """A CPU without instructions for it gets there by others."""
+    return device == "cpu" or _multiplies_in_bfloat16(device)
+
+
+def _multiplies_in_bfloat16(device: str) -> bool:
+    if device == "cuda":
+        return torch.version.hip is not None or torch.cuda.get_device_capability() >= _AMPERE
+    if device == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,0 +1,89 @@
+"""Fine-tuning with task=classify: a classifier that is trained further, and mistakes that are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import SCORE
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from tests.app.made_checkpoints import ONE_OF_THREE, save_base, save_classifier
+
+Run = Callable[..., Any]
+SHORT = ["trainer=cpu", "trainer.max_epochs=null", "trainer.max_steps=1", "trainer.val_check_interval=1"]
+NAMES = "data.labels=[ham,spam,other mail]"
+
+
+@pytest.fixture
+def classify(run_verb: Run, workplace: Path) -> Run:
+    """Fine-tune on thirty rows with the labels of `ONE_OF_THREE`; those of ham are longer than the context."""
+    rows = [f"{ONE_OF_THREE.labels[i % 3]},{'abc' * (9 if i % 3 == 0 else i % 3)}" for i in range(30)]
+    (workplace / "rows.csv").write_text("\n".join(["label,text", *rows]))
+    start = ["task=classify", "data=table", "data.path=rows.csv", "data.stratify=true", "batch_size=4", "run_dir=here"]
+    return lambda *settings: run_verb("finetune", *start, *SHORT, *settings)
+
+
+@pytest.mark.parametrize("named", ["classifier", "language model"])
+def test_a_classifier_is_trained_further_with_its_head(classify: Run, workplace: Path, named: str) -> None:
+    head = save_classifier(workplace / "classifier").score.weight.detach()
+    save_base(workplace / "language model")
+    outcome = classify(f"init_from={named}", NAMES, "optimizer.lr=1e-6")
+    assert outcome.code == 0, outcome.err
+    after = files.read(workplace / "here" / "checkpoints" / "best.ckpt")["state_dict"][SCORE]
+    assert torch.allclose(after, head, atol=1e-5) == (named == "classifier")
+
+
+def test_a_head_for_other_labels_is_refused_with_both(classify: Run, workplace: Path) -> None:
+    save_classifier(workplace / "two", LabelTask(("ham", "spam"), "single", "last", 11))
+    outcome = classify("init_from=two", NAMES)
+    assert outcome.code == 2
+    assert "the head of two answers with one of 2 labels (ham, spam)" in outcome.err
+    assert "the data have one of 3 labels (ham, spam, other mail); give them its labels" in outcome.err
+    assert not (workplace / "here").exists()
+
+
+def test_a_head_that_reads_otherwise_is_refused(classify: Run, workplace: Path) -> None:
+    save_classifier(workplace / "mean", LabelTask(ONE_OF_THREE.labels, "single", "mean", 11))
+    outcome = classify("init_from=mean", NAMES)
+    assert outcome.code == 2
+    assert "task.reads: last, but the head of mean learned to read mean; set task.reads=mean" in outcome.err
+
+
+def test_rows_longer_than_the_context_are_counted(classify: Run, workplace: Path) -> None:
+    save_base(workplace / "base")
+    outcome = classify("init_from=base")
+    assert outcome.code == 0, outcome.err
+    assert "7 texts to train on are cut at 13 tokens (33.3 %)" in outcome.out
+
+
+def test_nothing_of_an_existing_run_is_overwritten(classify: Run, workplace: Path) -> None:
+    save_base(workplace / "base")
+    assert classify("init_from=base").code == 0
+    before = {file: file.read_bytes() for file in (workplace / "here").rglob("*") if file.is_file()}
+    assert classify("init_from=base", "seed=2").code == 0
+    assert {file: file.read_bytes() for file in before} == before
+    assert (workplace / "here-1" / "report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["task.token_dropout=1"], "token_dropout: 1 is out of range, 0 up to (not including) 1 is allowed"),
+        (["task.label_smoothing=-0.1"], "label_smoothing: -0.1 is out of range"),
+        (["task.label_smoothing=0.1", "data.kind=multi", "data.stratify=false"], "no meaning with data.kind=multi"),
+        (["data.labels=[ham,spam]"], "label is 'other mail', and must be one of 'ham', 'spam'"),
+        (["data.labels=[ham,spam,other mail,scam]"], "scam"),
+    ],
+)
+def test_mistakes_are_told_without_a_trace(classify: Run, workplace: Path, settings: list[str], message: str) -> None:
+    save_base(workplace / "base")
+    outcome = classify("init_from=base", *settings)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not (workplace / "here").exists()
