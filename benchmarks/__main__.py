@@ -7,7 +7,10 @@ import sys
 
 
 def main() -> None:
-    alone = ("startup", "trainer_overhead", "loading", "generation", "attention_explorer", "attention_callback", "precision", "loss_memory")
+    alone = (
+        *("startup", "trainer_overhead", "loading", "generation", "precision", "loss_memory"),
+        *("attention_explorer", "attention_callback"),
+    )
     with_text = ("nanogpt_loss", "muon", "bpe_training", "prepare") if sys.argv[1:] else ()
     benchmarks = [*([name] for name in alone), *([name, sys.argv[1]] for name in with_text)]
     for name, *arguments in benchmarks:

@@ -10,6 +10,7 @@ from gpt2_lightning.app import build
 from gpt2_lightning.app.preflight import Node
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.model.loss import LARGEST_LOGITS
 from gpt2_lightning.training.speed import Compile, compile_fault
 
 DEFAULT_BATCH_SIZE = 16
@@ -173,9 +174,10 @@ def share_of_batch(batch_size: int, micro_batch_size: int | Literal["auto"] | No
 
 def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:
     """The largest divisor of the batch whose activations take at most about 4 GiB in float32."""
-    elements_per_token = config.vocab_size + _ACTIVATIONS_PER_CHANNEL * config.n_layer * config.n_embd
-    fits = max(1, _MOST_ELEMENTS // (config.block_size * elements_per_token))
-    return max(m for m in range(1, min(fits, batch_size) + 1) if batch_size % m == 0)
+    in_blocks = config.block_size * _ACTIVATIONS_PER_CHANNEL * config.n_layer * config.n_embd
+    logits = config.block_size * config.vocab_rows
+    fits = max(_MOST_ELEMENTS // (in_blocks + logits), (_MOST_ELEMENTS - LARGEST_LOGITS) // in_blocks)
+    return max(m for m in range(1, min(max(1, fits), batch_size) + 1) if batch_size % m == 0)
 
 
 def _nearest_divisors(number: int, wanted: int) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from gpt2_lightning.data.windows import Batch
 from gpt2_lightning.evaluation.language import perplexity
-from gpt2_lightning.model import GPT2, cross_entropy
+from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.loss import IGNORED
 
 
@@ -38,7 +38,7 @@ def response_loss(model: GPT2, batches: Iterable[Batch]) -> ResponseLoss:
     device = model.wte.weight.device
     total, tokens = 0.0, 0
     for inputs, targets, documents in batches:
-        logits = model(inputs.to(device), documents=None if documents is None else documents.to(device))
-        total += float(cross_entropy(logits, targets.to(device), reduction="sum"))
+        documents = None if documents is None else documents.to(device)
+        total += float(model(inputs.to(device), documents=documents, targets=targets.to(device)))
         tokens += int((targets != IGNORED).sum())
     return ResponseLoss(total / tokens, tokens)

@@ -154,7 +154,7 @@ def _matrices(tensors: Mapping[str, Tensor], base: GPT2) -> tuple[dict[str, dict
         if match := _MATRIX.fullmatch(inner):
             found.setdefault(match[1], {})[match[2]] = tensor
         elif match := _COPY_OF_BASE.fullmatch(inner):
-            if not torch.equal(tensor, base.state_dict()[match[1] + match[2]].to(tensor)):
+            if not torch.equal(tensor, base.state_dict()[match[1] + match[2]][: len(tensor)].to(tensor)):
                 faults.append(f"{name}: differs from that weight of the base")
         else:
             faults.append(f"{name}: not part of an adapter of {', '.join(_WHOLE)}")

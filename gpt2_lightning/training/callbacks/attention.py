@@ -21,6 +21,7 @@ from gpt2_lightning.inspection.attention_scores import SCORES, head_scores, repe
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.loggers import Guarded, RunLogger
+from gpt2_lightning.training.speed import as_written
 from gpt2_lightning.training.task import TrainingTask
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Attention(L.Callback):
         if whole is None:
             return  # one process is enough
         network = _network(whole)
-        with _evaluating(network):
+        with _evaluating(network), as_written():
             weights = {name: attention_weights(network, ids) for name, ids in self._texts.items()}
         scores = {name: head_scores(weights[name], ids) for name, ids in self._texts.items()}
         _add_rows(self.file, trainer.global_step, scores)
