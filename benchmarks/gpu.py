@@ -18,6 +18,7 @@ import lightning as L
 import torch
 
 from benchmarks.results import report
+from gpt2_lightning import memory
 from gpt2_lightning.app.logs import log_to_terminal
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.datamodule import TokenDataModule
@@ -27,7 +28,7 @@ from gpt2_lightning.data.tokens import Tokens, open_prepared
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.size import flops_per_token
 from gpt2_lightning.tokenizers.gpt2 import GPT2Tokenizer
-from gpt2_lightning.training import memory, throughput
+from gpt2_lightning.training import throughput
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Cosine

@@ -24,13 +24,13 @@ from gpt2_lightning.checkpoints.folder import run_of
 from gpt2_lightning.data.sample_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves import draw_loss
+from gpt2_lightning.memory import is_exhausted
 from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks import Metrics, assemble
 from gpt2_lightning.training.csv_logger import FILE as METRICS
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.loggers import Guarded, guard, recording
 from gpt2_lightning.training.loggers.git_state import git_state
-from gpt2_lightning.training.memory import is_exhausted
 from gpt2_lightning.training.precision import choose as choose_precision
 from gpt2_lightning.training.speed import as_written
 from gpt2_lightning.training.task import TrainingTask

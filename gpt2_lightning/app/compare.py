@@ -41,6 +41,8 @@ class Config:
     """Folder of all runs, for `checkpoint=latest`."""
     checkpoint: str
     """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
+    base: str | None
+    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
     with_: str | None
     """A folder of Hugging Face's or `hf:NAME@REVISION`; null for the checkpoint itself."""
     prompt: str
@@ -105,7 +107,7 @@ def run(plain: dict[str, Any]) -> None:
         with _writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a large model takes
     device = torch.device(config.device)
-    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
+    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     description = source.description()
     with _their_folder(config, source) as (path, place):
         theirs = load_theirs(path, device, place)

@@ -45,6 +45,8 @@ class Config:
     """Folder of all runs, for `checkpoint=latest`."""
     checkpoint: str
     """A classifier, named as for `predict`."""
+    base: str | None
+    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
     text: str | None
     """One text."""
     texts: str | None
@@ -89,7 +91,7 @@ def run(plain: dict[str, Any]) -> None:
     mend(output)
     require_free(output, config.overwrite, is_ours)
     given = _given(config)
-    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
+    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
     if config.label is not None:
         _require_label(config.label, task, source.place)

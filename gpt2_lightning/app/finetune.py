@@ -36,6 +36,8 @@ class Config(RunSettings):
 
     init_from: str
     """A run, a checkpoint, a folder of Hugging Face's or `hf:NAME@REVISION`; `scratch` for random weights."""
+    base: str | None
+    """Where the model lies that the LoRA adapter of `init_from` was trained on; null for where it was then."""
     freeze: Freeze
     """Which of the model's own parameters stay as they are."""
     freeze_blocks: int
@@ -90,7 +92,8 @@ def _beginning(config: Config, plain: dict[str, Any]) -> Beginning:
         tokenizer = build.make(config.tokenizer, texts=(), several_documents=True)
         architecture = build.model_config(config.model, tokenizer.vocab_size)
         return Beginning(*common, _with_dropout(architecture, config.dropout), tokenizer, None)
-    found = open_source(config.init_from, Path(config.runs_dir).expanduser(), key="init_from")
+    runs_dir = Path(config.runs_dir).expanduser()
+    found = open_source(config.init_from, runs_dir, base=config.base, key="init_from")
     for note in found.notes:
         log.info("%s: %s", found.place, note)
     if found.tokenizer is None:

@@ -65,7 +65,7 @@ def _load(config: Config, prepared: contextlib.ExitStack) -> tuple[Writer, str]:
     if fault := compile_fault(config.compile):
         raise UserError(fault)
     model, description, place = load_any(
-        config.checkpoint, Path(config.runs_dir).expanduser(), device_of(config.device)
+        config.checkpoint, Path(config.runs_dir).expanduser(), device_of(config.device), config.base
     )
     tell(f"from {place}")
     tokenizer, chat = description.tokenizer, None

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gpt2_lightning import memory
 from gpt2_lightning.app.run_settings import RunSettings
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.freezing import count_trainable
 from gpt2_lightning.model.size import training_work
-from gpt2_lightning.training import memory, precision
+from gpt2_lightning.training import precision
 from gpt2_lightning.training.counted_step import CountedStep, Held
 from gpt2_lightning.training.task import TrainingTask
 from gpt2_lightning.training.throughput import device_name, peak_flops

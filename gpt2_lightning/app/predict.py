@@ -33,6 +33,8 @@ class Config:
     """Folder of all runs, for `checkpoint=latest`."""
     checkpoint: str
     """A classifier, named as for `generate`."""
+    base: str | None
+    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
     text: str | None
     """One text."""
     texts: str | None
@@ -77,7 +79,7 @@ def run(plain: dict[str, Any]) -> None:
     if output is not None and output.exists() and not config.overwrite:
         raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
     texts = _texts(config)
-    found = open_source(config.checkpoint, Path(config.runs_dir).expanduser())
+    found = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation)
     for note in (f"from {found.place}", *found.notes):

@@ -60,5 +60,6 @@ def _drawn(row: PreviewRow, coloured: bool) -> Text:
     if not coloured and before != "prompt":
         drawn.append("]")
     if row.padding:
-        drawn.append(f"\n{_EDGE}\n{row.padding} places of padding", style="dim")
+        places = "1 place" if row.padding == 1 else f"{row.padding} places"
+        drawn.append(f"\n{_EDGE}\n{places} of padding", style="dim")
     return drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from gpt2_lightning import memory
 from gpt2_lightning.app import runs
 from gpt2_lightning.app.carry_out import Run
 from gpt2_lightning.app.command_line import command
@@ -13,7 +14,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
 from gpt2_lightning.model.size import count_parameters, training_work
 from gpt2_lightning.tokenizers import Tokenizer
-from gpt2_lightning.training import memory, processes
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.callbacks.attention import FILE as ATTENTION
 from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES

@@ -15,7 +15,7 @@ from gpt2_lightning.generation.beams import Beam
 from gpt2_lightning.generation.decoder import Finish
 from gpt2_lightning.generation.sampling import row_seed
 from gpt2_lightning.generation.start import empty_start, prompt_ids
-from gpt2_lightning.generation.stream import TextStream
+from gpt2_lightning.generation.text import StoppableText, piece_of
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -74,6 +74,11 @@ class Writer:
         """Tokens that the model sees at a time."""
         return self.model.config.block_size
 
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Strings that end a text: those of the settings and of the template."""
+        return self.config.stop_strings + (self.chat.template.stop if self.chat else ())
+
     def read(self, prompt: str) -> Tensor:
         """The ids (T,) of a prompt, or of a question in the model's template.
 
@@ -107,7 +112,7 @@ class Writer:
             prompts,
             self.sampling,
             config.num_samples,
-            config.stop_strings + (self.chat.template.stop if self.chat else ()),
+            self.stop,
             first_row,
             self._note_slide,
         )
@@ -144,14 +149,15 @@ class Writer:
         return answers
 
     def _spelt(self, beam: Beam) -> Iterator[Piece]:
-        stream = TextStream(self.tokenizer)
-        end = self._spelling.end_of_text
+        """Up to the first stop string: the search itself knows only the end of text."""
+        text, end = StoppableText(self.tokenizer, self.stop), self._spelling.end_of_text
         ids = [*beam.ids, end] if beam.ended and end is not None else [*beam.ids]
         for number, token in enumerate(ids, start=1):
-            is_last = number == len(ids)
-            finish: Finish | None = ("end_of_text" if beam.ended else "length") if is_last else None
-            text = "" if is_last and beam.ended else stream.add(token)
-            yield Piece(0, text + (stream.rest() if is_last else ""), finish, Token(0, token, finish))
+            finish: Finish | None = ("end_of_text" if beam.ended else "length") if number == len(ids) else None
+            piece = piece_of(Token(0, token, finish), text)
+            yield piece
+            if piece.finished:
+                return
 
     def _seed(self, row: int) -> int | None:
         return None if self.sampling.temperature == 0 else row_seed(self.sampling.seed, row)

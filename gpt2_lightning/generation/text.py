@@ -102,13 +102,14 @@ def write(
     texts = [StoppableText(tokenizer, stop) for _ in range(len(prompts) * samples)]
     for step in decoder:
         for token in step:
-            piece = _piece(token, texts[token.row])
+            piece = piece_of(token, texts[token.row])
             if piece.finished == "stop_string":
                 decoder.stop(token.row)
             yield piece
 
 
-def _piece(token: Token, text: StoppableText) -> Piece:
+def piece_of(token: Token, text: StoppableText) -> Piece:
+    """What a token adds to its text."""
     added = "" if token.finished == "end_of_text" else text.add(token.id)
     if token.finished:
         added += text.rest()

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from gpt2_lightning import memory
 from gpt2_lightning.data.sample_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training import memory, processes
+from gpt2_lightning.training import processes
 from gpt2_lightning.training.task import TrainingTask
 from gpt2_lightning.training.trainer import TrainerSpec
 from gpt2_lightning.training.trial import try_steps

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from gpt2_lightning.model.kernels import KERNELS
 from gpt2_lightning.model.layers import Block
 from gpt2_lightning.training import processes
 
@@ -142,12 +141,7 @@ def gather(tensors: Tensors) -> Tensors:
 
 def without_weights(network: NetworkT) -> NetworkT:
     """A network like this one, whose parameters have no memory yet."""
-    return copy.deepcopy(network, _kernels() | _empty(network))
-
-
-def _kernels() -> dict[int, Any]:
-    """What `deepcopy` has to take as it is: a module of Python cannot be copied."""
-    return {id(kernels): kernels for kernels in KERNELS.values()}
+    return copy.deepcopy(network, _empty(network))
 
 
 def _empty(network: nn.Module) -> dict[int, Any]:

@@ -12,8 +12,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from gpt2_lightning import memory
 from gpt2_lightning.data.sample_datamodule import SampleDataModule
-from gpt2_lightning.training import memory
 from gpt2_lightning.training.task import TrainingTask
 from gpt2_lightning.training.trainer import TrainerSpec
 

@@ -65,7 +65,7 @@ def test_the_largest_that_fits_is_found_and_trains_the_same(run_verb: Run, text:
 def test_nothing_is_left_where_not_even_one_fits(
     run_verb: Run, text: list[str], workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt2_lightning.training.memory.usable", lambda *_: 1_000_000)
+    monkeypatch.setattr("gpt2_lightning.memory.usable", lambda *_: 1_000_000)
     outcome = run_verb("train", *MODEL, *text, "micro_batch_size=auto")
     assert outcome.code == 2
     assert "micro_batch_size=auto: there is not enough memory for a single sample" in outcome.err

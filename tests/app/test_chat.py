@@ -16,7 +16,7 @@ from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.data.tables import Message
 from gpt2_lightning.data.templates import Template
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.generation import Sampling, generate
+from gpt2_lightning.generation import Sampling, generate, search
 from gpt2_lightning.model import GPT2, GPT2Config
 from tests.app.test_interactive import on_a_terminal
 from tests.conftest import Outcome
@@ -131,6 +131,23 @@ def test_generate_answers_in_the_trained_template(model: GPT2, run_verb: Run, tm
     )
     raw = run_verb("generate", *settings, "raw=true")
     assert raw.out == "ab" + greedy(model, encoded("ab"), 9) + "\n"
+
+
+def test_the_end_string_ends_what_beam_search_finds(model: GPT2, run_verb: Run, tmp_path: Path) -> None:
+    sampling = Sampling(max_new_tokens=9, temperature=0, n_beams=2)
+    best = search(model, torch.tensor(encoded("ab?")), sampling, LETTERS.end_of_text)[0]
+    text = LETTERS.decode(list(best.ids))
+    closing = Template(name="closing", question="{instruction}?", answer_end=text[3:5])
+    checkpoint = save(model, tmp_path / "instruct.ckpt", closing)
+    settings = [f"checkpoint={checkpoint}", "prompt=ab", "temperature=0", "n_beams=2", "max_new_tokens=9"]
+    kept = text[: text.index(closing.answer_end)]
+    assert kept
+    assert run_verb("generate", *settings).out == kept + "\n"
+    (tmp_path / "questions.txt").write_text("ab\n")
+    files_ = [f"prompts={tmp_path / 'questions.txt'}", f"output={tmp_path / 'answers.jsonl'}"]
+    assert run_verb("generate", settings[0], *settings[2:], *files_).code == 0
+    (answer,) = json.loads((tmp_path / "answers.jsonl").read_text())["answers"]
+    assert (answer["text"], answer["finish"], answer["tokens"]) == (kept, "stop_string", len(kept) + 2)
 
 
 def test_a_file_of_questions_is_answered_in_the_template_each_by_itself(

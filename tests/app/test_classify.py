@@ -77,7 +77,7 @@ def test_nothing_of_an_existing_run_is_overwritten(classify: Run, workplace: Pat
         (["task.label_smoothing=-0.1"], "label_smoothing: -0.1 is out of range"),
         (["task.label_smoothing=0.1", "data.kind=multi", "data.stratify=false"], "no meaning with data.kind=multi"),
         (["data.labels=[ham,spam]"], "label is 'other mail', and must be one of 'ham', 'spam'"),
-        (["data.labels=[ham,spam,other mail,scam]"], "scam"),
+        (["data.labels=[ham,spam,other mail,scam]"], "no row of the training part has the label scam"),
     ],
 )
 def test_mistakes_are_told_without_a_trace(classify: Run, workplace: Path, settings: list[str], message: str) -> None:

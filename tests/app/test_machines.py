@@ -73,9 +73,7 @@ def test_a_busy_port_is_named(taken: int) -> None:
 
 def test_a_machine_that_does_not_answer_is_named(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     follow(monkeypatch)
-    with pytest.raises(
-        UserError, match=rf"127\.0\.0\.1:{port} did not answer for 0\.1 seconds"
-    ):
+    with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port} did not answer for 0\.1 seconds"):
         Meeting.at("127.0.0.1", port, 2, timeout=0.1)
 
 

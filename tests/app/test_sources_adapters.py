@@ -78,6 +78,41 @@ def test_a_base_that_was_moved_is_named_again(tuned: Path, tmp_path: Path) -> No
         shutil.move(moved, tuned / "base.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("verb", "settings"),
+    [
+        ("generate", ["prompt=abc", "max_new_tokens=2"]),
+        ("predict", ["text=abc"]),
+        ("explain", ["text=abcdef", "pictures=false"]),
+        ("compare", ["prompt=ab", "max_new_tokens=2"]),
+    ],
+)
+def test_every_verb_takes_the_place_of_a_base_that_was_moved(
+    run_verb: Run, workplace: Path, verb: str, settings: list[str]
+) -> None:
+    save_adapter(workplace / "tuned.ckpt", save_base(workplace / "base.ckpt"), SPEC, task=ONE_OF_THREE)
+    (workplace / "base.ckpt").rename(workplace / "moved.ckpt")
+    refused = run_verb(verb, "checkpoint=tuned.ckpt", *settings)
+    assert refused.code == 2
+    assert "if that was moved, name its place with base=" in refused.err
+    outcome = run_verb(verb, "checkpoint=tuned.ckpt", "base=moved.ckpt", *settings)
+    assert outcome.code == 0, outcome.err
+
+
+def test_an_adapter_is_trained_on_from_a_base_that_was_moved(
+    run_verb: Run, tuned: Path, small_text: Path, tmp_path: Path
+) -> None:
+    start = ["task=pretrain", "data=text", f"data.path={small_text}", f"init_from={tuned / 'one'}", "plan=true"]
+    moved = shutil.move(tuned / "base.ckpt", tmp_path / "moved.ckpt")
+    try:
+        assert "name its place with base=" in run_verb("finetune", *start, "trainer=cpu").err
+        outcome = run_verb("finetune", *start, "trainer=cpu", f"base={moved}")
+    finally:
+        shutil.move(moved, tuned / "base.ckpt")
+    assert outcome.code == 0, outcome.err
+    assert f"merged into {moved}" in outcome.out
+
+
 def test_a_base_may_be_named_as_any_source_is(tuned: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "it" / "checkpoints").mkdir(parents=True)
     shutil.copy(tuned / "base.ckpt", tmp_path / "runs" / "it" / "checkpoints" / "step-000012.ckpt")

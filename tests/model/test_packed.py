@@ -108,3 +108,11 @@ def test_the_explicit_kernels_pack_nothing(model: GPT2) -> None:
     explicit = GPT2(dataclasses.replace(CONFIG, kernels="explicit"))
     with packed(explicit):
         assert count_packed(explicit) == 0
+
+
+def test_without_room_for_copies_there_are_none(model: GPT2, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = sum(layer.weight.nbytes for layer in layers(model))
+    for left, count in ((2 * size + 1, 4), (2 * size, 0), (None, 4)):
+        monkeypatch.setattr("gpt2_lightning.model.packed.left_of_main", lambda left=left: left)
+        with packed(model):
+            assert count_packed(model) == count

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from gpt2_lightning import memory
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.tokens import Tokens
@@ -19,7 +20,6 @@ from gpt2_lightning.model.freezing import count_trainable, freeze
 from gpt2_lightning.model.lora import LoRASpec
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training import memory
 from gpt2_lightning.training.counted_step import CountedStep
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.optimizers import AdamW, Muon, OptimizerSpec

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from gpt2_lightning import memory
 from gpt2_lightning.data.datamodule import TokenDataModule
 from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training import fitting, memory
+from gpt2_lightning.training import fitting
 from gpt2_lightning.training.fitting import find_micro_batch, largest_that_fits
 from gpt2_lightning.training.trainer import TrainerSpec
 from gpt2_lightning.training.trial import Trial

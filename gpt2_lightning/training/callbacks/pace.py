@@ -9,8 +9,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from gpt2_lightning import memory
 from gpt2_lightning.model.size import Work, training_work
-from gpt2_lightning.training import memory
 from gpt2_lightning.training.precision import Precision
 from gpt2_lightning.training.task import TrainingTask
 from gpt2_lightning.training.throughput import peak_flops

@@ -51,10 +51,14 @@ def usable(device: torch.device, processes: int = 1) -> int | None:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device)
-    available, own = _field(_MEMINFO, "MemAvailable"), _field(_STATUS, "VmRSS")
-    if device.type != "cpu" or available is None or own is None:
-        return None
-    return int(min(available, _left_by_container())) // processes + own
+    left, own = left_of_main(), _field(_STATUS, "VmRSS")
+    return None if device.type != "cpu" or left is None or own is None else left // processes + own
+
+
+def left_of_main() -> int | None:
+    """Bytes of main memory that can still be taken; None if unknown."""
+    available = _field(_MEMINFO, "MemAvailable")
+    return None if available is None else int(min(available, _left_by_container()))
 
 
 def is_exhausted(error: BaseException) -> bool:
