@@ -77,7 +77,7 @@ class ShardedStrategy(ModelParallelStrategy):
         tensors = gather(network.state_dict(keep_vars=True))
         if not processes.is_first():
             return None
-        copied: NetworkT = copy.deepcopy(self._blueprint, _kernels())
+        copied: NetworkT = copy.deepcopy(self._blueprint)
         copied.load_state_dict(tensors, assign=True)
         return copied.to(self.root_device).train(network.training)
 

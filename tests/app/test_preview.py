@@ -13,15 +13,15 @@ from gpt2_lightning.inspection.preview import PreviewRow, preview
 from tests.data.conversations import BARE, LETTERS
 
 
-def rows() -> list[PreviewRow]:
+def rows(width: int = 12) -> list[PreviewRow]:
     pairs = [("ab", "c"), ("d\n", "ef")]
     made = [encode(BARE.render([Message("user", q), Message("assistant", a)]), LETTERS) for q, a in pairs]
-    return preview([made], LETTERS, width=12)
+    return preview([made], LETTERS, width)
 
 
-def printed(console: Console) -> str:
+def printed(console: Console, width: int = 12) -> str:
     with console.capture() as capture:
-        print_preview(rows(), console)
+        print_preview(rows(width), console)
     return capture.get()
 
 
@@ -36,6 +36,7 @@ def test_without_colours_brackets_hold_what_carries_loss() -> None:
         "║",
         "3 places of padding",
     ]
+    assert printed(Console(color_system=None), width=10).splitlines()[-1] == "1 place of padding"
 
 
 def test_with_colours_what_carries_loss_is_blue_and_the_end_orange() -> None:
