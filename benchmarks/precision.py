@@ -1,6 +1,6 @@
 """Training char_10m in bfloat16 beside float32, on the CPU: time of a step, and the loss at the end.
 
-    python -m benchmarks.precision            # half an hour on 2 cores
+    python -m benchmarks.precision            # ten minutes on 2 cores
     python -m benchmarks.precision quick      # some minutes; prints figures and keeps none
 
 Both train the shipped model on the embedded stories, from the same weights on the same batches. For the time they take
@@ -42,7 +42,7 @@ _LEARNING_RATE = 0.5 / 384  # as conf/optimizer/adamw.yaml has it for this width
 def main() -> None:
     log_to_terminal()
     quick = sys.argv[1:] == ["quick"]
-    turns, steps_of_a_turn, steps_to_the_loss = (2, 2, 5) if quick else (11, 10, 400)
+    turns, steps_of_a_turn, steps_to_the_loss = (2, 2, 5) if quick else (7, 8, 200)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tokenizer, tokens = stories(Path(folder))
