@@ -4,7 +4,8 @@
 
 What follows the recipe's name are settings of finetune. The seeds are 1, 2 and 3; they fix the order of the rows, the
 head's first weights and dropout. The parts of the data are the same for all. The interval is Student's, for 95 %, over
-the seeds alone; what the few rows of a test part add is in each run's report.md. Figures of other recipes are kept.
+the seeds alone; what the few rows of a test part add is in each run's report.md. Figures of other recipes are kept. On
+cores that others use, too, set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
