@@ -15,6 +15,7 @@ from gpt2_lightning.app.attention_result import Result, is_ours
 from gpt2_lightning.app.replacing import mend, replacing
 from gpt2_lightning.app.result_folder import list_files, require_free
 from gpt2_lightning.app.sources import Source, open_source
+from gpt2_lightning.app.standard_output import until_the_reader_stops
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
@@ -96,11 +97,13 @@ def run(plain: dict[str, Any]) -> None:
     shown = len(inspected) - 1 if config.steps else 0
     tokenizer = first.description().tokenizer
     result = Result(inspected, shown, tokenizer, description, config.layer, config.head, config.token)
-    result.tell()
+    with until_the_reader_stops():
+        result.tell()
     with replacing(output, "output") as temporary:
         temporary.mkdir(parents=True)
         result.write(temporary, config.pictures)
-    list_files(output)
+    with until_the_reader_stops():
+        list_files(output)
 
 
 def _places(config: Config) -> list[str]:

@@ -39,6 +39,11 @@ _PATHS = {
 }
 _FREE_TEXT = {"prompt", "text", "label", "base_name", "callbacks.samples.prompt", *_PATHS}
 """Keys whose values are taken to the letter."""
+_TEXTS_OR_NULL = {
+    "system",
+    *(f"template.{name}" for name in ("question", "question_with_input", "between", "system", "answer_end")),
+}
+"""Keys of texts, too, that `null` leaves out."""
 _MAY_BE_NULL = {"experiment"}
 
 
@@ -82,7 +87,7 @@ def command(verb: str, *overrides: str) -> str:
 def as_typed(override: str) -> str:
     """The inverse of the rewriting: an override of Hydra's as a user types it."""
     key, equals, value = override.removeprefix("++").partition("=")
-    quoted = key in _FREE_TEXT and value[:1] == "'" and value[-1:] == "'" and len(value) > 1
+    quoted = key in _FREE_TEXT | _TEXTS_OR_NULL and value[:1] == "'" and value[-1:] == "'" and len(value) > 1
     return f"{key}{equals}{_unquote(value) if quoted else value}"
 
 
@@ -97,7 +102,7 @@ def _rewrite(override: str, folders: list[Path], multirun: bool) -> str:
     if key in _PATHS:
         value = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
         value = os.path.expanduser(value)  # noqa: PTH111  # a Path would drop a trailing slash
-    if key in _FREE_TEXT and not multirun:
+    if (key in _FREE_TEXT or (key in _TEXTS_OR_NULL and value != "null")) and not multirun:
         value = _quote(value)
     return f"++{key}={value}"
 
@@ -125,8 +130,8 @@ def _unknown_option(override: str, folders: list[Path]) -> str | None:
         name = name.strip().strip("'\"").removesuffix(".yaml")
         if name not in options and not (name == "null" and key in _MAY_BE_NULL):
             near = difflib.get_close_matches(name, options, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            return f"{key}: there is no option '{name}'; {hint}There are {', '.join(options)}"
+            there_are = f"did you mean {near[0]}? There are" if near else "there are"
+            return f"{key}: there is no option '{name}'; {there_are} {', '.join(options)}"
     return None
 
 

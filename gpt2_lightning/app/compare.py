@@ -16,6 +16,7 @@ from rich import get_console
 from gpt2_lightning.app.comparison_page import page
 from gpt2_lightning.app.runs import shown
 from gpt2_lightning.app.sections import markdown, show
+from gpt2_lightning.app.source import PEFT
 from gpt2_lightning.app.sources import OURS, Source, open_source
 from gpt2_lightning.data.atomic import write_text
 from gpt2_lightning.errors import UserError
@@ -145,7 +146,8 @@ def _writing(output: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _their_folder(config: Config, source: Source) -> Iterator[tuple[Path, str]]:
     """What transformers shall load, and what to call it."""
-    named = config.with_ or (config.checkpoint if source.program != OURS and _is_theirs(config.checkpoint) else None)
+    is_theirs = source.program not in (OURS, PEFT) and _is_theirs(config.checkpoint)
+    named = config.with_ or (config.checkpoint if is_theirs else None)
     if named is None:
         with tempfile.TemporaryDirectory() as temporary:
             exported = Path(temporary) / "model"

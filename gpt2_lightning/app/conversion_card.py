@@ -6,6 +6,8 @@ from pathlib import Path
 
 from gpt2_lightning.app.source import Source
 from gpt2_lightning.checkpoints.folder import BEST, run_of
+from gpt2_lightning.data.templates import KIND as INSTRUCT
+from gpt2_lightning.data.templates import template_of
 from gpt2_lightning.evaluation.language import perplexity
 from gpt2_lightning.huggingface.card import Card
 from gpt2_lightning.huggingface.label_head import LabelHead
@@ -32,7 +34,13 @@ def card_of(source: Source, name: str, head: LabelHead | None) -> Card:
     run = None if source.checkpoint is None else run_of(source.checkpoint)
     figures = {} if run is None or source.step is None else _figures(run, source.step, classifies=head is not None)
     report = report_of(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
-    return Card(name, source.run_config, figures, head, report, measured_in=name_of(source.model.wte.weight.dtype))
+    measured_in = name_of(source.model.wte.weight.dtype)
+    return Card(name, source.run_config, figures, head, report, written_question(source) or "", measured_in)
+
+
+def written_question(source: Source) -> str | None:
+    """A question in the template of the model's training; None if it was not trained on instructions."""
+    return template_of(source.task).prompt("QUESTION") if source.task.get("kind") == INSTRUCT else None
 
 
 def _figures(run: Path, step: int, classifies: bool) -> dict[str, str]:

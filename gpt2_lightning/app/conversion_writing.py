@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gpt2_lightning.app.adapter_check import check_alone, check_in_peft, check_written
 from gpt2_lightning.app.classifier_check import check_classifier
-from gpt2_lightning.app.conversion_card import card_of
+from gpt2_lightning.app.conversion_card import card_of, written_question
 from gpt2_lightning.app.conversion_check import Check
 from gpt2_lightning.app.source import Source
 from gpt2_lightning.app.sources import open_source
@@ -63,6 +63,7 @@ def huggingface_folder(source: Source, max_shard_bytes: int, name: str) -> Write
             card = card_of(source, name, None).text(model, source.tokenizer)
             folder.write(model, source.tokenizer, place, card, max_shard_bytes)
             check.folder(place, model, source.tokenizer)
+            check.lines += _of_template(source)
             return
         if not model.config.tied_head:
             check.lines.append("  the language model's own head is left out, which a classifier there does not have")
@@ -98,6 +99,7 @@ def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write
         check_in_peft(check, place, adapter, base, source.score)
         how = "" if source.score is None else f", loaded for classification with num_labels={len(source.score)}"
         check.lines.append(f"  for peft over {named}, which is to be a model of Hugging Face's{how}")
+        check.lines += _of_template(source)
 
     return write
 
@@ -130,6 +132,14 @@ def adapter_checkpoint(source: Source, runs_dir: Path) -> Write:
 def _score(source: Source, model: GPT2) -> dict[str, Tensor]:
     """A classifier's head in the model's dtype; empty for a language model."""
     return {} if source.score is None else {SCORE: source.score.to(model.wte.weight.dtype)}
+
+
+def _of_template(source: Source) -> list[str]:
+    """What a folder does not hold of a model that was trained on instructions."""
+    question = written_question(source)
+    return (
+        [] if question is None else [f"  its template is not in the folder: there a question is written {question!r}"]
+    )
 
 
 def _adapter_of(source: Source) -> TrainedAdapter:

@@ -16,6 +16,7 @@ from gpt2_lightning.app.label_answers import answers_of, named
 from gpt2_lightning.app.replacing import mend, replacing
 from gpt2_lightning.app.result_folder import list_files, require_free
 from gpt2_lightning.app.sources import Source, open_source
+from gpt2_lightning.app.standard_output import until_the_reader_stops
 from gpt2_lightning.app.text_table import TextTable
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.encoded_texts import EncodedTexts
@@ -100,11 +101,13 @@ def run(plain: dict[str, Any]) -> None:
     texts = _readable(given, source.description().tokenizer, task)
     explained = list(_explained(texts, classifier.to(device_of(config.device)), source, task, config))
     result = ExplanationResult(explained, _name(source), task)
-    result.tell()
+    with until_the_reader_stops():
+        result.tell()
     with replacing(output, "output") as temporary:
         temporary.mkdir(parents=True)
         result.write(temporary, config.pictures)
-    list_files(output)
+    with until_the_reader_stops():
+        list_files(output)
 
 
 def _given(config: Config) -> list[str]:

@@ -18,6 +18,7 @@ from gpt2_lightning.model.freezing import count_trainable
 from gpt2_lightning.model.size import training_work
 from gpt2_lightning.training import precision
 from gpt2_lightning.training.counted_step import CountedStep, Held
+from gpt2_lightning.training.optimizers import Muon
 from gpt2_lightning.training.task import TrainingTask
 from gpt2_lightning.training.throughput import device_name, peak_flops
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -76,6 +77,8 @@ class Figures:
     held: Held
     activations: int
     """Bytes."""
+    shardable: bool
+    """Whether fsdp takes the run's optimizer and precision."""
     sharded: bool
     """Whether the run shares out what it holds."""
     by_devices: tuple[OnDevices, ...]
@@ -166,6 +169,7 @@ def count(
         epochs=samples / data.samples.per_epoch,
         held=held,
         activations=activations(data.micro_batch_size),
+        shardable=spec.precision != "fp16" and not isinstance(step.task.optimizer_spec, Muon),
         sharded=spec.strategy == "fsdp",
         by_devices=tuple(on(n) for n in sorted({*_DEVICES, devices})),
         precision=precision.choose(spec.precision, spec.device_type),

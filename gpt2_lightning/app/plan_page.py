@@ -8,7 +8,8 @@ from gpt2_lightning.training.callbacks.pace import duration
 
 _HEADER = ("", "")
 _BESIDE = "Time is that of training alone: validation, samples and saving come on top."
-_REMEDY = "a smaller micro_batch_size, activation_checkpointing=true, precision=bf16 or trainer=fsdp take less"
+_REMEDIES = ("a smaller micro_batch_size", "activation_checkpointing=true", "precision=bf16", "trainer=fsdp")
+_UNDER_FSDP = "Under fsdp a device has its share of all, and the embeddings and two blocks at a time as a whole."
 
 
 def sections(figures: Figures, found: Measured | None, price: float | None) -> list[Section]:
@@ -51,7 +52,9 @@ def _memory(figures: Figures) -> Section:
     after: tuple[str, ...] = ()
     if device.memory is not None:
         fits = figures.memory <= device.memory
-        fault = "" if fits else f": {_bytes(figures.memory)} do not fit; {_REMEDY}"
+        *several, last = _REMEDIES if figures.shardable else _REMEDIES[:-1]
+        remedy = f"{', '.join(several)} or {last} take less"
+        fault = "" if fits else f": {_bytes(figures.memory)} do not fit; {remedy}"
         after = (f"{_bytes(device.memory)} are free for a process ({device.name}){fault}.",)
     return Section("Memory", table=Table(_HEADER, rows), after=after)
 
@@ -63,11 +66,10 @@ def _by_devices(figures: Figures) -> Section:
         else (str(each.devices), "does not divide", "", "")
         for each in figures.by_devices
     )
-    return Section(
-        "Memory of each device",
-        table=Table(("devices", "micro-batch", "trainer=ddp", "trainer=fsdp"), rows),
-        after=("Under fsdp a device has its share of all, and the embeddings and two blocks at a time as a whole.",),
-    )
+    header, title = ("devices", "micro-batch", "trainer=ddp", "trainer=fsdp"), "Memory of each device"
+    if figures.shardable:
+        return Section(title, table=Table(header, rows), after=(_UNDER_FSDP,))
+    return Section(title, table=Table(header[:-1], tuple(row[:-1] for row in rows)))
 
 
 def _expected(figures: Figures, price: float | None) -> Section:

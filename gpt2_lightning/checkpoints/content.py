@@ -15,6 +15,7 @@ from gpt2_lightning.checkpoints.label_task import KIND, LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.meta import without_values
 from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 
 KEY = "gpt2_lightning"
@@ -105,7 +106,7 @@ def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
 def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
     """The model of a checkpoint that was read, in evaluation mode, and its description; errors as in `load_model`."""
     description = describe(checkpoint, path)
-    with torch.device("meta"):
+    with without_values():
         model = GPT2(description.model)
     try:
         own = {key: tensor for key, tensor in checkpoint["state_dict"].items() if key != SCORE}

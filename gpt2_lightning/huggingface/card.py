@@ -41,6 +41,8 @@ class Card:
     """Of a classifier."""
     report: str = ""
     """What a run reports of it, Markdown with headings of the third level."""
+    question: str = ""
+    """One as it is written for a model that was trained on instructions."""
     measured_in: str = ""
     """The dtype of the weights that the figures are of."""
 
@@ -59,7 +61,7 @@ class Card:
             "\n\n".join(["## Model", _table(_architecture(model, tokenizer) | _answers(self.head))]),
             f"## Data and settings\n\n{_table(dict(self._settings())) or 'None are known.'}",
             "\n\n".join(["## Figures", *(figures or ["None are known."])]),
-            f"## Use\n\n{_use(self.name, tokenizer, use)}",
+            f"## Use\n\n{_use(self.name, tokenizer, use, self.question)}",
         ]
         return "\n\n".join(parts) + "\n"
 
@@ -132,10 +134,10 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _use(name: str, tokenizer: Tokenizer | None, use: str) -> str:
+def _use(name: str, tokenizer: Tokenizer | None, use: str, question: str) -> str:
     if tokenizer is None:
         return "The model has no tokenizer: it reads and writes ids."
-    text = json.dumps(_readable_text(tokenizer), ensure_ascii=False)
+    text = json.dumps(question or _readable_text(tokenizer), ensure_ascii=False)
     calls = {
         "text-generation": f'print(pipe({text})[0]["generated_text"])',
         "text-classification": f"print(pipe({text}, truncation=True, top_k=None))",

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.meta import without_values
 
 ARCHITECTURE = "GPT2ForSequenceClassification"
 WEIGHT = "score.weight"
@@ -92,7 +92,7 @@ def without_own_head(model: GPT2) -> GPT2:
     """The same model with the embedding as its head, for a classifier, which has no other; the weights are shared."""
     if model.config.tied_head:
         return model
-    with torch.device("meta"):
+    with without_values():
         twin = GPT2(dataclasses.replace(model.config, tied_head=True))
     twin.load_state_dict({**model.state_dict(), _OWN_HEAD: model.wte.weight}, assign=True)
     twin.tie_head()

@@ -17,6 +17,7 @@ from gpt2_lightning.huggingface.foreign import Foreign
 from gpt2_lightning.huggingface.network import Network
 from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.meta import without_values
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 
 _COMPILED = "_orig_mod."
@@ -94,7 +95,7 @@ def _model(weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Pat
 
 
 def _biases_of_zero(weights: Mapping[str, Tensor], config: GPT2Config) -> dict[str, Tensor]:
-    with torch.device("meta"):
+    with without_values():
         needed = GPT2(config).state_dict()
     dtype = next(iter(weights.values())).dtype if weights else torch.float32
     return {name: torch.zeros(it.shape, dtype=dtype) for name, it in needed.items() if name.endswith(".bias")}

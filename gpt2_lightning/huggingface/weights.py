@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.meta import without_values
 
 PREFIX = "transformer."
 _CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
@@ -80,7 +81,7 @@ def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = Fa
     Raises:
         ValueError: listing every tensor that is missing, left over, of another shape or dtype, or not finite.
     """
-    with torch.device("meta"):
+    with without_values():
         model = GPT2(config)
     needed = model.state_dict()
     found = dict(weights)
@@ -109,7 +110,7 @@ def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = Fa
 
 def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
     """The same model with weights of another dtype, in evaluation mode."""
-    with torch.device("meta"):
+    with without_values():
         twin = GPT2(model.config)
     twin.load_state_dict({name: tensor.to(dtype) for name, tensor in model.state_dict().items()}, assign=True)
     twin.tie_head()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gpt2_lightning.model.gpt2 import GPT2
 from gpt2_lightning.model.linear import Linear
 from gpt2_lightning.model.lora import HEAD, LoRALinear, LoRASpec, LowRank, layers_of
+from gpt2_lightning.model.meta import without_values
 
 
 def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
@@ -48,7 +49,7 @@ def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
 def remove_lora(model: GPT2) -> None:
     """Take all adapters out. The layers are plain again, with what is merged in them, and all parameters train."""
     for path, layer in list(_lora_layers(model)):
-        with torch.device("meta"):
+        with without_values():
             plain = Linear(model.config, layer.in_features, layer.out_features, layer.bias is not None)
         plain.weight, plain.bias = layer.weight, layer.bias
         model.set_submodule(path, plain.train(layer.training))

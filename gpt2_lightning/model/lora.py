@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.linear import Linear
+from gpt2_lightning.model.meta import without_values
 
 HEAD = "lm_head"
 TARGETS = {
@@ -107,7 +108,7 @@ class LoRALinear(Linear):
     """The layer that it replaces, with the same weights under the same names, and adapters, of which one is in use."""
 
     def __init__(self, config: GPT2Config, layer: Linear) -> None:
-        with torch.device("meta"):
+        with without_values():
             super().__init__(config, layer.in_features, layer.out_features, layer.bias is not None)
         self.weight, self.bias = layer.weight, layer.bias
         self.train(layer.training)

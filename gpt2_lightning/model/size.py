@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.gpt2 import GPT2
 from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.meta import without_values
 
 TRAINING_BYTES_PER_PARAMETER = 16
 """float32 weight, gradient, and AdamW's two moments."""
@@ -17,7 +17,7 @@ TRAINING_BYTES_PER_PARAMETER = 16
 
 def count_parameters(config: GPT2Config) -> int:
     """Number of trained values, tied weights once."""
-    with torch.device("meta"):
+    with without_values():
         return sum(parameter.numel() for parameter in GPT2(config).parameters())
 
 

@@ -150,6 +150,15 @@ def test_the_end_string_ends_what_beam_search_finds(model: GPT2, run_verb: Run, 
     assert (answer["text"], answer["finish"], answer["tokens"]) == (kept, "stop_string", len(kept) + 2)
 
 
+def test_a_conversion_says_how_questions_are_written(model: GPT2, run_verb: Run, tmp_path: Path) -> None:
+    checkpoint, converted, back = save(model, tmp_path / "instruct.ckpt"), tmp_path / "theirs", tmp_path / "back.ckpt"
+    outcome = run_verb("convert", f"source={checkpoint}", f"target={converted}")
+    assert outcome.code == 0, outcome.err
+    assert "its template is not in the folder: there a question is written 'QUESTION?'" in outcome.out
+    assert 'print(pipe("QUESTION?")[0]["generated_text"])' in (converted / "README.md").read_text()
+    assert "its template" not in run_verb("convert", f"source={converted}", f"target={back}").out
+
+
 def test_a_file_of_questions_is_answered_in_the_template_each_by_itself(
     model: GPT2, run_verb: Run, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,15 @@ def test_prompts_are_taken_to_the_letter(prompt: str) -> None:
 def test_prompts_come_back_as_they_were_typed(prompt: str) -> None:
     (override,) = rewritten(f"prompt={prompt}")
     assert as_typed(override) == f"prompt={prompt}"
+
+
+@pytest.mark.parametrize("key", ["system", "template.question", "template.between"])
+def test_texts_that_may_be_null_are_taken_to_the_letter_as_well(key: str) -> None:
+    (override,) = rewritten(f"{key}=Be brief, {{system}}: it's [all]")
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    assert parsed.value() == "Be brief, {system}: it's [all]"
+    assert as_typed(override) == f"{key}=Be brief, {{system}}: it's [all]"
+    assert rewritten(f"{key}=null") == [f"++{key}=null"]
 
 
 def test_settings_need_not_be_in_a_yaml() -> None:

@@ -59,6 +59,15 @@ def test_an_adapter_loads_in_peft_with_the_same_logits(run_verb: Run, adapted: G
     assert json.loads(Path("adapter/adapter_config.json").read_text())["base_model_name_or_path"] == "me/base"
 
 
+def test_an_adapter_of_pefts_is_compared_merged_into_its_base(run_verb: Run, adapted: GPT2) -> None:
+    assert run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft").code == 0
+    outcome = run_verb("compare", "checkpoint=adapter", "prompt=ab", "max_new_tokens=2")
+    assert outcome.code == 0, outcome.err
+    page = " ".join(outcome.out.split())
+    assert "adapter, exported" in page
+    assert "Both sides compute the same" in page
+
+
 def test_without_peft_the_adapter_is_checked_by_our_reader(
     run_verb: Run, adapted: GPT2, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,7 @@ FIGURES = Figures(
     epochs=1.5,
     held=Held(4_000_000_000, 2_000_000_000, 3_000_000_000),
     activations=1_000_000_000,
+    shardable=True,
     sharded=False,
     by_devices=(OnDevices(1, 3, 10**10, 10**10), OnDevices(2, 3, 10**10, 6 * 10**9), OnDevices(7, 0, 0, 0)),
     precision="bf16",
@@ -88,6 +89,12 @@ def test_a_batch_that_some_devices_cannot_share_is_marked() -> None:
     assert found["Memory 7"].startswith("does not divide")
     assert found["Work parameters"] == "1,000: 400 trained, 600 frozen"
     assert found["Work a step"] == "4 micro-batches of 3 on each of 2 devices"
+
+
+def test_what_fsdp_does_not_take_is_not_counted_for_it() -> None:
+    found = page(dataclasses.replace(FIGURES, shardable=False))
+    assert found["Memory 2"] == "3 | 10.00 GB"
+    assert "fsdp" not in found["said"]
 
 
 def test_a_plan_trains_nothing_and_leaves_nothing(run_verb: Run, small_text: Path, workplace: Path) -> None:

@@ -131,6 +131,8 @@ def test_a_signal_stops_the_whole_sweep_and_says_how_to_go_on(
         (["optimizer.lr=interval(1e-4,1e-2)"], "gpt2-lightning sweep"),
         (["model=tiny,tinny"], "did you mean tiny?"),
         (["resume=auto", "seed=1,2"], "cannot tell the jobs of a sweep apart"),
+        (["plan=true", "seed=1,2"], "plan: it is of a single run"),
+        (["run_dir=here", "seed=1,2"], "run_dir: each run has its own in the sweep's folder"),
     ],
 )  # fmt: skip
 def test_a_fault_of_any_run_is_told_before_the_first(

@@ -83,6 +83,7 @@ def test_what_cannot_be_searched_is_refused(override: str, expected: str) -> Non
         (["seed=1,2", "trials=0", "workers=0"], "workers: 0 is out of range"),
         (["model=tiny"], "there is nothing to search"),
         (["seed=1,2", "verb=generate"], "verb: 'generate' does not fit"),
+        (["seed=1,2", "run_dir=here"], "run_dir: each run has its own in the sweep's folder"),
     ],
 )
 def test_faults_are_told_before_the_first_trial(

@@ -149,13 +149,29 @@ def test_an_unknown_column_is_told_with_those_there_are(tmp_path: Path) -> None:
 def test_a_label_that_training_lacks_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n1,a\n2,b\n3,a\n", encoding="utf-8")
     (tmp_path / "b.csv").write_text("text,label\n1,a\n2,c\n3,c\n", encoding="utf-8")
-    message = r"the validation part has labels that the training part lacks: 'c' \(2 rows\)"
+    message = r"the validation part has labels that the training part lacks: 'c' \(2 rows\); mend them$"
     with pytest.raises(UserError, match=message):
         LabelledTexts(path=str(tmp_path), train="a.csv", val="b.csv", test=0).read()
     with pytest.raises(UserError, match=message):
         LabelledTexts(
             path=str(tmp_path), train="a.csv", val="b.csv", test=0, labels=["a", "b", "c"], columns=None
         ).read()
+
+
+def test_a_label_that_a_cut_took_from_training_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text("text,label\n" + "".join(f"{i},{label}\n" for i, label in enumerate("abababababac")))
+    faults = []
+    for seed in range(20):
+        try:
+            LabelledTexts(path=str(file), split_seed=seed).read()
+        except UserError as error:
+            faults.append(str(error))
+    assert faults
+    assert all(
+        fault.endswith("'c' (1 row); mend them, or cut each class by itself with data.stratify=true")
+        for fault in faults
+    )
 
 
 def test_one_class_alone_is_an_error(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_checkpoint_has_the_names_of_a_language_model_and_the_head(tmp_path: P
     assert same_tensors(classifier.state_dict(), task.model.state_dict())
     assert LabelTask.from_plain(description.task) == LabelTask(("few", "many"), "single", "last", 23)
     answers = [predict(network, data.val.texts, "single", 16) for network in (classifier, task.model)]
-    assert np.array_equal(*answers)
+    assert np.array_equal(answers[0], answers[1])
 
 
 @pytest.mark.parametrize("step", [6, 10])

@@ -51,6 +51,7 @@ def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
     from gpt2_lightning.app.preflight import preflight
     from gpt2_lightning.app.run_settings import require_shares
 
+    given = {one.lstrip("+").partition("=")[0] for one in HydraConfig.get().overrides.task}
     config = config.copy()
     with read_write(config), open_dict(config):
         config.pop("hydra", None)
@@ -60,10 +61,16 @@ def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
     if faults:
         return plain, faults
     if plain["resume"] != "never":
-        return plain, [
+        faults.append(
             f"resume: {plain['resume']} cannot tell the jobs of a sweep apart; leave it out: the same command again "
             "goes on with each of them"
-        ]
+        )
+    if plain["plan"]:
+        faults.append("plan: it is of a single run, and leaves nothing to compare; leave the sweep out")
+    if "run_dir" in given:
+        faults.append("run_dir: each run has its own in the sweep's folder, which hydra.sweep.dir or study_dir names")
+    if faults:
+        return plain, faults
     try:
         count = build.make(plain["trainer"]).processes()
         require_shares(plain, count)

@@ -151,13 +151,15 @@ class LabelledTexts(Table):
                 f"data.labels: there are {len(classes)} classes and only {n_rows} rows to train on; use more rows"
             )
         trained = {name for row in splits.train for name in _names(row.label)}
-        for part, rows in (("validation", splits.val), ("test", splits.test)):
+        for part, source, rows in (("validation", self.val, splits.val), ("test", self.test, splits.test)):
             unseen = Counter(name for row in rows for name in _names(row.label) if name not in trained)
             if unseen:
                 shown = ", ".join(f"{shortened(name)} ({n} row{'s' * (n > 1)})" for name, n in unseen.most_common(10))
+                is_cut = self.kind == "single" and not isinstance(source, str)
+                remedy = ", or cut each class by itself with data.stratify=true" if is_cut else ""
                 raise UserError(
-                    f"data.label_column: the {part} part has labels that the training part lacks: {shown}; mend them, "
-                    "or cut each class by itself with data.stratify=true"
+                    f"data.label_column: the {part} part has labels that the training part lacks: {shown}; mend "
+                    f"them{remedy}"
                 )
 
 
