@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +245,14 @@ def test_matplotlib_is_imported_for_pictures_alone(attend: Run, monkeypatch: pyt
     assert attend().code == 0
     with pytest.raises(ModuleNotFoundError):
         attend("pictures=true", "overwrite=true")
+
+
+def test_the_folder_is_written_though_nobody_reads_on(tiny_run: Path, root: Path, workplace: Path) -> None:
+    command = f"{sys.executable} -m gpt2_lightning attention checkpoint={tiny_run} prompt=t pictures=false"
+    quoted = f"{command} output={workplace / 'unread'} | head -c 1"
+    done = subprocess.run(quoted, shell=True, cwd=root, capture_output=True, text=True, check=True)
+    assert (len(done.stdout), done.stderr) == (1, "")
+    assert len(summary(str(workplace / "unread"))["tokens"]) == 1
 
 
 def test_a_moved_base_of_an_adapter_is_named(attend: Run, workplace: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gpt2_lightning.app import finetune, train
+from gpt2_lightning.app.command_line import CommandLine
 from gpt2_lightning.app.main import VERBS, config_folder, register_resolvers
 from gpt2_lightning.app.preflight import preflight
 from gpt2_lightning.model import GPT2Config
@@ -81,6 +83,19 @@ def test_every_yaml_opens_with_the_command_that_runs_it(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
     verb, script = re.match(r"# python (?:-m gpt2_lightning (\w+)|(\w+)\.py)", lines[0]).groups()
     assert verb in VERBS or (CONF.parent / f"{script}.py").exists()
+
+
+@pytest.mark.parametrize("option", [*sorted(set(VERBS) - {"sweep"}), *OPTIONS])
+def test_the_command_that_a_yaml_opens_with_lacks_nothing(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))
+    lines = [line for line in (CONF / f"{option}.yaml").read_text().splitlines() if not line.startswith("# @package")]
+    verb, settings = re.match(r"# python (?:-m gpt2_lightning )?(\w+)(?:\.py)?(.*)", lines[0]).groups()
+    command_line = CommandLine.read(shlex.split(settings), CONF)
+    schema = importlib.import_module(f"gpt2_lightning.app.{verb}").Config
+    filled = {key: "x" for key in ("run_dir", "group") if verb in ("train", "finetune")}
+    config = composed(verb, *command_line.arguments, *(f"++{key}={value}" for key, value in filled.items()))
+    assert [*command_line.faults, *preflight(config, schema)[1]] == []
 
 
 @pytest.mark.parametrize("size", SIZES)
