@@ -32,7 +32,7 @@ class Display:
         self._console = Console(highlight=False)
         self._in_colour = writer.config.probabilities and has_colours(self._console)
         self.text = ""
-        """What was shown of the last answer."""
+        """What was shown of the last answer; of several texts the first."""
         self._lists = self._alternatives > 0 or (writer.config.probabilities and not self._in_colour)
 
     def answer(self, prompt: str) -> None:
@@ -53,6 +53,7 @@ class Display:
                 if len(answers) > 1:
                     _print(f"--- {_heading(number, answer, len(answers))} ---\n")
                 self._show(prompt, answer.pieces)
+            self.text = answers[0].text
         if writer.slid and not had_slid:
             tell(writer.slide_note())
 

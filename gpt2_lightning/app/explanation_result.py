@@ -97,6 +97,8 @@ class ExplanationResult:
 def _tell_tokens(text: ExplainedText) -> None:
     console = get_console()
     console.print(Text(f"\n{text.heading}", "bold"))
+    if not has_colours(console):
+        console.print(Text(text.text))
     for method, known in METHODS.items():
         strongest = text.strongest(method, _TOKENS_SHOWN)
         values = "  ".join(f"{token} {shown(value, known.is_signed)}" for token, value in strongest)

@@ -151,7 +151,7 @@ def _from_folder(path: Path, place: str, origin: dict[str, Any] | None = None) -
     if head is None:
         return found
     what = f"of {', '.join(head.labels)}" if head.labels else "that answers with a number"
-    note = f"it is a classifier {what}: predict, explain and convert use its head, everything else its language model"
+    note = f"it is a classifier {what}: predict, explain, convert and finetune use its head, others its language model"
     return dataclasses.replace(found.with_head(head), notes=(*found.notes, note))
 
 

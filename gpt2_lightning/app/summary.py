@@ -90,9 +90,9 @@ def summarise(run: Run) -> None:
     list_files(run)
     samples = next((callback for callback in run.callbacks if isinstance(callback, Samples)), None)
     if samples is not None:
-        log.info("\n%s\n", samples.latest.strip())
+        log.info("\n%s", samples.latest.strip())
     prompt = _example_prompt(run.plan.description.tokenizer)
-    log.info("for more: %s", command("generate", f"checkpoint={runs.shown(run.folder)}", *prompt))
+    log.info("\nfor more: %s", command("generate", f"checkpoint={runs.shown(run.folder)}", *prompt))
 
 
 def list_files(run: Run) -> None:

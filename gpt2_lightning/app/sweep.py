@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import sys
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Any, Literal
 from gpt2_lightning.app.logs import log_to_terminal
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks.pruning import Pruner
+
+_MISSPELT = 0.8
+"""How much a key of the trials has to be like one of the search, to be taken for it; see difflib."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,11 @@ class Config:
         ]
         if self.sampler_seed >= 2**31:
             faults.append(f"sampler_seed: {self.sampler_seed} is out of range, less than 2**31 is allowed")
+        for key in (one.partition("=")[0] for one in self.overrides):
+            if key == "hydra/launcher":
+                faults.append(f"{key}: a search starts its trials by itself, workers=2 at a time; leave it out")
+            for near in difflib.get_close_matches(key, self.__dataclass_fields__, n=1, cutoff=_MISSPELT):
+                faults.append(f"{key}: unknown key; did you mean {near}?")
         if faults:
             raise ValueError("\n".join(faults))
 

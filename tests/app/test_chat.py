@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -176,6 +178,27 @@ def test_a_message_of_the_system_is_for_instructions_alone(tiny_run: Path, run_v
     done = run_verb("generate", f"checkpoint={tiny_run}", "system=g", "prompt=a")
     assert (done.code, done.out) == (2, "")
     assert "system: it is for a model trained on instructions" in done.err
+
+
+def test_of_several_answers_the_first_is_remembered(
+    model: GPT2, run_verb: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def searched(ids: list[int]) -> list[str]:
+        sampling = Sampling(max_new_tokens=4, temperature=0, n_beams=2)
+        return [LETTERS.decode(list(beam.ids)) for beam in search(model, torch.tensor(ids), sampling)]
+
+    def after(answer: str) -> list[str]:
+        assert LETTERS.end_of_text is not None
+        return searched([*encoded("ab?" + answer), LETTERS.end_of_text, *encoded("\ngf?")])
+
+    first, second = searched(encoded("ab?"))
+    assert after(first) != after(second)
+    checkpoint = save(model, tmp_path / "instruct.ckpt")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("ab\ngf\n"))
+    settings = ["temperature=0", "n_beams=2", "num_samples=2", "max_new_tokens=4", "ignore_end_of_text=true"]
+    outcome = run_verb("generate", f"checkpoint={checkpoint}", "interactive=true", *settings, f"cache_dir={tmp_path}")
+    texts = re.split(r"--- \d of 2, score .* ---\n", outcome.out)[1:]
+    assert texts == [f"{text}\n" for text in [first, second, *after(first)]]
 
 
 def test_a_chat_on_a_terminal_reads_what_was_said(model: GPT2, root: Path, tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_several_texts_are_on_one_page(explain: Run) -> None:
     page = Path("explanation/explanation.html").read_text(encoding="utf-8")
     assert page.count("<section data-text") == 2
     assert "all 2 texts, mean" in outcome.out
+    assert outcome.out.index("\nabcdefg\n") < outcome.out.index("\nbadegg\n"), "without colours, the text itself"
 
 
 def test_a_text_is_cut_where_the_classifier_stops_reading(explain: Run) -> None:

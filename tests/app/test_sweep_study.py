@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from gpt2_lightning.app.main import config_folder
 from gpt2_lightning.app.run_settings import RunSettings
+from gpt2_lightning.app.sweep import Config
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
 from gpt2_lightning.errors import UserError
@@ -83,6 +85,8 @@ def test_what_cannot_be_searched_is_refused(override: str, expected: str) -> Non
         (["seed=1,2", "trials=0", "workers=0"], "workers: 0 is out of range"),
         (["model=tiny"], "there is nothing to search"),
         (["seed=1,2", "verb=generate"], "verb: 'generate' does not fit"),
+        (["seed=1,2", "trails=3"], "trails: unknown key; did you mean trials?"),
+        (["seed=1,2", "hydra/launcher=joblib"], "hydra/launcher: a search starts its trials by itself, workers=2"),
         (["seed=1,2", "run_dir=here"], "run_dir: each run has its own in the sweep's folder"),
     ],
 )
@@ -98,11 +102,28 @@ def test_faults_are_told_before_the_first_trial(
 def test_keys_of_the_search_are_none_of_a_run() -> None:
     own = yaml.safe_load((config_folder() / "sweep.yaml").read_text())
     assert not own.keys() & RunSettings.__dataclass_fields__.keys()
+    settings = yaml.safe_load((config_folder() / "finetune.yaml").read_text())
+    of_runs = [*RunSettings.__dataclass_fields__, *settings, *(folder.name for folder in config_folder().iterdir())]
+    Config("train", 1, 1, 0, "none", 1, 0, None, [f"{key}=1" for key in of_runs])  # none is taken for one misspelt
 
 
 def test_optuna_that_is_not_installed_is_named(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert "pip install 'gpt2-lightning[sweep]'" in run_verb("sweep", "seed=1,2").err
+
+
+def test_trials_that_fail_leave_the_others(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    (workplace / "good.txt").write_text(small_text.read_text())
+    settings = [*TINY, "trainer.max_steps=2", "callbacks.samples=null", "data=text", "seed=1,2"]
+    mixed = run_verb("sweep", "trials=4", *settings, "data.path=good.txt,bad.txt", "study_dir=mixed")
+    assert mixed.code == 0, mixed
+    states = {Status.read(workplace / "mixed" / str(number)).state for number in range(4)}
+    assert states == {"done", "failed"}
+    assert "failed: data.path: there is no file or folder" in mixed.out
+    assert re.search(r"^best: trial \d, validation loss", mixed.out, re.MULTILINE)
+    bad = run_verb("sweep", "trials=2", *settings, "data.path=bad.txt", "study_dir=bad")
+    assert bad.code == 1
+    assert "no trial has ended well; status.json in the folder of each says why" in bad.out
 
 
 def killed_in_its_third_trial(settings: list[str], workplace: Path) -> Path:

@@ -27,6 +27,7 @@ from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.optimizers import AdamW
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 from tests.training.test_interrupts import RaiseSignal
+from tests.training.test_muon import plan_of as with_muon
 
 Train = Callable[..., Run]
 HALFWAY, LAST = "step-000006.ckpt", "step-000012.ckpt"
@@ -54,6 +55,8 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     plain = Run(plan_of(folder / "plain", 3), tokens).fit()
     torch.save(plain.model.state_dict(), folder / f"plain-{processes.rank()}.pt")
     Run(plan_of(folder / "in-parts", 1), tokens).fit()
+    muon = Run(dataclasses.replace(with_muon(folder / "muon"), micro_batch_size=3), tokens).fit()
+    torch.save(muon.model.state_dict(), folder / f"muon-{processes.rank()}.pt")
 
     def dropping_out(name: str, resume: Path | None = None) -> None:
         plan = dataclasses.replace(plan_of(folder / name, 1), model=WITH_DROPOUT, trainer={"log_every_n_steps": 4})
@@ -217,6 +220,14 @@ def test_fsdp_computes_in_bfloat16_and_keeps_float32(two: Path) -> None:
 def test_all_processes_have_the_same_weights(two: Path) -> None:
     weights = [torch.load(two / f"plain-{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert same_tensors(*weights)
+
+
+def test_two_processes_learn_the_same_by_muon_as_one(two: Path, train: Train, tmp_path: Path) -> None:
+    zero, one = (torch.load(two / f"muon-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert same_tensors(zero, one)
+    # Muon rounds to bfloat16 inside, which makes more of the order of a sum.
+    for name, tensor in train(with_muon(tmp_path)).model.state_dict().items():
+        torch.testing.assert_close(zero[name], tensor, atol=2e-3, rtol=0, msg=name)
 
 
 def test_a_resumed_run_of_two_equals_an_uninterrupted_one_bit_for_bit(two: Path) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.adapters import add_lora
 from gpt2_lightning.model.heads import Classifier
 from gpt2_lightning.model.lora import LoRASpec
-from gpt2_lightning.training import processes
 from gpt2_lightning.training.muon import MuonAdamW
 from gpt2_lightning.training.optimizers import Muon
 from gpt2_lightning.training.schedules import Linear
@@ -202,33 +197,6 @@ def test_a_resumed_run_takes_its_settings_from_the_configuration(train: Train, t
     assert run.column("muon_lr")[8] == pytest.approx(0.5 * Linear(warmup_steps=3).factor(7, 12))
     (state,) = run.checkpoint(LAST)["optimizer_states"]
     assert {(g["momentum"], g["ns_steps"]) for g in state["param_groups"] if g["algorithm"] == "muon"} == {(0.5, 2)}
-
-
-def in_two_processes(tokens: Tokens, folder: Path) -> None:
-    processes.join(on_cuda=False, timeout=timedelta(seconds=60))
-    run = Run(dataclasses.replace(plan_of(folder), micro_batch_size=3), tokens).fit()
-    torch.save(run.model.state_dict(), folder / f"{processes.rank()}.pt")
-
-
-def test_two_processes_train_as_one(train: Train, tokens: Tokens, tmp_path: Path) -> None:
-    folder = tmp_path / "two"
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=2,
-        run_id="muon",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=str(tmp_path / "log")),
-    )
-    elastic_launch(config, in_two_processes)(tokens, folder)
-    zero, one = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert same_tensors(zero, one)
-    # Muon rounds to bfloat16 inside, which makes more of the order of a sum.
-    for name, tensor in train(plan_of(tmp_path / "one")).model.state_dict().items():
-        torch.testing.assert_close(zero[name], tensor, atol=2e-3, rtol=0, msg=name)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def report(study: Study, search: Search, code: int) -> int:
     if code:
         log.info("stopped; to go on:\n  %s", search.again())
     elif not complete:
-        log.error("error: no trial has ended well; the table says why")
+        log.error("error: no trial has ended well; status.json in the folder of each says why")
         return 1
     return code
 
