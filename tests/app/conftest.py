@@ -31,6 +31,7 @@ def tiny_run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     where = [f"data.path={small_text}", f"runs_dir={runs}", f"cache_dir={runs / 'cache'}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py"])
+        patch.chdir(runs)  # which is no repository, so that the run has no state of one
         with pytest.raises(SystemExit) as stop:
             main("train", ["data=text", *where, *TINY, *settings])
     assert stop.value.code == 0
