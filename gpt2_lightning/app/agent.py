@@ -66,7 +66,7 @@ class Agent:
             logging.getLogger(name).propagate = False  # what they say is told here
         config = self._config(start, folder)
         try:
-            with _keeping_handlers():
+            with keeping_handlers():
                 found = elastic_launch(config, _be_one_of_several)(work, HydraConfig.instance().cfg, folder)
         except SignalException as stop:
             code = 128 + stop.sigval
@@ -141,7 +141,7 @@ def _end(code: int) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _keeping_handlers() -> Iterator[None]:
+def keeping_handlers() -> Iterator[None]:
     """The agent sets handlers of its own for signals, and leaves them."""
     before = {number: signal.getsignal(number) for number in _HANDLED}
     try:

@@ -15,6 +15,7 @@ import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from gpt2_lightning.app.agent import keeping_handlers
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.errors import UserError
@@ -220,7 +221,8 @@ def test_of_two_processes_the_first_measures_and_none_waits(tokens: Tokens, trai
         max_restarts=0,
         logs_specs=DefaultLogsSpecs(log_dir=str(tmp_path / "log")),
     )
-    elastic_launch(config, do_in_parallel)(tokens, tmp_path / "two")
+    with keeping_handlers():
+        elastic_launch(config, do_in_parallel)(tokens, tmp_path / "two")
     train(_in_parallel(tmp_path / "one", micro_batch_size=6))
     two, one = (scores_of(tmp_path / name) for name in ("two", "one"))
     assert list(two) == [(step, text) for step in (2, 4, 6) for text in ("repeated", "validation")]

@@ -16,6 +16,7 @@ import torch
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from gpt2_lightning.app.agent import keeping_handlers
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.errors import UserError
@@ -123,7 +124,8 @@ def ends(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     )
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return folder, elastic_launch(config, do_all)(tokens, folder)
+        with keeping_handlers():
+            return folder, elastic_launch(config, do_all)(tokens, folder)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
