@@ -162,9 +162,11 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(
         assert outcome.err.endswith(f"is not installed; pip install 'gpt2-lightning[{launcher}]'\n")
 
 
-def test_joblib_runs_two_at_a_time(run_verb: Run, small_text: Path, workplace: Path) -> None:
+def test_joblib_starts_the_runs(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    """One at a time: more take as many processes of joblib's own, each of which imports torch."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    settings = ["hydra/launcher=joblib", "hydra.sweep.dir=sweep", f"data.path={small_text}", "seed=1,2"]
+    joblib = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"]
+    settings = [*joblib, "hydra.sweep.dir=sweep", f"data.path={small_text}", "seed=1,2"]
     outcome = run_verb("train", "-m", *SHORT, *settings)
     assert outcome.code == 0, outcome
     assert states(workplace / "sweep") == {"0": "done", "1": "done"}

@@ -214,27 +214,25 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_stops_cleanly_and_says_how_to_go_on(
-    workplace: Path, root: Path, small_text: Path, number: signal.Signals, code: int
-) -> None:
-    (workplace / "my conf" / "model").mkdir(parents=True)
-    (workplace / "my conf" / "model" / "mine.yaml").write_text("defaults: [tiny]\n")
-    settings = [
-        "--config-dir",
-        "my conf",
-        "model=mine",
-        "data=text",
-        f"data.path={small_text}",
-        "trainer.max_steps=1000",
-    ]
+def stopped_by(number: signal.Signals, workplace: Path, root: Path, *settings: str) -> tuple[Path, int, str]:
+    """A run that got a signal after its first checkpoint: its folder, its exit code and what it said."""
     process = start(workplace, root, *settings, "trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5")
     run = wait_for_checkpoint(workplace / "runs", process)
     os.kill(process.pid, number)
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == code, output
-    assert "Traceback" not in output
     assert f"stopped by {number.name}" in output
+    assert "Traceback" not in output
+    return run, process.returncode, output
+
+
+def test_ctrl_c_stops_cleanly_and_the_command_that_is_told_goes_on(
+    workplace: Path, root: Path, small_text: Path
+) -> None:
+    (workplace / "my conf" / "model").mkdir(parents=True)
+    (workplace / "my conf" / "model" / "mine.yaml").write_text("defaults: [tiny]\n")
+    settings = ["--config-dir", "my conf", "model=mine", "data=text", f"data.path={small_text}"]
+    run, code, output = stopped_by(signal.SIGINT, workplace, root, *settings)
+    assert code == 130
     (saved,) = (run / "checkpoints").glob("step-*.ckpt")
     command = shlex.split(output.strip().splitlines()[-1])
     assert command[:2] == ["python", "train.py"]
@@ -244,6 +242,12 @@ def test_signal_stops_cleanly_and_says_how_to_go_on(
     )
     assert resumed.returncode == 0, resumed
     assert f"going on from {saved.name}" in resumed.stdout
+
+
+def test_sigterm_saves_and_ends_with_its_code(workplace: Path, root: Path, small_text: Path) -> None:
+    run, code, _ = stopped_by(signal.SIGTERM, workplace, root, "model=tiny", "data=text", f"data.path={small_text}")
+    assert code == 143
+    assert list((run / "checkpoints").glob("step-*.ckpt"))
 
 
 def test_micro_batch_divides_the_batch_and_bounds_the_activations() -> None:
