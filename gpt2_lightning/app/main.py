@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import os
@@ -58,13 +59,15 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     sys.argv = [sys.argv[0], *command_line.arguments]
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's exceptions through, to be told here
+    sweeper: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if verb in _TRAINING and command_line.sweeps:
-        from gpt2_lightning.app.sweeping.grid import take_the_place_of_hydras_sweeper
+        from gpt2_lightning.app.sweeping.grid import in_place_of_hydras_sweeper
 
-        take_the_place_of_hydras_sweeper()
+        sweeper = in_place_of_hydras_sweeper()
     task = Task(verb, command_line.faults, given, of_runs)
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+        with sweeper:
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:

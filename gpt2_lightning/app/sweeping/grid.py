@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 _EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 """Packages of launchers, with what to install of this package."""
+_HYDRAS = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _FROM_THE_SHELL = 128
 
 
@@ -51,17 +52,23 @@ class Job:
     """Proposed by Hydra's settings."""
 
 
-def take_the_place_of_hydras_sweeper() -> None:
+@contextlib.contextmanager
+def in_place_of_hydras_sweeper() -> Iterator[None]:
     """Let Hydra sweep by this module, and take this program's configurations of launchers.
 
     Hydra takes plugins from its own namespace alone, hence this one under the name of Hydra's basic one. A plugin's
     configuration of the same name as a YAML would be mixed with it.
     """
-    plugins = Plugins.instance()
-    plugins.class_name_to_class["hydra._internal.core_plugins.basic_sweeper.BasicSweeper"] = GridSweeper
+    classes = Plugins.instance().class_name_to_class
+    hydras = classes[_HYDRAS]
+    classes[_HYDRAS] = GridSweeper
     of_plugins = ConfigStore.instance().repo["hydra"]["launcher"]
     for file in (config_folder() / "hydra" / "launcher").glob("*.yaml"):
         of_plugins.pop(file.name, None)
+    try:
+        yield
+    finally:
+        classes[_HYDRAS] = hydras
 
 
 def run_job(verb: str, config: DictConfig) -> None:
