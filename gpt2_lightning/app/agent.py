@@ -23,6 +23,7 @@ from gpt2_lightning.app import rank_reports
 from gpt2_lightning.app.machines import Meeting
 from gpt2_lightning.app.main import USER_ERROR, fail
 from gpt2_lightning.app.rank_reports import Death
+from gpt2_lightning.app.sweeping.composition import known_to_hydra
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -65,9 +66,10 @@ class Agent:
             logging.getLogger(name).addHandler(logging.NullHandler())
             logging.getLogger(name).propagate = False  # what they say is told here
         config = self._config(start, folder)
+        job = None if HydraConfig.instance().cfg is None else known_to_hydra()
         try:
             with keeping_handlers():
-                found = elastic_launch(config, _be_one_of_several)(work, HydraConfig.instance().cfg, folder)
+                found = elastic_launch(config, _be_one_of_several)(work, job, folder)
         except SignalException as stop:
             code = 128 + stop.sigval
             if any(report.code == code for report in rank_reports.read(folder)):
