@@ -12,10 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gpt2_lightning.app.agent import keeping_handlers
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.errors import UserError
@@ -30,6 +27,7 @@ from gpt2_lightning.training.optimizers import AdamW
 from tests.inspection.planted import planted_network
 from tests.training.short_run import ALPHABET, BLOCK, CONFIG, Plan, Run, same_tensors
 from tests.training.test_loggers import Kept
+from tests.training.two_processes import on_two_processes
 
 Train = Callable[..., Run]
 WITH_DROPOUT = dataclasses.replace(CONFIG, embd_pdrop=0.3, attn_pdrop=0.3, resid_pdrop=0.3)
@@ -210,19 +208,7 @@ def _in_parallel(folder: Path, micro_batch_size: int = 3) -> Plan:
 
 
 def test_of_two_processes_the_first_measures_and_none_waits(tokens: Tokens, train: Train, tmp_path: Path) -> None:
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=2,
-        run_id="test",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=str(tmp_path / "log")),
-    )
-    with keeping_handlers():
-        elastic_launch(config, do_in_parallel)(tokens, tmp_path / "two")
+    on_two_processes(do_in_parallel, tmp_path / "log", tokens, tmp_path / "two")
     train(_in_parallel(tmp_path / "one", micro_batch_size=6))
     two, one = (scores_of(tmp_path / name) for name in ("two", "one"))
     assert list(two) == [(step, text) for step in (2, 4, 6) for text in ("repeated", "validation")]

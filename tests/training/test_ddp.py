@@ -13,10 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gpt2_lightning.app.agent import keeping_handlers
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.data.tokens import Tokens
 from gpt2_lightning.errors import UserError
@@ -29,6 +26,7 @@ from gpt2_lightning.training.optimizers import AdamW
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 from tests.training.test_interrupts import RaiseSignal
 from tests.training.test_muon import plan_of as with_muon
+from tests.training.two_processes import on_two_processes
 
 Train = Callable[..., Run]
 HALFWAY, LAST = "step-000006.ckpt", "step-000012.ckpt"
@@ -111,24 +109,7 @@ def share_out(tokens: Tokens, folder: Path) -> None:
 def ends(tokens: Tokens, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, tuple[str, int]]]:
     """The folder of the runs, and how the last one ended in each process."""
     folder = tmp_path_factory.mktemp("two")
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=2,
-        run_id="test",
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
-        max_restarts=0,
-        logs_specs=DefaultLogsSpecs(log_dir=str(folder / "log")),
-    )
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with keeping_handlers():
-            return folder, elastic_launch(config, do_all)(tokens, folder)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    return folder, on_two_processes(do_all, folder / "log", tokens, folder)
 
 
 @pytest.fixture(scope="module")

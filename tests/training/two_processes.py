@@ -1,0 +1,29 @@
+"""Work that two real processes do, which talk over gloo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from gpt2_lightning.app.agent import keeping_handlers
+
+
+def on_two_processes(work: Callable[..., Any], logs: Path, *arguments: Any) -> dict[int, Any]:
+    """What each process returns, by its rank."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        run_id="test",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
+    )
+    with keeping_handlers():
+        return elastic_launch(config, work)(*arguments)
