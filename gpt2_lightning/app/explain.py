@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from gpt2_lightning.app import runs
-from gpt2_lightning.app.devices import Device, device_of
+from gpt2_lightning.app.devices import device_of
 from gpt2_lightning.app.explanation_result import ExplanationResult, is_ours
+from gpt2_lightning.app.given_texts import GivenTexts
 from gpt2_lightning.app.label_answers import answers_of, named
 from gpt2_lightning.app.replacing import mend, replacing
 from gpt2_lightning.app.result_folder import list_files, require_free
 from gpt2_lightning.app.sources import Source, open_source
 from gpt2_lightning.app.standard_output import until_the_reader_stops
-from gpt2_lightning.app.text_table import TextTable
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.encoded_texts import EncodedTexts
-from gpt2_lightning.data.tables.files import Format
 from gpt2_lightning.data.tables.records import did_you_mean, listed
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
@@ -34,30 +33,14 @@ from gpt2_lightning.tokenizers import Tokenizer
 _QUOTED = 3
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(GivenTexts):
     """The top level of `conf/explain.yaml`.
 
     Raises:
         ValueError: with every setting that is out of range, or does not fit the others.
     """
 
-    runs_dir: str
-    """Folder of all runs, for `checkpoint=latest`."""
-    checkpoint: str
-    """A classifier, named as for `predict`."""
-    base: str | None
-    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
-    text: str | None
-    """One text."""
-    texts: str | None
-    """A file of texts, as for `predict`."""
-    column: str
-    """See `TextTable`, as the next four."""
-    format: Format | None
-    columns: list[str] | None
-    delimiter: str | None
-    quote: str | None
     label: str | None
     """The label to explain; null for the most probable of each text."""
     pictures: bool
@@ -66,21 +49,11 @@ class Config:
     """The folder to write."""
     overwrite: bool
     """Whether a folder that this verb wrote is replaced."""
-    batch_size: int
-    """Versions of a text in one forward pass."""
-    device: Device
-    """Where to compute; `auto` takes the fastest there is."""
 
     def __post_init__(self) -> None:
-        faults = []
-        if (self.text is None) == (self.texts is None):
-            faults.append("text: name one text with text=…, or a file of texts with texts=FILE, and not both")
-        if self.text is not None and not self.text.strip():
-            faults.append("text: it is empty; name a text")
+        faults = list(self.faults())
         if not self.output:
             faults.append("output: it is empty; name a folder")
-        if self.batch_size < 1:
-            faults.append(f"batch_size: {self.batch_size} is out of range, 1 or more is allowed")
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -91,7 +64,7 @@ def run(plain: dict[str, Any]) -> None:
     output = Path(config.output).expanduser().resolve()
     mend(output)
     require_free(output, config.overwrite, is_ours)
-    given = _given(config)
+    given = config.read()
     source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
     if config.label is not None:
@@ -108,13 +81,6 @@ def run(plain: dict[str, Any]) -> None:
         result.write(temporary, config.pictures)
     with until_the_reader_stops():
         list_files(output)
-
-
-def _given(config: Config) -> list[str]:
-    if config.text is not None:
-        return [config.text]
-    file = Path(config.texts or "").expanduser()
-    return TextTable(file, config.column, config.format, config.columns, config.delimiter, config.quote).read()
 
 
 def _require_label(label: str, task: LabelTask, place: str) -> None:

@@ -7,67 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2_lightning.app.devices import Device, device_of
+from gpt2_lightning.app.devices import device_of
+from gpt2_lightning.app.given_texts import GivenTexts
 from gpt2_lightning.app.label_answers import FORMATS, answers_of, print_answer, write_answers
 from gpt2_lightning.app.replacing import replacing
 from gpt2_lightning.app.runs import shown
 from gpt2_lightning.app.sources import open_source
 from gpt2_lightning.app.standard_output import until_the_reader_stops
-from gpt2_lightning.app.text_table import TextTable
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.encoded_texts import EncodedTexts
-from gpt2_lightning.data.tables.files import Format
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(GivenTexts):
     """The top level of `conf/predict.yaml`.
 
     Raises:
         ValueError: with every setting that is out of range, or does not fit the others.
     """
 
-    runs_dir: str
-    """Folder of all runs, for `checkpoint=latest`."""
-    checkpoint: str
-    """A classifier, named as for `generate`."""
-    base: str | None
-    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
-    text: str | None
-    """One text."""
-    texts: str | None
-    """A file of texts: a line each where its name ends in .txt, otherwise a table."""
-    column: str
-    """The column of the texts in a table."""
-    format: Format | None
-    """Of a table; the file's suffix tells it where it is null."""
-    columns: list[str] | None
-    """Names of the columns of a CSV or TSV file that has no header."""
-    delimiter: str | None
-    """Between the columns of a CSV or TSV file; comma and tab where it is null."""
-    quote: str | None
-    """Around a field of a CSV or TSV file that holds delimiters or line ends; null for files that do not quote."""
     output: str | None
     """A .jsonl or .csv file; null for JSONL on standard output."""
     overwrite: bool
     """Whether an output that exists is replaced."""
-    batch_size: int
-    """Texts in one forward pass."""
-    device: Device
-    """Where to compute; `auto` takes the fastest there is."""
 
     def __post_init__(self) -> None:
-        faults = []
-        if (self.text is None) == (self.texts is None):
-            faults.append("text: name one text with text=…, or a file of texts with texts=FILE, and not both")
-        if self.text is not None and not self.text.strip():
-            faults.append("text: it is empty; name a text")
+        faults = list(self.faults())
         if self.output is not None and Path(self.output).suffix.lower() not in FORMATS:
             faults.append(f"output: {self.output} must end in {' or '.join(FORMATS)}")
-        if self.batch_size < 1:
-            faults.append(f"batch_size: {self.batch_size} is out of range, 1 or more is allowed")
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -78,7 +47,7 @@ def run(plain: dict[str, Any]) -> None:
     output = None if config.output is None else Path(config.output).expanduser()
     if output is not None and output.exists() and not config.overwrite:
         raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
-    texts = _texts(config)
+    texts = config.read()
     found = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation)
@@ -104,10 +73,3 @@ def run(plain: dict[str, Any]) -> None:
             print_answer(answers[0])
         else:
             write_answers(answers, task.labels, FORMATS[0], sys.stdout)
-
-
-def _texts(config: Config) -> list[str]:
-    if config.text is not None:
-        return [config.text]
-    file = Path(config.texts or "").expanduser()
-    return TextTable(file, config.column, config.format, config.columns, config.delimiter, config.quote).read()
