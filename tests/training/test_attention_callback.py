@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,12 @@ from gpt2_lightning.inspection.attention import attention_weights
 from gpt2_lightning.inspection.attention_scores import SCORES, head_scores, repeated_sequence
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training import processes
 from gpt2_lightning.training.callbacks import Attention
 from gpt2_lightning.training.loggers import guard
 from gpt2_lightning.training.optimizers import AdamW
 from tests.inspection.planted import planted_network
 from tests.training.short_run import ALPHABET, BLOCK, CONFIG, Plan, Run, same_tensors
 from tests.training.test_loggers import Kept
-from tests.training.two_processes import on_two_processes
 
 Train = Callable[..., Run]
 WITH_DROPOUT = dataclasses.replace(CONFIG, embd_pdrop=0.3, attn_pdrop=0.3, resid_pdrop=0.3)
@@ -195,24 +192,6 @@ def test_unknown_characters_of_a_prompt_are_named(train: Train, tmp_path: Path) 
         train(Plan(tmp_path, 4, callbacks=[Attention(tmp_path, prompts=["abcQ"])]))
 
 
-def do_in_parallel(tokens: Tokens, folder: Path) -> None:
-    processes.join(on_cuda=False, timeout=timedelta(seconds=60))
-    try:
-        Run(_in_parallel(folder), tokens).fit()
-    finally:
-        processes.leave_together()
-
-
-def _in_parallel(folder: Path, micro_batch_size: int = 3) -> Plan:
+def in_parallel(folder: Path, micro_batch_size: int = 3) -> Plan:
+    """A run that measures; of one process with micro-batches of 6, of two with 3."""
     return Plan(folder, 6, micro_batch_size=micro_batch_size, callbacks=[Attention(folder, 2, 4)])
-
-
-def test_of_two_processes_the_first_measures_and_none_waits(tokens: Tokens, train: Train, tmp_path: Path) -> None:
-    on_two_processes(do_in_parallel, tmp_path / "log", tokens, tmp_path / "two")
-    train(_in_parallel(tmp_path / "one", micro_batch_size=6))
-    two, one = (scores_of(tmp_path / name) for name in ("two", "one"))
-    assert list(two) == [(step, text) for step in (2, 4, 6) for text in ("repeated", "validation")]
-    for place, of_heads in one.items():
-        for head, scores in of_heads.items():
-            assert two[place][head] == pytest.approx(scores, abs=1e-3, nan_ok=True)
-    assert len(list((tmp_path / "two" / "attention").iterdir())) == 4

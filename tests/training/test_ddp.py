@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 
@@ -24,6 +25,8 @@ from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.optimizers import AdamW
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
+from tests.training.test_attention_callback import in_parallel as measuring
+from tests.training.test_attention_callback import scores_of
 from tests.training.test_interrupts import RaiseSignal
 from tests.training.test_muon import plan_of as with_muon
 from tests.training.two_processes import on_two_processes
@@ -47,12 +50,32 @@ def sharded(folder: Path, micro_batch_size: int, **trainer: Any) -> Plan:
     return dataclasses.replace(plan_of(folder, micro_batch_size), trainer={"strategy": "fsdp", **trainer})
 
 
+class Seen(L.Callback):
+    """What a process has trained on, by step: each row's tokens."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, list[list[int]]] = {}
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        self.rows.setdefault(trainer.global_step, []).extend(batch[0].tolist())
+
+
+def long(folder: Path, micro_batch_size: int, strategy: str, seen: Seen) -> Plan:
+    """Fifty steps."""
+    plan = dataclasses.replace(plan_of(folder, micro_batch_size), max_steps=50, trainer={"strategy": strategy})
+    return dataclasses.replace(plan, checkpointing={"every_n_steps": 50}, callbacks=[seen])
+
+
 def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     """All runs of two processes, since each start of them takes seconds; returns how the last one ended."""
     processes.join(on_cuda=False, timeout=timedelta(seconds=60))
     first = processes.is_first()
     plain = Run(plan_of(folder / "plain", 3), tokens).fit()
     torch.save(plain.model.state_dict(), folder / f"plain-{processes.rank()}.pt")
+    for name, strategy in (("long", "ddp"), ("long-sharded", "fsdp")):
+        seen = Seen()
+        Run(long(folder / name, 3, strategy, seen), tokens).fit()
+        torch.save(seen.rows, folder / f"{name}-{processes.rank()}.pt")
     Run(plan_of(folder / "in-parts", 1), tokens).fit()
     muon = Run(dataclasses.replace(with_muon(folder / "muon"), micro_batch_size=3), tokens).fit()
     torch.save(muon.model.state_dict(), folder / f"muon-{processes.rank()}.pt")
@@ -73,6 +96,7 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     processes.wait_for_all()
     dropping_out("resumed", checkpoint)
     share_out(tokens, folder)
+    Run(measuring(folder / "measured"), tokens).fit()
     stopping = dataclasses.replace(
         plan_of(folder / "stopped", 3),
         checkpointing={"every_n_steps": 500},
@@ -144,6 +168,21 @@ def test_two_processes_learn_the_same_as_one(two: Path, one: Run, name: str) -> 
     torch.testing.assert_close(found, dict(one.model.state_dict()), atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["long", "long-sharded"])
+def test_two_processes_train_on_the_same_rows_for_fifty_steps(
+    two: Path, train: Train, tmp_path: Path, name: str
+) -> None:
+    seen = Seen()
+    alone = train(long(tmp_path, 6, "single", seen))
+    zero, one = (torch.load(two / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert list(seen.rows) == list(range(50))
+    for step, rows in seen.rows.items():
+        assert len(zero[step]) == len(one[step]) == 3
+        assert sorted(zero[step] + one[step]) == sorted(rows), step
+    for figure in ("train/loss", "val/loss"):
+        assert column(two / name, figure) == pytest.approx(column(alone.run_dir, figure), abs=1e-5), figure
+
+
 @pytest.mark.parametrize("name", ["sharded-resumed", "sharded-from-ddp", "ddp-from-sharded"])
 def test_a_run_goes_on_under_the_other_strategy_as_under_its_own(two: Path, one: Run, name: str) -> None:
     """The first six steps were those of ddp or of fsdp."""
@@ -198,6 +237,16 @@ def test_fsdp_computes_in_bfloat16_and_keeps_float32(two: Path) -> None:
     kept = checkpoint_of(two / "sharded-bf16")["state_dict"]
     assert {tensor.dtype for tensor in kept.values()} == {torch.float32}
     assert any((tensor != tensor.bfloat16()).any() for tensor in kept.values())
+
+
+def test_the_first_process_measures_heads_and_none_waits(two: Path, train: Train, tmp_path: Path) -> None:
+    train(measuring(tmp_path, micro_batch_size=6))
+    by_two, by_one = scores_of(two / "measured"), scores_of(tmp_path)
+    assert list(by_two) == [(step, text) for step in (2, 4, 6) for text in ("repeated", "validation")]
+    for place, of_heads in by_one.items():
+        for head, scores in of_heads.items():
+            assert by_two[place][head] == pytest.approx(scores, abs=1e-3, nan_ok=True)
+    assert len(list((two / "measured" / "attention").iterdir())) == 4
 
 
 def test_all_processes_have_the_same_weights(two: Path) -> None:
