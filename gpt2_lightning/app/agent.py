@@ -19,7 +19,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import distributed
 
-from gpt2_lightning.app import rank_reports
+from gpt2_lightning.app import forked, rank_reports
 from gpt2_lightning.app.machines import Meeting
 from gpt2_lightning.app.main import USER_ERROR, fail
 from gpt2_lightning.app.rank_reports import Death
@@ -65,11 +65,12 @@ class Agent:
         for name in ("torch.distributed.elastic", "torch.multiprocessing"):
             logging.getLogger(name).addHandler(logging.NullHandler())
             logging.getLogger(name).propagate = False  # what they say is told here
+        forked.preload()
         config = self._config(start, folder)
         job = None if HydraConfig.instance().cfg is None else known_to_hydra()
         try:
             with keeping_handlers():
-                found = elastic_launch(config, _be_one_of_several)(work, job, folder)
+                found = elastic_launch(config, _be_one_of_several)(work, job, folder, dict(os.environ))
         except SignalException as stop:
             code = 128 + stop.sigval
             if any(report.code == code for report in rank_reports.read(folder)):
@@ -106,15 +107,16 @@ class Agent:
             nproc_per_node=self.spec.processes_here(),
             max_restarts=0,
             monitor_interval=_SECONDS_BETWEEN_LOOKS,
-            start_method="spawn",
+            start_method=forked.METHOD,
             shutdown_timeout=round(self.spec.timeout),
             logs_specs=DefaultLogsSpecs(log_dir=str(folder / "log")),
             **where,
         )
 
 
-def _be_one_of_several(work: Callable[[], Any], job: Any, folder: Path) -> Any:
+def _be_one_of_several(work: Callable[[], Any], job: Any, folder: Path, environment: dict[str, str]) -> Any:
     """A process from its first line to its last; how it ends, unless well, it reports in a file."""
+    forked.begin(environment)
     HydraConfig.instance().cfg = job
     rank_reports.leave_in(folder)
     if "OMP_NUM_THREADS" not in os.environ:

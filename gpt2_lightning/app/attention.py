@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.app import runs
-from gpt2_lightning.app.attention_result import Result, is_ours
-from gpt2_lightning.app.replacing import mend, replacing
-from gpt2_lightning.app.result_folder import list_files, require_free
+from gpt2_lightning.app.attention_result import OURS, Result
+from gpt2_lightning.app.result_folder import free_folder, leave
 from gpt2_lightning.app.sources import Source, open_source
-from gpt2_lightning.app.standard_output import until_the_reader_stops
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
@@ -79,9 +77,7 @@ class Config:
 def run(plain: dict[str, Any]) -> None:
     """Read the text with every model that was asked for, write the folder, and say what is in it."""
     config = Config(**plain)
-    output = Path(config.output).expanduser().resolve()
-    mend(output)
-    require_free(output, config.overwrite, is_ours)
+    output = free_folder(config.output, config.overwrite, OURS)
     names = _places(config)
     first = _opened(names[0], config)
     ids = _ids(config.prompt, first)
@@ -97,13 +93,7 @@ def run(plain: dict[str, Any]) -> None:
     shown = len(inspected) - 1 if config.steps else 0
     tokenizer = first.description().tokenizer
     result = Result(inspected, shown, tokenizer, description, config.layer, config.head, config.token)
-    with until_the_reader_stops():
-        result.tell()
-    with replacing(output, "output") as temporary:
-        temporary.mkdir(parents=True)
-        result.write(temporary, config.pictures)
-    with until_the_reader_stops():
-        list_files(output)
+    leave(result, output, config.pictures)
 
 
 def _places(config: Config) -> list[str]:

@@ -19,18 +19,14 @@ from gpt2_lightning.inspection.token_labels import text_labels, token_label
 from gpt2_lightning.tokenizers import Tokenizer
 
 SUMMARY, EFFECTS, EXPLORER = "attention.json", "ablation.csv", "explorer.html"
-_OURS = re.compile(
+OURS = re.compile(
     r"attention(-\d+)?\.npz|attention\.json|ablation\.csv|explorer\.html"
     r"|(heads|rollout|layer-\d+|head-\d+-\d+|token-\d+-head-\d+-\d+)\.(png|svg)"
 )
+"""Names of the files that are written."""
 _MOST_BYTES = 300_000_000
 _RANKED = ("previous_token", "duplicate_token", "induction", "first_token")
 _EFFECTS_SHOWN = 20
-
-
-def is_ours(name: str) -> bool:
-    """Whether a file of this name may have been written by `Result.write`."""
-    return _OURS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)

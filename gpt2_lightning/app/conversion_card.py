@@ -7,7 +7,7 @@ from pathlib import Path
 from gpt2_lightning.app.source import Source
 from gpt2_lightning.checkpoints.folder import BEST, run_of
 from gpt2_lightning.data.templates import KIND as INSTRUCT
-from gpt2_lightning.data.templates import template_of
+from gpt2_lightning.data.templates import Template, template_of
 from gpt2_lightning.evaluation.language import perplexity
 from gpt2_lightning.huggingface.card import Card
 from gpt2_lightning.huggingface.label_head import LabelHead
@@ -40,7 +40,13 @@ def card_of(source: Source, name: str, head: LabelHead | None) -> Card:
 
 def written_question(source: Source) -> str | None:
     """A question in the template of the model's training; None if it was not trained on instructions."""
-    return template_of(source.task).prompt("QUESTION") if source.task.get("kind") == INSTRUCT else None
+    template = trained_template(source)
+    return None if template is None else template.prompt("QUESTION")
+
+
+def trained_template(source: Source) -> Template | None:
+    """The template of the model's training; None if it was not trained on instructions."""
+    return template_of(source.task) if source.task.get("kind") == INSTRUCT else None
 
 
 def _figures(run: Path, step: int, classifies: bool) -> dict[str, str]:

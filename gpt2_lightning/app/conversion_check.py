@@ -10,8 +10,9 @@ from torch import Tensor
 from gpt2_lightning.app.sources import Source
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import SCORE, restore
+from gpt2_lightning.data.templates import Template
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import folder, to_huggingface, verify
+from gpt2_lightning.huggingface import chat_template, folder, to_huggingface, verify
 from gpt2_lightning.huggingface.weights import name_of, not_finite
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import Tokenizer
@@ -79,6 +80,18 @@ class Check:
         """Tensors must be the same, bit for bit."""
         verify.require_same(found, expected, written)
         self.lines.append(f"  {len(expected)} tensors are the same when read back, bit for bit")
+
+    def template(self, written: Path, template: Template) -> None:
+        """What our reader and transformers make of a template for instructions."""
+        if chat_template.read(written) != template.to_plain():
+            raise UserError(f"{written} does not hold the template that was written to it; it was removed")
+        question = "QUESTION"
+        theirs = chat_template.their_text(written, [{"role": "user", "content": question}])
+        if theirs is None:
+            return
+        if theirs != (ours := template.prompt(question)):
+            raise UserError(f"{written}: transformers writes {theirs!r} by the template, instead of {ours!r}")
+        self.lines.append(f"  its template ({chat_template.FILE}) writes in transformers what it writes here")
 
     def same_tokens(self, found: Tokenizer | None, expected: Tokenizer | None, written: Path) -> None:
         """So must the tokens, where there is a tokenizer."""

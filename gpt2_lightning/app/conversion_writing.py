@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gpt2_lightning.app.adapter_check import check_alone, check_in_peft, check_written
 from gpt2_lightning.app.classifier_check import check_classifier
-from gpt2_lightning.app.conversion_card import card_of, written_question
+from gpt2_lightning.app.conversion_card import card_of, trained_template, written_question
 from gpt2_lightning.app.conversion_check import Check
 from gpt2_lightning.app.source import Source
 from gpt2_lightning.app.sources import open_source
@@ -22,7 +22,7 @@ from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import folder, hub, peft_adapters
+from gpt2_lightning.huggingface import chat_template, folder, hub, peft_adapters
 from gpt2_lightning.huggingface.label_head import LabelHead, without_own_head
 from gpt2_lightning.model import GPT2
 
@@ -63,7 +63,9 @@ def huggingface_folder(source: Source, max_shard_bytes: int, name: str) -> Write
             card = card_of(source, name, None).text(model, source.tokenizer)
             folder.write(model, source.tokenizer, place, card, max_shard_bytes)
             check.folder(place, model, source.tokenizer)
-            check.lines += _of_template(source)
+            if (template := trained_template(source)) is not None:
+                chat_template.write(template.to_plain(), place)
+                check.template(place, template)
             return
         if not model.config.tied_head:
             check.lines.append("  the language model's own head is left out, which a classifier there does not have")
@@ -99,7 +101,8 @@ def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write
         check_in_peft(check, place, adapter, base, source.score)
         how = "" if source.score is None else f", loaded for classification with num_labels={len(source.score)}"
         check.lines.append(f"  for peft over {named}, which is to be a model of Hugging Face's{how}")
-        check.lines += _of_template(source)
+        if (question := written_question(source)) is not None:
+            check.lines.append(f"  its template is not in the folder: there a question is written {question!r}")
 
     return write
 
@@ -132,14 +135,6 @@ def adapter_checkpoint(source: Source, runs_dir: Path) -> Write:
 def _score(source: Source, model: GPT2) -> dict[str, Tensor]:
     """A classifier's head in the model's dtype; empty for a language model."""
     return {} if source.score is None else {SCORE: source.score.to(model.wte.weight.dtype)}
-
-
-def _of_template(source: Source) -> list[str]:
-    """What a folder does not hold of a model that was trained on instructions."""
-    question = written_question(source)
-    return (
-        [] if question is None else [f"  its template is not in the folder: there a question is written {question!r}"]
-    )
 
 
 def _adapter_of(source: Source) -> TrainedAdapter:

@@ -14,6 +14,7 @@ from gpt2_lightning.app.conversion_check import Check
 from gpt2_lightning.app.replacing import mend, replacing
 from gpt2_lightning.app.source import PEFT
 from gpt2_lightning.app.sources import OURS, Source, open_source
+from gpt2_lightning.checkpoints import files
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, peft_adapters
 from gpt2_lightning.huggingface.safetensors_files import parse_size
@@ -108,6 +109,8 @@ def _require_replaceable(target: Path, to: str) -> None:
     if to == "gpt2_lightning":
         if target.is_dir():
             raise UserError(f"target: {target} is a folder, and a checkpoint is a file; name one in it")
+        if not files.may_be_one(target):
+            raise UserError(f"target: {target} is no checkpoint, so it is not replaced; name another file")
         return
     if not target.is_dir():
         raise UserError(f"target: {target} is a file, and a model of Hugging Face's is a folder; name another")

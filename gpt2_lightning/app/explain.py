@@ -11,13 +11,11 @@ import numpy as np
 
 from gpt2_lightning.app import runs
 from gpt2_lightning.app.devices import device_of
-from gpt2_lightning.app.explanation_result import ExplanationResult, is_ours
+from gpt2_lightning.app.explanation_result import OURS, ExplanationResult
 from gpt2_lightning.app.given_texts import GivenTexts
 from gpt2_lightning.app.label_answers import answers_of, named
-from gpt2_lightning.app.replacing import mend, replacing
-from gpt2_lightning.app.result_folder import list_files, require_free
+from gpt2_lightning.app.result_folder import free_folder, leave
 from gpt2_lightning.app.sources import Source, open_source
-from gpt2_lightning.app.standard_output import until_the_reader_stops
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.encoded_texts import EncodedTexts
 from gpt2_lightning.data.tables.records import did_you_mean, listed
@@ -61,9 +59,7 @@ class Config(GivenTexts):
 def run(plain: dict[str, Any]) -> None:
     """Explain the classifier's answers, write the folder, and say what is in it."""
     config = Config(**plain)
-    output = Path(config.output).expanduser().resolve()
-    mend(output)
-    require_free(output, config.overwrite, is_ours)
+    output = free_folder(config.output, config.overwrite, OURS)
     given = config.read()
     source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
@@ -74,13 +70,7 @@ def run(plain: dict[str, Any]) -> None:
     texts = _readable(given, source.description().tokenizer, task)
     explained = list(_explained(texts, classifier.to(device_of(config.device)), source, task, config))
     result = ExplanationResult(explained, _name(source), task)
-    with until_the_reader_stops():
-        result.tell()
-    with replacing(output, "output") as temporary:
-        temporary.mkdir(parents=True)
-        result.write(temporary, config.pictures)
-    with until_the_reader_stops():
-        list_files(output)
+    leave(result, output, config.pictures)
 
 
 def _require_label(label: str, task: LabelTask, place: str) -> None:

@@ -29,18 +29,14 @@ from gpt2_lightning.inspection.explanation_numbers import (
 from gpt2_lightning.inspection.explanation_page import write_explanation_page
 
 _NUMBERS, _PAGE = "explanation.json", "explanation.html"
-_OURS = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
+OURS = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
+"""Names of the files that are written."""
 _TEXTS_SHOWN = 3
 _TOKENS_SHOWN = 5
 _STEPS = 8
 _GROUND = (38, 38, 38)
 _FOR, _AGAINST, _STRONG = (86, 180, 233), (230, 159, 0), (235, 235, 235)
 """Sky blue and orange, which the colour-blind tell apart (Okabe and Ito 2008), and white where there is no sign."""
-
-
-def is_ours(name: str) -> bool:
-    """Whether a file of this name may have been written by `ExplanationResult.write`."""
-    return _OURS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)

@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from pathlib import Path
+from typing import Protocol
 
 from gpt2_lightning.app import runs
+from gpt2_lightning.app.replacing import mend, replacing
+from gpt2_lightning.app.standard_output import until_the_reader_stops
 from gpt2_lightning.errors import UserError
 
 
-def require_free(output: Path, overwrite: bool, is_ours: Callable[[str], bool]) -> None:
+class Result(Protocol):
+    """What a verb found."""
+
+    def tell(self) -> None:
+        """Print the most of it."""
+
+    def write(self, target: Path, pictures: bool) -> None:
+        """Write all of it into a folder."""
+
+
+def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
     """Check, before any work, that a folder may be written.
 
     Args:
         output: the folder.
         overwrite: whether one that the verb wrote is replaced.
-        is_ours: whether the verb may have written a file of this name.
+        ours: names that the verb gives to its files.
+
+    Returns:
+        The folder as an absolute path.
 
     Raises:
         UserError: if it may not.
     """
-    if not output.exists():
-        return
-    if not output.is_dir():
-        raise UserError(f"output: {runs.shown(output)} is a file; name a folder")
+    path = Path(output).expanduser().resolve()
+    mend(path)
+    if not path.exists():
+        return path
+    if not path.is_dir():
+        raise UserError(f"output: {runs.shown(path)} is a file; name a folder")
     if not overwrite:
-        raise UserError(f"output: {runs.shown(output)} exists; name another, or add overwrite=true to replace it")
-    if strangers := sorted(file.name for file in output.iterdir() if not is_ours(file.name)):
+        raise UserError(f"output: {runs.shown(path)} exists; name another, or add overwrite=true to replace it")
+    if strangers := sorted(file.name for file in path.iterdir() if not ours.fullmatch(file.name)):
         raise UserError(
-            f"output: {runs.shown(output)} holds {', '.join(strangers[:5])}, which this verb did not write, so it is "
+            f"output: {runs.shown(path)} holds {', '.join(strangers[:5])}, which this verb did not write, so it is "
             "not replaced; name another folder"
         )
+    return path
 
 
-def list_files(output: Path) -> None:
+def leave(result: Result, output: Path, pictures: bool) -> None:
+    """Print what was found, write it into a folder, and list its files."""
+    with until_the_reader_stops():
+        result.tell()
+    with replacing(output, "output") as temporary:
+        temporary.mkdir(parents=True)
+        result.write(temporary, pictures)
+    with until_the_reader_stops():
+        _list_files(output)
+
+
+def _list_files(output: Path) -> None:
     """Print the folder's files and their sizes."""
     print(f"wrote {runs.shown(output)}")
     for file in sorted(output.iterdir()):

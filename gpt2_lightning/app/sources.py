@@ -21,8 +21,9 @@ from gpt2_lightning.checkpoints.content import (
     describe,
     restore,
 )
+from gpt2_lightning.data.templates import KIND as INSTRUCT
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import folder, hub, mingpt, nanogpt, peft_adapters
+from gpt2_lightning.huggingface import chat_template, folder, hub, mingpt, nanogpt, peft_adapters
 from gpt2_lightning.huggingface.foreign import Foreign
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer
 from gpt2_lightning.huggingface.weights import name_of
@@ -146,10 +147,11 @@ def _from_file(path: Path, n_head: int | None, base: str | None, open_base: Open
 
 
 def _from_folder(path: Path, place: str, origin: dict[str, Any] | None = None) -> Source:
-    """A folder of Hugging Face's, of a language model or a classifier."""
+    """A folder of Hugging Face's, of a language model, maybe with a template of ours, or a classifier."""
     found, head = _from_foreign(folder.read(path), place, origin), folder.read_head(path)
     if head is None:
-        return found
+        template = chat_template.read(path)
+        return found if template is None else dataclasses.replace(found, task={"kind": INSTRUCT, "template": template})
     what = f"of {', '.join(head.labels)}" if head.labels else "that answers with a number"
     note = f"it is a classifier {what}: predict, explain, convert and finetune use its head, others its language model"
     return dataclasses.replace(found.with_head(head), notes=(*found.notes, note))

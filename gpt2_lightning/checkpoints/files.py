@@ -7,6 +7,7 @@ import os
 import pickle
 import shutil
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,14 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} holds a {type(checkpoint).__name__} and not a checkpoint; check the path")
     return checkpoint
+
+
+def may_be_one(path: Path) -> bool:
+    """Whether a file is of the kind that `write` writes, told by its table of contents alone."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
 def _holds_objects(path: Path, error: pickle.UnpicklingError) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import safetensors_files
+from gpt2_lightning.huggingface import chat_template, safetensors_files
 from gpt2_lightning.huggingface.config import MODEL_TYPE, config_from_huggingface, config_to_huggingface
 from gpt2_lightning.huggingface.foreign import Foreign
 from gpt2_lightning.huggingface.label_head import ARCHITECTURE as CLASSIFIER
@@ -144,7 +144,7 @@ def write(
 
 def strangers(folder: Path) -> list[str]:
     """Names in a folder that `write` gives to none of its files."""
-    ours = {CONFIG, GENERATION, CARD, *TOKENIZER_FILES}
+    ours = {CONFIG, GENERATION, CARD, chat_template.FILE, *TOKENIZER_FILES}
     return sorted(
         file.name
         for file in folder.iterdir()

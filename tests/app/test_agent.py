@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from gpt2_lightning.app.rank_reports import Death
 from gpt2_lightning.training import processes
 from gpt2_lightning.training.trainer import TrainerSpec
 
+SECONDS_TO_END = 15
+
 
 def divide_by_zero_on_the_second() -> None:
     """The first waits for the second, so that it fails as well."""
     (Path(os.environ["PIDS"]) / str(processes.rank())).write_text(str(os.getpid()))
     processes.join(on_cuda=False, timeout=timedelta(seconds=60))
     if processes.rank() == 1:
+        (Path(os.environ["PIDS"]) / "failed").touch()
         print(1 / 0)
     processes.wait_for_all()
 
@@ -32,10 +36,10 @@ def test_the_traceback_of_the_process_that_failed_is_the_one_that_is_told(
     monkeypatch.setenv("PIDS", str(pids))
     spec = TrainerSpec(accelerator="cpu", strategy="ddp", devices=2, timeout=60)
     end = Agent(spec, None).run(divide_by_zero_on_the_second, 0, folder)
+    assert time.time() - (pids / "failed").stat().st_mtime < SECONDS_TO_END
     assert isinstance(end, Death)
     assert end.what == "process 1 of 2 (from 0) failed"
     assert "divide_by_zero_on_the_second" in end.trace
     assert end.trace.endswith("ZeroDivisionError: division by zero\n")
-    started = [int(file.read_text()) for file in pids.iterdir()]
-    assert len(started) == 2
+    started = [int((pids / rank).read_text()) for rank in ("0", "1")]
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)

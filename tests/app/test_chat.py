@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from gpt2_lightning.app.chat import Chat
 from gpt2_lightning.checkpoints import files
@@ -152,13 +153,31 @@ def test_the_end_string_ends_what_beam_search_finds(model: GPT2, run_verb: Run, 
     assert (answer["text"], answer["finish"], answer["tokens"]) == (kept, "stop_string", len(kept) + 2)
 
 
-def test_a_conversion_says_how_questions_are_written(model: GPT2, run_verb: Run, tmp_path: Path) -> None:
+def test_a_conversion_keeps_the_template(model: GPT2, run_verb: Run, tmp_path: Path) -> None:
     checkpoint, converted, back = save(model, tmp_path / "instruct.ckpt"), tmp_path / "theirs", tmp_path / "back.ckpt"
     outcome = run_verb("convert", f"source={checkpoint}", f"target={converted}")
     assert outcome.code == 0, outcome.err
-    assert "its template is not in the folder: there a question is written 'QUESTION?'" in outcome.out
+    assert "its template (chat_template.jinja) writes in transformers what it writes here" in outcome.out
     assert 'print(pipe("QUESTION?")[0]["generated_text"])' in (converted / "README.md").read_text()
-    assert "its template" not in run_verb("convert", f"source={converted}", f"target={back}").out
+    tokenizer = AutoTokenizer.from_pretrained(converted)
+    row = {"role": "user", "content": "ab"}
+    assert tokenizer.apply_chat_template([row], return_dict=False) == encoded("ab?")
+    expected = greedy(model, encoded("ab?"), 9) + "\n"
+    settings = ["prompt=ab", "temperature=0", "max_new_tokens=9"]
+    assert run_verb("generate", f"checkpoint={converted}", *settings).out == expected
+    assert run_verb("convert", f"source={converted}", f"target={back}").code == 0
+    assert run_verb("generate", f"checkpoint={back}", *settings).out == expected
+
+
+def test_a_template_of_another_version_is_refused(model: GPT2, run_verb: Run, tmp_path: Path) -> None:
+    converted = tmp_path / "theirs"
+    assert run_verb("convert", f"source={save(model, tmp_path / 'instruct.ckpt')}", f"target={converted}").code == 0
+    config = json.loads((converted / "config.json").read_text())
+    config["instruction_template"]["question"] = "{nothing}"
+    (converted / "config.json").write_text(json.dumps(config))
+    outcome = run_verb("generate", f"checkpoint={converted}", "prompt=ab")
+    assert outcome.code == 2
+    assert "the template of this checkpoint cannot be read by this version: question" in outcome.err
 
 
 def test_a_file_of_questions_is_answered_in_the_template_each_by_itself(
@@ -201,18 +220,16 @@ def test_of_several_answers_the_first_is_remembered(
     assert texts == [f"{text}\n" for text in [first, second, *after(first)]]
 
 
-def test_a_chat_on_a_terminal_reads_what_was_said(model: GPT2, root: Path, tmp_path: Path) -> None:
+def test_a_chat_on_a_terminal_reads_what_was_said(model: GPT2, tmp_path: Path) -> None:
     checkpoint = save(model, tmp_path / "instruct.ckpt")
     settings = [f"checkpoint={checkpoint}", "interactive=true", "temperature=0", "max_new_tokens=4"]
-    command = [sys.executable, str(root / "generate.py"), *settings, f"cache_dir={tmp_path}"]
     first = greedy(model, encoded("ab?"), 4)
     second = greedy(model, [*encoded("ab?" + first), LETTERS.end_of_text, *encoded("\ncd?")], 4)
     assert second != greedy(model, encoded("cd?"), 4), "what was said before matters"
-    with on_a_terminal(*command) as terminal:
+    with on_a_terminal("generate", *settings, f"cache_dir={tmp_path}") as terminal:
         for question, answer in (("ab", first), ("cd", second), ("/reset", "forgotten"), ("ab", first)):
             terminal.until("> ")
             terminal.type(f"{question}\n")
             terminal.until(f"{question}\r\n{answer}\r\n")
         terminal.until("> ")
         terminal.type("/quit\n")
-    assert terminal.process.returncode == 0

@@ -266,6 +266,14 @@ def test_a_folder_with_other_files_is_not_replaced(run_verb: Run, ours: Path, th
     assert (theirs / "thesis.tex").read_text() == "years of work"
 
 
+def test_a_file_that_is_no_checkpoint_is_not_replaced(run_verb: Run, theirs: Path, workplace: Path) -> None:
+    thesis = workplace / "thesis.tex"
+    thesis.write_text("years of work")
+    outcome = run_verb("convert", f"source={theirs}", f"target={thesis}", "overwrite=true")
+    refused(outcome, "thesis.tex is no checkpoint", "name another file")
+    assert thesis.read_text() == "years of work"
+
+
 def test_a_file_and_a_folder_do_not_replace_each_other(run_verb: Run, ours: Path, theirs: Path) -> None:
     refused(run_verb("convert", f"source={ours}", f"target={ours}", "overwrite=true"), "is a file")
     refused(run_verb("convert", f"source={theirs}", f"target={theirs}", "overwrite=true"), "is a folder")

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +15,7 @@ from gpt2_lightning.app.answer_files import open_answers
 from gpt2_lightning.app.writer import Writer
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.inspection.token_labels import token_label
+from tests.programs import running
 
 Run = Callable[..., object]
 WORDS = ["the", "ship", "goes over", "a", "old sea and", "star " * 10]
@@ -122,17 +119,14 @@ def test_a_bad_row_leaves_the_seeds_of_others_alone(answer: Run) -> None:
         assert first[place]["answers"] == second[place]["answers"]
 
 
-def test_a_killed_run_ends_with_every_row_once(answer: Run, tiny_run: Path, root: Path) -> None:
+def test_a_killed_run_ends_with_every_row_once(answer: Run, tiny_run: Path) -> None:
     write_jsonl("p.jsonl", [{"prompt": WORDS[i % 5], "id": i} for i in range(80)])
     answer("p.jsonl", *SHORT, output="whole.jsonl")
     out = Path("killed.jsonl")
-    command = [sys.executable, str(root / "generate.py"), f"checkpoint={tiny_run}", "prompts=p.jsonl", *SHORT]
-    process = subprocess.Popen([*command, f"output={out}"], stderr=subprocess.PIPE)
-    while not (out.exists() and out.read_bytes().count(b"\n") >= 8):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    settings = [f"checkpoint={tiny_run}", "prompts=p.jsonl", *SHORT, f"output={out}"]
+    with running("generate", *settings, output=Path("said")) as program:
+        program.wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 8, timeout=60)
+        program.kill()
     there = out.read_bytes().count(b"\n")
     assert 8 <= there < 80, "it was killed half-way"
     outcome = answer("p.jsonl", *SHORT, output=str(out))

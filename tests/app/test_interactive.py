@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import pty
 import select
 import signal
-import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.programs import Program, running
 
 Run = Callable[..., object]
 
@@ -26,8 +25,8 @@ LIMIT = 60.0
 class Terminal:
     """A program on a pseudo-terminal, which Ctrl-C and Ctrl-D reach as they reach one in a window."""
 
-    def __init__(self, process: subprocess.Popen[bytes], fd: int) -> None:
-        self.process, self.fd, self.seen = process, fd, ""
+    def __init__(self, program: Program, fd: int) -> None:
+        self.program, self.fd, self.seen = program, fd, ""
 
     def type(self, keys: str) -> None:
         os.write(self.fd, keys.encode())
@@ -49,31 +48,21 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def on_a_terminal(*command: str) -> Iterator[Terminal]:
-    """Run a program, which must have ended by itself in the end."""
+def on_a_terminal(verb: str, *arguments: str) -> Iterator[Terminal]:
+    """Run a program, which must have ended well by itself in the end."""
     fd, inside = pty.openpty()
-    process = subprocess.Popen(
-        command,
-        stdin=inside,
-        stdout=inside,
-        stderr=inside,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(inside)
     try:
-        yield Terminal(process, fd)
-        process.wait(LIMIT)
+        with running(verb, *arguments, output=Path(os.ttyname(inside))) as program:
+            yield Terminal(program, fd)
+            assert program.wait(LIMIT) == 0
     finally:
-        process.kill()
-        process.wait()
+        os.close(inside)
         os.close(fd)
 
 
-def test_a_conversation_on_a_terminal(tiny_run: Path, root: Path, workplace: Path) -> None:
+def test_a_conversation_on_a_terminal(tiny_run: Path, workplace: Path) -> None:
     settings = [f"checkpoint={tiny_run}", "interactive=true", "temperature=0", "max_new_tokens=12"]
-    command = [sys.executable, str(root / "generate.py"), *settings, f"cache_dir={workplace}"]
-    with on_a_terminal(*command) as terminal:
+    with on_a_terminal("generate", *settings, f"cache_dir={workplace}") as terminal:
         terminal.until("> ")
         terminal.type("the ship\n")
         first = terminal.until("\r\n> ").replace("the ship\r\n", "", 1)
@@ -92,7 +81,6 @@ def test_a_conversation_on_a_terminal(tiny_run: Path, root: Path, workplace: Pat
         terminal.ctrl_c()
         terminal.until("> ")
         terminal.type("\x04")
-    assert terminal.process.returncode == 0
     assert (workplace / "generate_history").read_text().splitlines() == [
         "the ship",
         "/set max_new_tokens 1000000000",

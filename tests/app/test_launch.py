@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,126 +20,114 @@ from gpt2_lightning.app.run_settings import share_of_batch
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
+from tests.programs import Program, running
 
 Run = Callable[..., Any]
-SECONDS_TO_START, SECONDS_TO_END = 300, 60
-"""On a machine that has much else to do. Processes wait for each other for half an hour."""
+SECONDS_TO_START, SECONDS_TO_END = 300, 15
+"""To start, on a machine that has much else to do; to end after one has died, where processes wait for half an hour."""
 ON_TWO = ["model=tiny", "batch_size=4", "trainer=ddp_cpu", "callbacks.samples.max_new_tokens=20"]
 
 
 @pytest.fixture
-def start(workplace: Path, root: Path, small_text: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(workplace: Path, small_text: Path) -> Iterator[Callable[..., Program]]:
     """Start training on two processes."""
-    started = []
+    with contextlib.ExitStack() as started:
 
-    def do(*settings: str) -> subprocess.Popen[str]:
-        text = ["data=text", f"data.path={small_text}"]
-        command = [sys.executable, str(root / "train.py"), *ON_TWO, *text, *settings]
-        process = subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        started.append(process)
-        return process
+        def do(*settings: str) -> Program:
+            text = ["data=text", f"data.path={small_text}"]
+            return started.enter_context(running("train", *ON_TWO, *text, *settings, output=workplace / "said"))
 
-    yield do
-    for process in started:
-        if process.poll() is None:  # the test has failed
-            process.kill()
-            process.communicate()
-
-
-def wait_until(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while not there():
-        assert time.monotonic() < deadline, "it did not come"
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-
-
-def wait_for_checkpoint(run_dir: Path, process: subprocess.Popen[str]) -> None:
-    wait_until(lambda: newest_step(run_dir) > 0, process)
+        yield do
 
 
 def newest_step(run_dir: Path) -> int:
     return max((folder.step_of(file) or 0 for file in folder.by_step(run_dir)), default=0)
 
 
-def ranks_of(process: subprocess.Popen[str]) -> list[int]:
-    """Process ids of what a program has started to train, in the order of their starts."""
-    tasks = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    started = sorted(int(number) for number in tasks.read_text().split())
-    return [pid for pid in started if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+def ranks_of(program: Program) -> list[int]:
+    """Process ids of those that train for a program or for a run of its sweep: what starts nothing more itself."""
+    found, above = [], [program.pid]
+    while above:
+        pid = above.pop()
+        started = children(pid)
+        above += started
+        if not started and b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            found.append(pid)
+    return sorted(found)
+
+
+def children(pid: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found in /proc")
 
 
-def test_a_job_of_a_sweep_trains_on_two_and_one_speaks(
-    start: Callable[..., subprocess.Popen[str]], workplace: Path
+@needs_proc
+def test_a_sweep_of_runs_on_two_goes_on_where_one_was_killed_and_one_process_speaks(
+    start: Callable[..., Program], workplace: Path
 ) -> None:
-    length = ["trainer.max_steps=4", "trainer.val_check_interval=2", "hydra.sweep.dir=sweep"]
-    process = start("-m", "optimizer.lr=1e-3", *length)
-    output = process.communicate(timeout=SECONDS_TO_START)[0]
-    assert process.returncode == 0, output
-    assert output.count("plan: ") == 1
-    assert "on 2 processes" in output
-    assert output.count("step 4 of 4") == 1
+    sweep = workplace / "sweep"
+    length = ["trainer.max_steps=200", "trainer.val_check_interval=100", "callbacks.checkpoint.every_n_steps=100"]
+    command = ["-m", "optimizer.lr=1e-3,3e-3", *length, "hydra.sweep.dir=sweep"]
+    program = start(*command)
+    program.wait_until((sweep / "0" / "metrics.csv").exists, SECONDS_TO_START)
+    ranks = ranks_of(program)
+    os.kill(ranks[0], signal.SIGKILL)
+    program.wait_until(lambda: gone(ranks), SECONDS_TO_END)
+    code, output = program.wait(SECONDS_TO_START), program.output()
+    assert code == 1, output
+    assert "process 0 of 2 (from 0) was ended by SIGKILL, perhaps since memory ran out; the others were" in output
+    assert "1 of 2 runs have not ended" in output
+    assert "Traceback" not in output
     assert "Warning" not in output
-    run = workplace / "sweep" / "0"
+    run = sweep / "1"
     files = {str(file.relative_to(run)) for file in run.rglob("*") if file.is_file()}
-    checkpoints = {"checkpoints/best.ckpt", "checkpoints/step-000004.ckpt"}
+    checkpoints = {"checkpoints/best.ckpt", "checkpoints/step-000200.ckpt"}
     assert files == {"config.yaml", "metrics.csv", "loss.png", "samples.md", "status.json", "train.log", *checkpoints}
     assert (run / "samples.md").read_text().count("## Step") == 2
-    assert (run / "train.log").read_text().count("step 4 of 4") == 1
+    assert (run / "train.log").read_text().count("step 200 of 200") == 1
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["devices"] == 2
-    assert not (workplace / "sweep" / "0-1").exists()
+    again = start(*command)
+    code, output = again.wait(SECONDS_TO_START), again.output()
+    assert code == 0, output
+    assert "2 runs in sweep, 1 of them done before" in output
+    assert output.count("plan: ") == 1
+    assert "on 2 processes" in output
+    assert {path.name for path in sweep.iterdir() if path.is_dir()} == {"0", "1"}
 
 
 @needs_proc
-def test_a_signal_saves_once_and_says_how_to_go_on(
-    start: Callable[..., subprocess.Popen[str]], workplace: Path
-) -> None:
+def test_a_run_goes_on_where_a_process_was_killed_and_saves_once_at_a_signal(start: Callable[..., Program]) -> None:
     """A Ctrl-C reaches every process from the terminal, and those that train once more from their parent."""
-    saving = ["trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5", "run_dir=here"]
-    process = start(*saving, "trainer.max_restarts=1")
-    wait_for_checkpoint(workplace / "here", process)
-    ranks = ranks_of(process)
-    assert len(ranks) == 2
-    for pid in (*ranks, process.pid):
-        os.kill(pid, signal.SIGINT)
-    output = process.communicate(timeout=SECONDS_TO_END)[0]
-    assert process.returncode == 130, output
+    here = Path("here")
+    saving = ["trainer.max_steps=99999", "callbacks.checkpoint.every_n_steps=5", f"run_dir={here}"]
+    program = start(*saving, "trainer.max_restarts=2")
+    program.wait_until(lambda: newest_step(here) > 0, SECONDS_TO_START)
+    first = ranks_of(program)
+    os.kill(first[1], signal.SIGKILL)
+    program.wait_until(lambda: gone(first), SECONDS_TO_END)
+    saved = newest_step(here)
+    program.wait_until(lambda: newest_step(here) > saved, SECONDS_TO_START)
+    second = ranks_of(program)
+    assert len(second) == 2
+    os.killpg(program.pid, signal.SIGINT)
+    code, output = program.wait(SECONDS_TO_END), program.output()
+    assert code == 130, output
+    assert "process 1 of 2 (from 0) was ended by SIGKILL, perhaps since memory ran out; restart 1 of 2" in output
+    assert re.search(r"going on from step-\d+\.ckpt", output)
+    assert "restart 2 of" not in output
     assert "Traceback" not in output
     assert output.count("stopped by SIGINT") == 1
-    assert "; restart 1 of" not in output
     assert output.strip().endswith("resume=here")
-    (saved,) = (workplace / "here" / "checkpoints").glob("step-*.ckpt")
-    assert f"at step {int(saved.stem[5:])}, which is saved" in output
-    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
-
-
-@needs_proc
-def test_a_run_goes_on_where_a_process_was_killed_as_often_as_is_allowed(
-    start: Callable[..., subprocess.Popen[str]], workplace: Path
-) -> None:
-    """Process 1 at first, and process 0 of those that were started then."""
-    saving = ["trainer.max_steps=99999", "callbacks.checkpoint.every_n_steps=5", "run_dir=here"]
-    process = start(*saving, "trainer.max_restarts=1")
-    wait_for_checkpoint(workplace / "here", process)
-    first = ranks_of(process)
-    os.kill(first[1], signal.SIGKILL)
-    wait_until(lambda: len(set(ranks_of(process)) - set(first)) == 2, process)
-    second = [rank for rank in ranks_of(process) if rank not in first]
-    saved = newest_step(workplace / "here")
-    wait_until(lambda: newest_step(workplace / "here") > saved, process)
-    os.kill(second[0], signal.SIGKILL)
-    output = process.communicate(timeout=SECONDS_TO_END)[0]
-    assert process.returncode == 1, output
-    assert "process 1 of 2 (from 0) was ended by SIGKILL, perhaps since memory ran out; restart 1 of 1" in output
-    assert re.search(r"going on from step-\d+\.ckpt", output)
-    assert output.splitlines()[-1].startswith("error: process 0 of 2 (from 0) was ended by SIGKILL")
-    assert "Traceback" not in output
-    assert not any(Path(f"/proc/{pid}").exists() for pid in (*first, *second))
-    assert not (workplace / "here-1").exists()
-    steps = [int(row.split(",")[0]) for row in (workplace / "here" / "metrics.csv").read_text().splitlines()[1:]]
+    assert f"at step {newest_step(here):,}, which is saved" in output
+    assert gone(second)
+    assert not Path("here-1").exists()
+    steps = [int(row.split(",")[0]) for row in (here / "metrics.csv").read_text().splitlines()[1:]]
     assert steps == sorted(set(steps))
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
 from gpt2_lightning.errors import UserError
 from tests.app.conftest import TINY
+from tests.programs import running
 
 optuna = pytest.importorskip("optuna")
 Run = Callable[..., Any]
@@ -128,17 +126,12 @@ def test_trials_that_fail_leave_the_others(run_verb: Run, small_text: Path, work
 
 def killed_in_its_third_trial(settings: list[str], workplace: Path) -> Path:
     """The folder of a study whose program was killed when the third trial had saved."""
-    process = subprocess.Popen([sys.executable, "-m", "gpt2_lightning", "sweep", *settings], cwd=workplace)
-    try:
-        deadline = time.monotonic() + 400
-        while not (begun := list((workplace / "runs").glob("sweeps/*/2/checkpoints/step-*.ckpt"))):
-            assert time.monotonic() < deadline, "the third trial has not saved"
-            assert process.poll() is None, "the program has ended too soon"
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.wait()
-    return begun[0].parents[2]
+    sweeps = workplace / "runs" / "sweeps"
+    with running("sweep", *settings, output=workplace / "said") as program:
+        program.wait_until(lambda: list(sweeps.glob("*/2/checkpoints/step-*.ckpt")), timeout=400)
+        program.kill()
+    (study_dir,) = sweeps.iterdir()
+    return study_dir
 
 
 def test_a_killed_study_goes_on_prunes_and_draws(run_verb: Run, small_text: Path, workplace: Path, root: Path) -> None:

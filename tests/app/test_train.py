@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import yaml
 from gpt2_lightning.app.run_settings import largest_micro_batch
 from gpt2_lightning.model import GPT2Config
 from tests.app.conftest import TINY
+from tests.programs import Program, running
 
 Run = Callable[..., object]
 
@@ -164,21 +163,11 @@ def test_checkpoints_may_be_switched_off(run_verb: Run, small_text: Path, workpl
     assert not list(workplace.rglob("*.ckpt"))
 
 
-def start(workplace: Path, root: Path, *settings: str) -> subprocess.Popen[str]:
-    """Start training in a process of its own."""
-    command = [sys.executable, str(root / "train.py"), *TINY, *settings]
-    return subprocess.Popen(command, cwd=workplace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait_for_checkpoint(runs: Path, process: subprocess.Popen[str]) -> Path:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = list(runs.glob("*/*/checkpoints/step-*.ckpt"))
-        if found:
-            return found[0].parent.parent
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    raise AssertionError("no checkpoint appeared")
+def with_a_checkpoint(runs: Path, program: Program) -> Path:
+    """The folder of the only run, when it has saved."""
+    program.wait_until(lambda: list(runs.glob("*/*/checkpoints/step-*.ckpt")), timeout=60)
+    (run,) = runs.glob("*/*")
+    return run
 
 
 @pytest.fixture
@@ -193,13 +182,10 @@ def long_run(small_text: Path) -> list[str]:
     return [*text, *intervals, "trainer.max_steps=240"]
 
 
-def test_killed_run_goes_on_as_if_nothing_had_happened(
-    run_verb: Run, workplace: Path, root: Path, long_run: list[str]
-) -> None:
-    process = start(workplace, root, *long_run)
-    run = wait_for_checkpoint(workplace / "runs", process)
-    process.kill()
-    process.communicate()
+def test_killed_run_goes_on_as_if_nothing_had_happened(run_verb: Run, workplace: Path, long_run: list[str]) -> None:
+    with running("train", *TINY, *long_run, output=workplace / "said") as program:
+        run = with_a_checkpoint(workplace / "runs", program)
+        program.kill()
     resumed = run_verb("train", *TINY, *long_run, "resume=auto")
     assert resumed.code == 0, resumed
     assert "going on from step-" in resumed.out
@@ -214,15 +200,16 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
 
 
-def stopped_by(number: signal.Signals, workplace: Path, root: Path, *settings: str) -> tuple[Path, int, str]:
+def stopped_by(number: signal.Signals, workplace: Path, *settings: str) -> tuple[Path, int, str]:
     """A run that got a signal after its first checkpoint: its folder, its exit code and what it said."""
-    process = start(workplace, root, *settings, "trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5")
-    run = wait_for_checkpoint(workplace / "runs", process)
-    os.kill(process.pid, number)
-    output = process.communicate(timeout=60)[0]
-    assert f"stopped by {number.name}" in output
-    assert "Traceback" not in output
-    return run, process.returncode, output
+    length = ["trainer.max_steps=9999", "callbacks.checkpoint.every_n_steps=5"]
+    with running("train", *TINY, *settings, *length, output=workplace / "said") as program:
+        run = with_a_checkpoint(workplace / "runs", program)
+        program.send_signal(number)
+        code = program.wait(timeout=60)
+    assert f"stopped by {number.name}" in program.output()
+    assert "Traceback" not in program.output()
+    return run, code, program.output()
 
 
 def test_ctrl_c_stops_cleanly_and_the_command_that_is_told_goes_on(
@@ -231,7 +218,7 @@ def test_ctrl_c_stops_cleanly_and_the_command_that_is_told_goes_on(
     (workplace / "my conf" / "model").mkdir(parents=True)
     (workplace / "my conf" / "model" / "mine.yaml").write_text("defaults: [tiny]\n")
     settings = ["--config-dir", "my conf", "model=mine", "data=text", f"data.path={small_text}"]
-    run, code, output = stopped_by(signal.SIGINT, workplace, root, *settings)
+    run, code, output = stopped_by(signal.SIGINT, workplace, *settings)
     assert code == 130
     (saved,) = (run / "checkpoints").glob("step-*.ckpt")
     command = shlex.split(output.strip().splitlines()[-1])
@@ -244,8 +231,8 @@ def test_ctrl_c_stops_cleanly_and_the_command_that_is_told_goes_on(
     assert f"going on from {saved.name}" in resumed.stdout
 
 
-def test_sigterm_saves_and_ends_with_its_code(workplace: Path, root: Path, small_text: Path) -> None:
-    run, code, _ = stopped_by(signal.SIGTERM, workplace, root, "model=tiny", "data=text", f"data.path={small_text}")
+def test_sigterm_saves_and_ends_with_its_code(workplace: Path, small_text: Path) -> None:
+    run, code, _ = stopped_by(signal.SIGTERM, workplace, "data=text", f"data.path={small_text}")
     assert code == 143
     assert list((run / "checkpoints").glob("step-*.ckpt"))
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
 import shutil
 import socket
 import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gpt2_lightning.checkpoints import folder
+from tests.programs import Program, join_network, running
 
 PORT = 29400
 SECONDS_TO_START = 300
@@ -24,18 +25,26 @@ SECONDS_TO_START = 300
 SETTINGS = ["model=tiny", "batch_size=4", "callbacks.samples.max_new_tokens=20", "callbacks.checkpoint.every_n_steps=5"]
 
 
-def start(
-    root: Path, file: Path, *settings: str, before: tuple[str, ...] = (), **variables: object
-) -> subprocess.Popen[str]:
+@pytest.fixture
+def start(workplace: Path) -> Iterator[Callable[..., Program]]:
     """Start training; what it says goes into a file."""
-    command = [*before, sys.executable, str(root / "train.py"), *SETTINGS, *settings]
-    env = {**os.environ, **{name: str(value) for name, value in variables.items()}}
-    with file.open("w") as output:
-        return subprocess.Popen(command, cwd=file.parent, env=env, stdout=output, stderr=subprocess.STDOUT, text=True)
+    with contextlib.ExitStack() as started:
+
+        def do(name: str, *settings: str, enter: Callable[[], None] | None = None, **variables: object) -> Program:
+            environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
+            output = workplace / f"{name}.out"
+            program = running("train", *SETTINGS, *settings, output=output, environment=environment, enter=enter)
+            return started.enter_context(program)
+
+        yield do
+
+
+def outputs(programs: list[Program]) -> list[str]:
+    return [program.output() for program in programs]
 
 
 def test_processes_of_srun_with_other_settings_are_told_apart_before_anything_is_written(
-    root: Path, workplace: Path, small_text: Path
+    start: Callable[..., Program], workplace: Path, small_text: Path
 ) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -45,16 +54,15 @@ def test_processes_of_srun_with_other_settings_are_told_apart_before_anything_is
     settings = ["trainer=slurm", "trainer.accelerator=cpu", "data=text", f"data.path={small_text}", "cache_dir=cache"]
     programs = [
         start(
-            root, workplace / f"{rank}.out", *settings, f"optimizer.lr={rate}",
+            str(rank), *settings, f"optimizer.lr={rate}",
             **tasks, **where, SLURM_PROCID=rank, SLURM_LOCALID=rank, SLURM_NODEID=0,
         )
         for rank, rate in enumerate(("0.001", "0.002"))
     ]  # fmt: skip
-    assert [program.wait(timeout=SECONDS_TO_START) for program in programs] == [2, 2]
-    for rank in (0, 1):
-        output = (workplace / f"{rank}.out").read_text()
-        assert "process 1 was started with other settings than process 0" in output
-        assert "optimizer.lr: 0.001 and 0.002" in output
+    assert [program.wait(SECONDS_TO_START) for program in programs] == [2, 2], outputs(programs)
+    for program in programs:
+        assert "process 1 was started with other settings than process 0" in program.output()
+        assert "optimizer.lr: 0.001 and 0.002" in program.output()
     assert {file.name for file in workplace.iterdir()} == {"0.out", "1.out"}
 
 
@@ -98,38 +106,30 @@ def cable() -> Iterator[Cable]:
 
 
 def test_two_machines_train_notice_a_cut_cable_and_go_on(
-    root: Path, workplace: Path, small_text: Path, cable: Cable
+    cable: Cable, start: Callable[..., Program], workplace: Path, small_text: Path
 ) -> None:
     run = workplace / "here"
 
-    def start_both(*settings: str) -> list[subprocess.Popen[str]]:
+    def start_both(*settings: str) -> list[Program]:
         common = ["trainer=multi_node", "trainer.accelerator=cpu", f"trainer.rdzv_endpoint=10.77.0.1:{PORT}"]
         text = ["data=text", f"data.path={small_text}", "run_dir=here"]
         return [
-            start(root, workplace / f"{name}.out", *common, *text, *settings, before=("ip", "netns", "exec", name))
-            for name in cable.names
+            start(name, *common, *text, *settings, enter=functools.partial(join_network, name)) for name in cable.names
         ]
 
-    def outputs() -> list[str]:
-        return [(workplace / f"{name}.out").read_text() for name in cable.names]
-
     programs = start_both("trainer.max_steps=99999", "trainer.timeout=8")
-    deadline = time.monotonic() + SECONDS_TO_START
-    while not folder.by_step(run):
-        assert time.monotonic() < deadline, outputs()
-        assert [program.poll() for program in programs] == [None, None], outputs()
-        time.sleep(0.05)
+    programs[0].wait_until(lambda: folder.by_step(run), SECONDS_TO_START)
     cable.plug("down")
-    assert [program.wait(timeout=SECONDS_TO_START) for program in programs] == [1, 1], outputs()
-    for output in outputs():
+    assert [program.wait(SECONDS_TO_START) for program in programs] == [1, 1], outputs(programs)
+    for output in outputs(programs):
         assert "lost the others: they ended, could not be reached, or did not answer for 8 seconds" in output
         assert output.strip().endswith("resume=must goes on with it, on all machines")
         assert "Traceback" not in output
     cable.plug("up")
     reached = folder.step_of(folder.newest(run)) or 0
     programs = start_both(f"trainer.max_steps={reached + 5}", "trainer.val_check_interval=5", "resume=here")
-    assert [program.wait(timeout=SECONDS_TO_START) for program in programs] == [0, 0], outputs()
-    leading, following = outputs()
+    assert [program.wait(SECONDS_TO_START) for program in programs] == [0, 0], outputs(programs)
+    leading, following = outputs(programs)
     assert re.search(rf"folder: here, going on from step-0*{reached}\.ckpt", leading)
     assert f"step {reached + 5} of {reached + 5}".replace(",", "") in leading.replace(",", "")
     assert "plan: " not in following

@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -21,6 +20,7 @@ import yaml
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.loggers import WandbLogger, guard, recording
 from gpt2_lightning.training.loggers.reachable import answers
+from tests.programs import leave_network, running
 from tests.training.logged import in_csv, in_tensorboard, in_wandb
 
 pytest.importorskip("wandb")
@@ -134,16 +134,17 @@ def has_namespaces() -> bool:
 
 
 @pytest.mark.skipif(not has_namespaces(), reason="this user cannot cut a process off from the network")
-def test_training_ends_where_the_network_is_cut(root: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_ends_where_the_network_is_cut(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a login, and without any network, not even with itself."""
     monkeypatch.delenv("WANDB_BASE_URL")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     settings = [*TINY[:3], "callbacks.samples=null", "trainer.max_steps=2", "logger=[csv,tensorboard,wandb]"]
-    command = ["unshare", "-rn", sys.executable, str(root / "train.py"), *settings, "run_dir=here"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "failed" not in done.stdout
-    assert re.search(r"^wandb: https://\S+ does not answer, so the run is kept here", done.stdout, re.MULTILINE)
+    with running("train", *settings, "run_dir=here", output=workplace / "said", enter=leave_network) as program:
+        code = program.wait(timeout=300)
+    said = program.output()
+    assert code == 0, said
+    assert "failed" not in said
+    assert re.search(r"^wandb: https://\S+ does not answer, so the run is kept here", said, re.MULTILINE)
     expected = in_csv(workplace / "here").scalars["val/loss"]
     (run,) = runs_of(workplace / "here")
     assert in_wandb(run).scalars["val/loss"] == expected

@@ -15,10 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from gpt2_lightning.app import forked
 from gpt2_lightning.app.sweeping.status import ENDED, Status
 
-_PRELOADED = ["gpt2_lightning.app.launch", "gpt2_lightning.app.train", "gpt2_lightning.app.finetune"]
-"""Imported once, by the process that all others are forked from."""
 _LOCK = "running.lock"
 _SECONDS_TO_SAVE = 20.0
 """How long the run of a sweep that was killed is waited for; it stops by itself."""
@@ -38,8 +37,8 @@ class JobProcess:
         self.folder = Path(plain["run_dir"])
         if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
             multiprocessing.set_start_method(None, force=True)  # joblib's own, which a new process would not find
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*_PRELOADED, *preload])
+        forked.preload(preload)
+        context: Any = multiprocessing.get_context(forked.METHOD)
         self._process = context.Process(target=_be_a_job, args=(verb, plain, hydra, dict(os.environ)))
         self._process.start()
         self._told = False
@@ -109,10 +108,8 @@ def passing_signals_on(jobs: Iterable[JobProcess]) -> Iterator[list[int]]:
 def _be_a_job(verb: str, plain: dict[str, Any], hydra: Any, environment: dict[str, str]) -> None:
     from filelock import FileLock, Timeout
 
-    os.environ.clear()
-    os.environ.update(environment)
+    forked.begin(environment)
     os.setpgid(0, 0)  # so that a Ctrl-C on the terminal comes once, from the sweep
-    threading.Thread(target=_stop_with_the_sweep, daemon=True).start()
     folder = Path(plain["run_dir"])
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK, timeout=_SECONDS_TO_SAVE)
@@ -158,11 +155,3 @@ def _carried_out(verb: str, plain: dict[str, Any]) -> dict[str, Any]:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, end="")
         return {"state": "failed", "error": trace}
-
-
-def _stop_with_the_sweep() -> None:
-    """Nobody would read what becomes of this run when the sweep was killed, and the next one goes on with it."""
-    sweep = multiprocessing.parent_process()
-    assert sweep is not None, "a job is a child"
-    sweep.join()
-    os.kill(os.getpid(), signal.SIGTERM)

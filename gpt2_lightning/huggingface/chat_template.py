@@ -1,0 +1,90 @@
+"""A template for instructions in a model folder of Hugging Face's: as Jinja for their programs, as it is for this one.
+
+Their tokenizers fill `chat_template.jinja` with messages (`apply_chat_template`). Ours is a field of `config.json`,
+which their configurations keep when they are saved again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface.safetensors_files import read_json
+
+FILE = "chat_template.jinja"
+FIELD = "instruction_template"
+"""Of `config.json`."""
+_CONTENT = "message['content']"
+
+
+def write(template: Mapping[str, Any], folder: Path) -> None:
+    """Add a template to a folder that is written.
+
+    Args:
+        template: its plain values, see `data.templates.Template`.
+        folder: with `config.json`.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    config = folder / "config.json"
+    try:
+        (folder / FILE).write_text(as_jinja(template), encoding="utf-8", newline="\n")
+        config.write_text(json.dumps(read_json(config) | {FIELD: dict(template)}, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The plain values of a folder's template; None if it has none of ours."""
+    template = read_json(folder / "config.json").get(FIELD)
+    return template if isinstance(template, dict) else None
+
+
+def their_text(folder: Path, messages: list[dict[str, str]]) -> str | None:
+    """A conversation as their tokenizer of a folder writes it; none where transformers is not installed."""
+    if importlib.util.find_spec("transformers") is None:
+        return None
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert isinstance(text, str)
+    return text
+
+
+def as_jinja(template: Mapping[str, Any]) -> str:
+    """A template in Jinja, on one line, so that no white space is added.
+
+    A message of the user ends where the answer begins: what opens an answer belongs to the question, with or without
+    `add_generation_prompt`.
+    """
+    place, refused = "has no place for a message of the system", "is for one question with its answer"
+    system = _refusal(place) if template["system"] is None else _filled(template["system"], "system")
+    between = _refusal(refused) if template["between"] is None else "{{ " + _literal(template["between"]) + " }}"
+    return (
+        "{% for message in messages %}"
+        "{% if message['role'] == 'system' %}" + system + "{% elif message['role'] == 'user' %}"
+        "{% if loop.previtem is defined and loop.previtem['role'] == 'assistant' %}" + between + "{% endif %}"
+        + _filled(template["question"], "instruction")
+        + "{% else %}{{ " + _CONTENT + " + " + _literal(template["answer_end"]) + " + eos_token }}{% endif %}"
+        "{% endfor %}"
+    )  # fmt: skip
+
+
+def _filled(text: str, field: str) -> str:
+    """A text with the message in the place of a field."""
+    return "{{ " + f" + {_CONTENT} + ".join(map(_literal, text.split("{" + field + "}"))) + " }}"
+
+
+def _refusal(why: str) -> str:
+    return "{{ raise_exception(" + _literal(f"the template of this model {why}") + ") }}"
+
+
+def _literal(text: str) -> str:
+    """A string in Jinja."""
+    return json.dumps(text, ensure_ascii=False)
