@@ -24,6 +24,7 @@ from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import chat_template, folder, hub, peft_adapters
 from gpt2_lightning.huggingface.label_head import LabelHead, without_own_head
+from gpt2_lightning.huggingface.tokenizer_files import add_prefix_space
 from gpt2_lightning.model import GPT2
 
 Write = Callable[[Check, GPT2, Path], None]
@@ -73,6 +74,8 @@ def huggingface_folder(source: Source, max_shard_bytes: int, name: str) -> Write
         head = LabelHead(_score(source, model)[SCORE], task.labels, task.label_kind, task.truncation)
         card = card_of(source, name, head).text(model, source.tokenizer)
         folder.write(model, source.tokenizer, place, card, max_shard_bytes, head)
+        if task.add_prefix_space:
+            add_prefix_space(place)
         check_classifier(check, place, model, head, source.tokenizer)
 
     return write

@@ -88,7 +88,7 @@ def _readable(texts: list[str], tokenizer: Tokenizer, task: LabelTask) -> list[s
     Raises:
         UserError: if there are none, or one cannot be encoded.
     """
-    encoded = EncodedTexts(texts, tokenizer, task.truncation)
+    encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
     if encoded.n_cut:
         which = "the text is" if len(texts) == 1 else f"{encoded.n_cut:,} of {len(texts):,} texts are"
         print(
@@ -114,7 +114,7 @@ def _explained(
 ) -> Iterator[ExplainedText]:
     """Each text with its explanation."""
     tokenizer = source.description().tokenizer
-    encoded = EncodedTexts(texts, tokenizer, task.truncation)
+    encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
     outputs = predict(classifier, encoded, task.label_kind, config.batch_size)
     for row, answer in enumerate(answers_of(texts, outputs, task)):
         ids = encoded.batch(np.array([row]))[0][0]
@@ -124,7 +124,7 @@ def _explained(
         yield ExplainedText(
             text=answer.text,
             tokens=text_labels(ids.tolist(), tokenizer),
-            n_left_out=len(tokenizer.encode(answer.text)) - len(ids),
+            n_left_out=int(encoded.left_out[row]),
             answer=named(answer),
             label=label,
             explanation=explain(Output(classifier, task.label_kind, index, config.batch_size), ids),

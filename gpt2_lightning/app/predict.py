@@ -50,7 +50,7 @@ def run(plain: dict[str, Any]) -> None:
     texts = config.read()
     found = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
-    encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation)
+    encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation, task.add_prefix_space)
     for note in (f"from {found.place}", *found.notes):
         print(note, file=sys.stderr)
     if encoded.n_cut:

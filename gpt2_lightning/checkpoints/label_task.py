@@ -29,6 +29,8 @@ class LabelTask:
     """See `Classifier`."""
     truncation: int
     """Tokens of a text that are read; the rest is cut off."""
+    add_prefix_space: bool = False
+    """Whether a text begins with a space, which it gets where it has none; see `EncodedTexts`."""
 
     def __post_init__(self) -> None:
         faults = [
@@ -63,4 +65,5 @@ class LabelTask:
             KeyError, TypeError, ValueError: if the values are others.
         """
         labels = tuple(map(str, plain["labels"]))
-        return cls(labels, plain["label_kind"], plain["reads"], int(plain["truncation"]))
+        spaced = bool(plain.get("add_prefix_space", False))
+        return cls(labels, plain["label_kind"], plain["reads"], int(plain["truncation"]), spaced)

@@ -24,17 +24,25 @@ class EncodedTexts:
         texts: in the order of their numbers.
         tokenizer: makes the ids.
         block_size: the longest that a text may be, in tokens.
+        add_prefix_space: whether a text that does not begin with a space gets one. GPT-2's token of a word holds the
+            space before it, so that the first word of a text is another token without.
 
     Raises:
         UserError: if a text has a character that the tokenizer lacks, or no token at all.
     """
 
-    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer, block_size: int) -> None:
+    def __init__(
+        self, texts: Sequence[str], tokenizer: Tokenizer, block_size: int, add_prefix_space: bool = False
+    ) -> None:
+        if add_prefix_space:
+            texts = [text if text.startswith(" ") else f" {text}" for text in texts]
         whole = _encode(texts, tokenizer)
         lengths = np.array([len(ids) for ids in whole], dtype=np.int64)
         if not lengths.all():
             raise UserError(f"{_named(texts[int(lengths.argmin())])} has no token in this tokenizer; leave it out")
-        self.n_cut = int((lengths > block_size).sum())
+        self.left_out = np.maximum(lengths - block_size, 0)
+        """Tokens of each text that are not kept, (N,)."""
+        self.n_cut = int(np.count_nonzero(self.left_out))
         """Texts that were longer."""
         self.share_cut = float(1 - np.minimum(lengths, block_size).sum() / lengths.sum()) if texts else 0.0
         """Share of all tokens that was cut off."""

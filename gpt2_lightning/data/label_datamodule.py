@@ -40,6 +40,7 @@ class LabelDataModule(SampleDataModule):
         batch_size: texts in an optimizer step, over all devices.
         micro_batch_size: texts in one forward pass of one device; the rest of a step's is accumulated.
         seed: fixes the order of the samples.
+        add_prefix_space: see `EncodedTexts`.
 
     Raises:
         UserError: if a text cannot be encoded, a label is none of the classes, or training lacks a class.
@@ -57,12 +58,13 @@ class LabelDataModule(SampleDataModule):
         batch_size: int,
         micro_batch_size: int,
         seed: int,
+        add_prefix_space: bool = False,
     ) -> None:
         super().__init__(batch_size, micro_batch_size)
         self.classes, self.kind, self.block_size = tuple(classes), kind, block_size
 
         def prepared(rows: list[LabelledText]) -> LabelledSet:
-            texts = EncodedTexts([row.text for row in rows], tokenizer, block_size)
+            texts = EncodedTexts([row.text for row in rows], tokenizer, block_size, add_prefix_space)
             return LabelledSet(rows, texts, encode_labels(rows, classes, kind))
 
         self.train, self.val, self.test = prepared(splits.train), prepared(splits.val), prepared(splits.test)

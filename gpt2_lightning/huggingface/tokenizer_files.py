@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.tokenizer_definitions import (
     added_tokens,
     byte_level,
@@ -67,6 +68,24 @@ def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, block_size: int) -
     except OSError as error:
         raise UserError(f"the tokenizer's files cannot be written to {folder}: {error.strerror}") from None
     return [folder / name for name in contents]
+
+
+def add_prefix_space(folder: Path) -> None:
+    """Let the tokenizer of a folder begin each text with a space.
+
+    Raises:
+        UserError: if the folder has no tokenizer that can, or cannot be written.
+    """
+    definition, config = read_json(folder / FILE), read_json(folder / CONFIG_FILE)
+    split = definition["pre_tokenizer"]
+    if split["type"] != "ByteLevel":
+        raise UserError(
+            "the classifier begins each text with a space (task.add_prefix_space), and its tokenizer cannot do so in "
+            "transformers; write a file for this program with to=gpt2_lightning"
+        )
+    split["add_prefix_space"] = config["add_prefix_space"] = True
+    for file, fields in ((folder / FILE, definition), (folder / CONFIG_FILE, config)):
+        file.write_text(json.dumps(fields, ensure_ascii=False, indent=2), encoding="utf-8", newline="\n")
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -15,7 +15,7 @@ from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.adapters import adapter_state, add_lora
 from gpt2_lightning.model.heads import Classifier
 from gpt2_lightning.model.lora import LoRASpec
-from gpt2_lightning.tokenizers import CharTokenizer
+from gpt2_lightning.tokenizers import CharTokenizer, Tokenizer
 from tests.huggingface.networks import lively
 
 LETTERS = CharTokenizer("abcdefghijklmnopqrstuv", end_of_text=True)
@@ -32,9 +32,11 @@ def some_score(task: LabelTask, model: GPT2) -> Tensor:
     return 0.5 * torch.randn(task.n_scores, model.config.n_embd, generator=torch.Generator().manual_seed(7))
 
 
-def save_classifier(path: Path, task: LabelTask = ONE_OF_THREE, tokenizer: CharTokenizer = LETTERS) -> Classifier:
+def save_classifier(
+    path: Path, task: LabelTask = ONE_OF_THREE, tokenizer: Tokenizer = LETTERS, model: GPT2 | None = None
+) -> Classifier:
     """Write a classifier's checkpoint, and return the classifier."""
-    classifier = Classifier(lively(), task.n_scores, task.reads).eval()
+    classifier = Classifier(model or lively(), task.n_scores, task.reads).eval()
     classifier.score.weight = torch.nn.Parameter(some_score(task, classifier.transformer))
     tensors = classifier.transformer.state_dict() | {SCORE: classifier.score.weight.detach()}
     description = Description(classifier.transformer.config, tokenizer, {"seed": 3}, task.to_plain())

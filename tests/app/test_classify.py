@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import torch
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import SCORE
 from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.tokenizers import CharTokenizer
 from tests.app.made_checkpoints import ONE_OF_THREE, save_base, save_classifier
+from tests.app.test_bad_input import refused
+from tests.huggingface.networks import CONFIG, lively
 
 Run = Callable[..., Any]
 SHORT = ["trainer=cpu", "trainer.max_epochs=null", "trainer.max_steps=1", "trainer.val_check_interval=1"]
@@ -52,6 +56,27 @@ def test_a_head_that_reads_otherwise_is_refused(classify: Run, workplace: Path) 
     outcome = classify("init_from=mean", NAMES)
     assert outcome.code == 2
     assert "task.reads: last, but the head of mean learned to read mean; set task.reads=mean" in outcome.err
+
+
+def test_a_head_that_learned_from_texts_with_a_space_goes_on_with_it(
+    classify: Run, run_verb: Run, workplace: Path
+) -> None:
+    tokenizer = CharTokenizer(" " + "abcdefghijklmnopqrstuv", end_of_text=True)
+    spaced = dataclasses.replace(ONE_OF_THREE, add_prefix_space=True)
+    config = dataclasses.replace(CONFIG, vocab_size=tokenizer.vocab_size)
+    classifier = save_classifier(workplace / "spaced", spaced, tokenizer, lively(config))
+    outcome = classify("init_from=spaced", NAMES)
+    assert outcome.code == 2
+    assert "task.add_prefix_space: False, and the head of spaced has learned from texts with True" in outcome.err
+    assert classify("init_from=spaced", NAMES, "task.add_prefix_space=true").code == 0
+    answer = run_verb("predict", "checkpoint=spaced", "text=abc").out
+    assert answer == run_verb("predict", "checkpoint=spaced", "text= abc").out
+    ids = torch.from_numpy(tokenizer.encode(" abc").astype("int64"))[None]
+    with torch.no_grad():
+        chances = classifier(ids, torch.ones_like(ids, dtype=torch.bool))[0].softmax(0).tolist()
+    told = {name.strip(): float(chance) for name, chance in (row.rsplit(" ", 1) for row in answer.splitlines()[1:])}
+    assert told == pytest.approx(dict(zip(ONE_OF_THREE.labels, chances, strict=True)), abs=1e-4)
+    refused(run_verb("convert", "source=spaced", "target=theirs"), "task.add_prefix_space", "to=gpt2_lightning")
 
 
 def test_rows_longer_than_the_context_are_counted(classify: Run, workplace: Path) -> None:

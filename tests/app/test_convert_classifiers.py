@@ -23,7 +23,8 @@ from gpt2_lightning.checkpoints.content import KEY, SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.tokenizers import CharTokenizer
+from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer
+from gpt2_lightning.tokenizers.bpe_training import count_words, learn_merges
 from tests.app.conftest import newest_run
 from tests.app.made_checkpoints import LETTERS, ONE_OF_THREE, save_classifier, some_score
 from tests.app.test_bad_input import refused
@@ -59,6 +60,29 @@ def test_transformers_gives_the_same_scores_to_padded_texts(run_verb: Run, workp
     assert re.search(r"scores of padded texts in transformers: largest difference \d\.\de-1\d", outcome.out)
     assert "29 tensors are the same when read back, bit for bit" in outcome.out
     assert "23 tokens of the tokenizer are the same" in outcome.out
+
+
+def test_transformers_begins_texts_with_a_space_where_training_did(run_verb: Run, workplace: Path) -> None:
+    tokenizer = BPETokenizer(learn_merges(count_words(["the old man and the sea and the old"]), 270))
+    spaced = dataclasses.replace(ONE_OF_THREE, add_prefix_space=True)
+    model = lively(dataclasses.replace(CONFIG, vocab_size=tokenizer.vocab_size))
+    classifier = save_classifier(workplace / "spam.ckpt", spaced, tokenizer, model)
+    outcome = run_verb("convert", "source=spam.ckpt", "target=spam")
+    assert outcome.code == 0, outcome.err
+    ids = torch.from_numpy(tokenizer.encode(" the old").astype("int64"))[None]
+    assert not torch.equal(ids[0], torch.from_numpy(tokenizer.encode("the old").astype("int64")))
+    theirs = AutoTokenizer.from_pretrained("spam")
+    assert theirs("the old")["input_ids"] == theirs(" the old")["input_ids"] == ids[0].tolist()
+    with torch.no_grad():
+        expected = classifier(ids, torch.ones_like(ids, dtype=torch.bool))[0].softmax(0)
+    (found,) = pipeline("text-classification", "spam", top_k=None)(["the old"])
+    assert {row["label"]: row["score"] for row in found} == pytest.approx(
+        dict(zip(spaced.labels, expected.tolist(), strict=True)), abs=1e-5
+    )
+    assert (
+        run_verb("predict", "checkpoint=spam", "text=the old").out
+        == run_verb("predict", "checkpoint=spam.ckpt", "text=the old").out
+    )
 
 
 def test_the_folder_says_what_the_labels_are(run_verb: Run, workplace: Path) -> None:

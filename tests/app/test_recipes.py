@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 
 from gpt2_lightning.app import finetune, train
 from gpt2_lightning.app.preflight import preflight
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import KEY
 from tests.app.conftest import newest_run
 from tests.app.test_conf import RECIPES, composed, named
 
@@ -63,6 +65,22 @@ def test_the_spam_recipe_runs_on_the_base(run_verb: Run, base: Path, workplace: 
     outcome = run_verb("finetune", "experiment=spam_cpu", *settings)
     assert outcome.code == 0, outcome.err
     assert re.search(r"the best weights on the test part of 12 texts:\n  accuracy +[01]\.\d{4} \(", outcome.out)
+
+
+def test_the_reviews_recipe_runs_on_tokens_of_the_reviews(run_verb: Run, workplace: Path) -> None:
+    reviews = [f" a {('dull', 'fine')[i % 2]} film , number {i}" for i in range(30)]
+    (workplace / "reviews.txt").write_text("\n".join(reviews))
+    learned = ["data=text", "data.path=reviews.txt", "tokenizer.vocab_size=300", "output=reviews_tokenizer"]
+    assert run_verb("tokenizer", *learned).code == 0
+    rows = [f"{text.strip()}\t{i % 2}" for i, text in enumerate(reviews)]
+    for part in ("train", "dev", "test"):
+        (workplace / f"{part}.tsv").write_text("\n".join(rows))
+    settings = [f"data.path={workplace}", "tokenizer.path=reviews_tokenizer", *SHORT]
+    outcome = run_verb("finetune", "experiment=sst2_cpu", *settings)
+    assert outcome.code == 0, outcome.err
+    assert re.search(r"the best weights on the test part of 30 texts:\n  accuracy +[01]\.\d{4} \(", outcome.out)
+    task = files.read(newest_run(workplace / "runs" / "sst2_cpu") / "checkpoints" / "best.ckpt")[KEY]["task"]
+    assert (task["add_prefix_space"], task["reads"]) == (True, "mean")
 
 
 def test_the_instruction_recipe_tells_what_answers_cost_before_and_after(

@@ -65,6 +65,12 @@ def test_what_is_longer_than_the_context_is_cut_and_counted() -> None:
     assert texts_in(LabelBatch(*encoded.batch(np.arange(3)), torch.zeros(3))) == ["abcde", "abc", "abcde"]
 
 
+def test_a_text_without_a_space_before_its_first_word_gets_one() -> None:
+    encoded = EncodedTexts(["abc", " h", "abcde"], TOKENIZER, 5, add_prefix_space=True)
+    assert texts_in(LabelBatch(*encoded.batch(np.arange(3)), torch.zeros(3))) == [" abc", " h", " abcd"]
+    assert encoded.left_out.tolist() == [0, 0, 1]
+
+
 @pytest.mark.parametrize(("count", "batch_size"), [(101, 8), (7, 5), (3, 8), (64, 8), (1, 1), (1000, 3)])
 def test_every_epoch_has_every_row_once(count: int, batch_size: int) -> None:
     samples = LabelledSamples(set_of(count), batch_size, seed=5)

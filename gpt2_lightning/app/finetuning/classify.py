@@ -39,6 +39,9 @@ class Classify:
 
     reads: Reads = "last"
     """What the head reads of a text."""
+    add_prefix_space: bool = False
+    """Whether a text that does not begin with a space gets one, so that its first word is the token that it is
+    elsewhere."""
     class_weights: ClassWeights = "none"
     """How much each class counts in the loss."""
     token_dropout: float = 0.0
@@ -84,8 +87,9 @@ class Classify:
             config.samples_in_step(block_size),
             beginning.micro_batch_size(),
             config.seed,
+            self.add_prefix_space,
         )
-        labels = LabelTask(tuple(classes), table.kind, self.reads, block_size)
+        labels = LabelTask(tuple(classes), table.kind, self.reads, block_size, self.add_prefix_space)
         head = _head_of(beginning.source, labels)
         description = beginning.describe(labels.to_plain())
 
@@ -135,6 +139,11 @@ def _head_of(source: Source | None, labels: LabelTask) -> Tensor | None:
             f"task.reads: {labels.reads}, but the head of {source.place} learned to read {old.reads}; "
             f"set task.reads={old.reads}"
         )
+    if old.add_prefix_space != labels.add_prefix_space:
+        raise UserError(
+            f"task.add_prefix_space: {labels.add_prefix_space}, and the head of {source.place} has learned from texts "
+            f"with {old.add_prefix_space}; set task.add_prefix_space={str(old.add_prefix_space).lower()}"
+        )
     return source.score
 
 
@@ -154,7 +163,8 @@ def _describe_texts(data: LabelDataModule) -> None:
     for use, part in parts.items():
         if cut := part.texts.n_cut:
             share = 100 * cut / len(part)
-            log.info("        %s texts %s are cut at %d tokens (%.1f %%)", f"{cut:,}", use, data.block_size, share)
+            cut_texts = f"1 text {use} is" if cut == 1 else f"{cut:,} texts {use} are"
+            log.info("        %s cut at %d tokens (%.1f %%)", cut_texts, data.block_size, share)
 
 
 def _summarise(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
