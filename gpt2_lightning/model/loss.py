@@ -14,7 +14,10 @@ from torch.nn import functional as F
 IGNORED = -100
 """A target that carries no loss."""
 LARGEST_LOGITS = 2**26
-"""Elements of the logits that are held at once: 256 MiB in float32."""
+"""Elements of the logits that are held at once, at most: 256 MiB in float32."""
+_REUSED = 2**22
+"""Elements that a CPU's memory is kept for: 16 MiB in float32. From 32 MiB on, glibc gives a tensor's memory back each
+time, and new pages can take longer than what is computed in them."""
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
@@ -42,17 +45,19 @@ def summed_loss(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
     Returns:
         A scalar in float32, in nats. Where there are several parts, it goes backward once.
     """
-    n_parts = math.ceil(targets.numel() * head.out_features / LARGEST_LOGITS)  # type: ignore[operator]  # an int
+    n_classes = int(head.out_features)  # type: ignore[arg-type]  # an int
+    n_parts = math.ceil(targets.numel() * n_classes / _largest_part(features, n_classes))
     if n_parts <= 1:
         return cross_entropy(head(features), targets, reduction="sum")
     if not torch.is_grad_enabled():
-        return torch.stack([_loss(head, *part) for part in _parts(features, targets, n_parts)]).sum()
+        parts = _parts(features, targets, n_parts)
+        return torch.stack([_loss_in_place(head(part).float(), its_targets) for part, its_targets in parts]).sum()
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     return _LossInParts.apply(head, targets, n_parts, features, *trained)
 
 
 class _LossInParts(torch.autograd.Function):
-    """Computes the gradients of each part when its logits are there, and lets these go; backward only scales them."""
+    """Computes the gradients of each part in the place of its logits; backward only scales them."""
 
     @staticmethod
     def forward(ctx: Any, head: nn.Module, targets: Tensor, n_parts: int, features: Tensor, *trained: Tensor) -> Tensor:
@@ -61,10 +66,14 @@ class _LossInParts(torch.autograd.Function):
         for part, its_targets in _parts(features, targets, n_parts):
             with torch.enable_grad():
                 part = part.detach().requires_grad_()
-                loss = _loss(head, part, its_targets)
-            of_part, *found = torch.autograd.grad(loss, (part, *trained), allow_unused=True)
-            losses.append(loss.detach())
+                logits = head(part)
+            of_logits = logits.detach().float()  # the same memory in float32: a linear layer does not need its output
+            losses.append(_loss_in_place(of_logits, its_targets))
+            of_part, *found = torch.autograd.grad(
+                logits, (part, *trained), of_logits.to(logits.dtype), allow_unused=True
+            )
             of_features.append(of_part)
+            del logits, of_logits  # before there are those of the next part
             for total, gradient in zip(of_trained, found, strict=True):
                 if gradient is not None:  # an adapter may be out of use
                     total += gradient
@@ -89,5 +98,25 @@ def _parts(features: Tensor, targets: Tensor, n_parts: int) -> Iterator[tuple[Te
     return zip(*(tensor.tensor_split(n_parts, dim=1) for tensor in flat), strict=True)
 
 
-def _loss(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
-    return cross_entropy(head(features), targets, reduction="sum")
+def _largest_part(features: Tensor, n_classes: int) -> int:
+    """Elements of the logits of a part. Each adds a gradient of V x C to the head's, and should be larger itself."""
+    if features.device.type != "cpu":
+        return LARGEST_LOGITS
+    return min(LARGEST_LOGITS, max(_REUSED, 2 * n_classes * features.size(-1)))
+
+
+@torch.no_grad()
+def _loss_in_place(logits: Tensor, targets: Tensor) -> Tensor:
+    """The sum of cross-entropies, which leaves its gradient in the place of the logits: softmax minus the targets.
+
+    Args:
+        logits: (1, n, V), float32.
+        targets: (1, n).
+    """
+    counted = (targets != IGNORED)[..., None]
+    chosen = torch.where(counted, targets[..., None], 0)
+    of_chosen = logits.gather(-1, chosen)
+    top = logits.amax(-1, keepdim=True)
+    total = logits.sub_(top).exp_().sum(-1, keepdim=True)
+    logits.div_(total.where(counted, math.inf)).scatter_add_(-1, chosen, -counted.float())
+    return ((total.log() + top - of_chosen) * counted).sum()
