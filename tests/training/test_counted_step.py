@@ -105,11 +105,11 @@ def test_recomputed_activations_take_less(data: TokenDataModule) -> None:
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 0.05), ("bf16", 0.2)])
 def test_a_real_step_takes_what_was_counted(tmp_path: Path, precision: Any, tolerance: float) -> None:
     """Where activations are large tensors, which the system takes back at once; kernels have buffers in bf16."""
-    config = GPT2Config(vocab_size=16007, block_size=128, n_layer=1, n_head=2, n_embd=32)
+    config = GPT2Config(vocab_size=66_001, block_size=128, n_layer=1, n_head=2, n_embd=128)
     ids = [i % 7 for i in range(4000)]
-    data = TokenDataModule([Tokens(sequence_of(tmp_path, ids, [2000]), sequence_of(tmp_path, ids), {})], 128, 8, 8, 0)
+    data = TokenDataModule([Tokens(sequence_of(tmp_path, ids, [2000]), sequence_of(tmp_path, ids), {})], 128, 4, 4, 0)
     spec = TrainerSpec(accelerator="cpu", precision=precision)
-    expected = CountedStep(task(config), data, spec).activations(8, 128)
+    expected = CountedStep(task(config), data, spec).activations(4, 128)
     module, trainer = task(config)(), spec.build(1, 1, [], [])
     trainer.datamodule = data  # type: ignore[attr-defined]
     module.trainer = trainer
