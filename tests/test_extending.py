@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLE = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BETWEEN = "==== the next command ===="
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +40,33 @@ def run(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_all_examples_train_together(extended: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(extended: Path) -> tuple[str, str]:
+    """What `train` with all examples says, and `finetune` with the example's template; in one process, for the time."""
     choices = ["data=diary", "model=tiny_rotary", "optimizer=sgd", "schedule=inverse_root", "model.kernels=explicit"]
     length = ["trainer=cpu", "trainer.max_steps=30", f"cache_dir={extended / 'cache'}", "trainer.val_check_interval=10"]
-    output = run(extended, "train.py", *choices, *length)
+    rows = [{"instruction": f"What is {n}?", "input": "", "output": f"It is {n}."} for n in range(40)]
+    (extended / "rows.json").write_text(json.dumps(rows))
+    data = ["task=instruct", "data=instructions", "data.path=rows.json", "template=quiz", "task.answers=0"]
+    model = ["init_from=scratch", "model=tiny", "tokenizer=gpt2", f"cache_dir={extended / 'cache'}", "batch_size=4"]
+    commands = {"train": [*choices, *length], "finetune": [*data, *model, "trainer=cpu", "trainer.max_epochs=1"]}
+    program = f"""
+import sys
+from gpt2_lightning.app.main import main
+for verb, arguments in {commands}.items():
+    sys.argv = [verb + ".py"]
+    try:
+        main(verb, arguments)
+    except SystemExit as stop:
+        assert stop.code == 0, (verb, stop.code)
+    print("{BETWEEN}")
+"""
+    of_train, of_finetune, _ = run(extended, "-c", program).split(BETWEEN)
+    return of_train, of_finetune
+
+
+def test_all_examples_train_together(trained: tuple[str, str]) -> None:
+    output, _ = trained
     losses = [float(loss) for loss in re.findall(r"validation loss (\d\.\d+),", output)]
     assert losses[-1] < losses[0] - 0.5
 
@@ -53,12 +77,8 @@ def test_model_size_extends_another(extended: Path) -> None:
     assert "n_head: 2" in shown
 
 
-def test_template_is_learned_from(extended: Path) -> None:
-    rows = [{"instruction": f"What is {n}?", "input": "", "output": f"It is {n}."} for n in range(40)]
-    (extended / "rows.json").write_text(json.dumps(rows))
-    data = ["task=instruct", "data=instructions", "data.path=rows.json", "template=quiz", "task.answers=0"]
-    model = ["init_from=scratch", "model=tiny", "tokenizer=gpt2", f"cache_dir={extended / 'cache'}", "batch_size=4"]
-    output = run(extended, "finetune.py", *data, *model, "trainer=cpu", "trainer.max_epochs=1")
+def test_template_is_learned_from(trained: tuple[str, str]) -> None:
+    _, output = trained
     assert "Question:·What·is" in output
     assert "response loss" in output
 
