@@ -77,8 +77,8 @@ def add_prefix_space(folder: Path) -> None:
         UserError: if the folder has no tokenizer that can, or cannot be written.
     """
     definition, config = read_json(folder / FILE), read_json(folder / CONFIG_FILE)
-    split = definition["pre_tokenizer"]
-    if split["type"] != "ByteLevel":
+    split = definition.get("pre_tokenizer") or {}
+    if split.get("type") != "ByteLevel":
         raise UserError(
             "the classifier begins each text with a space (task.add_prefix_space), and its tokenizer cannot do so in "
             "transformers; write a file for this program with to=gpt2_lightning"
