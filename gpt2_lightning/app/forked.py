@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-"""How they are started. Windows has no forks, and on macOS one may not survive what was imported: each imports there."""
+"""How they are started. Windows has no forks, and on macOS one may not survive what was imported."""
 _PRELOADED = ("gpt2_lightning.app.launch", "gpt2_lightning.app.train", "gpt2_lightning.app.finetune")
 _AT_IMPORT = dict(os.environ)
 """In a process that was forked, the environment of the one that it comes from."""
