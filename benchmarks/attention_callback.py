@@ -20,14 +20,14 @@ import torch
 
 from benchmarks.results import report
 from benchmarks.trainer_overhead import SIZES, stories
-from gpt2_lightning.app.logs import log_to_terminal
+from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.training.callbacks import Attention, Metrics, StepLimit
-from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
+from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.results import report
-from gpt2_lightning.inspection.attention_explorer import explorer
-from gpt2_lightning.inspection.attention_inspection import inspect
-from gpt2_lightning.inspection.attention_scores import repeated_sequence
+from gpt2_lightning.inspection.attention.explorer import explorer
+from gpt2_lightning.inspection.attention.measure import inspect
+from gpt2_lightning.inspection.attention.scores import repeated_sequence
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 

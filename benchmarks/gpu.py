@@ -19,20 +19,20 @@ import torch
 
 from benchmarks.results import report
 from gpt2_lightning import memory
-from gpt2_lightning.app.logs import log_to_terminal
+from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.prepare import prepare
-from gpt2_lightning.data.text import TextCorpus
-from gpt2_lightning.data.tokens import Tokens, open_prepared
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.shards.prepare import prepare
+from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.size import flops_per_token
 from gpt2_lightning.tokenizers.gpt2 import GPT2Tokenizer
-from gpt2_lightning.training import throughput
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.performance import throughput
+from gpt2_lightning.training.performance.compilation import compile_blocks
 from gpt2_lightning.training.schedules import Cosine
-from gpt2_lightning.training.speed import compile_blocks
 from gpt2_lightning.training.trainer import TrainerSpec
 
 _BATCH_SIZE, _WARM_UP, _STEPS = 32, 20, 100

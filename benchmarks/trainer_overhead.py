@@ -22,18 +22,18 @@ import torch
 from rich.console import Console
 
 from benchmarks.results import report
-from gpt2_lightning.app.logs import log_to_terminal
+from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.prepare import prepare
-from gpt2_lightning.data.text import TextCorpus
-from gpt2_lightning.data.tokens import Tokens, open_prepared
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.shards.prepare import prepare
+from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
 from gpt2_lightning.tokenizers import Tokenizer, char
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics, ProgressBar, StepLimit
-from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
+from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec
 

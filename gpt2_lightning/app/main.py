@@ -49,7 +49,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from gpt2_lightning.app.command_line import CommandLine
+    from gpt2_lightning.app.config.overrides import CommandLine
 
     given = sys.argv[1:] if arguments is None else arguments
     own, of_runs = (given, []) if verb != "sweep" else _shared_out(given)
@@ -108,7 +108,7 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from gpt2_lightning.app.preflight import preflight
+        from gpt2_lightning.app.config.preflight import preflight
 
         if self.verb in _TRAINING and HydraConfig.get().mode == RunMode.MULTIRUN:
             from gpt2_lightning.app.sweeping.grid import run_job
@@ -116,14 +116,14 @@ class Task:
             return run_job(self.verb, config)
         if self.verb == "sweep":
             config.overrides = [*config.overrides, *self.of_runs]
-        module = importlib.import_module(f"gpt2_lightning.app.{self.verb}")
+        module = importlib.import_module(f"gpt2_lightning.app.commands.{self.verb}")
         checked, more = preflight(config, module.Config)
         if self.faults or more:
             raise UserError(listed([*self.faults, *more]))
         if "trainer" in checked:
-            from gpt2_lightning.app import launch
+            from gpt2_lightning.app.launch import launcher
 
-            return launch.run(self.verb, checked)
+            return launcher.run(self.verb, checked)
         return module.run(checked)
 
 

@@ -14,7 +14,7 @@ from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.label_task import KIND, LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.meta import without_values
 from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 

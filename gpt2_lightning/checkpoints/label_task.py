@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from gpt2_lightning.model.heads import Reads
+from gpt2_lightning.model.classifier import Reads
 
 KIND = "classify"
 """The entry `kind` in the description of a classifier's task."""

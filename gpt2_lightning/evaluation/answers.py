@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt2_lightning.data.instruct_encoding import encode
+from gpt2_lightning.data.instruction.encoding import encode
+from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.data.tables.instructions import Conversation
-from gpt2_lightning.data.templates import Template
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.generation.text import write
 from gpt2_lightning.model import GPT2

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from gpt2_lightning.data.windows import Batch
-from gpt2_lightning.evaluation.language import perplexity
+from gpt2_lightning.data.sampling.windows import Batch
+from gpt2_lightning.evaluation.language_metrics import perplexity
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.loss import IGNORED
 

@@ -15,7 +15,7 @@ from gpt2_lightning.generation.reader import Reader
 from gpt2_lightning.generation.sampling import Chosen, Sampler
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.packed import packed
+from gpt2_lightning.model.inference.packed import packed
 
 Finish = Literal["end_of_text", "stop_string", "length"]
 """Why a text ended; `length` is `max_new_tokens`."""

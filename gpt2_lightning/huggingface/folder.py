@@ -9,15 +9,15 @@ from typing import Any
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import chat_template, safetensors_files
 from gpt2_lightning.huggingface.config import MODEL_TYPE, config_from_huggingface, config_to_huggingface
-from gpt2_lightning.huggingface.foreign import Foreign
+from gpt2_lightning.huggingface.imported.model import Foreign
 from gpt2_lightning.huggingface.label_head import ARCHITECTURE as CLASSIFIER
 from gpt2_lightning.huggingface.label_head import WEIGHT as SCORE
 from gpt2_lightning.huggingface.label_head import LabelHead
-from gpt2_lightning.huggingface.network import Network
 from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer, write_tokenizer_files
 from gpt2_lightning.huggingface.weights import from_huggingface, name_of, to_huggingface, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.reference import Network
 from gpt2_lightning.tokenizers import Tokenizer
 
 CONFIG = "config.json"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.weights import recast
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.size import count_parameters
 
 _ROWS, _LONGEST = 2, 32

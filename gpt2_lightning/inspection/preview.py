@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from gpt2_lightning.data.instruct_encoding import Example
+from gpt2_lightning.data.instruction.encoding import Example
 from gpt2_lightning.inspection.token_labels import token_labels
 from gpt2_lightning.tokenizers import Tokenizer
 

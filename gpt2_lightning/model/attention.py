@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from gpt2_lightning.model.cache import LayerCache
 from gpt2_lightning.model.config import GPT2Config
+from gpt2_lightning.model.inference.kv_cache import LayerCache
 from gpt2_lightning.model.kernels import KERNELS, explicit
 from gpt2_lightning.model.linear import Linear
 

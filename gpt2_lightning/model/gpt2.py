@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gpt2_lightning.model.cache import KVCache, LayerCache
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.documents import separate
+from gpt2_lightning.model.inference.kv_cache import KVCache, LayerCache
 from gpt2_lightning.model.layers import Block, LayerNorm
 from gpt2_lightning.model.linear import Linear
 from gpt2_lightning.model.loss import summed_loss

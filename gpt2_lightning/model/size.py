@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.gpt2 import GPT2
-from gpt2_lightning.model.heads import Classifier
 from gpt2_lightning.model.meta import without_values
 
 TRAINING_BYTES_PER_PARAMETER = 16

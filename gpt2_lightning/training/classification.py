@@ -20,14 +20,14 @@ from torchmetrics.classification import (
 
 from gpt2_lightning.checkpoints.content import SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.data.label_datamodule import LabelDataModule
-from gpt2_lightning.data.labelled_batches import LabelBatch, LabelKind
+from gpt2_lightning.data.classification.batches import LabelBatch, LabelKind
+from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import THRESHOLD, probabilities
-from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.training.optimizers import OptimizerSpec
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.training.lightning_module import TrainingTask, of_all_processes, of_this_process
+from gpt2_lightning.training.optimizers.adamw import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
-from gpt2_lightning.training.task import TrainingTask, of_all_processes, of_this_process
 
 ClassWeights = Literal["none", "balanced"] | list[float]
 """How much each class counts in the loss: alike, in inverse proportion to its rows, or as stated."""

@@ -7,14 +7,14 @@ from typing import Literal
 from torch import Tensor
 
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.windows import Batch
-from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.sampling.windows import Batch
+from gpt2_lightning.evaluation.language_metrics import bits_per_byte, perplexity
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.loss import IGNORED
-from gpt2_lightning.training.optimizers import OptimizerSpec
+from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.optimizers.adamw import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
-from gpt2_lightning.training.task import TrainingTask
 
 
 class LanguageModeling(TrainingTask[GPT2, Batch]):

@@ -10,11 +10,11 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
-from gpt2_lightning.training import precision, processes
+from gpt2_lightning.training import distributed, precision
 from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
-from gpt2_lightning.training.placement import Placement
 from gpt2_lightning.training.precision import Precision
-from gpt2_lightning.training.sharding import ShardedStrategy
+from gpt2_lightning.training.strategies.fsdp import ShardedStrategy
+from gpt2_lightning.training.strategies.placement import Placement
 
 DEFAULT_STEPS = 2000
 _LIMITS = ("max_steps", "max_tokens", "max_epochs")
@@ -96,7 +96,7 @@ class TrainerSpec(Placement):
             callbacks: called in this order.
             loggers: all get the same rows.
         """
-        here = processes.count_here()
+        here = distributed.count_here()
         strategy = self.lightning_strategy(self.computes_in)
         arithmetic = precision.plugin(self.precision, self.device_type)
         if isinstance(strategy, ShardedStrategy) and self.computes_in is not None:
@@ -104,7 +104,7 @@ class TrainerSpec(Placement):
         return L.Trainer(
             accelerator=self.accelerator,
             devices=here,
-            num_nodes=processes.count() // here,
+            num_nodes=distributed.count() // here,
             strategy=strategy,
             max_steps=max_steps,
             max_epochs=-1,

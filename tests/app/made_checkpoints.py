@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpt2_lightning.app.trained_adapter import TrainedAdapter
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, SCORE, Description, weights_alone, weights_hash
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.adapters import adapter_state, add_lora
-from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.lora.adapters import adapter_state, add_lora
+from gpt2_lightning.model.lora.layers import LoRASpec
+from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import CharTokenizer, Tokenizer
 from tests.huggingface.networks import lively
 

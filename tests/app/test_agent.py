@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.app.agent import Agent
-from gpt2_lightning.app.rank_reports import Death
-from gpt2_lightning.training import processes
+from gpt2_lightning.app.launch.elastic import Agent
+from gpt2_lightning.app.run.rank_failures import Death
+from gpt2_lightning.training import distributed
 from gpt2_lightning.training.trainer import TrainerSpec
 
 SECONDS_TO_END = 15
@@ -19,12 +19,12 @@ SECONDS_TO_END = 15
 
 def divide_by_zero_on_the_second() -> None:
     """The first waits for the second, so that it fails as well."""
-    (Path(os.environ["PIDS"]) / str(processes.rank())).write_text(str(os.getpid()))
-    processes.join(on_cuda=False, timeout=timedelta(seconds=60))
-    if processes.rank() == 1:
+    (Path(os.environ["PIDS"]) / str(distributed.rank())).write_text(str(os.getpid()))
+    distributed.join(on_cuda=False, timeout=timedelta(seconds=60))
+    if distributed.rank() == 1:
         (Path(os.environ["PIDS"]) / "failed").touch()
         print(1 / 0)
-    processes.wait_for_all()
+    distributed.wait_for_all()
 
 
 def test_the_traceback_of_the_process_that_failed_is_the_one_that_is_told(

@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from gpt2_lightning.app.chat import Chat
+from gpt2_lightning.app.generation.chat import Chat
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
+from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.data.tables import Message
-from gpt2_lightning.data.templates import Template
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling, generate, search
 from gpt2_lightning.model import GPT2, GPT2Config

@@ -17,10 +17,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gpt2_lightning.app import finetune, train
-from gpt2_lightning.app.command_line import CommandLine
+from gpt2_lightning.app.commands import finetune, train
+from gpt2_lightning.app.config.overrides import CommandLine
+from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.main import VERBS, config_folder, register_resolvers
-from gpt2_lightning.app.preflight import preflight
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes
 
@@ -48,7 +48,7 @@ def composed(verb: str, *overrides: str) -> DictConfig:
 
 
 def schema_of(verb: str) -> Any:
-    return importlib.import_module(f"gpt2_lightning.app.{verb}").Config
+    return importlib.import_module(f"gpt2_lightning.app.commands.{verb}").Config
 
 
 @pytest.mark.parametrize("option", OPTIONS)

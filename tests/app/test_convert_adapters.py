@@ -12,16 +12,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from gpt2_lightning.app import conversion_writing
-from gpt2_lightning.app.sources import open_source
-from gpt2_lightning.app.trained_adapter import TrainedAdapter
+from gpt2_lightning.app.conversion import exporters
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, SCORE, Description, load_model, weights_hash
-from gpt2_lightning.huggingface import peft_adapters, verify_peft
-from gpt2_lightning.huggingface.peft_adapters import PeftAdapter
+from gpt2_lightning.huggingface.peft import adapters, verify
+from gpt2_lightning.huggingface.peft.adapters import PeftAdapter
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import adapter_state, add_lora
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.lora.adapters import adapter_state, add_lora
+from gpt2_lightning.model.lora.layers import LoRASpec
+from gpt2_lightning.pretrained.load import open_source
+from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 from tests.app.made_checkpoints import ONE_OF_THREE, save_adapter, save_base, save_classifier
 from tests.app.test_bad_input import refused
@@ -71,7 +71,7 @@ def test_an_adapter_of_pefts_is_compared_merged_into_its_base(run_verb: Run, ada
 def test_without_peft_the_adapter_is_checked_by_our_reader(
     run_verb: Run, adapted: GPT2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify_peft.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(verify.importlib.util, "find_spec", lambda name: None)
     outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft")
     assert outcome.code == 0, outcome.err
     assert "peft is not installed" in outcome.out
@@ -89,7 +89,7 @@ def test_the_base_has_its_place_for_a_name(run_verb: Run, adapted: GPT2, workpla
     ("place", "name"), [("hf:gpt2@0123abcd", "gpt2"), ("hf:me/model", "me/model"), ("runs/x", None)]
 )
 def test_a_model_of_the_hub_is_called_as_it_is_there(place: str, name: str | None) -> None:
-    assert conversion_writing.name_on_the_hub(place) == name
+    assert exporters.name_on_the_hub(place) == name
 
 
 def test_a_base_that_was_moved_is_named(run_verb: Run, adapted: GPT2, workplace: Path) -> None:
@@ -190,7 +190,7 @@ def test_the_labels_of_a_classifiers_adapter_are_those_of_its_base(run_verb: Run
 def test_an_adapter_that_is_written_wrongly_is_noticed(
     run_verb: Run, adapted: GPT2, workplace: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    right = peft_adapters.write
+    right = adapters.write
 
     def wrong(adapter: PeftAdapter, folder: Path) -> None:
         state = {key: tensor.clone() for key, tensor in adapter.state.items()}
@@ -200,7 +200,7 @@ def test_an_adapter_that_is_written_wrongly_is_noticed(
         else:
             right(PeftAdapter(LoRASpec(rank=3, alpha=2.0001, targets=SPEC.targets), state), folder)
 
-    monkeypatch.setattr(peft_adapters, "write", wrong)
+    monkeypatch.setattr(adapters, "write", wrong)
     outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft")
     refused(outcome, "h.1.attn.c_attn.lora_B.v" if fault == "a wrong weight" else "the conversion is not right")
     assert not (workplace / "adapter").exists()
@@ -229,7 +229,7 @@ def test_an_adapter_of_gpt2s_attention_takes_less_than_3_mb(tmp_path: Path) -> N
         add_lora(model, spec)
     state = {key: torch.zeros(tensor.shape) for key, tensor in adapter_state(model).items()}
     assert sum(tensor.nbytes for tensor in state.values()) == 12 * (768 + 3 * 768 + 768 + 768) * 8 * 4 == 1_769_472
-    peft_adapters.write(PeftAdapter(spec, state), tmp_path / "adapter")
+    adapters.write(PeftAdapter(spec, state), tmp_path / "adapter")
     adapter = TrainedAdapter(spec, state, "base.ckpt", weights_hash(torch.nn.Linear(2, 3)))
     description = Description(config, GPT2Tokenizer(), {}, {ADAPTER: adapter.to_plain()})
     files.write({"state_dict": adapter.tensors(), KEY: description.to_plain()}, tmp_path / "adapter.ckpt")

@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from gpt2_lightning.app import conversion_card
-from gpt2_lightning.app.sources import open_source
+from gpt2_lightning.app.conversion import model_card
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY, SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.huggingface import folder
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.pretrained.load import open_source
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer
 from gpt2_lightning.tokenizers.bpe_training import count_words, learn_merges
 from tests.app.conftest import newest_run
@@ -248,5 +248,5 @@ def test_a_report_is_cut_before_its_first_picture(tmp_path: Path) -> None:
         "# A: the test part\n\n3 rows.\n\n| | figure |\n\n## Calibration\n\n![Reliability](x.png)\n\n## Surest errors\n"
     )
     (tmp_path / "report.md").write_text(text)
-    assert conversion_card.report_of(tmp_path) == "### A: the test part\n\n3 rows.\n\n| | figure |"
-    assert conversion_card.report_of(tmp_path / "nowhere") == ""
+    assert model_card.report_of(tmp_path) == "### A: the test part\n\n3 rows.\n\n| | figure |"
+    assert model_card.report_of(tmp_path / "nowhere") == ""

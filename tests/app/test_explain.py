@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt2_lightning.app.explanation_result import coloured
+from gpt2_lightning.app.reports.attribution import coloured
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.lora.layers import LoRASpec
 from tests.app.made_checkpoints import LETTERS, ONE_OF_THREE, save_adapter, save_base, save_classifier, some_score
 from tests.app.test_bad_input import refused
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2_lightning.app.sources import open_source
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY
+from gpt2_lightning.pretrained.load import open_source
 from tests.app.conftest import newest_run
 
 Run = Callable[..., Any]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from gpt2_lightning.app.answer_files import open_answers
-from gpt2_lightning.app.writer import Writer
+from gpt2_lightning.app.generation.answer_files import open_answers
+from gpt2_lightning.app.generation.generator import Writer
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.inspection.token_labels import token_label
 from tests.programs import running

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gpt2_lightning.app import launch
-from gpt2_lightning.app.rank_reports import Death
-from gpt2_lightning.app.resume import as_restarted, require_same_settings
-from gpt2_lightning.app.run_settings import share_of_batch
+from gpt2_lightning.app.launch import launcher
+from gpt2_lightning.app.run.rank_failures import Death
+from gpt2_lightning.app.run.resume import as_restarted, require_same_settings
+from gpt2_lightning.app.run.settings import share_of_batch
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -152,9 +152,9 @@ class Ends:
 
 
 def start_with(ends: Ends, monkeypatch: pytest.MonkeyPatch, max_restarts: int) -> Any:
-    monkeypatch.setattr(launch, "Agent", ends)
+    monkeypatch.setattr(launcher, "Agent", ends)
     spec = TrainerSpec(accelerator="cpu", strategy="ddp", max_restarts=max_restarts)
-    return launch._start("train", {"resume": "never", "run_dir": "runs/there"}, spec)
+    return launcher._start("train", {"resume": "never", "run_dir": "runs/there"}, spec)
 
 
 def test_a_run_that_had_saved_nothing_begins_again_in_its_folder(

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gpt2_lightning.app import machines
-from gpt2_lightning.app.machines import Meeting
+from gpt2_lightning.app.launch import rendezvous
+from gpt2_lightning.app.launch.rendezvous import Meeting
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training import interfaces
+from gpt2_lightning.training.strategies import network_interface
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def taken() -> Iterator[int]:
 
 def follow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this machine take the other's address for one that is not its own."""
-    monkeypatch.setattr(machines, "own_address_towards", lambda host: None)
+    monkeypatch.setattr(rendezvous, "own_address_towards", lambda host: None)
 
 
 def test_machines_get_numbers_and_the_one_that_keeps_the_place_leads(
@@ -87,5 +87,5 @@ def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_loopback_leads_to_no_other_machine() -> None:
-    assert interfaces.own_address_towards("127.0.0.1") == "127.0.0.1"
-    assert interfaces.towards("127.0.0.1") is None
+    assert network_interface.own_address_towards("127.0.0.1") == "127.0.0.1"
+    assert network_interface.towards("127.0.0.1") is None

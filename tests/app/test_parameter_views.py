@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from gpt2_lightning.app.parameter_views import print_summary, print_table
-from gpt2_lightning.inspection.parameters import TensorFigures, compare, tensor_figures, unallocated
+from gpt2_lightning.app.reports.parameters import print_summary, print_table
+from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
 from gpt2_lightning.model import GPT2, GPT2Config
 from tests.huggingface.networks import lively
 

@@ -17,7 +17,7 @@ from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, load_model, weights_alone
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.app.made_checkpoints import save_adapter, save_base
 from tests.app.test_bad_input import refused

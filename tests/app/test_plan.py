@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpt2_lightning.app.plan_figures import ASSUMED_MFU, Device, Figures, OnDevices, measured
-from gpt2_lightning.app.plan_page import sections
-from gpt2_lightning.training.counted_step import Held
-from gpt2_lightning.training.trial import Trial
+from gpt2_lightning.app.run.estimate_counts import ASSUMED_MFU, Device, Figures, OnDevices, measured
+from gpt2_lightning.app.run.estimate_report import sections
+from gpt2_lightning.training.performance.memory_estimate import Held
+from gpt2_lightning.training.performance.probe import Trial
 
 Run = Callable[..., Any]
 TINY = ["model=tiny", "trainer=cpu", "batch_size=12", "micro_batch_size=3", "trainer.max_steps=50"]

@@ -16,7 +16,7 @@ from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
 
 Run = Callable[..., Any]

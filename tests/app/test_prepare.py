@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from gpt2_lightning.data import text
+from gpt2_lightning.data.corpora import text
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]

@@ -6,8 +6,8 @@ import re
 
 from rich.console import Console
 
-from gpt2_lightning.app.preview import print_preview
-from gpt2_lightning.data.instruct_encoding import encode
+from gpt2_lightning.app.finetuning.preview import print_preview
+from gpt2_lightning.data.instruction.encoding import encode
 from gpt2_lightning.data.tables import Message
 from gpt2_lightning.inspection.preview import PreviewRow, preview
 from tests.data.conversations import BARE, LETTERS

@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 import torch.distributed
 
-from gpt2_lightning.app import rank_reports
-from gpt2_lightning.app.rank_reports import Death, Report, cause
+from gpt2_lightning.app.run import rank_failures
+from gpt2_lightning.app.run.rank_failures import Death, Report, cause
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(rank_reports, "_folder", tmp_path)
+    monkeypatch.setattr(rank_failures, "_folder", tmp_path)
     return tmp_path
 
 
 def be(monkeypatch: pytest.MonkeyPatch, rank: int, seconds: float) -> None:
     """Be a process, at a time."""
-    monkeypatch.setattr("gpt2_lightning.training.processes.rank", lambda: rank)
+    monkeypatch.setattr("gpt2_lightning.training.distributed.rank", lambda: rank)
     monkeypatch.setattr("time.time", lambda: seconds)
 
 
@@ -31,8 +31,8 @@ def lost(rank: int, seconds: float = 0.0) -> Report:
 def test_reports_are_read_in_the_order_of_their_times(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for rank, seconds in ((0, 7.0), (1, 5.0), (2, 6.0)):
         be(monkeypatch, rank, seconds)
-        rank_reports.report(1)
-    assert [each.rank for each in rank_reports.read(folder)] == [1, 2, 0]
+        rank_failures.report(1)
+    assert [each.rank for each in rank_failures.read(folder)] == [1, 2, 0]
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_reports_are_read_in_the_order_of_their_times(folder: Path, monkeypatch:
     ],
 )
 def test_a_report_says_whether_another_process_was_lost(folder: Path, error: Exception, expected: bool) -> None:
-    rank_reports.report(1, trace="…", error=error)
-    (found,) = rank_reports.read(folder)
+    rank_failures.report(1, trace="…", error=error)
+    (found,) = rank_failures.read(folder)
     assert found.lost_another == expected
 
 
@@ -84,12 +84,12 @@ def test_where_all_lost_another_that_is_what_is_told(code: int) -> None:
 
 
 def test_the_folder_of_a_run_is_noted(folder: Path, tmp_path: Path) -> None:
-    assert rank_reports.noted_run(folder) is None
-    rank_reports.note_run(tmp_path / "here")
-    assert rank_reports.noted_run(folder) == tmp_path / "here"
-    assert rank_reports.read(folder) == []
+    assert rank_failures.noted_run(folder) is None
+    rank_failures.note_run(tmp_path / "here")
+    assert rank_failures.noted_run(folder) == tmp_path / "here"
+    assert rank_failures.read(folder) == []
 
 
 def test_a_process_by_itself_notes_nothing(tmp_path: Path) -> None:
-    rank_reports.note_run(tmp_path)
+    rank_failures.note_run(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
-from gpt2_lightning.app.preflight import Node
-from gpt2_lightning.app.setting_types import broken_invariants, stand_ins, type_faults
+from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.config.validation import broken_invariants, stand_ins, type_faults
 from tests.app.test_bad_input import refused
 
 Run = Callable[..., object]

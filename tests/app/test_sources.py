@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2_lightning.app.sources import load_any, open_source
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, hub
+from gpt2_lightning.pretrained.load import load_any, open_source
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.huggingface.networks import CONFIG, lively, mingpt, nanogpt, nanogpt_checkpoint, some_ids
 

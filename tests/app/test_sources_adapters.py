@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from gpt2_lightning.app.main import main
-from gpt2_lightning.app.sources import load_any, open_source
-from gpt2_lightning.app.trained_adapter import TrainedAdapter
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, weights_hash
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import peft_adapters
-from gpt2_lightning.huggingface.peft_adapters import PeftAdapter
+from gpt2_lightning.huggingface.peft import adapters
+from gpt2_lightning.huggingface.peft.adapters import PeftAdapter
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.lora.layers import LoRASpec
+from gpt2_lightning.pretrained.load import load_any, open_source
+from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from tests.app.made_checkpoints import ONE_OF_THREE, save_adapter, save_base, some_score
 from tests.huggingface.networks import CONFIG, lively, some_ids
 
@@ -195,7 +195,7 @@ def test_a_folder_of_pefts_is_merged_into_the_base_that_is_named(tmp_path: Path)
     adapter = open_source(str(tmp_path / "adapter.ckpt"), tmp_path).adapter
     assert adapter is not None
     for name, stated in (("nameless", None), ("of-the-hub", "me/base"), ("of-a-path", str(base))):
-        peft_adapters.write(PeftAdapter(SPEC, adapter.state, stated), tmp_path / name)
+        adapters.write(PeftAdapter(SPEC, adapter.state, stated), tmp_path / name)
     with pytest.raises(UserError, match=r"PEFT adapter of a model that it does not name; name that model with base="):
         open_source(str(tmp_path / "nameless"), tmp_path)
     with pytest.raises(UserError, match=r"PEFT adapter of me/base, which is no path here"):

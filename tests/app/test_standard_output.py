@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from rich import get_console
-from gpt2_lightning.app.standard_output import until_the_reader_stops
+from gpt2_lightning.app.output.terminal import until_the_reader_stops
 with until_the_reader_stops():
     for _ in range(100_000):
         {write}("many words " * 10)
@@ -34,7 +34,7 @@ def test_the_program_goes_on_when_nobody_reads(write: str, tmp_path_factory: pyt
 
 
 def test_other_exits_are_let_through() -> None:
-    from gpt2_lightning.app.standard_output import until_the_reader_stops
+    from gpt2_lightning.app.output.terminal import until_the_reader_stops
 
     with pytest.raises(SystemExit) as stop, until_the_reader_stops():
         sys.exit(3)

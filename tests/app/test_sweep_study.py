@@ -13,9 +13,9 @@ import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from gpt2_lightning.app.commands.sweep import Config
 from gpt2_lightning.app.main import config_folder
-from gpt2_lightning.app.run_settings import RunSettings
-from gpt2_lightning.app.sweep import Config
+from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
 from gpt2_lightning.errors import UserError

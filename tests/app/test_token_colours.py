@@ -9,7 +9,16 @@ import pytest
 from rich.color import Color, ColorSystem
 from rich.console import Console
 
-from gpt2_lightning.app.token_colours import BOUNDS, coloured, has_colours, legend, listed, style_of, styles, summary
+from gpt2_lightning.app.generation.token_colors import (
+    BOUNDS,
+    coloured,
+    has_colours,
+    legend,
+    listed,
+    style_of,
+    styles,
+    summary,
+)
 from gpt2_lightning.generation import Token
 from gpt2_lightning.tokenizers import CharTokenizer
 

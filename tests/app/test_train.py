@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from gpt2_lightning.app.run_settings import largest_micro_batch
+from gpt2_lightning.app.run.settings import largest_micro_batch
 from gpt2_lightning.model import GPT2Config
 from tests.app.conftest import TINY
 from tests.programs import Program, running

@@ -105,7 +105,7 @@ def two_texts(workplace: Path, small_text: Path) -> Path:
     (workplace / "mine" / "data").mkdir(parents=True)
     (workplace / "mine" / "data" / "two.yaml").write_text(
         "defaults:\n  - /data@corpora.a: text\n  - /data@corpora.b: text\n\n"
-        "_target_: gpt2_lightning.data.mix.Mix\ncorpora:\n  b:\n    path: upper.txt\nweights:\n  b: 2\n"
+        "_target_: gpt2_lightning.data.corpora.mix.Mix\ncorpora:\n  b:\n    path: upper.txt\nweights:\n  b: 2\n"
     )
     return workplace / "mine"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from gpt2_lightning.data.instruct_encoding import Example, encode
+from gpt2_lightning.data.instruction.encoding import Example, encode
+from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.data.tables import Alpaca, Conversation, Splits
-from gpt2_lightning.data.templates import Template
 from gpt2_lightning.tokenizers import CharTokenizer
 
 LETTERS = CharTokenizer("abcdefg\n?", end_of_text=True)

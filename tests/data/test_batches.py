@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data.batches import Endless, TrainingBatches, ValidationBatches
-from gpt2_lightning.data.samples import JoinedSamples, MixedSamples, Samples, SeparateSamples
-from gpt2_lightning.data.windows import Batch, DocumentWindows, JoinedWindows
+from gpt2_lightning.data.sampling.batches import Endless, TrainingBatches, ValidationBatches
+from gpt2_lightning.data.sampling.samples import JoinedSamples, MixedSamples, Samples, SeparateSamples
+from gpt2_lightning.data.sampling.windows import Batch, DocumentWindows, JoinedWindows
 from gpt2_lightning.model.loss import IGNORED
 from tests.data.token_sequences import END, sequence_of
 

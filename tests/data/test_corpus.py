@@ -15,9 +15,9 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gpt2_lightning.data import text, text_files
+from gpt2_lightning.data.corpora import text, text_files
+from gpt2_lightning.data.corpora.text import TextCorpus
 from gpt2_lightning.data.corpus import BadRow, Segment, Split, split_of
-from gpt2_lightning.data.text import TextCorpus
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import BPETokenizer, GPT2Tokenizer
 from gpt2_lightning.tokenizers.bpe import from_corpus

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.data.corpus import Documents
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.order import SampleOrder
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.sampling.permutation import SampleOrder
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.loss import IGNORED
 from tests.data.token_sequences import sequence_of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.data.download import Patience, download
+from gpt2_lightning.data.corpora.download import Patience, download
 from gpt2_lightning.errors import UserError
 from tests.data.bad_server import Answer, BadServer, bad_server
 
@@ -27,7 +27,7 @@ HALF = 160_001
 PROGRAM = """
 import sys
 from pathlib import Path
-from gpt2_lightning.data.download import Patience, download
+from gpt2_lightning.data.corpora.download import Patience, download
 download([sys.argv[1]], Path(sys.argv[2]), patience=Patience(read_seconds=30, first_pause=0.001))
 """
 
@@ -442,6 +442,8 @@ def test_a_folder_in_the_place_of_the_file_is_named(server: BadServer, target: P
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
-    program = "import sys, gpt2_lightning.data.download; print('requests' in sys.modules, 'torch' in sys.modules)"
+    program = (
+        "import sys, gpt2_lightning.data.corpora.download; print('requests' in sys.modules, 'torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

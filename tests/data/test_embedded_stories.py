@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from gpt2_lightning.data.corpora.text import TextCorpus
 from gpt2_lightning.data.corpus import Segment, Split
-from gpt2_lightning.data.text import TextCorpus
 
 _SENTENCE_END = re.compile(r"""(?<=[.!?])["')]*\s+|\n+""")
 _LONGEST_REPEAT = 8

@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from gpt2_lightning.data.gutenberg import strip_boilerplate, urls
+from gpt2_lightning.data.corpora.gutenberg import strip_boilerplate, urls
 from gpt2_lightning.errors import UserError
 
 BOOK = "THE STAR\n\nCHAPTER I.\n\nIt was on the first day of the new year.\n\n    An indented line.\n\nThe end."

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gpt2_lightning.data.corpora.hub import HubCorpus
 from gpt2_lightning.data.corpus import BadRow, Segment
-from gpt2_lightning.data.hub import HubCorpus
 from gpt2_lightning.errors import UserError
 
 pytest.importorskip("datasets", reason="the extra `datasets` is not installed")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data.instruct_datamodule import InstructDataModule
+from gpt2_lightning.data.instruction.datamodule import InstructDataModule
+from gpt2_lightning.data.instruction.templates import template_of
 from gpt2_lightning.data.tables import Splits
-from gpt2_lightning.data.templates import template_of
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.loss import IGNORED
 from gpt2_lightning.tokenizers import CharTokenizer

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2_lightning.data.instruct_encoding import encode, encode_rows
+from gpt2_lightning.data.instruction.encoding import encode, encode_rows
+from gpt2_lightning.data.instruction.templates import Segment, Template
 from gpt2_lightning.data.tables import Alpaca, Conversation, Instructions, Message
-from gpt2_lightning.data.templates import Segment, Template
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer

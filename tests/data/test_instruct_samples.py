@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gpt2_lightning.data.instruct_encoding import Example
-from gpt2_lightning.data.instruct_samples import ExampleBatches, PackedSamples, PaddedSamples, batch_of
-from gpt2_lightning.data.windows import Batch
+from gpt2_lightning.data.instruction.encoding import Example
+from gpt2_lightning.data.instruction.samples import ExampleBatches, PackedSamples, PaddedSamples, batch_of
+from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.huggingface import config_to_huggingface, to_huggingface
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
 from gpt2_lightning.model.loss import IGNORED

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data.batches import TrainingBatches
-from gpt2_lightning.data.encoded_texts import EncodedTexts
-from gpt2_lightning.data.label_datamodule import LabelDataModule
-from gpt2_lightning.data.labelled_batches import LabelBatch, LabelledSamples, LabelledSet, encode_labels
+from gpt2_lightning.data.classification.batches import LabelBatch, LabelledSamples, LabelledSet, encode_labels
+from gpt2_lightning.data.classification.datamodule import LabelDataModule
+from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
+from gpt2_lightning.data.sampling.batches import TrainingBatches
 from gpt2_lightning.data.tables import LabelledText, LabelledTexts, Splits
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer

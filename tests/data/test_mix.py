@@ -1,8 +1,8 @@
 import pytest
 
-from gpt2_lightning.data.mix import Mix
-from gpt2_lightning.data.text import TextCorpus
-from gpt2_lightning.data.token_files import TokenFiles
+from gpt2_lightning.data.corpora.mix import Mix
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.corpora.token_files import TokenFiles
 
 CORPORA = {"books": TextCorpus(path="books"), "web": TokenFiles(path="train.bin")}
 

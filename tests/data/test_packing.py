@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2_lightning.data.packing import best_fit
+from gpt2_lightning.data.instruction.packing import best_fit
 
 
 def test_a_hand_worked_packing() -> None:

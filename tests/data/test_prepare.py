@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gpt2_lightning.data import encode, text, text_files
-from gpt2_lightning.data.prepare import META, Prepared, folder_of, prepare
-from gpt2_lightning.data.shards import HEADER_BYTES, read_header
-from gpt2_lightning.data.text import TextCorpus
-from gpt2_lightning.data.tokens import open_prepared
+from gpt2_lightning.data.corpora import text, text_files
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.shards.format import HEADER_BYTES, encode, read_header
+from gpt2_lightning.data.shards.prepare import META, Prepared, folder_of, prepare
+from gpt2_lightning.data.shards.prepared import open_prepared
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, HuggingFaceTokenizer, Tokenizer
 from gpt2_lightning.tokenizers.bpe import from_corpus as bpe
@@ -115,9 +115,9 @@ def test_seven_folders_copied_together_make_the_whole(library: TextCorpus, make:
 PROGRAM = """
 import sys
 from pathlib import Path
-from gpt2_lightning.data import text
-from gpt2_lightning.data.prepare import prepare
-from gpt2_lightning.data.text import TextCorpus
+from gpt2_lightning.data.corpora import text
+from gpt2_lightning.data.shards.prepare import prepare
+from gpt2_lightning.data.corpora.text import TextCorpus
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
 
 text._SMALLEST_PIECE = int(sys.argv[5])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gpt2_lightning.data.order import SampleOrder, permute
+from gpt2_lightning.data.sampling.permutation import SampleOrder, permute
 
 SHAPES = [(8, 7), (14, 7), (15, 7), (16, 7), (22, 7), (97, 1), (101, 5), (1000, 13), (5003, 64)]
 """Corpus lengths with block sizes: the shortest that is allowed, one more or less than whole blocks, long ones."""

@@ -6,10 +6,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gpt2_lightning.data import samples as samples_module
-from gpt2_lightning.data.order import SampleOrder
-from gpt2_lightning.data.samples import JoinedSamples, MixedSamples, Samples, SeparateSamples
-from gpt2_lightning.data.windows import Batch, DocumentWindows
+from gpt2_lightning.data.sampling import samples as samples_module
+from gpt2_lightning.data.sampling.permutation import SampleOrder
+from gpt2_lightning.data.sampling.samples import JoinedSamples, MixedSamples, Samples, SeparateSamples
+from gpt2_lightning.data.sampling.windows import Batch, DocumentWindows
 from gpt2_lightning.model.loss import IGNORED
 from tests.data.token_sequences import END, sequence_of
 

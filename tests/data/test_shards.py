@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2_lightning.data.prepare import prepare
-from gpt2_lightning.data.shards import HEADER_BYTES, Header, read_header, require_checksum, writing
-from gpt2_lightning.data.text import TextCorpus
-from gpt2_lightning.data.tokens import open_prepared
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.shards.format import HEADER_BYTES, Header, read_header, require_checksum, writing
+from gpt2_lightning.data.shards.prepare import prepare
+from gpt2_lightning.data.shards.prepared import open_prepared
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
 

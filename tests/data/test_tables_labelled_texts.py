@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from gpt2_lightning.app.preflight import Node, preflight
+from gpt2_lightning.app.config.preflight import Node, preflight
 from gpt2_lightning.data.tables import LabelledText, LabelledTexts, Splits
 from gpt2_lightning.errors import UserError
 

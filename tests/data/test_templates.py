@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from gpt2_lightning.data.instruction.templates import Segment, Template, template_of
 from gpt2_lightning.data.tables import Alpaca, Conversation, Message
-from gpt2_lightning.data.templates import Segment, Template, template_of
 from gpt2_lightning.errors import UserError
 from tests.data.shipped_templates import NAMES, shipped
 

@@ -13,9 +13,8 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gpt2_lightning.data import text_files
-from gpt2_lightning.data.corpus import BadRow
-from gpt2_lightning.data.text_files import (
+from gpt2_lightning.data.corpora import text_files
+from gpt2_lightning.data.corpora.text_files import (
     character_start,
     content_bytes,
     find,
@@ -26,6 +25,7 @@ from gpt2_lightning.data.text_files import (
     read_text,
     text_of_row,
 )
+from gpt2_lightning.data.corpus import BadRow
 from gpt2_lightning.errors import UserError
 
 PACK: dict[str, Callable[[bytes], bytes]] = {

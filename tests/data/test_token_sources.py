@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2_lightning.data import token_files as token_files_module
-from gpt2_lightning.data.prepare import prepare
-from gpt2_lightning.data.text import TextCorpus
-from gpt2_lightning.data.token_files import TokenFiles
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.corpora import token_files as token_files_module
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.corpora.token_files import TokenFiles
+from gpt2_lightning.data.shards.prepare import prepare
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.data import gutenberg
+from gpt2_lightning.data.corpora import gutenberg
+from gpt2_lightning.data.corpora.download import ignore
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.corpora.web import GutenbergBooks, WebText
 from gpt2_lightning.data.corpus import BadRow, Segment
-from gpt2_lightning.data.download import ignore
-from gpt2_lightning.data.text import TextCorpus
-from gpt2_lightning.data.web import GutenbergBooks, WebText
 from gpt2_lightning.errors import UserError
 from tests.data.bad_server import Answer, BadServer, bad_server
 
@@ -110,7 +110,9 @@ def test_training_downloads_its_text(
     mine = workplace / "mine" / "data"
     mine.mkdir(parents=True)
     address = server.answer("/text", Answer(b"The lamp goes over the old sea. " * 90))
-    (mine / "far.yaml").write_text("_target_: gpt2_lightning.data.web.WebText\nfiles:\n  far.txt: [" + address + "]\n")
+    (mine / "far.yaml").write_text(
+        "_target_: gpt2_lightning.data.corpora.web.WebText\nfiles:\n  far.txt: [" + address + "]\n"
+    )
     settings = ["data=far", "model=tiny", "batch_size=2", "trainer=cpu", "trainer.max_steps=2"]
     outcome = run_verb("train", "--config-dir", "mine", *settings, f"cache_dir={tmp_path / 'cache'}")
     assert outcome.code == 0, outcome.err

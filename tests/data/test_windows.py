@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data import windows as windows_module
-from gpt2_lightning.data.windows import DocumentWindows, JoinedWindows, Windows, read_batch
+from gpt2_lightning.data.sampling import windows as windows_module
+from gpt2_lightning.data.sampling.windows import DocumentWindows, JoinedWindows, Windows, read_batch
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
 from gpt2_lightning.model.loss import IGNORED
 from tests.data.token_sequences import END, sequence_of

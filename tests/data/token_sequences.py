@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gpt2_lightning.data.sequence import TokenSequence
+from gpt2_lightning.data.shards.sequence import TokenSequence
 
 END = 9
 """The id that closes a document, in tests of documents."""

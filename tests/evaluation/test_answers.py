@@ -8,8 +8,8 @@ import re
 import pytest
 import torch
 
+from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.data.tables import Alpaca, Conversation, Message
-from gpt2_lightning.data.templates import Template
 from gpt2_lightning.evaluation.answers import Answer, AnswerScores, answer, exact_match, rouge_l, score, side_by_side
 from gpt2_lightning.generation import Sampling, generate
 from gpt2_lightning.generation.start import prompt_ids

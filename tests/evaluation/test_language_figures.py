@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from gpt2_lightning.evaluation.language import bits_per_byte, perplexity
+from gpt2_lightning.evaluation.language_metrics import bits_per_byte, perplexity
 
 
 @pytest.mark.parametrize(

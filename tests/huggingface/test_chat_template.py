@@ -10,8 +10,8 @@ from jinja2.exceptions import TemplateError
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.data.tables.instructions import Message
-from gpt2_lightning.data.templates import Template
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.chat_template import as_jinja
 from gpt2_lightning.huggingface.tokenizer_definitions import definition_of

@@ -10,8 +10,8 @@ from transformers import GPT2Config as TheirConfig
 from transformers import GPT2LMHeadModel
 
 from gpt2_lightning.huggingface import config_to_huggingface
-from gpt2_lightning.huggingface.network import Network
 from gpt2_lightning.huggingface.weights import without_prefix_and_masks
+from gpt2_lightning.model.reference import Network
 from tests.huggingface.networks import CONFIG, enliven, mingpt, nanogpt, some_ids
 
 

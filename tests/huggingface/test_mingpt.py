@@ -13,7 +13,7 @@ import torch
 
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import mingpt as reader
+from gpt2_lightning.huggingface.imported import mingpt as reader
 from gpt2_lightning.model import GPT2Config
 from tests.huggingface.networks import CONFIG, TheirGPT, mingpt, some_ids
 

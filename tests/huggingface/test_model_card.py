@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from gpt2_lightning.huggingface import folder
-from gpt2_lightning.huggingface.card import Card
 from gpt2_lightning.huggingface.label_head import LabelHead
+from gpt2_lightning.huggingface.model_card import Card
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tests.huggingface.networks import lively

@@ -12,7 +12,7 @@ import torch
 
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import nanogpt as reader
+from gpt2_lightning.huggingface.imported import nanogpt as reader
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 from tests.huggingface.networks import CONFIG, nanogpt, nanogpt_checkpoint, some_ids

@@ -22,12 +22,12 @@ from transformers import GPT2ForSequenceClassification, GPT2LMHeadModel
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import config_to_huggingface, from_huggingface, to_huggingface
-from gpt2_lightning.huggingface.peft_adapters import CONFIG as SETTINGS
-from gpt2_lightning.huggingface.peft_adapters import WEIGHTS, PeftAdapter, read, write
+from gpt2_lightning.huggingface.peft.adapters import CONFIG as SETTINGS
+from gpt2_lightning.huggingface.peft.adapters import WEIGHTS, PeftAdapter, read, write
 from gpt2_lightning.model import GPT2, cross_entropy
-from gpt2_lightning.model.adapters import adapter_state, add_lora, load_adapter, merge, use_adapter
-from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.lora.adapters import adapter_state, add_lora, load_adapter, merge, use_adapter
+from gpt2_lightning.model.lora.layers import LoRASpec
 from tests.huggingface.networks import CONFIG, lively, some_ids
 
 peft = pytest.importorskip("peft")

@@ -7,12 +7,12 @@ import re
 import torch
 
 from gpt2_lightning.checkpoints.label_task import LabelKind, LabelTask
-from gpt2_lightning.inspection.explanation import Output
-from gpt2_lightning.inspection.explanation_deletion import explain
-from gpt2_lightning.inspection.explanation_numbers import ExplainedText
+from gpt2_lightning.inspection.attribution.deletion import explain
+from gpt2_lightning.inspection.attribution.export import ExplainedText
+from gpt2_lightning.inspection.attribution.methods import Output
 from gpt2_lightning.inspection.token_labels import token_label
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.classifier import Classifier
 from tests.huggingface.networks import enliven
 
 TEXTS = [

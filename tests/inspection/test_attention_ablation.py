@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gpt2_lightning.inspection import attention_ablation
-from gpt2_lightning.inspection.attention_ablation import ablate_heads
-from gpt2_lightning.inspection.attention_scores import repeated_sequence
+from gpt2_lightning.inspection.attention import ablation
+from gpt2_lightning.inspection.attention.ablation import ablate_heads
+from gpt2_lightning.inspection.attention.scores import repeated_sequence
 from gpt2_lightning.model import GPT2, GPT2Config
 from tests.inspection.planted import CONTEXT, VOCABULARY, planted_network
 
@@ -58,7 +58,7 @@ def test_heads_are_ranked_by_what_their_loss_costs() -> None:
 def test_few_heads_at_once_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively()
     together = ablate_heads(model, IDS)
-    monkeypatch.setattr(attention_ablation, "_MOST_LOGITS", 2 * 29 * len(IDS))
+    monkeypatch.setattr(ablation, "_MOST_LOGITS", 2 * 29 * len(IDS))
     apart = ablate_heads(model, IDS)
     assert [(e.layer, e.head) for e in apart] == [(e.layer, e.head) for e in together]
     assert [e.divergence for e in apart] == pytest.approx([e.divergence for e in together], abs=1e-6)

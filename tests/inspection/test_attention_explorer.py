@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpt2_lightning.inspection.attention import rollout
-from gpt2_lightning.inspection.attention_explorer import explorer, explorer_bytes, pack
-from gpt2_lightning.inspection.attention_inspection import Inspected, inspect
-from gpt2_lightning.inspection.attention_scores import repeated_sequence
+from gpt2_lightning.inspection.attention.explorer import explorer, explorer_bytes, pack
+from gpt2_lightning.inspection.attention.measure import Inspected, inspect
+from gpt2_lightning.inspection.attention.reading import rollout
+from gpt2_lightning.inspection.attention.scores import repeated_sequence
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 
@@ -155,7 +155,7 @@ def test_one_token_makes_a_page(found: Inspected) -> None:
 
 
 def test_the_scripts_are_small_and_complete(page: str) -> None:
-    folder = Path(str(resources.files("gpt2_lightning.inspection") / "explorer"))
+    folder = Path(str(resources.files("gpt2_lightning.inspection.attention") / "explorer_page"))
     files = sorted(folder.glob("*.js"))
     assert all(file.read_text(encoding="utf-8") in page for file in files)
     assert max(len(file.read_text(encoding="utf-8").splitlines()) for file in files) <= 200

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt2_lightning.inspection.attention_explorer import explorer
-from gpt2_lightning.inspection.attention_inspection import Inspected
-from gpt2_lightning.inspection.ramp import diverging, ramp
+from gpt2_lightning.inspection.attention.explorer import explorer
+from gpt2_lightning.inspection.attention.measure import Inspected
+from gpt2_lightning.inspection.colormaps import diverging, ramp
 from tests.inspection.test_attention_explorer import TOKENIZER, inspected
 
 FLAGS = (

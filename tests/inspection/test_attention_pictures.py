@@ -6,8 +6,8 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from gpt2_lightning.inspection.attention_pictures import draw_head, draw_layer, draw_model, draw_text
-from gpt2_lightning.inspection.ramp import ramp
+from gpt2_lightning.inspection.attention.plots import draw_head, draw_layer, draw_model, draw_text
+from gpt2_lightning.inspection.colormaps import ramp
 
 
 def some_weights(*shape: int) -> NDArray[np.float32]:

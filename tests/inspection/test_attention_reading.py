@@ -5,7 +5,7 @@ from transformers import GPT2Config as TheirConfig
 from transformers import GPT2LMHeadModel
 
 from gpt2_lightning.huggingface import config_to_huggingface, from_huggingface
-from gpt2_lightning.inspection.attention import Reading, read, rollout
+from gpt2_lightning.inspection.attention.reading import Reading, read, rollout
 from gpt2_lightning.model import GPT2, GPT2Config
 
 TOLERANCE = {"rtol": 0.0, "atol": 1e-5}

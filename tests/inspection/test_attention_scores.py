@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from gpt2_lightning.inspection.attention import read
-from gpt2_lightning.inspection.attention_scores import SCORES, head_scores, repeated_sequence
+from gpt2_lightning.inspection.attention.reading import read
+from gpt2_lightning.inspection.attention.scores import SCORES, head_scores, repeated_sequence
 from tests.inspection.planted import CONTEXT, VOCABULARY, planted_network
 
 # Tokens a b a b b: worked by hand below.

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.inspection.curve_page import write_page
-from gpt2_lightning.inspection.panels import make_panels
-from gpt2_lightning.inspection.run_figures import read_runs
-from gpt2_lightning.inspection.run_table import labels, tabulate
+from gpt2_lightning.inspection.curves.page import write_page
+from gpt2_lightning.inspection.curves.panels import make_panels
+from gpt2_lightning.inspection.curves.runs import read_runs
+from gpt2_lightning.inspection.curves.table import labels, tabulate
 from tests.inspection.metrics_of_runs import USUAL, write_run
 
 EVIL = "<script>document.title=1</script>&<!--"

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from gpt2_lightning.inspection.curve_pictures import COLOURS, draw
-from gpt2_lightning.inspection.panels import make_panels
-from gpt2_lightning.inspection.run_figures import Run, read_runs
-from gpt2_lightning.inspection.run_table import labels
+from gpt2_lightning.inspection.curves.panels import make_panels
+from gpt2_lightning.inspection.curves.plots import COLOURS, draw
+from gpt2_lightning.inspection.curves.runs import Run, read_runs
+from gpt2_lightning.inspection.curves.table import labels
 from tests.inspection.metrics_of_runs import USUAL, write_run
 from tests.inspection.test_loss_curves import ink
 

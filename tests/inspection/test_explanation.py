@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from gpt2_lightning.checkpoints.label_task import LabelKind
-from gpt2_lightning.inspection.explanation import METHODS, Output, attributions, evidence, rolled_out
-from gpt2_lightning.inspection.explanation_deletion import SHARES, explain
+from gpt2_lightning.inspection.attribution.deletion import SHARES, explain
+from gpt2_lightning.inspection.attribution.methods import METHODS, Output, attributions, evidence, rolled_out
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.heads import Classifier, Reads
+from gpt2_lightning.model.classifier import Classifier, Reads
 from tests.huggingface.networks import lively
 
 IDS = torch.tensor([3, 7, 1, 7, 20, 0, 11])

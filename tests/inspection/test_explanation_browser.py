@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.inspection.explanation import METHODS
-from gpt2_lightning.inspection.explanation_numbers import shown
-from gpt2_lightning.inspection.explanation_page import write_explanation_page
+from gpt2_lightning.inspection.attribution.export import shown
+from gpt2_lightning.inspection.attribution.methods import METHODS
+from gpt2_lightning.inspection.attribution.page import write_explanation_page
 from tests.inspection.explained import TASK, TEXTS, explained
 from tests.inspection.test_attention_explorer_browser import FLAGS
 

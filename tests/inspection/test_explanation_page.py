@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.inspection.explanation import METHODS
-from gpt2_lightning.inspection.explanation_deletion import RANDOM_ORDERS, SHARES
-from gpt2_lightning.inspection.explanation_numbers import mean_scores, shown, write_explanations
-from gpt2_lightning.inspection.explanation_page import write_explanation_page
+from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES
+from gpt2_lightning.inspection.attribution.export import mean_scores, shown, write_explanations
+from gpt2_lightning.inspection.attribution.methods import METHODS
+from gpt2_lightning.inspection.attribution.page import write_explanation_page
 from tests.inspection.explained import NUMBER, TASK, TEXTS, explained
 
 

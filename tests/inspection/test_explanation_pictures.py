@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from gpt2_lightning.inspection.explanation_pictures import draw_explanation
+from gpt2_lightning.inspection.attribution.plots import draw_explanation
 from tests.inspection.explained import TEXTS, explained
 
 BLUE, ORANGE, GREY = "#4ba3dc", "#f2994a", "#a3abb5"

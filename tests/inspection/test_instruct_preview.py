@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from gpt2_lightning.data.instruct_encoding import encode
-from gpt2_lightning.data.instruct_samples import PackedSamples
+from gpt2_lightning.data.instruction.encoding import encode
+from gpt2_lightning.data.instruction.samples import PackedSamples
 from gpt2_lightning.data.tables import Message
 from gpt2_lightning.inspection.preview import PreviewToken, preview
 from gpt2_lightning.model.loss import IGNORED

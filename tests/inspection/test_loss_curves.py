@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from gpt2_lightning.inspection.curves import draw_loss, read_points
+from gpt2_lightning.inspection.curves.loss_curve import draw_loss, read_points
 
 METRICS = """step,epoch,tokens,train/loss,val/loss,lr
 10,0.1,70,4.5,,0.001

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.inspection.metrics_file import FILE, read_metrics
-from gpt2_lightning.training.csv_logger import FILE as WRITTEN
-from gpt2_lightning.training.csv_logger import CSVLogger
+from gpt2_lightning.inspection.curves.metrics_csv import FILE, read_metrics
+from gpt2_lightning.training.loggers.csv_logger import FILE as WRITTEN
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from tests.inspection.metrics_of_runs import USUAL, write_run
 
 

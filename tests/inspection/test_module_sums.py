@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gpt2_lightning.inspection.module_sums import ModuleSum, part_of, sum_modules
-from gpt2_lightning.inspection.parameters import tensor_figures
+from gpt2_lightning.inspection.parameters.tensors import tensor_figures
+from gpt2_lightning.inspection.parameters.tree import ModuleSum, part_of, sum_modules
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.freezing import freeze
+from gpt2_lightning.model.lora.freezing import freeze
 from gpt2_lightning.model.size import count_parameters
 
 CONFIG = GPT2Config(7, 5, 3, 2, 4)

@@ -9,7 +9,7 @@ import torch
 from transformers import GPT2Config as TheirConfig
 from transformers import GPT2LMHeadModel
 
-from gpt2_lightning.inspection.parameters import (
+from gpt2_lightning.inspection.parameters.tensors import (
     change,
     compare,
     cost,
@@ -20,8 +20,8 @@ from gpt2_lightning.inspection.parameters import (
     unallocated,
 )
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.cache import KVCache
-from gpt2_lightning.model.freezing import freeze
+from gpt2_lightning.model.inference.kv_cache import KVCache
+from gpt2_lightning.model.lora.freezing import freeze
 from gpt2_lightning.model.size import count_parameters, training_bytes
 from tests.huggingface.networks import CONFIG, lively
 

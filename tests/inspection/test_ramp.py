@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt2_lightning.inspection.ramp import diverging, ramp
+from gpt2_lightning.inspection.colormaps import diverging, ramp
 
 # What is left of linear red, green and blue for eyes without the red or the green cones (Viénot et al. 1999).
 PROTANOPIA = np.array([[0.11238, 0.88762, 0.0], [0.11238, 0.88762, 0.0], [0.00401, -0.00401, 1.0]])

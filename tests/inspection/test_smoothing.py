@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gpt2_lightning.inspection.smoothing import default_weight, smooth, thin
+from gpt2_lightning.inspection.curves.smoothing import default_weight, smooth, thin
 
 
 def test_an_average_by_hand() -> None:

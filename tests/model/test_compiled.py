@@ -8,7 +8,7 @@ from torch._dynamo.utils import counters
 
 from gpt2_lightning.generation import Decoder, Sampling
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.compiled import compiled
+from gpt2_lightning.model.inference.compiled import compiled
 
 BLOCK = 13
 PROMPTS = [torch.arange(5), torch.arange(9), torch.arange(3)]

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import add_lora
-from gpt2_lightning.model.freezing import Freeze, Row, count_trainable, freeze, parameter_table
-from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.lora.adapters import add_lora
+from gpt2_lightning.model.lora.freezing import Freeze, Row, count_trainable, freeze, parameter_table
+from gpt2_lightning.model.lora.layers import LoRASpec
 
 CONFIG = GPT2Config(vocab_size=23, block_size=13, n_layer=3, n_head=5, n_embd=35)
 BLOCK = 35 * 105 + 105 + 35 * 35 + 35 + 2 * 35 * 140 + 140 + 35 + 4 * 35

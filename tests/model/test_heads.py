@@ -13,9 +13,9 @@ from transformers import GPT2ForSequenceClassification
 
 from gpt2_lightning.huggingface import config_to_huggingface, to_huggingface
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import add_lora
-from gpt2_lightning.model.heads import Classifier, Reads
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.classifier import Classifier, Reads
+from gpt2_lightning.model.lora.adapters import add_lora
+from gpt2_lightning.model.lora.layers import LoRASpec
 
 CONFIG = GPT2Config(vocab_size=23, block_size=13, n_layer=2, n_head=5, n_embd=35)
 LENGTHS = (7, 1, 11)

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config, KVCache, cross_entropy
-from gpt2_lightning.model.adapters import (
+from gpt2_lightning.model.kernels import KERNELS
+from gpt2_lightning.model.linear import Linear
+from gpt2_lightning.model.lora.adapters import (
     adapter_in_use,
     adapter_state,
     adapters,
@@ -23,9 +25,7 @@ from gpt2_lightning.model.adapters import (
     use_adapter,
     using_adapter,
 )
-from gpt2_lightning.model.kernels import KERNELS
-from gpt2_lightning.model.linear import Linear
-from gpt2_lightning.model.lora import TARGETS, LoRALinear, LoRASpec
+from gpt2_lightning.model.lora.layers import TARGETS, LoRALinear, LoRASpec
 
 CONFIG = GPT2Config(vocab_size=23, block_size=13, n_layer=3, n_head=5, n_embd=35)
 ALL = LoRASpec(rank=3, alpha=7, targets=("q", "k", "v", "attn_out", "mlp_up", "mlp_down", "head"))

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
 from gpt2_lightning.model import loss as loss_module
-from gpt2_lightning.model.adapters import add_lora, use_adapter
 from gpt2_lightning.model.linear import Linear
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.lora.adapters import add_lora, use_adapter
+from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.loss import IGNORED, summed_loss
 
 ODDS = torch.tensor([[[1.0, 1.0, 2.0], [1.0, 6.0, 1.0]], [[5.0, 4.0, 1.0], [1.0, 1.0, 1.0]]])

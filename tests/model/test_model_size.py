@@ -11,10 +11,10 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
-from gpt2_lightning.model.adapters import add_lora
-from gpt2_lightning.model.freezing import freeze
-from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.lora.adapters import add_lora
+from gpt2_lightning.model.lora.freezing import freeze
+from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes, training_work
 
 OPENAI = {

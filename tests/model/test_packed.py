@@ -10,10 +10,10 @@ from torch import Tensor
 
 from gpt2_lightning.generation import Decoder, Sampling
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import add_lora
+from gpt2_lightning.model.inference.packed import packed
 from gpt2_lightning.model.linear import Linear
-from gpt2_lightning.model.lora import LoRASpec
-from gpt2_lightning.model.packed import packed
+from gpt2_lightning.model.lora.adapters import add_lora
+from gpt2_lightning.model.lora.layers import LoRASpec
 
 CONFIG = GPT2Config(vocab_size=1031, block_size=64, n_layer=1, n_head=8, n_embd=520)
 """Wide enough that all but one of its matrices are worth packing."""
@@ -113,6 +113,6 @@ def test_the_explicit_kernels_pack_nothing(model: GPT2) -> None:
 def test_without_room_for_copies_there_are_none(model: GPT2, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum(layer.weight.nbytes for layer in layers(model))
     for left, count in ((2 * size + 1, 4), (2 * size, 0), (None, 4)):
-        monkeypatch.setattr("gpt2_lightning.model.packed.left_of_main", lambda left=left: left)
+        monkeypatch.setattr("gpt2_lightning.model.inference.packed.left_of_main", lambda left=left: left)
         with packed(model):
             assert count_packed(model) == count

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.generation.generate import generate
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import adapter_state, add_lora, load_adapter, merge, remove_lora
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.lora.adapters import adapter_state, add_lora, load_adapter, merge, remove_lora
+from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.size import count_parameters, flops_per_token
 
 PLAIN = GPT2Config(vocab_size=23, block_size=13, n_layer=2, n_head=5, n_embd=35)

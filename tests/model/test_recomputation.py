@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import add_lora
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.lora.adapters import add_lora
+from gpt2_lightning.model.lora.layers import LoRASpec
 
 CONFIG = GPT2Config(
     vocab_size=23, block_size=13, n_layer=3, n_head=5, n_embd=35, attn_pdrop=0.2, resid_pdrop=0.3, embd_pdrop=0.1

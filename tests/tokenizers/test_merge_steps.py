@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpt2_lightning.tokenizers import BPETokenizer
 from gpt2_lightning.tokenizers.bpe import from_corpus
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
-from gpt2_lightning.tokenizers.steps import Step, merge_steps
+from gpt2_lightning.tokenizers.merge_trace import Step, merge_steps
 
 TRAINED = from_corpus(["the thin theme of the thing; über 日本 aaaa aa aaa\n"] * 3, False, 300)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.data.token_sequences import sequence_of
 from tests.training.short_run import ALPHABET, Plan, Run

@@ -13,16 +13,16 @@ import torch
 
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.corpus import Documents
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training import processes
+from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics, pace
 from gpt2_lightning.training.callbacks.assemble import assemble
-from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
+from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.schedules import Constant, Schedule
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -74,9 +74,9 @@ class Run:
         last = Checkpointing(self.run_dir, **{"every_n_steps": 2, "keep": 99, **plan.checkpointing})
         self.trainer = spec.build(
             plan.max_steps,
-            accumulate=plan.batch_size // (plan.micro_batch_size * processes.count()),
+            accumulate=plan.batch_size // (plan.micro_batch_size * distributed.count()),
             callbacks=assemble(Metrics(spec.log_every_n_steps), [last, *plan.callbacks]),
-            loggers=[CSVLogger(self.run_dir)] if processes.is_first() else [],
+            loggers=[CSVLogger(self.run_dir)] if distributed.is_first() else [],
         )
 
     def fit(self, resume: Path | None = None) -> Run:

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from gpt2_lightning.checkpoints.content import load_model
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.inspection.attention import attention_weights
-from gpt2_lightning.inspection.attention_scores import SCORES, head_scores, repeated_sequence
+from gpt2_lightning.inspection.attention.reading import attention_weights
+from gpt2_lightning.inspection.attention.scores import SCORES, head_scores, repeated_sequence
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.callbacks import Attention
 from gpt2_lightning.training.loggers import guard
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.optimizers.adamw import AdamW
 from tests.inspection.planted import planted_network
 from tests.training.short_run import ALPHABET, BLOCK, CONFIG, Plan, Run, same_tensors
 from tests.training.test_loggers import Kept

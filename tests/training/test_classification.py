@@ -16,19 +16,19 @@ from torch.nn import functional as F
 
 from gpt2_lightning.checkpoints.content import Description, restore, restore_classifier
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.data.label_datamodule import LabelDataModule
-from gpt2_lightning.data.labelled_batches import LabelKind
+from gpt2_lightning.data.classification.batches import LabelKind
+from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.data.tables import LabelledText, Splits
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics, pace
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights, thinned
-from gpt2_lightning.training.csv_logger import CSVLogger
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
+from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.training.short_run import same_tensors

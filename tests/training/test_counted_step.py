@@ -12,17 +12,17 @@ import torch
 
 from gpt2_lightning import memory
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import add_lora
-from gpt2_lightning.model.freezing import count_trainable, freeze
-from gpt2_lightning.model.lora import LoRASpec
+from gpt2_lightning.model.lora.adapters import add_lora
+from gpt2_lightning.model.lora.freezing import count_trainable, freeze
+from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training.counted_step import CountedStep
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers import AdamW, Muon, OptimizerSpec
+from gpt2_lightning.training.optimizers.adamw import AdamW, Muon, OptimizerSpec
+from gpt2_lightning.training.performance.memory_estimate import CountedStep
 from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.data.token_sequences import sequence_of

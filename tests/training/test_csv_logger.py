@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.csv_logger import CSVLogger
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 
 
 def rows_of(run_dir: Path) -> list[dict[str, str]]:

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from gpt2_lightning.checkpoints.content import load_model
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling, generate
 from gpt2_lightning.generation.start import prompt_ids
-from gpt2_lightning.training import processes
+from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.interrupts import Interrupted
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.optimizers.adamw import AdamW
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 from tests.training.test_attention_callback import in_parallel as measuring
 from tests.training.test_attention_callback import scores_of
@@ -68,22 +68,22 @@ def long(folder: Path, micro_batch_size: int, strategy: str, seen: Seen) -> Plan
 
 def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     """All runs of two processes, since each start of them takes seconds; returns how the last one ended."""
-    processes.join(on_cuda=False, timeout=timedelta(seconds=60))
-    first = processes.is_first()
+    distributed.join(on_cuda=False, timeout=timedelta(seconds=60))
+    first = distributed.is_first()
     plain = Run(plan_of(folder / "plain", 3), tokens).fit()
-    torch.save(plain.model.state_dict(), folder / f"plain-{processes.rank()}.pt")
+    torch.save(plain.model.state_dict(), folder / f"plain-{distributed.rank()}.pt")
     for name, strategy in (("long", "ddp"), ("long-sharded", "fsdp")):
         seen = Seen()
         Run(long(folder / name, 3, strategy, seen), tokens).fit()
-        torch.save(seen.rows, folder / f"{name}-{processes.rank()}.pt")
+        torch.save(seen.rows, folder / f"{name}-{distributed.rank()}.pt")
     Run(plan_of(folder / "in-parts", 1), tokens).fit()
     muon = Run(dataclasses.replace(with_muon(folder / "muon"), micro_batch_size=3), tokens).fit()
-    torch.save(muon.model.state_dict(), folder / f"muon-{processes.rank()}.pt")
+    torch.save(muon.model.state_dict(), folder / f"muon-{distributed.rank()}.pt")
 
     def dropping_out(name: str, resume: Path | None = None) -> None:
         plan = dataclasses.replace(plan_of(folder / name, 1), model=WITH_DROPOUT, trainer={"log_every_n_steps": 4})
         run = Run(plan, tokens)
-        torch.manual_seed(processes.rank())
+        torch.manual_seed(distributed.rank())
         run.fit(resume)
 
     dropping_out("whole")
@@ -93,7 +93,7 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
         shutil.copy(folder / "whole" / "checkpoints" / checkpoint.name, checkpoint)
         metrics = (folder / "whole" / "metrics.csv").read_text(encoding="utf-8")
         (folder / "resumed" / "metrics.csv").write_text(metrics, encoding="utf-8")
-    processes.wait_for_all()
+    distributed.wait_for_all()
     dropping_out("resumed", checkpoint)
     share_out(tokens, folder)
     Run(measuring(folder / "measured"), tokens).fit()
@@ -107,7 +107,7 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     except Interrupted as stop:
         return str(stop), stop.exit_code
     finally:
-        processes.leave_together()
+        distributed.leave_together()
     return "not stopped", 0
 
 
@@ -117,9 +117,9 @@ def share_out(tokens: Tokens, folder: Path) -> None:
     plan = dataclasses.replace(sharded(folder / "sharded", 3), callbacks=[samples])
     run = Run(plan, tokens).fit()
     share = sum(parameter.to_local().numel() for parameter in run.model.parameters())
-    texts = processes.collect(samples.latest)
+    texts = distributed.collect(samples.latest)
     run.module.put_together()
-    if processes.is_first():
+    if distributed.is_first():
         torch.save({"shares": share, "texts": texts, "whole": run.model.state_dict()}, folder / "sharded.pt")
     Run(sharded(folder / "sharded-in-parts", 1), tokens).fit()
     Run(sharded(folder / "sharded-bf16", 3, precision="bf16"), tokens).fit()

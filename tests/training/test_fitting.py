@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from gpt2_lightning import memory
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training import fitting
-from gpt2_lightning.training.fitting import find_micro_batch, largest_that_fits
+from gpt2_lightning.training.performance import micro_batch_search
+from gpt2_lightning.training.performance.micro_batch_search import find_micro_batch, largest_that_fits
+from gpt2_lightning.training.performance.probe import Trial
 from gpt2_lightning.training.trainer import TrainerSpec
-from gpt2_lightning.training.trial import Trial
 from tests.training.short_run import BLOCK
 from tests.training.test_counted_step import task
 
@@ -43,9 +43,9 @@ def test_the_largest_divisor_is_found_whatever_fits(share: int) -> None:
 
 def test_running_out_of_memory_is_no_failure() -> None:
     cpu = torch.device("cpu")
-    assert fitting._peak_of(lambda: int(torch.empty(2**60).numel()), cpu) is None
+    assert micro_batch_search._peak_of(lambda: int(torch.empty(2**60).numel()), cpu) is None
     with pytest.raises(RuntimeError, match="shape"):
-        fitting._peak_of(lambda: int((torch.zeros(2, 3) @ torch.zeros(2, 3)).numel()), cpu)
+        micro_batch_search._peak_of(lambda: int((torch.zeros(2, 3) @ torch.zeros(2, 3)).numel()), cpu)
 
 
 @pytest.fixture
@@ -69,8 +69,8 @@ def test_on_the_cpu_the_rest_is_forecast_from_two_sizes(data: TokenDataModule, m
         tried.append(of.micro_batch_size)
         return Trial(0.1, 0.1, 1_000_000_000 + 60_000_000 * of.micro_batch_size)
 
-    monkeypatch.setattr(fitting, "try_steps", steps)
-    monkeypatch.setattr(memory, "usable", lambda *_: 1_400_000_000 / (1 - fitting._HEADROOM))
+    monkeypatch.setattr(micro_batch_search, "try_steps", steps)
+    monkeypatch.setattr(memory, "usable", lambda *_: 1_400_000_000 / (1 - micro_batch_search._HEADROOM))
     assert find_micro_batch(task(), data, SPEC, 60, BLOCK) == 6
     assert find_micro_batch(task(), data, SPEC, 16, BLOCK) == 4
     assert tried == [1, 2] * 2

@@ -10,18 +10,18 @@ import torch
 from torch.nn import functional as F
 
 from gpt2_lightning.checkpoints.content import Description, load_model
-from gpt2_lightning.data.instruct_datamodule import InstructDataModule
+from gpt2_lightning.data.instruction.datamodule import InstructDataModule
+from gpt2_lightning.data.instruction.templates import template_of
 from gpt2_lightning.data.tables import Alpaca, Conversation, Splits
-from gpt2_lightning.data.templates import template_of
 from gpt2_lightning.evaluation.answers import answer, score
 from gpt2_lightning.evaluation.responses import response_loss
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics
 from gpt2_lightning.training.callbacks.assemble import assemble
-from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.instruction_tuning import InstructionTuning
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
+from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.data.conversations import BARE, LETTERS, splits

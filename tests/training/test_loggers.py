@@ -15,8 +15,8 @@ import yaml
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks import Samples
-from gpt2_lightning.training.csv_logger import CSVLogger
 from gpt2_lightning.training.loggers import RunLogger, TensorBoardLogger, guard, recording
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.loggers.git_state import git_state
 from gpt2_lightning.training.loggers.run_logger import flat, require_package
 from tests.training.logged import in_csv, in_tensorboard

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.adapters import add_lora
-from gpt2_lightning.model.heads import Classifier
-from gpt2_lightning.model.lora import LoRASpec
-from gpt2_lightning.training.muon import MuonAdamW
-from gpt2_lightning.training.optimizers import Muon
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.lora.adapters import add_lora
+from gpt2_lightning.model.lora.layers import LoRASpec
+from gpt2_lightning.training.optimizers.adamw import Muon
+from gpt2_lightning.training.optimizers.muon import MuonAdamW
 from gpt2_lightning.training.schedules import Linear
 from tests.training.short_run import Plan, Run, same_tensors
 

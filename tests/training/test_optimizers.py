@@ -6,7 +6,7 @@ import torch
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.training.optimizers import AdamW, Muon, OptimizerSpec, parameter_groups, state_bytes
+from gpt2_lightning.training.optimizers.adamw import AdamW, Muon, OptimizerSpec, parameter_groups, state_bytes
 
 SHAPE = {"vocab_size": 13, "block_size": 5, "n_layer": 2, "n_head": 3, "n_embd": 21}
 OPTIONS = list(itertools.product(["learned", "sinusoidal"], [True, False], [True, False], ["fused", "explicit"]))

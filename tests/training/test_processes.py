@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training import processes
+from gpt2_lightning.training import distributed
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 
 TORCHRUN: dict[str, int | str] = {
@@ -32,15 +32,15 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, int | 
 @pytest.mark.parametrize("started_by", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
 def test_a_process_finds_its_place(monkeypatch: pytest.MonkeyPatch, started_by: dict[str, int | str]) -> None:
     set_environment(monkeypatch, started_by)
-    assert (processes.rank(), processes.count(), processes.count_here()) == (5, 6, 3)
-    assert not processes.is_first()
+    assert (distributed.rank(), distributed.count(), distributed.count_here()) == (5, 6, 3)
+    assert not distributed.is_first()
 
 
 def test_a_script_of_slurm_that_starts_one_process_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside sbatch without srun the variables tell of tasks that nobody has started."""
     set_environment(monkeypatch, {"SLURM_NTASKS": 6, "SLURM_PROCID": 0, "SLURM_LOCALID": 0})
-    assert processes.environment() is None
-    assert (processes.rank(), processes.count(), processes.count_here()) == (0, 1, 1)
+    assert distributed.environment() is None
+    assert (distributed.rank(), distributed.count(), distributed.count_here()) == (0, 1, 1)
 
 
 def test_a_busy_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,17 +51,17 @@ def test_a_busy_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         set_environment(monkeypatch, {**SRUN, **meet, "SLURM_STEP_NUM_NODES": 1, "SLURM_PROCID": 0})
         with pytest.raises(UserError, match=rf"port {port} of 127\.0\.0\.1, where the processes meet, is in use"):
-            processes.join(on_cuda=False, timeout=timedelta(seconds=5))
+            distributed.join(on_cuda=False, timeout=timedelta(seconds=5))
 
 
 def test_a_process_by_itself_agrees_with_itself() -> None:
-    assert processes.is_first()
-    assert processes.decide(lambda: "yes") == "yes"
-    assert processes.collect(7) == [7]
-    assert processes.largest(7) == 7
-    with processes.first_alone():
-        processes.wait_for_all()
-    processes.leave_together()
+    assert distributed.is_first()
+    assert distributed.decide(lambda: "yes") == "yes"
+    assert distributed.collect(7) == [7]
+    assert distributed.largest(7) == 7
+    with distributed.first_alone():
+        distributed.wait_for_all()
+    distributed.leave_together()
 
 
 def test_one_of_several_may_hear_of_a_signal_twice(monkeypatch: pytest.MonkeyPatch) -> None:

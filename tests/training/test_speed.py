@@ -9,11 +9,16 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.training.callbacks import Samples
-from gpt2_lightning.training.speed import as_written, compile_blocks, compile_fault, recompute_activations
+from gpt2_lightning.training.performance.compilation import (
+    as_written,
+    compile_blocks,
+    compile_fault,
+    recompute_activations,
+)
 from tests.training.short_run import CONFIG, Plan, Run
 
 LAST = "step-000004.ckpt"

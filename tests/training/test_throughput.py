@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from gpt2_lightning.training.performance.throughput import PEAKS, listed_peak, peak_flops
 from gpt2_lightning.training.precision import Precision
-from gpt2_lightning.training.throughput import PEAKS, listed_peak, peak_flops
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gpt2_lightning.data.datamodule import TokenDataModule
-from gpt2_lightning.data.labelled_batches import LabelBatch
-from gpt2_lightning.data.samples import Samples
-from gpt2_lightning.data.tokens import Tokens
+from gpt2_lightning.data.classification.batches import LabelBatch
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.data.sampling.samples import Samples
+from gpt2_lightning.data.shards.prepared import Tokens
+from gpt2_lightning.training.performance.probe import Trial, try_steps
+from gpt2_lightning.training.performance.sequence_lengths import longest, mean_width, widest
 from gpt2_lightning.training.trainer import TrainerSpec
-from gpt2_lightning.training.trial import Trial, try_steps
-from gpt2_lightning.training.widths import longest, mean_width, widest
 from tests.training.short_run import BLOCK
 from tests.training.test_counted_step import task
 

@@ -9,13 +9,13 @@ from typing import Any
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gpt2_lightning.app import forked
-from gpt2_lightning.app.agent import keeping_handlers
+from gpt2_lightning.app.launch import forkserver
+from gpt2_lightning.app.launch.elastic import keeping_handlers
 
 
 def on_two_processes(work: Callable[..., Any], logs: Path, *arguments: Any) -> dict[int, Any]:
     """What each process returns, by its rank."""
-    forked.preload()
+    forkserver.preload()
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -25,7 +25,7 @@ def on_two_processes(work: Callable[..., Any], logs: Path, *arguments: Any) -> d
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=0,
-        start_method=forked.METHOD,
+        start_method=forkserver.METHOD,
         logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
     )
     with keeping_handlers():

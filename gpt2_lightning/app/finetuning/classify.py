@@ -7,23 +7,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gpt2_lightning.app import build, runs
-from gpt2_lightning.app.adaptation import print_parameters
-from gpt2_lightning.app.carry_out import Plan, Run
-from gpt2_lightning.app.command_line import command
-from gpt2_lightning.app.finetuning.beginning import Beginning
+from gpt2_lightning.app.config import build
+from gpt2_lightning.app.config.overrides import command
+from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.best import take_best
-from gpt2_lightning.app.source import Source
-from gpt2_lightning.app.summary import describe_model, describe_plan, list_files
+from gpt2_lightning.app.finetuning.context import Beginning
+from gpt2_lightning.app.run.fit import Plan, Run
+from gpt2_lightning.app.run.summary import describe_model, describe_plan, list_files
+from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.data.label_datamodule import LabelDataModule
+from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.data.tables import LabelledTexts
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.pages import write_report
 from gpt2_lightning.evaluation.classification.predictions import predict
 from gpt2_lightning.evaluation.classification.regression import RegressionReport, regression_report
 from gpt2_lightning.evaluation.classification.report import ClassificationReport, report
-from gpt2_lightning.model.heads import Classifier, Reads
+from gpt2_lightning.model.classifier import Classifier, Reads
+from gpt2_lightning.pretrained.loaded import Source
 from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights
 
 log = logging.getLogger(__name__)

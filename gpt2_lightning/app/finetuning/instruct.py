@@ -7,19 +7,20 @@ from dataclasses import dataclass
 
 from rich import get_console
 
-from gpt2_lightning.app import build, runs
-from gpt2_lightning.app.adaptation import print_parameters
-from gpt2_lightning.app.carry_out import Plan, Run
-from gpt2_lightning.app.command_line import command
-from gpt2_lightning.app.finetuning.beginning import Beginning
+from gpt2_lightning.app.config import build
+from gpt2_lightning.app.config.overrides import command
+from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.best import take_best
-from gpt2_lightning.app.preview import print_preview
-from gpt2_lightning.app.summary import describe_model, describe_plan, list_files
-from gpt2_lightning.data.instruct_datamodule import InstructDataModule, Part
+from gpt2_lightning.app.finetuning.context import Beginning
+from gpt2_lightning.app.finetuning.preview import print_preview
+from gpt2_lightning.app.run.fit import Plan, Run
+from gpt2_lightning.app.run.summary import describe_model, describe_plan, list_files
+from gpt2_lightning.checkpoints import runs
+from gpt2_lightning.data.instruction.datamodule import InstructDataModule, Part
 from gpt2_lightning.data.tables import Instructions
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.answers import answer, score, side_by_side
-from gpt2_lightning.evaluation.language import perplexity
+from gpt2_lightning.evaluation.language_metrics import perplexity
 from gpt2_lightning.evaluation.responses import response_loss
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.inspection.preview import preview

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpt2_lightning.app.adaptation import print_parameters
-from gpt2_lightning.app.carry_out import Plan, Run
-from gpt2_lightning.app.corpora import corpus_of
-from gpt2_lightning.app.finetuning.beginning import Beginning
-from gpt2_lightning.app.summary import describe_start, summarise
-from gpt2_lightning.app.train import token_data
+from gpt2_lightning.app.commands.train import token_data
+from gpt2_lightning.app.finetuning.adaptation import print_parameters
+from gpt2_lightning.app.finetuning.context import Beginning
+from gpt2_lightning.app.run.corpora import corpus_of
+from gpt2_lightning.app.run.fit import Plan, Run
+from gpt2_lightning.app.run.summary import describe_start, summarise
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
 

@@ -47,16 +47,16 @@ def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
     Returns:
         The resolved configuration as plain containers, without a `run_dir` of its own, and every fault.
     """
-    from gpt2_lightning.app import build
-    from gpt2_lightning.app.preflight import preflight
-    from gpt2_lightning.app.run_settings import require_shares
+    from gpt2_lightning.app.config import build
+    from gpt2_lightning.app.config.preflight import preflight
+    from gpt2_lightning.app.run.settings import require_shares
 
     given = {one.lstrip("+").partition("=")[0] for one in HydraConfig.get().overrides.task}
     config = config.copy()
     with read_write(config), open_dict(config):
         config.pop("hydra", None)
         config.run_dir = "."
-    schema = importlib.import_module(f"gpt2_lightning.app.{verb}").Config
+    schema = importlib.import_module(f"gpt2_lightning.app.commands.{verb}").Config
     plain, faults = preflight(config, schema)
     if faults:
         return plain, faults

@@ -6,7 +6,7 @@ import itertools
 import json
 from pathlib import Path
 
-from gpt2_lightning.data.atomic import write_text
+from gpt2_lightning.atomic import write_text
 
 FILE = "sweep.json"
 

@@ -27,7 +27,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from gpt2_lightning.app.command_line import as_typed, command
+from gpt2_lightning.app.config.overrides import as_typed, command
 from gpt2_lightning.app.main import Task, config_folder, listed
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.status import ENDED, Status, digest_of
@@ -77,7 +77,7 @@ def run_job(verb: str, config: DictConfig) -> None:
     Raises:
         SystemExit: if the run was stopped by Ctrl-C or SIGTERM, which stops the sweep.
     """
-    from gpt2_lightning.app.logs import log_to_terminal
+    from gpt2_lightning.app.output.logs import log_to_terminal
     from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
 
     plain, faults = composition.checked(verb, config)
@@ -121,8 +121,8 @@ class GridSweeper(Sweeper):
             UserError: with every fault in the configuration of any run.
             SystemExit: if not all runs have ended well.
         """
-        from gpt2_lightning.app.logs import log_to_terminal
-        from gpt2_lightning.app.runs import shown
+        from gpt2_lightning.app.output.logs import log_to_terminal
+        from gpt2_lightning.checkpoints.runs import shown
 
         log_to_terminal()
         self._require_launcher()
@@ -202,8 +202,8 @@ class GridSweeper(Sweeper):
 
     def _conclude(self, folder: Path, runs: list[Path], code: int) -> None:
         """Tell what the runs have reached, and exit unless all have ended well."""
-        from gpt2_lightning.app.runs import shown
         from gpt2_lightning.app.sweeping.table import tabulate
+        from gpt2_lightning.checkpoints.runs import shown
 
         statuses = tabulate(folder, runs)
         again = command(self._task.verb, *self._task.arguments)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from gpt2_lightning.app import forked
+from gpt2_lightning.app.launch import forkserver
 from gpt2_lightning.app.sweeping.status import ENDED, Status
 
 _LOCK = "running.lock"
@@ -37,8 +37,8 @@ class JobProcess:
         self.folder = Path(plain["run_dir"])
         if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
             multiprocessing.set_start_method(None, force=True)  # joblib's own, which a new process would not find
-        forked.preload(preload)
-        context: Any = multiprocessing.get_context(forked.METHOD)
+        forkserver.preload(preload)
+        context: Any = multiprocessing.get_context(forkserver.METHOD)
         self._process = context.Process(target=_be_a_job, args=(verb, plain, hydra, dict(os.environ)))
         self._process.start()
         self._told = False
@@ -108,7 +108,7 @@ def passing_signals_on(jobs: Iterable[JobProcess]) -> Iterator[list[int]]:
 def _be_a_job(verb: str, plain: dict[str, Any], hydra: Any, environment: dict[str, str]) -> None:
     from filelock import FileLock, Timeout
 
-    forked.begin(environment)
+    forkserver.begin(environment)
     os.setpgid(0, 0)  # so that a Ctrl-C on the terminal comes once, from the sweep
     folder = Path(plain["run_dir"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,11 +137,11 @@ def _run(verb: str, plain: dict[str, Any], hydra: Any, folder: Path) -> None:
 
 def _carried_out(verb: str, plain: dict[str, Any]) -> dict[str, Any]:
     """Run a verb; what became of it, as fields of a status."""
-    from gpt2_lightning.app import launch
+    from gpt2_lightning.app.launch import launcher
     from gpt2_lightning.errors import UserError
 
     try:
-        return {"state": "done", "value": launch.run(verb, {**plain, "resume": "here"})}
+        return {"state": "done", "value": launcher.run(verb, {**plain, "resume": "here"})}
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return {"state": "failed", "error": str(error)}

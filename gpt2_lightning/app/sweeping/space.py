@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from gpt2_lightning.app.command_line import as_typed
+from gpt2_lightning.app.config.overrides import as_typed
 from gpt2_lightning.app.main import listed
 from gpt2_lightning.errors import UserError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gpt2_lightning.data.atomic import write_text
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 
 FILE = "status.json"

@@ -19,14 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2_lightning.app.command_line import CommandLine, as_typed, command
+from gpt2_lightning.app.config.overrides import CommandLine, as_typed, command
 from gpt2_lightning.app.main import config_folder, listed
-from gpt2_lightning.app.runs import shown
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status, digest_of
 from gpt2_lightning.app.sweeping.study_report import report
+from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks.pruning import PRUNED_AT, Pruning, make_pruner
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import Trial
 
-    from gpt2_lightning.app.sweep import Config
+    from gpt2_lightning.app.commands.sweep import Config
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from gpt2_lightning.app.runs import shown
 from gpt2_lightning.app.sweeping.table import tabulate
-from gpt2_lightning.inspection.study_pictures import draw_history, draw_importances
+from gpt2_lightning.checkpoints.runs import shown
+from gpt2_lightning.inspection.curves.study_plots import draw_history, draw_importances
 
 if TYPE_CHECKING:
     from optuna import Study

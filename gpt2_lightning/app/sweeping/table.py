@@ -12,13 +12,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gpt2_lightning.app.runs import shown
-from gpt2_lightning.app.standard_output import wide_console
+from gpt2_lightning.app.output.terminal import wide_console
 from gpt2_lightning.app.sweeping.status import Status
-from gpt2_lightning.data.atomic import write_text
-from gpt2_lightning.inspection.metrics_file import FILE as METRICS
-from gpt2_lightning.inspection.run_figures import read_runs
-from gpt2_lightning.inspection.sweep_picture import Point, draw_sweep, short
+from gpt2_lightning.atomic import write_text
+from gpt2_lightning.checkpoints.runs import shown
+from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
+from gpt2_lightning.inspection.curves.runs import read_runs
+from gpt2_lightning.inspection.curves.sweep_plot import Point, draw_sweep, short
 
 log = logging.getLogger(__name__)
 

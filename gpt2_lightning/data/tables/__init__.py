@@ -5,7 +5,7 @@
 """
 
 from gpt2_lightning.data.tables.instructions import Alpaca, Conversation, Instructions, Message
-from gpt2_lightning.data.tables.labelled_texts import LabelledText, LabelledTexts
+from gpt2_lightning.data.tables.labeled_texts import LabelledText, LabelledTexts
 from gpt2_lightning.data.tables.splits import Splits
 
 __all__ = ["Alpaca", "Conversation", "Instructions", "LabelledText", "LabelledTexts", "Message", "Splits"]

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from gpt2_lightning.data.order import permute
+from gpt2_lightning.data.sampling.permutation import permute
 
 Row = TypeVar("Row")
 

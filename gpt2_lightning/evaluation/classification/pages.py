@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpt2_lightning.evaluation.classification.calibration import BINS
 from gpt2_lightning.evaluation.classification.intervals import RESAMPLES, Estimate
-from gpt2_lightning.evaluation.classification.pictures import (
+from gpt2_lightning.evaluation.classification.plots import (
     draw_confusion,
     draw_curves,
     draw_reliability,

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpt2_lightning.data.encoded_texts import EncodedTexts
-from gpt2_lightning.data.labelled_batches import LabelKind
-from gpt2_lightning.model.heads import Classifier
+from gpt2_lightning.data.classification.batches import LabelKind
+from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
+from gpt2_lightning.model.classifier import Classifier
 
 THRESHOLD = 0.5
 """Where texts may have several classes, one applies if its probability is above this."""

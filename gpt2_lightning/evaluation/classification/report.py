@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from gpt2_lightning.data.labelled_batches import LabelKind, encode_labels
+from gpt2_lightning.data.classification.batches import LabelKind, encode_labels
 from gpt2_lightning.data.tables import LabelledText
 from gpt2_lightning.evaluation.classification.calibration import Calibration, calibration
 from gpt2_lightning.evaluation.classification.intervals import Estimate, estimate, macro_f1

@@ -13,16 +13,16 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from gpt2_lightning.data.datamodule import TokenDataModule
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
-from gpt2_lightning.inspection.attention import attention_weights
-from gpt2_lightning.inspection.attention_scores import SCORES, head_scores, repeated_sequence
+from gpt2_lightning.inspection.attention.reading import attention_weights
+from gpt2_lightning.inspection.attention.scores import SCORES, head_scores, repeated_sequence
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.training.csv_logger import CSVLogger
+from gpt2_lightning.training.lightning_module import TrainingTask
 from gpt2_lightning.training.loggers import Guarded, RunLogger
-from gpt2_lightning.training.speed import as_written
-from gpt2_lightning.training.task import TrainingTask
+from gpt2_lightning.training.loggers.csv_logger import CSVLogger
+from gpt2_lightning.training.performance.compilation import as_written
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ class Attention(L.Callback):
         return {name: ids[-shape.block_size :] for name, ids in texts.items() if len(ids)}
 
     def _draw(self, trainer: L.Trainer, weights: Mapping[str, Tensor]) -> None:
-        from gpt2_lightning.inspection.attention_pictures import draw_model
+        from gpt2_lightning.inspection.attention.plots import draw_model
 
         for name, of_text in weights.items():
             stem = self.folder / f"step-{trainer.global_step:06d}-{name}"

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 
 from gpt2_lightning.checkpoints import files, folder
-from gpt2_lightning.training import processes
+from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 
 
@@ -63,7 +63,7 @@ class Checkpointing(L.Callback):
     def save_step(self, trainer: L.Trainer) -> Path:
         """Save the state after the present step, and let go of the oldest that are too many."""
         checkpoint = self._path(folder.step_name(trainer.global_step))
-        if not processes.decide(checkpoint.exists):
+        if not distributed.decide(checkpoint.exists):
             trainer.save_checkpoint(checkpoint)
         if not trainer.is_global_zero:
             return checkpoint

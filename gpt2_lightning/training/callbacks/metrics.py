@@ -10,8 +10,8 @@ import lightning as L
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks.pace import Pace, duration
+from gpt2_lightning.training.lightning_module import TrainingTask
 from gpt2_lightning.training.precision import Precision
-from gpt2_lightning.training.task import TrainingTask
 
 log = logging.getLogger(__name__)
 

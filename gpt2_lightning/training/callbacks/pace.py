@@ -11,9 +11,9 @@ import torch
 
 from gpt2_lightning import memory
 from gpt2_lightning.model.size import Work, training_work
+from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.performance.throughput import peak_flops
 from gpt2_lightning.training.precision import Precision
-from gpt2_lightning.training.task import TrainingTask
-from gpt2_lightning.training.throughput import peak_flops
 
 FIGURES = ("tokens_per_second", "mfu", "seconds_left", "peak_memory_gb")
 """What `Pace.figures` may have; all of it depends on the clock or on the machine."""

@@ -15,7 +15,7 @@ from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers import RunLogger
-from gpt2_lightning.training.speed import as_written
+from gpt2_lightning.training.performance.compilation import as_written
 
 FILE = "samples.md"
 _ENTRY = re.compile(r"(?=^## Step )", re.MULTILINE)

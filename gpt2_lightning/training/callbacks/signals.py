@@ -6,7 +6,7 @@ from typing import Any
 
 import lightning as L
 
-from gpt2_lightning.training import processes
+from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
@@ -47,7 +47,7 @@ class Signals(L.Callback):
         self._watch.stop()
 
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
-        received = processes.largest(self._watch.received or 0)
+        received = distributed.largest(self._watch.received or 0)
         if received:
             if self.checkpointing is not None:
                 self.checkpointing.save_step(trainer)

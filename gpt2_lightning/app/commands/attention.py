@@ -1,0 +1,183 @@
+"""The verb `attention`: which token attends to which, as numbers, pictures and a page to explore."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.app.output.result_folder import free_folder, leave
+from gpt2_lightning.app.reports.attention import OURS, Result
+from gpt2_lightning.checkpoints import folder, runs
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.start import prompt_ids
+from gpt2_lightning.inspection.attention.measure import inspect
+from gpt2_lightning.inspection.attention.scores import repeated_sequence
+from gpt2_lightning.pretrained.load import Source, open_source
+
+_MOST_STEPS = 12
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/attention.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range or does not fit the others.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `latest`."""
+    checkpoint: str
+    """The model, named as for `generate`."""
+    base: str | None
+    """As for `generate`, for every LoRA adapter among the models."""
+    tokenizer_from: str | None
+    """As for `convert`, for a model that comes without a tokenizer."""
+    prompt: str
+    """The text to read."""
+    layer: int | None
+    """The layer to draw; null for that of the head to draw."""
+    head: int | None
+    """The head to draw; null for the one with the highest induction score."""
+    token: int | None
+    """The token to follow; null for the last."""
+    compare: str | None
+    """A second model with as many layers and heads, and the same tokenizer."""
+    steps: bool
+    """Whether to read the text with every checkpoint of the run."""
+    ablate: bool
+    """Whether to switch off each head in turn."""
+    pictures: bool
+    """Whether to draw pictures beside the numbers and the page."""
+    output: str
+    """The folder to write."""
+    overwrite: bool
+    """Whether a folder that this verb wrote is replaced."""
+
+    def __post_init__(self) -> None:
+        faults = [f"{name}: it is empty; name one" for name in ("prompt", "output") if not getattr(self, name)]
+        for name in ("layer", "head", "token"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                faults.append(f"{name}: {value} is out of range, 0 or more is allowed")
+        if self.head is not None and self.layer is None:
+            faults.append("head: each layer has one of this number; name the layer too, with layer=")
+        if self.steps and self.compare is not None:
+            faults.append("compare: steps=true compares the checkpoints of one run; choose one of them")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Read the text with every model that was asked for, write the folder, and say what is in it."""
+    config = Config(**plain)
+    output = free_folder(config.output, config.overwrite, OURS)
+    names = _places(config)
+    first = _opened(names[0], config)
+    ids = _ids(config.prompt, first)
+    _require_in_range(config, first, ids)
+    shape = first.model.config
+    repeated, description = repeated_sequence(shape.vocab_size, shape.block_size)
+    if config.ablate:
+        print(f"switching off {shape.n_layer * shape.n_head} heads in turn")
+    inspected = [
+        inspect(source.model.float().eval(), ids, repeated, _name(source), config.ablate)
+        for source in _sources(names, first, len(ids), config)
+    ]
+    shown = len(inspected) - 1 if config.steps else 0
+    tokenizer = first.description().tokenizer
+    result = Result(inspected, shown, tokenizer, description, config.layer, config.head, config.token)
+    leave(result, output, config.pictures)
+
+
+def _places(config: Config) -> list[str]:
+    """The models to read the text with."""
+    if config.compare is not None:
+        return [config.checkpoint, config.compare]
+    if not config.steps:
+        return [config.checkpoint]
+    path = Path(config.checkpoint).expanduser()
+    run = folder.run_of(
+        path if path.is_file() else runs.find_checkpoint(config.checkpoint, Path(config.runs_dir).expanduser())
+    )
+    checkpoints = [] if run is None else folder.by_step(run)
+    if not checkpoints:
+        raise UserError(f"steps: {config.checkpoint} is no run with checkpoints of its steps; name a run's folder")
+    if len(checkpoints) == 1:
+        raise UserError(
+            f"steps: {runs.shown(checkpoints[0])} is the only one of its run; callbacks.checkpoint.keep=10 keeps more"
+        )
+    if len(checkpoints) > _MOST_STEPS:
+        print(
+            f"the run has {len(checkpoints)} checkpoints: {_MOST_STEPS} of them are read, the first and last included"
+        )
+        even = torch.linspace(0, len(checkpoints) - 1, _MOST_STEPS).round().int().tolist()
+        checkpoints = [checkpoints[i] for i in even]
+    return [str(checkpoint) for checkpoint in checkpoints]
+
+
+def _opened(place: str, config: Config) -> Source:
+    source = open_source(place, Path(config.runs_dir).expanduser(), config.tokenizer_from, base=config.base)
+    source.description()  # there must be a tokenizer
+    for note in source.notes:
+        print(f"{source.place}: {note}")
+    return source
+
+
+def _sources(names: Sequence[str], first: Source, tokens: int, config: Config) -> Iterator[Source]:
+    """The models one after the other, so that memory holds two at most; each is checked against the first."""
+    yield first
+    for name in names[1:]:
+        source = _opened(name, config)
+        _require_comparable(first, source, tokens)
+        yield source
+
+
+def _require_comparable(first: Source, other: Source, tokens: int) -> None:
+    ours, theirs = first.model.config, other.model.config
+    faults = [
+        f"{field}: {getattr(ours, field)} and {getattr(theirs, field)}"
+        for field in ("n_layer", "n_head")
+        if getattr(ours, field) != getattr(theirs, field)
+    ]
+    if first.description().tokenizer.hash() != other.description().tokenizer.hash():
+        faults.append("they have different tokenizers")
+    if tokens > theirs.block_size:
+        faults.append(f"the prompt has {tokens} tokens, the second has a context of {theirs.block_size}")
+    if faults:
+        raise UserError("\n  ".join([f"{_name(first)} and {_name(other)} cannot be compared head by head", *faults]))
+
+
+def _ids(prompt: str, source: Source) -> Tensor:
+    """The prompt's tokens, (T,), as many of the last as the context holds."""
+    ids = prompt_ids(prompt, source.description().tokenizer)
+    if not len(ids):
+        raise UserError("prompt: none of its characters has a token; try another text")
+    context = source.model.config.block_size
+    if len(ids) > context:
+        print(f"the prompt has {len(ids)} tokens and the context {context}: the last {context} are read")
+    return ids[-context:]
+
+
+def _require_in_range(config: Config, source: Source, ids: Tensor) -> None:
+    shape = source.model.config
+    counts = {"layer": shape.n_layer, "head": shape.n_head, "token": len(ids)}
+    faults = [
+        f"{name}: {value} is out of range, 0 to {count - 1} is allowed"
+        for name, count in counts.items()
+        if (value := getattr(config, name)) is not None and value >= count
+    ]
+    if faults:
+        raise UserError("\n  ".join([f"{_name(source)} has no such place", *faults]))
+
+
+def _name(source: Source) -> str:
+    if source.checkpoint is None:
+        return source.place
+    step = "" if source.step is None else f" at step {source.step:,}"
+    return f"{runs.shown(folder.run_of(source.checkpoint) or source.checkpoint)}{step}"

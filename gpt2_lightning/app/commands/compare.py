@@ -1,0 +1,171 @@
+"""The verb `compare`: a checkpoint beside transformers' GPT-2, and why they differ."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich import get_console
+
+from gpt2_lightning.app.output.sections import markdown, show
+from gpt2_lightning.app.reports.comparison_page import page
+from gpt2_lightning.atomic import write_text
+from gpt2_lightning.checkpoints.runs import shown
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.parity import Ours, Padding, load_theirs, measure
+from gpt2_lightning.evaluation.parity.texts import ragged
+from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.huggingface import folder, hub
+from gpt2_lightning.pretrained.load import OURS, Source, open_source
+from gpt2_lightning.pretrained.loaded import PEFT
+
+_NEW_TOKENS = 24
+"""Of a text, where the settings do not say it."""
+_TITLE = "A checkpoint beside transformers' GPT-2"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/compare.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `checkpoint=latest`."""
+    checkpoint: str
+    """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
+    base: str | None
+    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
+    with_: str | None
+    """A folder of Hugging Face's or `hf:NAME@REVISION`; null for the checkpoint itself."""
+    prompt: str
+    """What the texts start from; empty for the end-of-text token."""
+    text: str | None
+    """What to measure the loss on; null for the prompt with its likeliest continuation."""
+    max_new_tokens: int | None
+    """Tokens of each text; null for as many as the context has room for, up to 24."""
+    temperature: float
+    """Of the sampled text; 0 samples none."""
+    top_k: int | None
+    """Of the sampled text; null for all tokens."""
+    top_p: float
+    """Of the sampled text; 1 is off."""
+    repetition_penalty: float
+    """Of all texts; 1 is off."""
+    n_beams: int
+    """Of the beam search."""
+    seed: int
+    """Of the sampled text."""
+    training_mode: bool
+    """Whether their model is left in training mode, as a program may leave it."""
+    padding_side: Literal["left", "right"]
+    """Where a loop around their model pads prompts of different lengths."""
+    attention_mask: bool
+    """Whether that loop masks the padding."""
+    position_ids: bool
+    """Whether that loop gives each prompt its own positions."""
+    device: Literal["cpu", "cuda"]
+    """Where both sides compute."""
+    output: str | None
+    """File to write the report to as well, as Markdown; null for none."""
+
+    def __post_init__(self) -> None:
+        faults = [f"n_beams: {self.n_beams} is out of range, 2 or more is allowed"] if self.n_beams < 2 else []
+        try:
+            self.sampling()
+        except ValueError as error:
+            faults += str(error).splitlines()
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def sampling(self) -> Sampling:
+        """The settings of the sampled text."""
+        return Sampling(
+            max_new_tokens=_NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+        )
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Measure, and show the report."""
+    config = Config(**plain)
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda: this machine has none, or this torch was built without it; use device=cpu")
+    output = None if config.output is None else Path(config.output).expanduser()
+    if output is not None:
+        with _writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a large model takes
+    device = torch.device(config.device)
+    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
+    description = source.description()
+    with _their_folder(config, source) as (path, place):
+        theirs = load_theirs(path, device, place)
+    ours = Ours(source.model.to(device).eval(), description.tokenizer, source.place)
+    theirs.model.train(config.training_mode)
+    padding = Padding(config.padding_side, config.attention_mask, config.position_ids)
+    report = measure(ours, theirs, config.prompt, _fitting_sampling(config, ours), config.n_beams, config.text, padding)
+    sections = page(report, ours, theirs, config.seed)
+    show(sections, get_console())
+    if output is not None:
+        with _writing(output):
+            write_text(output, markdown(_TITLE, [sections[-1], *sections[:-1]]))
+        print(f"wrote {shown(output)}")
+
+
+def _fitting_sampling(config: Config, ours: Ours) -> Sampling:
+    """The settings of the sampled text, whose length follows the context unless it was asked for."""
+    sampling = config.sampling()
+    room = ours.model.config.block_size - len(ragged(ours.ids(config.prompt))[-1])
+    if config.max_new_tokens is not None or not 1 <= room < sampling.max_new_tokens:
+        return sampling
+    print(f"texts have {room} new tokens: more do not fit into the context of {ours.model.config.block_size}")
+    return dataclasses.replace(sampling, max_new_tokens=room)
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Tell of what cannot be written as a mistake in `output`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"output: {output} cannot be written: {error.strerror}; name another file") from None
+
+
+@contextlib.contextmanager
+def _their_folder(config: Config, source: Source) -> Iterator[tuple[Path, str]]:
+    """What transformers shall load, and what to call it."""
+    is_theirs = source.program not in (OURS, PEFT) and _is_theirs(config.checkpoint)
+    named = config.with_ or (config.checkpoint if is_theirs else None)
+    if named is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            exported = Path(temporary) / "model"
+            folder.write(source.model, source.tokenizer, exported, "", max_shard_bytes=5 * 10**9)
+            yield exported, f"{source.place}, exported"
+    elif named.startswith(hub.SCHEME):
+        snapshot = hub.fetch(named)
+        yield snapshot.folder, f"{hub.SCHEME}{snapshot.name}@{snapshot.commit}"
+    elif _is_theirs(named):
+        yield Path(named).expanduser(), named
+    elif not Path(named).expanduser().exists():
+        raise UserError(f"with: there is no {named}; check the path. A model of the hub is named hf:NAME@REVISION")
+    else:
+        raise UserError(
+            f"with: {named} is no folder of Hugging Face's; name one, or hf:NAME@REVISION, or make one with "
+            f"convert source={named} target=FOLDER"
+        )
+
+
+def _is_theirs(named: str) -> bool:
+    return named.startswith(hub.SCHEME) or folder.is_one(Path(named).expanduser())

@@ -1,0 +1,135 @@
+"""The verb `explain`: which tokens a classifier's answer depends on, as numbers, a page and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2_lightning.app.output.result_folder import free_folder, leave
+from gpt2_lightning.app.reports.attribution import OURS, ExplanationResult
+from gpt2_lightning.app.reports.input_texts import GivenTexts
+from gpt2_lightning.app.reports.predictions import answers_of, named
+from gpt2_lightning.checkpoints import runs
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
+from gpt2_lightning.data.tables.records import did_you_mean, listed
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.classification.predictions import predict
+from gpt2_lightning.inspection.attribution.deletion import explain
+from gpt2_lightning.inspection.attribution.export import ExplainedText
+from gpt2_lightning.inspection.attribution.methods import Output
+from gpt2_lightning.inspection.token_labels import text_labels
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.pretrained.devices import device_of
+from gpt2_lightning.pretrained.load import Source, open_source
+from gpt2_lightning.tokenizers import Tokenizer
+
+_QUOTED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(GivenTexts):
+    """The top level of `conf/explain.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range, or does not fit the others.
+    """
+
+    label: str | None
+    """The label to explain; null for the most probable of each text."""
+    pictures: bool
+    """Whether to draw pictures beside the numbers and the page."""
+    output: str
+    """The folder to write."""
+    overwrite: bool
+    """Whether a folder that this verb wrote is replaced."""
+
+    def __post_init__(self) -> None:
+        faults = list(self.faults())
+        if not self.output:
+            faults.append("output: it is empty; name a folder")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Explain the classifier's answers, write the folder, and say what is in it."""
+    config = Config(**plain)
+    output = free_folder(config.output, config.overwrite, OURS)
+    given = config.read()
+    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
+    classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
+    if config.label is not None:
+        _require_label(config.label, task, source.place)
+    for note in (f"from {source.place}", *source.notes):
+        print(note)
+    texts = _readable(given, source.description().tokenizer, task)
+    explained = list(_explained(texts, classifier.to(device_of(config.device)), source, task, config))
+    result = ExplanationResult(explained, _name(source), task)
+    leave(result, output, config.pictures)
+
+
+def _require_label(label: str, task: LabelTask, place: str) -> None:
+    if not task.labels:
+        raise UserError(f"label: {place} answers with a number and has no labels; leave label out")
+    if label not in task.labels:
+        raise UserError(
+            f"label: {place} has no label '{label}', it has {listed(task.labels)}{did_you_mean(label, task.labels)}"
+        )
+
+
+def _readable(texts: list[str], tokenizer: Tokenizer, task: LabelTask) -> list[str]:
+    """The texts that can be explained; what is left out of them, and which are left out, is printed.
+
+    Raises:
+        UserError: if there are none, or one cannot be encoded.
+    """
+    encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
+    if encoded.n_cut:
+        which = "the text is" if len(texts) == 1 else f"{encoded.n_cut:,} of {len(texts):,} texts are"
+        print(
+            f"{which} longer than the {task.truncation} tokens that this classifier reads: the first {task.truncation} "
+            "are explained"
+        )
+    short = [text for text, length in zip(texts, encoded.lengths, strict=True) if length < 2]
+    reason = "a single token decides alone, and there is nothing to compare it with"
+    if len(short) == len(texts):
+        raise UserError(f"{'text' if len(texts) == 1 else 'texts'}: {_quoted(short)}: {reason}; take a longer text")
+    if short:
+        print(f"left out {_quoted(short)}: {reason}")
+    return [text for text, length in zip(texts, encoded.lengths, strict=True) if length > 1]
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _QUOTED} more" if len(texts) > _QUOTED else ""
+    return ", ".join(repr(text) for text in texts[:_QUOTED]) + more
+
+
+def _explained(
+    texts: Sequence[str], classifier: Classifier, source: Source, task: LabelTask, config: Config
+) -> Iterator[ExplainedText]:
+    """Each text with its explanation."""
+    tokenizer = source.description().tokenizer
+    encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
+    outputs = predict(classifier, encoded, task.label_kind, config.batch_size)
+    for row, answer in enumerate(answers_of(texts, outputs, task)):
+        ids = encoded.batch(np.array([row]))[0][0]
+        print(f"text {row + 1} of {len(texts)}: {len(ids)} tokens")
+        label = config.label or max(answer.probabilities, key=answer.probabilities.__getitem__, default=None)
+        index = 0 if label is None else task.labels.index(label)
+        yield ExplainedText(
+            text=answer.text,
+            tokens=text_labels(ids.tolist(), tokenizer),
+            n_left_out=int(encoded.left_out[row]),
+            answer=named(answer),
+            label=label,
+            explanation=explain(Output(classifier, task.label_kind, index, config.batch_size), ids),
+        )
+
+
+def _name(source: Source) -> str:
+    return source.place if source.checkpoint is None else runs.shown(source.checkpoint)

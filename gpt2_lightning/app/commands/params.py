@@ -1,0 +1,126 @@
+"""The verb `params`: what a model is made of, as a table, a tree or CSV."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gpt2_lightning.app.config import build
+from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
+from gpt2_lightning.app.reports.parameters import print_summary, print_table, print_tree, write_csv
+from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.pretrained.load import Source, open_source
+
+_COLUMNS_IN_FILES = 160
+_MISMATCHES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/params.yaml`.
+
+    Raises:
+        ValueError: with every setting that does not fit the others.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `latest`."""
+    cache_dir: str
+    """Folder of trained tokenizers, which say how large the vocabulary of a `model=` is."""
+    checkpoint: str | None
+    """The model to look at, named as for `generate`; null for `latest`, unless `model` is given."""
+    base: str | None
+    """Where the model lies that a LoRA adapter among them was trained on; null for where it was."""
+    compare: str | None
+    """A second one; every tensor's change from it is shown."""
+    view: Literal["table", "tree", "csv"]
+    """How to show it."""
+    data: Node
+    tokenizer: Node
+    model: Node | None = None
+    """An architecture to look at without a checkpoint; nothing is allocated."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.model is not None and self.checkpoint is not None:
+            faults.append(f"checkpoint: {self.checkpoint} is given, and a model too; name one of them")
+        if self.view == "tree" and self.compare is not None:
+            faults.append("compare: a tree shows no values; choose view=table or view=csv")
+        if self.model is not None and self.compare is not None:
+            faults.append("compare: an architecture has no values to compare; name a checkpoint in place of the model")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Measure and print."""
+    config = Config(**plain)
+    if config.model is not None:
+        model, place = _architecture(config.model, config), "an architecture, without values"
+    else:
+        found = _opened(config.checkpoint or "latest", config)
+        model, place = found.model, found.place
+    figures = tensor_figures(model)
+    if config.compare is not None:
+        other = _opened(config.compare, config)
+        figures, faults = compare(figures, model, other.model)
+        _require_common(figures, model, other, place)
+        place = f"{place}, compared with {other.place}"
+        _tell_of_mismatches(faults)
+    with until_the_reader_stops():
+        if config.view == "csv":
+            write_csv(figures, sys.stdout)
+        else:
+            console = wide_console(_COLUMNS_IN_FILES)
+            print(place)
+            (print_table if config.view == "table" else print_tree)(figures, console)
+            print_summary(figures, model, console)
+
+
+def _require_common(figures: Sequence[TensorFigures], model: GPT2, other: Source, place: str) -> None:
+    if any(one.change for one in figures):
+        return
+    raise UserError(
+        "no tensor of the two models has the same name and shape, so there is nothing to compare\n"
+        f"  {place}: {_described(model.config)}\n"
+        f"  {other.place}: {_described(other.model.config)}\n"
+        "  name a checkpoint of the same architecture with compare="
+    )
+
+
+def _described(config: GPT2Config) -> str:
+    sizes = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+    return " ".join(f"{name}={getattr(config, name)}" for name in sizes)
+
+
+def _tell_of_mismatches(faults: Sequence[str]) -> None:
+    if not faults:
+        return
+    print(f"not compared: {len(faults)} tensors without a partner of the same shape", file=sys.stderr)
+    for fault in faults[:_MISMATCHES_SHOWN]:
+        print(f"  {fault}", file=sys.stderr)
+    if len(faults) > _MISMATCHES_SHOWN:
+        print(f"  and {len(faults) - _MISMATCHES_SHOWN} more", file=sys.stderr)
+
+
+def _opened(source: str, config: Config) -> Source:
+    found = open_source(source, Path(config.runs_dir).expanduser(), base=config.base, finite=False)
+    for note in found.notes:
+        print(f"{found.place}: {note}", file=sys.stderr)
+    return found
+
+
+def _architecture(node: dict[str, Any], config: Config) -> GPT2:
+    """The model of the settings; where they do not state a vocabulary, the tokenizer does."""
+    if "vocab_size" in node:
+        return unallocated(build.make(node))
+    cache_dir = Path(config.cache_dir).expanduser()
+    tokenizer = tokenizer_for(config.tokenizer, corpus_of(config.data, cache_dir), cache_dir)
+    return unallocated(build.model_config(node, tokenizer.vocab_size))

@@ -1,0 +1,159 @@
+"""The verb `plot`: curves of one run or many."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from gpt2_lightning.app.output.atomic import replacing
+from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
+from gpt2_lightning.checkpoints.runs import shown
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
+from gpt2_lightning.inspection.curves.page import write_page
+from gpt2_lightning.inspection.curves.panels import SHORT_NAMES, Panel, known_columns, make_panels
+from gpt2_lightning.inspection.curves.plots import draw
+from gpt2_lightning.inspection.curves.runs import Run, read_runs
+from gpt2_lightning.inspection.curves.table import RunTable, labels, tabulate
+
+_PICTURES = ("png", "svg", "pdf")
+_PAGE = "html"
+_COLUMNS_IN_FILES = 500
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/plot.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    runs_dir: str
+    """Folder of all runs, for `latest` and for names."""
+    runs: str
+    """`latest`, or folders, names or patterns such as `runs/scifi-char/*`, with commas between."""
+    keys: list[str]
+    """What to draw, a panel each."""
+    x: Literal["step", "tokens", "epoch", "time"]
+    """What to draw it against; time is that of training alone, without validation and samples."""
+    smoothing: float | None
+    """Weight of what came before, in the moving average; 0 for none, null for what suits the number of points."""
+    output: str
+    """A .png, .svg, .pdf or .html file."""
+    overwrite: bool
+    """Whether an output that exists is replaced."""
+
+    def __post_init__(self) -> None:
+        faults = [f"{name}: it is empty; name one" for name in ("runs", "keys") if not getattr(self, name)]
+        if self.smoothing is not None and not 0 <= self.smoothing < 1:
+            faults.append(f"smoothing: {self.smoothing} is out of range, 0 up to (not including) 1 is allowed")
+        if self.format not in (*_PICTURES, _PAGE):
+            faults.append(f"output: {self.output} must end in .{', .'.join(_PICTURES)} or .{_PAGE}")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    @property
+    def format(self) -> str:
+        """The output's suffix without its dot."""
+        return Path(self.output).suffix.lower().removeprefix(".")
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Read the runs, print their table, and draw them."""
+    config = Config(**plain)
+    output = Path(config.output).expanduser()
+    if output.exists() and not config.overwrite:
+        raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
+    runs = read_runs(find_runs(config.runs, Path(config.runs_dir).expanduser()))
+    panels = _panels(runs, config)
+    table = tabulate(runs)
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs: {config.runs}"
+    with replacing(output.resolve(), "output") as temporary:
+        if config.format == _PAGE:
+            write_page(panels, table, labels(runs), title, temporary)
+        else:
+            draw(panels, labels(runs), title, temporary, config.format)
+    with until_the_reader_stops():
+        _print(table)
+        print(f"drew {shown(output)}")
+
+
+def find_runs(wanted: str, runs_dir: Path) -> list[Path]:
+    """The folders with metrics that a user means, sorted.
+
+    Args:
+        wanted: see `Config.runs`; a folder stands for all runs inside it.
+        runs_dir: where `latest` and names are looked up.
+
+    Raises:
+        UserError: if a part of it leads to no run.
+    """
+    if wanted == "latest":
+        every = _inside(runs_dir)
+        if not every:
+            raise UserError(f"there is no run in {runs_dir.absolute()}; train one, or name one with runs=PATH")
+        return [max(every, key=lambda folder: (folder / METRICS).stat().st_mtime)]
+    whole = _matching(wanted, runs_dir)  # a name may hold a comma
+    parts = [wanted] if whole else [part.strip() for part in wanted.split(",")]
+    found: set[Path] = set()
+    for part in parts:
+        folders = {run for match in _matching(part, runs_dir) for run in _inside(match)}
+        if not folders:
+            raise UserError(
+                f"runs: {part} leads to no folder with a {METRICS}, here or in {runs_dir.absolute()}; check the path"
+            )
+        found |= folders
+    return sorted(found)
+
+
+def _matching(pattern: str, runs_dir: Path) -> list[Path]:
+    """What a path or a pattern names: from the working folder, or else in the folder of all runs."""
+    path = Path(pattern).expanduser()
+    for candidate in (path, runs_dir / path):
+        if candidate.exists():
+            return [candidate]
+        anchor = Path(candidate.anchor or ".")
+        relative = candidate.relative_to(anchor) if candidate.anchor else candidate
+        matches = sorted(anchor.glob(str(relative))) if str(relative) != "." else []
+        if matches:
+            return matches
+    return []
+
+
+def _inside(place: Path) -> list[Path]:
+    """Runs in a folder, which may be one itself; or the run of a metrics file."""
+    if place.name == METRICS:
+        return [place.parent]
+    if (place / METRICS).exists():
+        return [place]
+    return [file.parent for file in place.rglob(METRICS)] if place.is_dir() else []
+
+
+def _panels(runs: Sequence[Run], config: Config) -> list[Panel]:
+    panels = make_panels(runs, config.keys, config.x, config.smoothing)
+    lacking = [key for key in config.keys if key not in {panel.key for panel in panels}]
+    if not panels:
+        known = known_columns(runs)
+        there = f"there are {', '.join([*SHORT_NAMES, *known])}" if known else "the runs have logged nothing yet"
+        raise UserError(f"keys: nothing is there to draw of {', '.join(lacking)} against {config.x}; {there}")
+    for key in lacking:
+        print(f"no run has {key} against {config.x}; it is left out", file=sys.stderr)
+    return panels
+
+
+def _print(table: RunTable) -> None:
+    grid = Table(box=box.SIMPLE, pad_edge=False)
+    grid.add_column("run", no_wrap=True)
+    for name, is_figure in zip(table.head, table.figures, strict=True):
+        grid.add_column(name, justify="right" if is_figure else "left")
+    for row in table.rows:
+        grid.add_row(*(Text(cell) for cell in (row.name, *row.cells)))
+    wide_console(_COLUMNS_IN_FILES).print(grid)

@@ -1,0 +1,75 @@
+"""The verb `predict`: a classifier's answers to new texts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.app.output.atomic import replacing
+from gpt2_lightning.app.output.terminal import until_the_reader_stops
+from gpt2_lightning.app.reports.input_texts import GivenTexts
+from gpt2_lightning.app.reports.predictions import FORMATS, answers_of, print_answer, write_answers
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.checkpoints.runs import shown
+from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.classification.predictions import predict
+from gpt2_lightning.pretrained.devices import device_of
+from gpt2_lightning.pretrained.load import open_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(GivenTexts):
+    """The top level of `conf/predict.yaml`.
+
+    Raises:
+        ValueError: with every setting that is out of range, or does not fit the others.
+    """
+
+    output: str | None
+    """A .jsonl or .csv file; null for JSONL on standard output."""
+    overwrite: bool
+    """Whether an output that exists is replaced."""
+
+    def __post_init__(self) -> None:
+        faults = list(self.faults())
+        if self.output is not None and Path(self.output).suffix.lower() not in FORMATS:
+            faults.append(f"output: {self.output} must end in {' or '.join(FORMATS)}")
+        if faults:
+            raise ValueError("\n".join(faults))
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Print or write the answers."""
+    config = Config(**plain)
+    output = None if config.output is None else Path(config.output).expanduser()
+    if output is not None and output.exists() and not config.overwrite:
+        raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
+    texts = config.read()
+    found = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
+    classifier, task = found.classifier(), LabelTask.from_plain(found.task)
+    encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation, task.add_prefix_space)
+    for note in (f"from {found.place}", *found.notes):
+        print(note, file=sys.stderr)
+    if encoded.n_cut:
+        print(
+            f"{encoded.n_cut:,} of {len(texts):,} texts are longer than the {task.truncation} tokens that this "
+            f"classifier reads: {encoded.share_cut:.1%} of all tokens are left out",
+            file=sys.stderr,
+        )
+    outputs = predict(classifier.to(device_of(config.device)), encoded, task.label_kind, config.batch_size)
+    answers = answers_of(texts, outputs, task)
+    with until_the_reader_stops():
+        if output is not None:
+            with (
+                replacing(output.resolve(), "output") as temporary,
+                temporary.open("w", encoding="utf-8", newline="") as file,
+            ):
+                write_answers(answers, task.labels, output.suffix.lower(), file)
+            print(f"wrote {len(answers):,} answers to {shown(output)}")
+        elif config.text is not None:
+            print_answer(answers[0])
+        else:
+            write_answers(answers, task.labels, FORMATS[0], sys.stdout)

@@ -1,0 +1,108 @@
+"""The verb `prepare`: from a corpus to token shards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.output.logs import log_to_terminal
+from gpt2_lightning.app.run.corpora import corpus_of, prepare_with_progress, tokenizer_for
+from gpt2_lightning.checkpoints.runs import shown
+from gpt2_lightning.data.corpora.mix import Mix
+from gpt2_lightning.data.corpora.token_files import TokenFiles
+from gpt2_lightning.data.corpus import Corpus
+from gpt2_lightning.data.shards.prepare import META, Prepared, count_done, folder_of
+from gpt2_lightning.data.shards.prepared import open_prepared
+from gpt2_lightning.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top level of `conf/prepare.yaml`.
+
+    Raises:
+        ValueError: if the number of workers is out of range.
+    """
+
+    cache_dir: str
+    """Folder of prepared corpora, downloads and trained tokenizers."""
+    output: str | None
+    """Folder of the shards; null for one in `cache_dir` that training finds by itself."""
+    workers: int | None
+    """Processes; null for one per core."""
+    data: Node
+    tokenizer: Node
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers: {self.workers} is out of range, 1 or more is allowed")
+
+
+def run(plain: dict[str, Any]) -> None:
+    """Prepare a corpus, or each of a mix, or a share of one."""
+    log_to_terminal()
+    config = Config(**plain)
+    cache_dir = Path(config.cache_dir).expanduser()
+    corpus = corpus_of(config.data, cache_dir)
+    if isinstance(corpus, TokenFiles):
+        raise UserError("data=tokens names token files, and there is nothing to prepare; train on them as they are")
+    if isinstance(corpus, Mix) and config.output is not None:
+        raise UserError(
+            "output: a mix has several corpora; prepare each with data=NAME output=FOLDER, or leave output out"
+        )
+    tokenizer = tokenizer_for(config.tokenizer, corpus, cache_dir)
+    for part in corpus.corpora.values() if isinstance(corpus, Mix) else [corpus]:
+        if isinstance(part, Corpus):
+            folder = Path(config.output).expanduser() if config.output else folder_of(part, tokenizer, cache_dir)
+            with _stoppable(folder):
+                prepared = prepare_with_progress(part, tokenizer, folder, cache_dir, config.workers)
+            if not prepared.missing:
+                open_prepared(folder, tokenizer, cache_dir)
+            _report(prepared)
+
+
+@contextlib.contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end it after saying how to go on."""
+
+    def stop(signal_number: int, _: Any) -> NoReturn:
+        raise SystemExit(128 + signal_number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        log.info("stopped; %d pieces are done, and the same command goes on: %s", count_done(folder), shown(folder))
+        raise SystemExit(stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(prepared: Prepared) -> None:
+    folder = shown(prepared.folder)
+    if prepared.missing:
+        log.info("%s: this share is done; the pieces left for other machines: %d", folder, prepared.missing)
+        return
+    meta = json.loads((prepared.folder / META).read_text(encoding="utf-8"))
+    log.info("%s: %s", folder, "was ready" if prepared.was_ready else "ready")
+    for split, name in (("train", "training"), ("val", "validation")):
+        part = meta[split]
+        log.info(
+            "  %-10s  %s tokens, %s, shards: %d, %.2f bytes of text a token",
+            name,
+            f"{part['tokens']:,}",
+            f"documents: {part['documents']:,}" if part["documents"] else "the beginning of one document",
+            len(part["shards"]),
+            part["text_bytes"] / part["tokens"],
+        )
+    if meta["empty_documents"]:
+        log.info("  %s empty documents were left out", f"{meta['empty_documents']:,}")

@@ -1,0 +1,1 @@
+"""Hydra configurations: overrides, validation and construction."""

@@ -1,0 +1,188 @@
+"""Every fault of a configuration in one message, before any work.
+
+The schema is the code: the annotated fields of a verb's `Config`, and the annotated signature of every `_target_`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+import keyword
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gpt2_lightning.app.config.validation import broken_invariants, stand_ins, type_faults
+
+ALLOWED_MODULES = (
+    "gpt2_lightning",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+    "torch.optim",
+    "torchmetrics",
+)
+"""Modules, with all inside them, that a `_target_` may name."""
+_TARGET = "_target_"
+FROM_BUILD: dict[str, Any] = {
+    "texts": (),
+    "several_documents": False,
+    "run_dir": Path(),
+    "run_name": "",
+    "sweep": None,
+}
+"""Parameters that build supplies, with a placeholder each for checking."""
+
+
+Node = Annotated[dict[str, Any], "a group of settings"]
+"""A part of a configuration with a `_target_`, whose signature is its schema."""
+
+
+def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[str]]:
+    """Resolve a composed configuration and check all of it.
+
+    Args:
+        config: as Hydra composed it.
+        schema: a dataclass with a field for each top-level key; a field of type `Node`, `Node | None` or
+            `dict[str, Node | None]` is checked against the signatures of its targets.
+
+    Returns:
+        The resolved configuration as plain containers, and every fault as "key: what is wrong and what to do".
+    """
+    unresolved: dict[str, str] = {}
+    values = _resolve(config, "", unresolved)
+    checker = _Checker(unresolved)
+    checker.check(schema, values, "")
+    return values, checker.all_faults()
+
+
+def _resolve(config: DictConfig | ListConfig, path: str, unresolved: dict[str, str]) -> Any:
+    """Plain containers with every reference followed; keys whose reference leads nowhere are noted and left out."""
+    if isinstance(config, ListConfig):
+        return OmegaConf.to_container(config, resolve=True)
+    plain = {}
+    for key in map(str, config):
+        where = f"{path}{key}"
+        try:
+            value = "???" if OmegaConf.is_missing(config, key) else config[key]
+            if isinstance(value, DictConfig | ListConfig):
+                value = _resolve(value, f"{where}.", unresolved)
+            plain[f"{key}_" if keyword.iskeyword(key) else key] = value  # no field can be called `with`
+        except OmegaConfBaseException as error:
+            unresolved[where] = str(error.msg or error).splitlines()[0]
+    return plain
+
+
+class _Checker:
+    def __init__(self, unresolved: dict[str, str]) -> None:
+        self.unresolved = unresolved
+        self.faults: list[str] = []
+        self.known: list[str] = []
+        self.unknown: list[str] = []
+
+    def all_faults(self) -> list[str]:
+        unknown = [f"{key}: unknown key{self._suggestion(key)}" for key in self.unknown]
+        # What follows from a faulty setting is no fault of its own.
+        return [*unknown, *self.faults] or [f"{key}: {why}" for key, why in self.unresolved.items()]
+
+    def check(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
+        """Check the values given to a callable against its signature, and itself against its invariants."""
+        parameters = inspect.signature(target).parameters
+        hints = _hints(target)
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        supplied = FROM_BUILD.keys() & parameters if path else set()
+        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
+        self.known += [path + name for name in names]
+        unknown = [path + n for n in values if n not in names and n != _TARGET and not takes_any]
+        faulty = {near for n in unknown for near in difflib.get_close_matches(n.removeprefix(path), names, n=1)}
+        for name in names:
+            faults = []
+            if name in values:
+                faults = self._check_value(hints.get(name, Any), values[name], path + name)
+            elif parameters[name].default is inspect.Parameter.empty and path + name not in self.unresolved:
+                faults = [_missing(path + name)]
+            if faults or path + name in self.unresolved:
+                faulty.add(name)
+            self.faults += faults
+        self.unknown += unknown
+        if _is_our_class(target):
+            given = {name: value for name, value in values.items() if name in names}
+            given |= {name: FROM_BUILD[name] for name in supplied}
+            pairs = {name: stand_ins(parameters[name].default, hints.get(name, Any)) for name in faulty}
+            self.faults += [path + line for line in broken_invariants(target, given, pairs)]
+
+    def _check_value(self, hint: Any, value: Any, path: str) -> list[str]:
+        """Faults of the value itself; those inside a node are noted with the node."""
+        if value == "???":
+            return [_missing(path)]
+        if Node in typing.get_args(hint) and value is None:
+            return []
+        if hint == Node or Node in typing.get_args(hint):
+            self._check_node(value, path)
+            return []
+        if hint == dict[str, Node | None]:
+            for name, child in (value or {}).items():
+                self._check_value(Node | None, child, f"{path}.{name}")
+            return []
+        if isinstance(value, dict) and value and all(isinstance(v, dict) and _TARGET in v for v in value.values()):
+            for name, child in value.items():
+                self._check_node(child, f"{path}.{name}")
+            return []
+        return type_faults(hint, value, path)
+
+    def _check_node(self, value: Any, path: str) -> None:
+        if not isinstance(value, dict) or _TARGET not in value:
+            self.faults.append(f"{path}: {value!r} is not a group of settings; choose an option, as in {path}=NAME")
+            return
+        target, fault = _locate(value[_TARGET])
+        if target is None:
+            self.faults.append(f"{path}.{_TARGET}: {fault}")
+        else:
+            self.check(target, value, f"{path}.")
+
+    def _suggestion(self, key: str) -> str:
+        folder, _, leaf = key.rpartition(".")
+        siblings = [known for known in self.known if known.rpartition(".")[0] == folder]
+        near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
+        near = near or [known for known in self.known if known.rpartition(".")[2] == leaf]
+        near = near or difflib.get_close_matches(key, self.known, n=1)
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def _locate(name: Any) -> tuple[Callable[..., Any] | None, str]:
+    """What a `_target_` names, or why it cannot be used."""
+    refusal = f"'{name}' is refused; a target lies in one of {', '.join(ALLOWED_MODULES)}"
+    if not _is_allowed(str(name)):
+        return None, refusal
+    module_name, _, attribute = str(name).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        return None, f"'{name}' cannot be imported: {error}"
+    if not callable(found):
+        return None, f"'{name}' is not callable"
+    return (found, "") if _is_allowed(f"{found.__module__}.") else (None, refusal)
+
+
+def _is_allowed(name: str) -> bool:
+    return any(name.startswith(f"{module}.") for module in ALLOWED_MODULES)
+
+
+def _is_our_class(target: Callable[..., Any]) -> bool:
+    """Whether making one checks its invariants and does nothing else, which holds for every class of this package."""
+    return inspect.isclass(target) and target.__module__.split(".")[0] == ALLOWED_MODULES[0]
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    is_plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
+    return typing.get_type_hints(target.__init__ if is_plain_class else target, include_extras=True)
+
+
+def _missing(path: str) -> str:
+    return f"{path}: missing; add {path}=VALUE"

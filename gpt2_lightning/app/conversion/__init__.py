@@ -1,0 +1,1 @@
+"""Exports in other formats, verified after writing."""

@@ -1,0 +1,166 @@
+"""What a conversion may write: each kind refuses what it cannot hold, and later writes and compares.
+
+A `Write` gets what keeps the comparison, the model in its new dtype, and the place. What it writes besides comes from
+the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from gpt2_lightning.app.conversion.model_card import card_of, trained_template, written_question
+from gpt2_lightning.app.conversion.verify import Check
+from gpt2_lightning.app.conversion.verify_adapter import check_alone, check_in_peft, check_written
+from gpt2_lightning.app.conversion.verify_classifier import check_classifier
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import ADAPTER, KEY, SCORE, Description
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface import chat_template, folder, hub
+from gpt2_lightning.huggingface.label_head import LabelHead, without_own_head
+from gpt2_lightning.huggingface.peft import adapters
+from gpt2_lightning.huggingface.tokenizer_files import add_prefix_space
+from gpt2_lightning.model import GPT2
+from gpt2_lightning.pretrained.load import open_source
+from gpt2_lightning.pretrained.loaded import Source
+from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
+
+Write = Callable[[Check, GPT2, Path], None]
+
+
+def checkpoint(source: Source) -> Write:
+    """One of our checkpoints, with all weights.
+
+    Raises:
+        UserError: if there is no tokenizer.
+    """
+    description = source.description()
+
+    def write(check: Check, model: GPT2, place: Path) -> None:
+        tensors = model.state_dict() | _score(source, model)
+        files.write({"state_dict": tensors, KEY: description.to_plain()}, place)
+        check.checkpoint(place, tensors)
+
+    return write
+
+
+def huggingface_folder(source: Source, max_shard_bytes: int, name: str) -> Write:
+    """A folder for transformers: of a language model, or of a classifier.
+
+    Args:
+        source: the model.
+        max_shard_bytes: size of the tensors in a file, at most.
+        name: what its card calls it.
+
+    Raises:
+        UserError: if it is a classifier that transformers cannot express.
+    """
+    task = None if source.score is None else _task_for_transformers(source)
+
+    def write(check: Check, model: GPT2, place: Path) -> None:
+        if task is None:
+            card = card_of(source, name, None).text(model, source.tokenizer)
+            folder.write(model, source.tokenizer, place, card, max_shard_bytes)
+            check.folder(place, model, source.tokenizer)
+            if (template := trained_template(source)) is not None:
+                chat_template.write(template.to_plain(), place)
+                check.template(place, template)
+            return
+        if not model.config.tied_head:
+            check.lines.append("  the language model's own head is left out, which a classifier there does not have")
+        model = without_own_head(model)
+        head = LabelHead(_score(source, model)[SCORE], task.labels, task.label_kind, task.truncation)
+        card = card_of(source, name, head).text(model, source.tokenizer)
+        folder.write(model, source.tokenizer, place, card, max_shard_bytes, head)
+        if task.add_prefix_space:
+            add_prefix_space(place)
+        check_classifier(check, place, model, head, source.tokenizer)
+
+    return write
+
+
+def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write:
+    """A LoRA adapter for PEFT.
+
+    Args:
+        source: the model that it is merged into.
+        base_name: what the adapter calls its base; None for its place.
+        runs_dir: where `latest` looks.
+
+    Raises:
+        UserError: if the source is no adapter, or a classifier that PEFT cannot express.
+    """
+    adapter = _adapter_of(source)
+    if source.score is not None:
+        _task_for_transformers(source)
+    base = open_source(adapter.base, runs_dir).model
+    named = base_name or name_on_the_hub(adapter.base) or adapter.base
+
+    def write(check: Check, model: GPT2, place: Path) -> None:
+        adapters.write(adapters.PeftAdapter(adapter.spec, adapter.state, named, source.score), place)
+        check_written(check, place, adapter, base, source.score)
+        check_in_peft(check, place, adapter, base, source.score)
+        how = "" if source.score is None else f", loaded for classification with num_labels={len(source.score)}"
+        check.lines.append(f"  for peft over {named}, which is to be a model of Hugging Face's{how}")
+        if (question := written_question(source)) is not None:
+            check.lines.append(f"  its template is not in the folder: there a question is written {question!r}")
+
+    return write
+
+
+def adapter_checkpoint(source: Source, runs_dir: Path) -> Write:
+    """One of our checkpoints, with an adapter of PEFT's alone, and the place and hash of its base.
+
+    Args:
+        source: the model that it is merged into.
+        runs_dir: where `latest` looks.
+
+    Raises:
+        UserError: if there is no tokenizer.
+    """
+    adapter = _adapter_of(source)
+    task = source.task | {ADAPTER: adapter.to_plain()}
+    base = open_source(adapter.base, runs_dir).model
+    description = Description(base.config, source.description().tokenizer, source.run_config, task)
+
+    def write(check: Check, model: GPT2, place: Path) -> None:
+        tensors = adapter.tensors() | ({} if source.score is None else {SCORE: source.score})
+        files.write({"state_dict": tensors, KEY: description.to_plain()}, place)
+        check_in_peft(check, Path(source.place), adapter, base, source.score)
+        check_alone(check, open_source(str(place), runs_dir))
+        check.lines.append(f"  the adapter alone: it needs {adapter.base}, as a run with lora= does")
+
+    return write
+
+
+def _score(source: Source, model: GPT2) -> dict[str, Tensor]:
+    """A classifier's head in the model's dtype; empty for a language model."""
+    return {} if source.score is None else {SCORE: source.score.to(model.wte.weight.dtype)}
+
+
+def _adapter_of(source: Source) -> TrainedAdapter:
+    if source.adapter is None:
+        raise UserError(f"{source.place} holds no LoRA adapter; to=peft is for a run that was fine-tuned with lora=")
+    return source.adapter
+
+
+def _task_for_transformers(source: Source) -> LabelTask:
+    """A classifier's task, if GPT2ForSequenceClassification can do it."""
+    source.classifier()  # which raises if head and labels do not fit
+    task = LabelTask.from_plain(source.task)
+    if task.reads != "last":
+        what = {"first": "first token of a text", "mean": "mean over a text"}[task.reads]
+        raise UserError(
+            f"{source.place} is a classifier that reads the {what}, and GPT2ForSequenceClassification reads the last "
+            "token: it would answer otherwise there. Fine-tune one with task.reads=last, or write a file for this "
+            "program with to=gpt2_lightning"
+        )
+    return task
+
+
+def name_on_the_hub(place: str) -> str | None:
+    """The name in `hf:NAME@REVISION`; none of another place."""
+    return place.removeprefix(hub.SCHEME).partition("@")[0] if place.startswith(hub.SCHEME) else None

@@ -1,0 +1,83 @@
+"""The model card of a conversion: what the run says of the checkpoint that is converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpt2_lightning.checkpoints.folder import BEST, run_of
+from gpt2_lightning.data.instruction.templates import KIND as INSTRUCT
+from gpt2_lightning.data.instruction.templates import Template, template_of
+from gpt2_lightning.evaluation.language_metrics import perplexity
+from gpt2_lightning.huggingface.label_head import LabelHead
+from gpt2_lightning.huggingface.model_card import Card
+from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.inspection.curves.loss_curve import read_points
+from gpt2_lightning.pretrained.loaded import Source
+
+_LOSSES = {"train/loss": "training loss", "val/loss": "validation loss"}
+_OF_LABELS = {
+    "val/accuracy": "validation accuracy",
+    "val/exact_match": "validation exact match of all classes",
+    "val/macro_f1": "validation macro F1",
+    "val/mae": "validation mean absolute error",
+}
+
+
+def card_of(source: Source, name: str, head: LabelHead | None) -> Card:
+    """The card of a model.
+
+    Args:
+        source: the model.
+        name: what it shall be called.
+        head: of a classifier.
+    """
+    run = None if source.checkpoint is None else run_of(source.checkpoint)
+    figures = {} if run is None or source.step is None else _figures(run, source.step, classifies=head is not None)
+    report = report_of(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
+    measured_in = name_of(source.model.wte.weight.dtype)
+    return Card(name, source.run_config, figures, head, report, written_question(source) or "", measured_in)
+
+
+def written_question(source: Source) -> str | None:
+    """A question in the template of the model's training; None if it was not trained on instructions."""
+    template = trained_template(source)
+    return None if template is None else template.prompt("QUESTION")
+
+
+def trained_template(source: Source) -> Template | None:
+    """The template of the model's training; None if it was not trained on instructions."""
+    return template_of(source.task) if source.task.get("kind") == INSTRUCT else None
+
+
+def _figures(run: Path, step: int, classifies: bool) -> dict[str, str]:
+    """What the run's metrics say of a step."""
+    from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
+
+    if not (run / METRICS).is_file():
+        return {}
+
+    def at_step(key: str) -> float | None:
+        return dict(zip(*read_points(run / METRICS, key), strict=True)).get(step)
+
+    figures = {"optimizer steps": f"{step:,}"}
+    if (tokens := at_step("tokens")) is not None:
+        figures["tokens trained on"] = f"{tokens:,.0f}"
+    per = "" if classifies else ", nats per token"
+    names = {key: f"{name}{per}" for key, name in _LOSSES.items()} | (_OF_LABELS if classifies else {})
+    figures |= {name: f"{value:.4f}" for key, name in names.items() if (value := at_step(key)) is not None}
+    if not classifies and (loss := at_step("val/loss")) is not None:
+        figures["validation perplexity, per token"] = f"{perplexity(loss):.2f}"
+    return figures
+
+
+def report_of(run: Path) -> str:
+    """The figures of a classifier's report: what comes before the first picture, without a heading for that."""
+    from gpt2_lightning.evaluation.classification.pages import FILE as REPORT
+
+    if not (run / REPORT).is_file():
+        return ""
+    text = (run / REPORT).read_text(encoding="utf-8")
+    lines = text.partition("\n![")[0].rstrip().splitlines()
+    while lines and (lines[-1].startswith("#") or not lines[-1]):
+        del lines[-1]
+    return "\n".join(f"### {line.lstrip('# ')}" if line.startswith("#") else line for line in lines)

@@ -1,0 +1,1 @@
+"""Text generation for the command line: prompts, files, chat and display."""

@@ -1,0 +1,173 @@
+"""Files of answers that grow by whole batches, so that a run that was killed goes on where it stood.
+
+Beside `NAME.jsonl` lies `NAME.jsonl.settings.json`, which says what the answers were made with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.atomic import write_text
+from gpt2_lightning.errors import UserError
+
+
+@contextlib.contextmanager
+def open_answers(path: Path, locks: Path) -> Iterator[AnswerFile]:
+    """A file of answers to go on with, new or not, which no other process writes meanwhile.
+
+    Args:
+        path: where it is, or is to be; a new one is left there only with rows.
+        locks: a folder for the file that tells other processes, which stays there.
+
+    Raises:
+        UserError: if another process has it open, or it cannot be written.
+    """
+    with _locked(path, locks):
+        was_there = path.exists()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab+", buffering=0)
+        except OSError as error:
+            raise UserError(f"output: {path} cannot be written: {error.strerror}") from None
+        try:
+            with file:
+                yield AnswerFile(path, file)
+        finally:
+            if not was_there and path.exists() and not path.stat().st_size:
+                path.unlink()
+                _settings(path).unlink(missing_ok=True)
+
+
+class AnswerFile:
+    """Rows that have their answers.
+
+    Args:
+        path: its name.
+        file: opened for reading and appending, without a buffer.
+    """
+
+    def __init__(self, path: Path, file: io.FileIO) -> None:
+        self.path, self._file = path, file
+        self._key = ""
+        """Short for what the answers are made with; it stands in each row."""
+
+    def require(self, made_with: dict[str, Any]) -> None:
+        """Check a part of what decides the answers, before the rest is known.
+
+        Raises:
+            UserError: if the file has answers that were made with others, or by something else.
+        """
+        there = self._made_with()
+        if there is not None:
+            _require_same({name: there.get(name) for name in made_with}, made_with, self.path)
+
+    def begin(self, made_with: dict[str, Any]) -> None:
+        """Say what the answers are made with.
+
+        Args:
+            made_with: plain values that decide what the answers are; all of them must be the same for a file to go on.
+
+        Raises:
+            UserError: see `require`.
+        """
+        there = self._made_with()
+        if there is None:
+            write_text(_settings(self.path), json.dumps(made_with, indent=2, ensure_ascii=False) + "\n")
+        else:
+            _require_same(there, made_with, self.path)
+        self._key = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
+
+    def rows(self) -> list[int]:
+        """Numbers of the rows that are there, whole; a last line that was cut off is none of them.
+
+        Raises:
+            UserError: if a line before the last is damaged.
+        """
+        self._file.seek(0)
+        *lines, _ = self._file.readall().split(b"\n")
+        return [self._number(place, line) for place, line in enumerate(lines, start=1)]
+
+    def keep(self, rows: int) -> None:
+        """Drop all after the first so many rows."""
+        self._file.seek(0)
+        content = self._file.readall()
+        kept = sum(len(line) + 1 for line in content.split(b"\n")[:rows])
+        if kept < len(content):
+            self._file.truncate(kept)
+
+    def append(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Add rows, and wait until they are on the disk."""
+        lines = [json.dumps({**entry, "settings": self._key}, ensure_ascii=False) + "\n" for entry in entries]
+        content = "".join(lines).encode()
+        while content:
+            content = content[self._file.write(content) :]
+        os.fsync(self._file.fileno())
+
+    def _made_with(self) -> dict[str, Any] | None:
+        """What the settings beside the file say; None for a file without answers."""
+        if not os.fstat(self._file.fileno()).st_size:
+            return None
+        settings = _settings(self.path)
+        try:
+            there = json.loads(settings.read_text(encoding="utf-8"))
+            if not isinstance(there, dict):
+                raise ValueError
+            return there
+        except (OSError, ValueError):
+            raise UserError(
+                f"output: {self.path} is there, and no {settings.name} says what it was made with; name another"
+            ) from None
+
+    def _number(self, place: int, line: bytes) -> int:
+        try:
+            entry = json.loads(line)
+            if entry["settings"] != self._key:
+                raise KeyError
+            return int(entry["row"])
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"output: line {place} of {self.path} is not what was written there; restore the file, or name another"
+            ) from None
+
+
+@contextlib.contextmanager
+def _locked(path: Path, locks: Path) -> Iterator[None]:
+    """Keep other processes out. Beside the output a lock would be in the way, and removing it lets two of them in."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(locks / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"output: {path} is being written by another process; wait, or name another") from None
+    except OSError as error:
+        raise UserError(f"cache_dir: {locks} cannot be written: {error.strerror}; set cache_dir") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _settings(path: Path) -> Path:
+    return path.with_name(f"{path.name}.settings.json")
+
+
+def _require_same(there: dict[str, Any], made_with: dict[str, Any], path: Path) -> None:
+    differences = [
+        f"{name}: {there.get(name)} there, {made_with.get(name)} now"
+        for name in {**there, **made_with}
+        if there.get(name) != made_with.get(name)
+    ]
+    if differences:
+        remedy = "name another file, or the same settings"
+        raise UserError(
+            "\n  ".join([f"output: {path} was made with others than these settings; {remedy}", *differences])
+        )

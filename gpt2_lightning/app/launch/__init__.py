@@ -1,0 +1,1 @@
+"""Process launching: one or several ranks, on one or several machines."""

@@ -1,0 +1,106 @@
+"""The processes of a run: started here, or found started by torchrun or srun."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import itertools
+import logging
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gpt2_lightning.app.config import build
+from gpt2_lightning.app.launch.elastic import Agent
+from gpt2_lightning.app.launch.rendezvous import Meeting
+from gpt2_lightning.app.main import Failure, fail
+from gpt2_lightning.app.output.logs import log_to_terminal
+from gpt2_lightning.app.run import rank_failures
+from gpt2_lightning.app.run.rank_failures import Death
+from gpt2_lightning.app.run.resume import as_restarted, require_same_settings
+from gpt2_lightning.app.run.settings import require_shares
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.training import distributed
+from gpt2_lightning.training.optimizers.adamw import Muon
+from gpt2_lightning.training.trainer import TrainerSpec
+
+log = logging.getLogger(__name__)
+
+
+def run(verb: str, plain: dict[str, Any]) -> Any:
+    """Run a verb that trains, in as many processes as its trainer wants.
+
+    Args:
+        verb: its module in this package has a `run`.
+        plain: the resolved configuration, checked by preflight, with a trainer.
+
+    Returns:
+        What the verb returns in the first process; None on machines that do not have it.
+
+    Raises:
+        UserError: the first that one of the processes raised.
+        SystemExit: with the exit code of a run that was stopped or failed, when everything is said.
+    """
+    spec = build.make(plain["trainer"])
+    count = spec.processes()
+    if spec.strategy == "fsdp" and isinstance(build.make(plain["optimizer"]), Muon):
+        raise UserError("optimizer: muon needs whole matrices, and fsdp shares them out; use adamw, or trainer=ddp")
+    require_shares(plain, count)  # now, and not when all have started
+    if distributed.environment() is None and (count > 1 or spec.max_restarts) and plain["plan"] is not True:
+        return _start(verb, plain, spec)
+    return _take_part(verb, plain, spec)
+
+
+def _take_part(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
+    module = importlib.import_module(f"gpt2_lightning.app.commands.{verb}")
+    if distributed.environment() is None:
+        return module.run(plain)
+    if not distributed.is_first():
+        _be_silent()
+    distributed.join(spec.on_cuda, spec.waits)
+    require_same_settings(distributed.collect({"verb": verb, **plain}))
+    return module.run(plain)
+
+
+def _be_silent() -> None:
+    """Take the place of the terminal among those who hear this package's messages, and leave out all warnings."""
+    logging.getLogger("gpt2_lightning").addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore")
+
+
+def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
+    """Start the processes, again where one of them dies, and tell how they ended."""
+    agent = Agent(spec, _meet(spec) if spec.num_nodes > 1 else None)
+    for start in itertools.count():
+        with tempfile.TemporaryDirectory(prefix="gpt2-lightning-") as folder:
+            end = agent.run(functools.partial(_take_part, verb, plain, spec), start, Path(folder))
+            run_dir = rank_failures.noted_run(Path(folder))
+        if not isinstance(end, Death):
+            return end
+        if end.trace:
+            print(f"{end.what}\n{end.trace}", file=sys.stderr, end="")
+        if start == spec.max_restarts:
+            _give_up(end, spec)
+        plain = as_restarted(plain, run_dir)
+        print(f"{end.what}; restart {start + 1} of {spec.max_restarts}, {_from(plain)}", file=sys.stderr)
+    raise AssertionError("starts are counted without an end")
+
+
+def _give_up(end: Death, spec: TrainerSpec) -> NoReturn:
+    if end.trace:
+        raise Failure(1, end.trace)
+    go_on = "What was saved before is kept: resume=must goes on with it"
+    fail(f"{end.what}; the others were stopped. {go_on}{', on all machines' if spec.num_nodes > 1 else ''}", 1)
+
+
+def _meet(spec: TrainerSpec) -> Meeting:
+    log_to_terminal()
+    log.info("waiting for %d machines at %s", spec.num_nodes, spec.rdzv_endpoint)
+    return Meeting.at(*spec.endpoint, spec.num_nodes, spec.timeout)
+
+
+def _from(plain: dict[str, Any]) -> str:
+    """What a restart begins with."""
+    return "from its beginning" if plain["resume"] in ("never", "here") else f"from {plain['resume']}"

@@ -1,0 +1,1 @@
+"""Terminal output, log files, result folders and exit codes."""

@@ -1,0 +1,1 @@
+"""What the inspection and prediction verbs print and write."""

@@ -1,0 +1,148 @@
+"""What the verb `attention` found: printed, and written as numbers, pictures and a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import get_console
+from rich.table import Table
+from rich.text import Text
+
+from gpt2_lightning.inspection.attention.explorer import explorer, explorer_bytes
+from gpt2_lightning.inspection.attention.export import write_arrays, write_effects, write_summary
+from gpt2_lightning.inspection.attention.measure import Inspected
+from gpt2_lightning.inspection.attention.reading import rollout
+from gpt2_lightning.inspection.token_labels import text_labels, token_label
+from gpt2_lightning.tokenizers import Tokenizer
+
+SUMMARY, EFFECTS, EXPLORER = "attention.json", "ablation.csv", "explorer.html"
+OURS = re.compile(
+    r"attention(-\d+)?\.npz|attention\.json|ablation\.csv|explorer\.html"
+    r"|(heads|rollout|layer-\d+|head-\d+-\d+|token-\d+-head-\d+-\d+)\.(png|svg)"
+)
+"""Names of the files that are written."""
+_MOST_BYTES = 300_000_000
+_RANKED = ("previous_token", "duplicate_token", "induction", "first_token")
+_EFFECTS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found, and how to show it."""
+
+    inspected: Sequence[Inspected]
+    shown: int
+    """The one that is printed and drawn."""
+    tokenizer: Tokenizer
+    repeated: str
+    """What the repeated sequence is."""
+    layer: int | None
+    """The layer to draw, if one was named."""
+    head: int | None
+    """The head to draw, if one was named."""
+    token: int | None
+    """The token to follow, if one was named."""
+
+    @property
+    def main(self) -> Inspected:
+        return self.inspected[self.shown]
+
+    @property
+    def drawn_head(self) -> tuple[int, int]:
+        """Layer and head to draw."""
+        layer, head = self.main.head_of_interest(self.layer)
+        return layer, head if self.head is None else self.head
+
+    @property
+    def followed_token(self) -> int:
+        return len(self.main.reading.ids) - 1 if self.token is None else self.token
+
+    def tell(self) -> None:
+        """Print what was read, which heads stand out, and what switching heads off does."""
+        for inspected in self.inspected:
+            layers, heads = inspected.reading.weights.shape[:2]
+            loss = "" if inspected.reading.loss is None else f", loss {inspected.reading.loss:.3f} nats per token"
+            shape = f"{_count(layers, 'layer')} of {_count(heads, 'head')}"
+            print(f"read {inspected.name}: {shape}, {_count(len(inspected.reading.ids), 'token')}{loss}")
+        get_console().print(_ranking(self.main))
+        print(f"repeated: {self.repeated}")
+        if self.main.effects:
+            get_console().print(_effects(self.main, self.tokenizer))
+            if len(self.main.effects) > _EFFECTS_SHOWN:
+                print(f"and {len(self.main.effects) - _EFFECTS_SHOWN} more in {EFFECTS}")
+
+    def write(self, target: Path, pictures: bool) -> None:
+        """Write numbers, page and pictures into a folder."""
+        files = [target / self._arrays_name(i) for i in range(len(self.inspected))]
+        for inspected, file in zip(self.inspected, files, strict=True):
+            write_arrays(inspected, file)
+        write_summary(list(zip(self.inspected, files, strict=True)), self.tokenizer, self.repeated, target / SUMMARY)
+        if self.main.effects:
+            write_effects(self.main, self.tokenizer, target / EFFECTS)
+        size = len(self.inspected) * explorer_bytes(*self.main.reading.weights.shape[:3])
+        if size <= _MOST_BYTES:
+            page = explorer(
+                self.inspected, self.tokenizer, self.repeated, self.drawn_head, self.followed_token, self.shown
+            )
+            (target / EXPLORER).write_text(page, encoding="utf-8")
+        else:
+            print(f"{EXPLORER} is left out: it would have {size / 1e6:,.0f} MB; take a shorter prompt for it")
+        if pictures:
+            self._draw(target)
+
+    def _arrays_name(self, index: int) -> str:
+        return "attention.npz" if len(self.inspected) == 1 else f"attention-{index}.npz"
+
+    def _draw(self, target: Path) -> None:
+        from gpt2_lightning.inspection.attention.plots import draw_head, draw_layer, draw_model, draw_text
+
+        weights = self.main.reading.weights.numpy()
+        labels = text_labels(self.main.reading.ids.tolist(), self.tokenizer)
+        (layer, head), token = self.drawn_head, self.followed_token
+        of_head = f"layer {layer}, head {head}"
+        draw_model(weights, "all heads", target / "heads")
+        draw_layer(weights[layer], f"layer {layer}", target / f"layer-{layer}")
+        draw_head(weights[layer, head], labels, of_head, target / f"head-{layer}-{head}")
+        title = f"what token {token} attends to in {of_head}"
+        draw_text(weights[layer, head, token], token, labels, title, target / f"token-{token}-head-{layer}-{head}")
+        flow = rollout(self.main.reading.weights).numpy()
+        draw_head(flow, labels, "rollout of all layers", target / "rollout")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _ranking(inspected: Inspected) -> Table:
+    table = Table("kind of head", title="heads with the highest scores", title_justify="left")
+    for name in ("in the text", "score", "repeated", "score"):
+        table.add_column(name, justify="right")
+    for kind in _RANKED:
+        cells = []
+        for scores in (inspected.scores, inspected.repeated_scores):
+            score = scores[kind].nan_to_num(-1.0)
+            layer, head = divmod(int(score.argmax()), score.size(1))
+            best = float(score[layer, head])
+            cells += ["–", "–"] if best < 0 else [f"layer {layer}, head {head}", f"{best:.3f}"]
+        table.add_row(kind.replace("_", " "), *cells)
+    return table
+
+
+def _effects(inspected: Inspected, tokenizer: Tokenizer) -> Table:
+    table = Table("head switched off", title="what each head is good for", title_justify="left")
+    for name in ("loss, nats per token", "divergence", "next token", "before", "after"):
+        table.add_column(name, justify="right")
+    for effect in inspected.effects[:_EFFECTS_SHOWN]:
+        change = "–" if effect.loss_change is None else f"{effect.loss_change:+.4f}"
+        table.add_row(
+            f"layer {effect.layer}, head {effect.head}",
+            change,
+            f"{effect.divergence:.4f}",
+            Text(token_label(tokenizer.token_bytes(effect.most_changed))),
+            f"{effect.before:.1%}",
+            f"{effect.after:.1%}",
+        )
+    return table

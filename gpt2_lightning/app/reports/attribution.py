@@ -1,0 +1,132 @@
+"""What the verb `explain` found: printed, and written as numbers, a page and pictures."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import get_console
+from rich.box import SIMPLE_HEAD
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from gpt2_lightning.app.generation.token_colors import has_colours, luminance
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS
+from gpt2_lightning.inspection.attribution.export import (
+    ExplainedText,
+    compared_name,
+    mean_scores,
+    scores,
+    shown,
+    write_explanations,
+)
+from gpt2_lightning.inspection.attribution.methods import METHODS
+from gpt2_lightning.inspection.attribution.page import write_explanation_page
+
+_NUMBERS, _PAGE = "explanation.json", "explanation.html"
+OURS = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
+"""Names of the files that are written."""
+_TEXTS_SHOWN = 3
+_TOKENS_SHOWN = 5
+_STEPS = 8
+_GROUND = (38, 38, 38)
+_FOR, _AGAINST, _STRONG = (86, 180, 233), (230, 159, 0), (235, 235, 235)
+"""Sky blue and orange, which the colour-blind tell apart (Okabe and Ito 2008), and white where there is no sign."""
+
+
+@dataclass(frozen=True)
+class ExplanationResult:
+    """What was found, and how to show it."""
+
+    texts: Sequence[ExplainedText]
+    checkpoint: str
+    """What readers call the classifier."""
+    task: LabelTask
+
+    @property
+    def _unit(self) -> str:
+        """What a deletion score is a drop of."""
+        return "number" if self.task.label_kind == "regression" else "probability"
+
+    def tell(self) -> None:
+        """Print the first texts: coloured where that is seen, their strongest tokens, and the deletion scores."""
+        for text in self.texts[:_TEXTS_SHOWN]:
+            _tell_tokens(text)
+            beaten = {method: f"{text.explanation.beaten(method)} of {RANDOM_ORDERS}" for method in METHODS}
+            self._tell_scores(scores(text), beaten)
+        if len(self.texts) > _TEXTS_SHOWN:
+            print(f"\nand {len(self.texts) - _TEXTS_SHOWN} more in {_PAGE}")
+        if len(self.texts) > 1:
+            get_console().print(Text(f"\nall {len(self.texts)} texts, mean", "bold"))
+            self._tell_scores(mean_scores(self.texts), {})
+
+    def _tell_scores(self, found: dict[str, tuple[float, float]], beaten: dict[str, str]) -> None:
+        """A row for each method: what becomes of the answer without its strongest tokens."""
+        table = Table(
+            "method", title="without the tokens that each ranks highest", box=SIMPLE_HEAD, title_justify="left"
+        )
+        for column in (f"{self._unit} falls", "evidence falls", *(["beats random orders"] if beaten else [])):
+            table.add_column(column, justify="right")
+        for compared, pair in found.items():
+            more = [beaten.get(compared, "")] if beaten else []
+            table.add_row(compared_name(compared), *map(shown, pair), *more)
+        get_console().print(table)
+
+    def write(self, target: Path, pictures: bool) -> None:
+        """Write numbers, page and pictures into a folder."""
+        write_explanations(self.texts, self.checkpoint, self._unit, target / _NUMBERS)
+        write_explanation_page(self.texts, self.checkpoint, self.task, target / _PAGE)
+        if not pictures:
+            return
+        from gpt2_lightning.inspection.attribution.plots import draw_explanation
+
+        for number, text in enumerate(self.texts, start=1):
+            name = "explanation.png" if len(self.texts) == 1 else f"explanation-{number}.png"
+            draw_explanation(text, target / name)
+
+
+def _tell_tokens(text: ExplainedText) -> None:
+    console = get_console()
+    console.print(Text(f"\n{text.heading}", "bold"))
+    if not has_colours(console):
+        console.print(Text(text.text))
+    for method, known in METHODS.items():
+        strongest = text.strongest(method, _TOKENS_SHOWN)
+        values = "  ".join(f"{token} {shown(value, known.is_signed)}" for token, value in strongest)
+        console.print(Text(f"{known.name}: {values}"))
+        if has_colours(console):
+            console.print(coloured(text.tokens, text.shades(method), known.is_signed))
+    if has_colours(console):
+        console.print(_legend())
+
+
+def coloured(tokens: Sequence[str], shades: Sequence[float], is_signed: bool) -> Text:
+    """The tokens on grounds of their shades, -1 to 1: blue for, orange against, white where there is no sign."""
+    drawn = Text()
+    for token, shade in zip(tokens, shades, strict=True):
+        drawn.append(token, _style(round(shade * _STEPS), is_signed))
+        if token.endswith("↵"):
+            drawn.append("\n")
+    return drawn
+
+
+@functools.cache
+def _style(step: int, is_signed: bool) -> Style:
+    end = _STRONG if not is_signed else _FOR if step >= 0 else _AGAINST
+    share = abs(step) / _STEPS
+    rgb = [round(low + share * (high - low)) for low, high in zip(_GROUND, end, strict=True)]
+    return Style(color="#000000" if luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
+
+
+def _legend() -> Text:
+    return Text.assemble(
+        (" speaks for ", _style(_STEPS, True)),
+        (" against ", _style(-_STEPS, True)),
+        (" matters, without a sign ", _style(_STEPS, False)),
+        " each method on its own scale",
+    )

@@ -1,0 +1,190 @@
+"""Figures of parameters on the terminal and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import TextIO
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.inspection.parameters.tensors import (
+    TensorFigures,
+    cost,
+    kv_cache_bytes_per_token,
+    second_names,
+)
+from gpt2_lightning.inspection.parameters.tree import ModuleSum, part_of, sum_modules
+from gpt2_lightning.model import GPT2
+
+_OF_SPREAD = ["mean", "std", "norm"]
+_OF_CHANGE = ["norm", "change", "largest", "cosine"]
+_LEAVE_OUT_FIRST = ("type", "mean", "std", "kind", "norm", "largest", "cosine")
+"""Columns that a narrow terminal does not get, in this order."""
+_UNLIMITED = 10_000
+_CSV_SIZES = ["name", "shape", "dtype", "count", "share", "kind"]
+_CSV_SPREAD = ["mean", "std", "norm", "not_finite"]
+_CSV_CHANGE = ["relative_change", "largest_change", "cosine", "other_not_finite"]
+
+
+def print_table(figures: Sequence[TensorFigures], console: Console) -> None:
+    """A row for each tensor, the parts of the model apart, with their sums.
+
+    Figures are never cut: columns for which the console is too narrow are left out, and named below the table.
+    """
+    has_values, has_changes = any(one.spread for one in figures), any(one.change for one in figures)
+    columns = ["tensor", "shape", "type", "values", "share"]
+    columns += [] if not has_values else _OF_CHANGE if has_changes else _OF_SPREAD
+    columns.append("kind")
+    whole = table = _table(figures, columns)
+    left_out = []
+    for title in [title for title in _LEAVE_OUT_FIRST if title in columns]:
+        if _width(table, console) <= console.width:
+            break
+        columns.remove(title)
+        left_out.append(title)
+        table = _table(figures, columns)
+    table.width = _width(table, console)  # if even this is too wide, the terminal breaks the lines
+    console.print(table, crop=False)
+    if left_out:
+        needed = _width(whole, console)
+        text = f"left out: {', '.join(left_out)}; a terminal of {needed} columns shows all, and so does view=csv"
+        console.print(text, highlight=False)
+
+
+def print_tree(figures: Sequence[TensorFigures], console: Console) -> None:
+    """Modules inside modules, with their sums; alike blocks are drawn once."""
+    root = sum_modules(figures)
+    tree = Tree(f"[bold]model[/]  {root.count:,}")
+    _grow(tree, root, root.count)
+    console.print(tree)
+
+
+def print_summary(figures: Sequence[TensorFigures], model: GPT2, console: Console) -> None:
+    """Totals, memory and FLOPs, and what is wrong with the values."""
+    config, costs = model.config, cost(figures, model.config)
+    counts = {kind: sum(one.count for one in figures if one.kind == kind) for kind in ("trained", "frozen", "buffer")}
+    lines = [
+        ("parameters", f"{counts['trained'] + counts['frozen']:,}: {counts['trained']:,} trained, "
+                       f"{counts['frozen']:,} frozen"),
+        ("memory", f"{_bytes(costs.weights)} of weights as they are; to train in float32 {_bytes(costs.gradients)} of "
+                   f"gradients and {_bytes(costs.optimizer)} of AdamW's state; without activations"),
+        ("work", f"{_flops(costs.training_flops)} to train on a token at full context, "
+                 f"{_flops(costs.forward_flops)} to read one"),
+        ("KV cache", " and ".join(_cache(model, dtype) for dtype in (torch.float32, torch.bfloat16))),
+        ("shape", f"{config.n_layer} layers, {config.n_head} heads, width {config.n_embd}, context "
+                  f"{config.block_size:,}, vocabulary {config.vocab_size:,}"),
+    ]  # fmt: skip
+    if counts["buffer"]:
+        lines.insert(1, ("buffers", f"{counts['buffer']:,} values, which are no parameters"))
+    lines += [("shared", f"{name} is {counted}") for name, counted in second_names(model).items()]
+    grid = Table.grid(padding=(0, 2))
+    for line in lines:
+        grid.add_row(*line)
+    console.print(grid, highlight=False)
+    for one in figures:
+        counts_by_model = {"": _broken_here(one), " in the other": one.change.other_not_finite if one.change else 0}
+        for where, broken in counts_by_model.items():
+            if broken:
+                text = f"{one.name}{where}: {broken:,} of {one.count:,} values are NaN or infinite"
+                console.print(text, style="bold red", highlight=False)
+
+
+def write_csv(figures: Sequence[TensorFigures], file: TextIO) -> None:
+    """A row for each tensor, with every figure in full; what is not known is empty."""
+    total = sum(one.count for one in figures)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*_CSV_SIZES, *_CSV_SPREAD, *_CSV_CHANGE])
+    for one in figures:
+        shape = "x".join(map(str, one.shape))
+        sizes = [one.name, shape, name_of(one.dtype), one.count, one.count / total, one.kind]
+        spread = [""] * len(_CSV_SPREAD) if one.spread is None else dataclasses.astuple(one.spread)
+        change = [""] * len(_CSV_CHANGE) if one.change is None else dataclasses.astuple(one.change)
+        writer.writerow([*sizes, *spread, *change])
+
+
+def _table(figures: Sequence[TensorFigures], columns: Sequence[str]) -> Table:
+    total = sum(one.count for one in figures)
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for title in columns:
+        is_text = title in ("tensor", "shape", "type", "kind")
+        table.add_column(title, justify="left" if is_text else "right", no_wrap=True)
+
+    def add_row(cells: dict[str, str], style: str | None) -> None:
+        table.add_row(*(cells.get(title, "") for title in columns), style=style)
+
+    for part, group in itertools.groupby(figures, key=lambda one: part_of(one.name)):
+        tensors = list(group)
+        for one in tensors:
+            add_row(_cells(one, total), "red" if _broken_here(one) else None)
+        if len(tensors) > 1:
+            add_row({"tensor": part} | _sizes(sum(one.count for one in tensors), total), "bold")
+        table.add_section()
+    add_row({"tensor": "total"} | _sizes(total, total), "bold")
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    """Columns of a terminal that the table takes, with nothing cut."""
+    return table.__rich_measure__(console, console.options.update_width(_UNLIMITED)).maximum
+
+
+def _grow(tree: Tree, module: ModuleSum, total: int) -> None:
+    for one in module.tensors:
+        leaf = one.name.rpartition(".")[2]
+        tree.add(f"{leaf}  [dim]{_shape(one)}  {name_of(one.dtype)}  {one.kind}[/]  {one.count:,}")
+    for child in module.children:
+        times = f"{child.times} × {child.count // child.times:,} = " if child.times > 1 else ""
+        share = f"{child.count / total:.1%}"
+        _grow(tree.add(f"[bold]{child.name}[/]  {times}{child.count:,}  [dim]{share}[/]"), child, total)
+
+
+def _cells(one: TensorFigures, total: int) -> dict[str, str]:
+    """By the title of the column; what is not known is left out."""
+    cells = {"tensor": one.name, "shape": _shape(one), "type": name_of(one.dtype), "kind": one.kind}
+    cells |= _sizes(one.count, total)
+    if one.spread is not None:
+        cells |= {name: _number(getattr(one.spread, name)) for name in _OF_SPREAD}
+    if one.change is not None:
+        cells |= {"change": _number(one.change.relative), "largest": _number(one.change.largest)}
+        cells["cosine"] = "none" if math.isnan(one.change.cosine) else f"{one.change.cosine:.6f}"
+    return cells
+
+
+def _sizes(count: int, total: int) -> dict[str, str]:
+    return {"values": f"{count:,}", "share": f"{count / total:.2%}"}
+
+
+def _broken_here(one: TensorFigures) -> int:
+    """Values that are NaN or infinite."""
+    return one.spread.not_finite if one.spread else 0
+
+
+def _shape(one: TensorFigures) -> str:
+    return " × ".join(f"{size:,}" for size in one.shape)
+
+
+def _cache(model: GPT2, dtype: torch.dtype) -> str:
+    per_token = kv_cache_bytes_per_token(model.config, dtype)
+    full = _bytes(per_token * model.config.block_size)
+    return f"{per_token:,} bytes a token in {name_of(dtype)} ({full} for the whole context)"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
+
+
+def _flops(count: int) -> str:
+    return f"{count / 1e6:,.1f} MFLOPs"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,181 @@
+"""From a corpus's settings to its tokenizer and its ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich import get_console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from gpt2_lightning.app.config import build
+from gpt2_lightning.app.config.overrides import as_typed, command
+from gpt2_lightning.data.corpora.mix import Mix
+from gpt2_lightning.data.corpora.token_files import TokenFiles
+from gpt2_lightning.data.corpora.web import Remote
+from gpt2_lightning.data.corpus import Corpus
+from gpt2_lightning.data.shards.prepare import META, Advance, Prepared, folder_of, prepare
+from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers import Tokenizer
+from gpt2_lightning.tokenizers.saved import from_corpus as saved_tokenizer
+from gpt2_lightning.tokenizers.saved import write_tokenizer
+
+log = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 30
+"""Where there is no terminal for a bar."""
+
+AnyCorpus = Corpus | TokenFiles | Mix
+
+
+def corpus_of(node: dict[str, Any], cache_dir: Path) -> AnyCorpus:
+    """The corpus of the settings, with everything downloaded that has to be."""
+    corpus = build.make(node)
+    if isinstance(corpus, Mix):
+        return dataclasses.replace(corpus, corpora={n: _fetched(part, cache_dir) for n, part in corpus.corpora.items()})
+    return _fetched(corpus, cache_dir)
+
+
+def tokenizer_for(node: dict[str, Any], corpus: AnyCorpus, cache_dir: Path) -> Tokenizer:
+    """The tokenizer that the settings make of a corpus. One that was trained on it is kept, and found the next time."""
+    sources = _texts_of(corpus)
+    prints = [source.fingerprint(cache_dir) for source in sources]
+    key = hashlib.sha256(json.dumps([node, prints], sort_keys=True).encode()).hexdigest()[:24]
+    kept = cache_dir / "tokenizers" / f"{key}.json"
+    if sources and kept.exists():
+        return saved_tokenizer((), False, str(kept))
+    texts = _Watched(sources)
+    several = len(sources) > 1 or any(source.several_documents for source in sources)
+    tokenizer = build.make(node, texts=texts, several_documents=several)
+    if texts.were_read:
+        write_tokenizer(tokenizer, kept)
+    return tokenizer
+
+
+def training_texts(corpus: AnyCorpus) -> Iterator[str]:
+    """The training text in pieces.
+
+    Raises:
+        UserError: if there is none.
+    """
+    return iter(_Watched(_texts_of(corpus)))
+
+
+def open_corpora(corpus: AnyCorpus, tokenizer: Tokenizer, cache_dir: Path) -> dict[str, Tokens]:
+    """The ids of a corpus, or of each in a mix; what is small is prepared where that was not done.
+
+    Raises:
+        UserError: if a large corpus is not prepared.
+    """
+    if isinstance(corpus, Mix):
+        return {name: _open(part, tokenizer, cache_dir) for name, part in corpus.corpora.items()}
+    return {"": _open(corpus, tokenizer, cache_dir)}
+
+
+def prepare_with_progress(
+    corpus: Corpus, tokenizer: Tokenizer, folder: Path, cache_dir: Path, workers: int | None
+) -> Prepared:
+    """`prepare`, with a bar on the terminal."""
+    columns = (TextColumn("preparing"), BarColumn(), DownloadColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with _bar(*columns) as progress:
+
+        def start(total: int) -> Advance:
+            task = progress.add_task("", total=total)
+            told = time.monotonic()
+
+            def advance(done: int) -> None:
+                nonlocal told
+                progress.advance(task, done)
+                if progress.disable and time.monotonic() - told > _SECONDS_BETWEEN_LINES:
+                    told = time.monotonic()
+                    log.info("prepared %.0f of %.0f MB", progress.tasks[task].completed / 1e6, total / 1e6)
+
+            return advance
+
+        return prepare(corpus, tokenizer, folder, cache_dir, workers, start)
+
+
+def _fetched(corpus: Any, cache_dir: Path) -> Any:
+    if not isinstance(corpus, Remote):
+        if not isinstance(corpus, Corpus | TokenFiles):
+            raise UserError(
+                f"data: {type(corpus).__name__} is no running text; choose a corpus such as data=scifi or data=text. "
+                "Tables are for finetune, with task=classify or task=instruct"
+            )
+        return corpus
+    columns = (TextColumn("downloading {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with _bar(*columns) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done, total=total)
+
+        return corpus.fetch(cache_dir, watch)
+
+
+def _bar(*columns: ProgressColumn) -> Progress:
+    console = get_console()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _open(corpus: Corpus | TokenFiles, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
+    if isinstance(corpus, TokenFiles):
+        return corpus.open(tokenizer, cache_dir)
+    folder = folder_of(corpus, tokenizer, cache_dir)
+    if not (folder / META).exists() and not corpus.prepares_itself:
+        raise UserError(
+            "this corpus is large and is not prepared yet; prepare it once, with the same data and tokenizer settings: "
+            f"{command('prepare', *_given())}"
+        )
+    prepare_with_progress(corpus, tokenizer, folder, cache_dir, workers=None)
+    return open_prepared(folder, tokenizer, cache_dir)
+
+
+def _given() -> list[str]:
+    """What the user said of data and tokenizer."""
+    from hydra.core.hydra_config import HydraConfig
+
+    given = [as_typed(override) for override in HydraConfig.get().overrides.task]
+    return [override for override in given if override.startswith(("data", "tokenizer", "cache_dir"))]
+
+
+def _texts_of(corpus: AnyCorpus) -> list[Corpus]:
+    parts: Iterable[AnyCorpus] = corpus.corpora.values() if isinstance(corpus, Mix) else [corpus]
+    return [part for part in parts if isinstance(part, Corpus)]
+
+
+class _Watched(Iterable[str]):
+    """The training text of corpora, that notes whether anyone has read it."""
+
+    def __init__(self, corpora: list[Corpus]) -> None:
+        self.corpora = corpora
+        self.were_read = False
+
+    def __iter__(self) -> Iterator[str]:
+        self.were_read = True
+        if not self.corpora:
+            raise UserError(
+                "token files hold no text; choose the tokenizer that made them: "
+                "tokenizer=gpt2, or tokenizer=saved or huggingface with its tokenizer.path"
+            )
+        for corpus in self.corpora:
+            yield from corpus.training_text()

@@ -1,0 +1,149 @@
+"""Going on with a run: which checkpoint, whether it fits, and how to do it again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.app.config.overrides import as_typed, command
+from gpt2_lightning.checkpoints import files, folder, runs
+from gpt2_lightning.checkpoints.content import Description, describe, differing_fields
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.interrupts import Interrupted
+
+log = logging.getLogger(__name__)
+
+
+def choose_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: int) -> Path | None:
+    """The checkpoint that training goes on from; none for a new run.
+
+    Args:
+        resume: `never`; `auto` for the latest run of the same name, unless there is none or it has ended; `here` for
+            the run in `run_dir` itself, in the same way; `must` for the latest run of the same name; anything else is a
+            run's folder or a checkpoint.
+        run_dir: the folder of a new run; those beside it have the same name.
+        wanted: what the present configuration describes.
+        max_steps: the limit of the run.
+
+    Raises:
+        UserError: if there is no such run, it has reached its end, or it does not fit the configuration.
+    """
+    checkpoint = runs.checkpoint_to_resume(resume, run_dir)
+    if checkpoint is None:
+        return None
+    content = files.read(checkpoint)
+    found = describe(content, checkpoint)
+    if "global_step" not in content:
+        raise UserError(
+            f"resume: {checkpoint} holds a model without a training to go on with; "
+            "start from its weights with finetune's init_from"
+        )
+    at_its_end = content["global_step"] >= max_steps
+    if resume in ("auto", "here") and (at_its_end or content["stopped_early"]):
+        return None
+    if at_its_end:
+        raise UserError(
+            f"resume: {checkpoint} is at step {content['global_step']:,}, and the run ends at step {max_steps:,}; "
+            "raise trainer.max_steps to go on"
+        )
+    _require_fit(checkpoint, wanted, found)
+    return checkpoint
+
+
+def log_changes(checkpoint: Path, now: dict[str, Any]) -> None:
+    """Say which settings differ from those that the checkpoint was made with; the present ones count."""
+    before = describe(files.read(checkpoint), checkpoint).run_config
+    for key, (old, new) in _changes(before, now).items():
+        log.info("changed since the checkpoint: %s from %s to %s", key, old, new)
+
+
+def require_same_settings(settings: Sequence[dict[str, Any]]) -> None:
+    """Make sure that all processes of a run do the same.
+
+    Args:
+        settings: of each process, by rank.
+
+    Raises:
+        UserError: if a process has others than the first; of each one that differs.
+    """
+    for rank, of_process in enumerate(settings):
+        if differing := _changes(settings[0], of_process):
+            listed = "\n  ".join(f"{key}: {first} and {other}" for key, (first, other) in differing.items())
+            raise UserError(
+                f"process {rank} was started with other settings than process 0; start all with the same command:\n"
+                f"  {listed}"
+            )
+
+
+def as_restarted(plain: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
+    """The settings with which a run goes on after one of its processes died.
+
+    Args:
+        plain: those it was started with.
+        run_dir: its folder; None if it had none yet.
+    """
+    if run_dir is not None and folder.newest(run_dir) is not None:
+        return {**plain, "resume": str(run_dir)}
+    if run_dir is not None and plain["resume"] in ("never", "auto", "here"):
+        return {**plain, "run_dir": str(run_dir), "resume": "here"}
+    return plain
+
+
+def say_how_to_go_on(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:
+    """Tell where an interrupted run stands, and the command that goes on with it; for a sweep, there is one for all."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    last = folder.newest(run_dir)
+    state = "saved" if stop.saved else f"not saved; the last that was is {last.name if last else 'none'}"
+    log.info("stopped by %s at step %s, which is %s", stop, f"{step:,}", state)
+    if last is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
+        log.info("to go on:\n  %s", _command_to_resume(verb, run_dir))
+
+
+def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> None:
+    remedy = "choose the settings of that run, or start a new one with resume=never"
+    if differing := differing_fields(wanted.model, found.model):
+        listed = "\n  ".join(differing)
+        raise UserError(
+            f"resume: {checkpoint} is of another architecture than this configuration:\n  {listed}\n{remedy}"
+        )
+    if wanted.tokenizer.hash() != found.tokenizer.hash():
+        raise UserError(
+            f"resume: {checkpoint} was trained with another tokenizer ({found.tokenizer.kind}, hash "
+            f"{found.tokenizer.hash()[:12]}) than this text and configuration make ({wanted.tokenizer.kind}, hash "
+            f"{wanted.tokenizer.hash()[:12]}): its ids mean something else; {remedy}"
+        )
+    before, now = (d.run_config["optimizer"]["_target_"] for d in (found, wanted))
+    if before != now:
+        raise UserError(f"resume: {checkpoint} holds the state of {before}, the configuration has {now}; {remedy}")
+    before, now = ([*d.run_config["optimizer"].get("groups", {})] for d in (found, wanted))
+    if before != now:
+        raise UserError(
+            f"resume: {checkpoint} has optimizer.groups for {before}, the configuration for {now}; their values may "
+            f"change, and not their names; {remedy}"
+        )
+
+
+def _changes(before: Any, now: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [key for key in {**before, **now} if f"{path}{key}" not in ("run_dir", "resume")]
+        return {k: v for key in keys for k, v in _changes(before.get(key), now.get(key), f"{path}{key}.").items()}
+    return {} if before == now else {path.removesuffix("."): (before, now)}
+
+
+def _command_to_resume(verb: str, run_dir: Path) -> str:
+    from hydra.core.hydra_config import HydraConfig
+
+    job = HydraConfig.get()
+    flags = [
+        argument
+        for source in job.runtime.config_sources
+        if source.provider == "command-line"
+        for argument in ("--config-dir", runs.shown(Path(source.path)))
+    ]
+    given = [as_typed(override) for override in job.overrides.task]
+    kept = [override for override in given if not override.startswith("resume=")]
+    return command(verb, *flags, *kept, f"resume={runs.shown(run_dir)}")

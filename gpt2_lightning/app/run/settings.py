@@ -1,0 +1,185 @@
+"""The settings that every run has, whatever it trains."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gpt2_lightning.app.config import build
+from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.model.loss import LARGEST_LOGITS
+from gpt2_lightning.training.performance.compilation import Compile, compile_fault
+
+DEFAULT_BATCH_SIZE = 16
+_MOST_ELEMENTS = 2**30
+"""Activations of a micro-batch, with its logits, where the user does not choose: 4 GiB in float32."""
+_ACTIVATIONS_PER_CHANNEL = 16
+"""What a block keeps for the backward pass: its norms, queries, keys, values, the wide MLP twice, and what it adds."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What `train` and `finetune` have in common at the top level.
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    name: str
+    """Runs of one name lie in one folder."""
+    runs_dir: str
+    """Folder of all runs."""
+    run_dir: str
+    """Folder of this run."""
+    cache_dir: str
+    """Folder of prepared corpora, downloads and trained tokenizers."""
+    seed: int
+    """Fixes the initial weights, dropout and the order of samples."""
+    batch_size: int | None
+    """Samples in an optimizer step, over all devices; 16 where neither this nor `batch_tokens` is set."""
+    batch_tokens: int | None
+    """Tokens in an optimizer step, over all devices, in samples as long as the context: another way to set the size."""
+    micro_batch_size: int | Literal["auto"] | None
+    """Samples in a forward pass: a number; null for as many as take about 4 GiB for activations in float32, by a
+    formula; or `auto` for as many as fit on the device, by trying."""
+    compile: Compile
+    """Whether torch compiles the blocks, or in which of its modes; see `speed.compile_blocks`."""
+    activation_checkpointing: bool
+    """Whether activations are computed again in the backward pass: less memory for a third more time."""
+    resume: str
+    """`never`, `auto`, `must`, `here`, or a run or checkpoint to go on with; see `resume.choose_checkpoint`."""
+    plan: bool | Literal["probe"]
+    """Say what the run takes, and stop: counted from its shapes, or with `probe` measured in a few steps as well."""
+    price: float | None
+    """What a device costs for an hour, for the plan; null where that is of no interest."""
+    data: Node
+    tokenizer: Node
+    model: Node
+    optimizer: Node
+    schedule: Node
+    trainer: Node
+    callbacks: dict[str, Node | None]
+    logger: dict[str, Node | None]
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name}: {value} is out of range, 1 or more is allowed"
+            for name, value in (("batch_size", self.batch_size), ("batch_tokens", self.batch_tokens))
+            if value is not None and value < 1
+        ]
+        if self.batch_size is not None and self.batch_tokens is not None:
+            faults.append(
+                f"batch_size: batch_size={self.batch_size} and batch_tokens={self.batch_tokens} exclude each other; "
+                "set one of them to null"
+            )
+        elif not faults:
+            faults += self._micro_batch_faults()
+        if self.price is not None and not 0 < self.price < math.inf:
+            faults.append(f"price: {self.price} is out of range, it must be above 0 and finite")
+        if not 0 <= self.seed < 2**63:
+            faults.append(f"seed: {self.seed} is out of range, 0 up to (not including) 2**63 is allowed")
+        if (fault := compile_fault(self.compile)) is not None:
+            faults.append(fault)
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def _micro_batch_faults(self) -> list[str]:
+        micro = self.micro_batch_size
+        if not isinstance(micro, int):
+            return []
+        if self.batch_tokens is not None:
+            return [] if micro >= 1 else [f"micro_batch_size: {micro} is out of range, 1 or more is allowed"]
+        batch_size = self.batch_size or DEFAULT_BATCH_SIZE
+        if not 1 <= micro <= batch_size:
+            return [f"micro_batch_size: {micro} is out of range, 1 to {batch_size} is allowed"]
+        if batch_size % micro == 0:
+            return []
+        return [
+            f"micro_batch_size: {micro} does not divide batch_size={batch_size}; the nearest that do are "
+            f"{_nearest_divisors(batch_size, micro)}"
+        ]
+
+    def samples_in_step(self, block_size: int) -> int:
+        """Samples in an optimizer step, over all devices.
+
+        Args:
+            block_size: tokens of a sample.
+
+        Raises:
+            UserError: if `batch_tokens` are no whole samples.
+        """
+        if self.batch_tokens is None:
+            return self.batch_size or DEFAULT_BATCH_SIZE
+        samples, rest = divmod(self.batch_tokens, block_size)
+        if rest:
+            near = [f"{n * block_size} ({n} × {block_size})" for n in (samples, samples + 1) if n]
+            raise UserError(
+                f"batch_tokens: {self.batch_tokens} are no whole number of samples of {block_size} tokens "
+                f"(model.block_size); the nearest that are: {' and '.join(near)}"
+            )
+        return samples
+
+    def micro_batch(self, architecture: GPT2Config) -> int:
+        """Samples in a forward pass of one process: the user's, or what the formula gives.
+
+        Where they are to be found by trying, this is what there is until then.
+
+        Raises:
+            UserError: if the batch does not divide.
+        """
+        return self.micro_batch_among(build.make(self.trainer).processes(), architecture)
+
+    def micro_batch_among(self, count: int, architecture: GPT2Config) -> int:
+        """The same, if there were so many processes."""
+        share = share_of_batch(self.samples_in_step(architecture.block_size), self.micro_batch_size, count)
+        chosen = self.micro_batch_size
+        return chosen if isinstance(chosen, int) else largest_micro_batch(share, architecture)
+
+
+def require_shares(plain: dict[str, Any], count: int) -> None:
+    """Make sure that a batch divides among several processes, as far as the configuration alone can tell.
+
+    Raises:
+        UserError: see `share_of_batch`.
+    """
+    if plain["batch_tokens"] is None:
+        share_of_batch(plain["batch_size"] or DEFAULT_BATCH_SIZE, plain["micro_batch_size"], count)
+
+
+def share_of_batch(batch_size: int, micro_batch_size: int | Literal["auto"] | None, count: int) -> int:
+    """Samples that each of several processes has of a batch.
+
+    Raises:
+        UserError: if the batch or the share does not divide.
+    """
+    share, rest = divmod(batch_size, count)
+    if rest:
+        near = f"{share * count} and {(share + 1) * count}" if share else str(count)
+        raise UserError(
+            f"batch_size: {batch_size} does not divide among {count} processes, one for each device; "
+            f"the nearest that do: {near}"
+        )
+    if isinstance(micro_batch_size, int) and share % micro_batch_size:
+        whole = f"batch_size={batch_size}"
+        divided = whole if count == 1 else f"{share}, the share of each of {count} processes of {whole}"
+        raise UserError(
+            f"micro_batch_size: {micro_batch_size} does not divide {divided}; "
+            f"the nearest that do: {_nearest_divisors(share, micro_batch_size)}"
+        )
+    return share
+
+
+def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:
+    """The largest divisor of the batch whose activations take at most about 4 GiB in float32."""
+    in_blocks = config.block_size * _ACTIVATIONS_PER_CHANNEL * config.n_layer * config.n_embd
+    logits = config.block_size * config.vocab_rows
+    fits = max(_MOST_ELEMENTS // (in_blocks + logits), (_MOST_ELEMENTS - LARGEST_LOGITS) // in_blocks)
+    return max(m for m in range(1, min(max(1, fits), batch_size) + 1) if batch_size % m == 0)
+
+
+def _nearest_divisors(number: int, wanted: int) -> str:
+    divisors = sorted((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
+    return " and ".join(map(str, sorted(divisors[:2])))

@@ -1,0 +1,130 @@
+"""What a run says of itself when it starts and when it ends."""
+
+from __future__ import annotations
+
+import logging
+
+from gpt2_lightning import memory
+from gpt2_lightning.app.config.overrides import command
+from gpt2_lightning.app.run.fit import Run
+from gpt2_lightning.checkpoints import runs
+from gpt2_lightning.checkpoints.folder import FOLDER
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.language_metrics import bits_per_byte, perplexity
+from gpt2_lightning.model.size import count_parameters, training_work
+from gpt2_lightning.tokenizers import Tokenizer
+from gpt2_lightning.training import distributed
+from gpt2_lightning.training.callbacks import Samples
+from gpt2_lightning.training.callbacks.attention import FILE as ATTENTION
+from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES
+from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
+from gpt2_lightning.training.performance.throughput import device_name
+
+log = logging.getLogger(__name__)
+
+_PROMPT = "The "
+
+
+def describe_start(run: Run) -> None:
+    """Say what language model will be trained on what, for how long, and where it goes."""
+    describe_model(run)
+    data = run.plan.data
+    assert isinstance(data, TokenDataModule), "pre-training reads tokens"
+    log.info("text:   %s tokens to train on, %s to validate", f"{data.train_tokens:,}", f"{data.val_tokens:,}")
+    describe_plan(run)
+
+
+def describe_model(run: Run) -> None:
+    """Say how large the network is."""
+    config = run.plan.description.model
+    log.info(
+        "model:  %s parameters, %.1f MFLOPs per token trained, vocabulary %s (%s)",
+        f"{count_parameters(config):,}",
+        training_work(run.task.model).per_token(config.block_size) / 1e6,
+        f"{config.vocab_size:,}",
+        run.plan.description.tokenizer.kind,
+    )
+
+
+def describe_plan(run: Run) -> None:
+    """Say how long the run takes and where it goes."""
+    data = run.plan.data
+    samples = run.max_steps * data.batch_size
+    log.info(
+        "plan:   %s steps of %d sequences of %d tokens%s: %s tokens, %.1f epochs",
+        f"{run.max_steps:,}",
+        data.batch_size,
+        run.plan.block_size,
+        _shared_out(data.batch_size, data.micro_batch_size),
+        f"{round(samples * data.samples.targets_per_sample):,}",
+        samples / data.samples.per_epoch,
+    )
+    log.info("folder: %s%s", runs.shown(run.folder), f", going on from {run.resumed.name}" if run.resumed else "")
+
+
+def _shared_out(batch_size: int, micro_batch_size: int) -> str:
+    count = distributed.count()
+    parts = batch_size // (micro_batch_size * count)
+    shared = f" on {count} processes" if count > 1 else ""
+    if parts > 1:
+        return f"{shared} in {parts} parts of {micro_batch_size}{' each' if shared else ''}"
+    return f"{shared}, {micro_batch_size} each" if shared else ""
+
+
+def summarise(run: Run) -> None:
+    """Print the figures of a language model, where things are, a sample, and the command for more."""
+    data, best = run.plan.data, run.metrics.best_val_loss
+    log.info("")
+    log.info("done: %s tokens, %.1f epochs", f"{data.tokens_seen:,}", data.epochs_seen)
+    bits = ""
+    if isinstance(data, TokenDataModule):
+        bits = f", {bits_per_byte(best, data.bytes_per_token('val')):.3f} bits per byte"
+    log.info(
+        "  validation loss  %.4f (lowest %.4f: perplexity %.2f%s)",
+        run.metrics.latest["val/loss"],
+        best,
+        perplexity(best),
+        bits,
+    )
+    list_files(run)
+    samples = next((callback for callback in run.callbacks if isinstance(callback, Samples)), None)
+    if samples is not None:
+        log.info("\n%s", samples.latest.strip())
+    prompt = _example_prompt(run.plan.description.tokenizer)
+    log.info("\nfor more: %s", command("generate", f"checkpoint={runs.shown(run.folder)}", *prompt))
+
+
+def list_files(run: Run) -> None:
+    """Say how fast it was, what it took, and where everything is."""
+    _describe_pace(run)
+    for name, what in (
+        (METRICS, "figures"),
+        (runs.LOSS_PICTURE, "loss curve"),
+        (SAMPLES, "samples"),
+        (ATTENTION, "attention"),
+        (FOLDER, "checkpoints"),
+    ):
+        if (run.folder / name).exists():
+            log.info("  %-16s %s", what, f"{runs.shown(run.folder)}/{name}")
+
+
+def _describe_pace(run: Run) -> None:
+    pace, device = run.metrics.pace, run.task.trainer.strategy.root_device
+    figures = pace.whole.figures(pace.peak_flops)
+    if not pace.whole.steps:
+        return
+    mfu = (
+        f"MFU {figures['mfu']:.1%}" if "mfu" in figures else f"MFU unknown: no peak is listed for {device_name(device)}"
+    )
+    log.info("  %-16s %s tokens/s, %s", "speed", f"{figures['tokens_per_second']:,.0f}", mfu)
+    if (peak := memory.peak(device)) is not None:
+        log.info("  %-16s %.2f GB", "peak memory", peak / 1e9)
+
+
+def _example_prompt(tokenizer: Tokenizer) -> list[str]:
+    try:
+        tokenizer.encode(_PROMPT)
+    except UserError:
+        return []
+    return [f"prompt={_PROMPT}"]

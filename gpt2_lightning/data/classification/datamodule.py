@@ -1,0 +1,106 @@
+"""The LightningDataModule of classification."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from gpt2_lightning.data.classification.batches import (
+    LabelBatch,
+    LabelKind,
+    LabelledBatches,
+    LabelledSamples,
+    LabelledSet,
+    encode_labels,
+)
+from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
+from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
+from gpt2_lightning.data.tables import LabelledText, Splits
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers import Tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+class LabelDataModule(SampleDataModule):
+    """Labelled texts, encoded once and padded by batch.
+
+    `train`, `val` and `test` have the rows, and what was cut off them: `train.texts.n_cut`.
+
+    Args:
+        splits: the rows.
+        tokenizer: that of the model.
+        classes: in the order of their numbers; none for regression.
+        kind: what a label is.
+        block_size: the longest text in tokens; of longer ones the rest is cut off.
+        batch_size: texts in an optimizer step, over all devices.
+        micro_batch_size: texts in one forward pass of one device; the rest of a step's is accumulated.
+        seed: fixes the order of the samples.
+        add_prefix_space: see `EncodedTexts`.
+
+    Raises:
+        UserError: if a text cannot be encoded, a label is none of the classes, or training lacks a class.
+    """
+
+    samples: LabelledSamples
+
+    def __init__(
+        self,
+        splits: Splits[LabelledText],
+        tokenizer: Tokenizer,
+        classes: Sequence[str],
+        kind: LabelKind,
+        block_size: int,
+        batch_size: int,
+        micro_batch_size: int,
+        seed: int,
+        add_prefix_space: bool = False,
+    ) -> None:
+        super().__init__(batch_size, micro_batch_size)
+        self.classes, self.kind, self.block_size = tuple(classes), kind, block_size
+
+        def prepared(rows: list[LabelledText]) -> LabelledSet:
+            texts = EncodedTexts([row.text for row in rows], tokenizer, block_size, add_prefix_space)
+            return LabelledSet(rows, texts, encode_labels(rows, classes, kind))
+
+        self.train, self.val, self.test = prepared(splits.train), prepared(splits.val), prepared(splits.test)
+        self._check_labels()
+        self.samples = LabelledSamples(self.train, batch_size, seed)
+
+    def class_counts(self) -> Tensor:
+        """Training rows of each class, (L,)."""
+        return _counts(self.train.labels, len(self.classes))
+
+    def val_dataloader(self) -> DataLoader[LabelBatch]:
+        return self.loader(LabelledBatches(self.val, self.val_batch_size(len(self.val)), *self.place()))
+
+    def _check_labels(self) -> None:
+        if self.kind == "regression":
+            if bool((self.train.labels == self.train.labels[0]).all()):
+                raise UserError(
+                    f"data.label_column: all {len(self.train)} training rows have the number "
+                    f"{self.train.labels[0].item():g}; there is nothing to learn"
+                )
+            return
+        missing = self._lacking(self.train)
+        if missing:
+            raise UserError(
+                f"data.labels: no row of the training part has the label {', '.join(missing)}; leave it out of "
+                "data.labels, use more rows, or cut each class by itself with data.stratify=true"
+            )
+        for part, rows in (("validation", self.val), ("test", self.test)):
+            missing = self._lacking(rows)
+            if len(rows) and missing:
+                _log.warning("the %s part has no row of %s: it tells nothing of that", part, ", ".join(missing))
+
+    def _lacking(self, part: LabelledSet) -> list[str]:
+        counts = _counts(part.labels, len(self.classes)).tolist()
+        return [name for name, count in zip(self.classes, counts, strict=True) if not count]
+
+
+def _counts(labels: Tensor, n_classes: int) -> Tensor:
+    return torch.bincount(labels, minlength=n_classes) if labels.dim() == 1 else labels.sum(dim=0).long()

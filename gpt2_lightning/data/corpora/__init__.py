@@ -1,0 +1,1 @@
+"""Sources of text: files, downloads, Hugging Face data sets, token files and mixes."""

@@ -1,0 +1,202 @@
+"""Token files that are there already: our shards, nanoGPT's and llm.c's, read in place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+
+import numpy as np
+
+from gpt2_lightning.atomic import write_text
+from gpt2_lightning.data.corpus import Documents
+from gpt2_lightning.data.shards.digests import memory_of
+from gpt2_lightning.data.shards.format import MAGIC
+from gpt2_lightning.data.shards.prepare import META, SETTINGS
+from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
+from gpt2_lightning.data.shards.sequence import TokenSequence
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers import Tokenizer
+
+_UINT16 = np.dtype("<u2")
+_LLMC_LAYOUT = struct.Struct("<4sii")
+_LLMC_LLAMA_MAGIC = struct.pack("<i", 20240801)
+_LLMC_MAGIC, _LLMC_VERSION, _LLMC_HEADER_BYTES = struct.pack("<i", 20240520), 1, 1024
+_SCANNED_AT_ONCE = 2**24
+_ENOUGH_TO_TELL = 64
+"""Bytes from which on a file of printable characters is no accident."""
+
+Stretch = tuple[Path, int, int]
+"""A file, the bytes before its first id, and its number of ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFiles:
+    """Existing token files. The tokenizer has to be the one that made them; GPT-2's ids need `tokenizer=gpt2`.
+
+    Read are folders that `prepare` made; nanoGPT's `.bin`, bare little-endian uint16; and llm.c's, which have a header.
+
+    Raises:
+        ValueError: if `val_fraction` is out of range.
+    """
+
+    path: str
+    """A file, a pattern such as `fineweb_train_*.bin`, or a folder, of which the files with `train` in their names."""
+    val_path: str | None = None
+    """The same for validation. Null for the files beside those of `path` that have `val` in their names in place of
+    `train`; where there are none, the last tokens of `path` validate."""
+    val_fraction: float = 0.1
+    """Share of the tokens that validates where there are no files for it."""
+    documents: Documents = "joined"
+    """How windows treat documents; see `corpus.Corpus`."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"val_fraction: {self.val_fraction} is out of range, it must lie between 0 and 1")
+
+    def open(self, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
+        """Both sequences.
+
+        Args:
+            tokenizer: says which ids there are.
+            cache_dir: where it is remembered that a large file was checked.
+
+        Raises:
+            UserError: if there are no files, or one is cut off, of an unknown format or has an unknown id.
+        """
+        place = Path(self.path).expanduser()
+        if (place / META).exists():
+            return open_prepared(place, tokenizer, cache_dir)
+        if (place / SETTINGS).exists():
+            raise UserError(
+                f"data.path: the shards in {place} are not all there yet; run the command that prepares them again, or "
+                "make the other machines' shares"
+            )
+        train = [_stretch(file) for file in _find(self.path, "data.path", "train")]
+        val_files = _find(self.val_path, "data.val_path", "val") if self.val_path else _beside([f for f, _, _ in train])
+        val = [_stretch(file) for file in val_files]
+        if both := sorted({*train} & {*val}):
+            raise UserError(
+                f"data.path: {both[0][0]} would both train and validate; name the training files alone, and those that "
+                "validate with data.val_path"
+            )
+        for stretch in [*train, *val]:
+            _require_known_ids(stretch, tokenizer, cache_dir)
+        if not val_files:
+            train, val = _cut(train, int(sum(count for _, _, count in train) * (1 - self.val_fraction)))
+        sequences = {"train": TokenSequence(train, _UINT16), "val": TokenSequence(val, _UINT16)}
+        return Tokens(
+            sequences["train"], sequences["val"], {n: _bytes_per_token(s, tokenizer) for n, s in sequences.items()}
+        )
+
+
+def _find(path: str, setting: str, part: str) -> list[Path]:
+    place = Path(path).expanduser()
+    if place.is_dir():
+        found = sorted(file for file in place.glob("*.bin") if part in file.name)
+        what = f"no .bin file with '{part}' in its name, and no {META}"
+    else:
+        found = [place] if place.exists() else sorted(f for f in map(Path, glob(str(place))) if f.is_file())  # noqa: PTH207
+        what = "nothing there"
+    if not found:
+        raise UserError(f"{setting}: {place.absolute()}: {what}; name token files, or prepare text with data=text")
+    return found
+
+
+def _beside(files: list[Path]) -> list[Path]:
+    names = {file.with_name(file.name.replace("train", "val")) for file in files if "train" in file.name}
+    exact = sorted(name for name in names if name.exists())
+    if exact or not names:
+        return exact
+    starts = {(file.parent, file.name.split("train")[0] + "val") for file in files if "train" in file.name}
+    return sorted({f for folder, start in starts for f in folder.glob("*.bin") if f.name.startswith(start)})
+
+
+def _require_binary(file: Path) -> None:
+    with file.open("rb") as content:
+        start = content.read(4096)
+    if len(start) >= _ENOUGH_TO_TELL and all(32 <= byte < 127 or byte in b"\n\r\t" for byte in start):
+        raise UserError(f"{file} holds text and not token ids; read it with data=text data.path={file}")
+
+
+def _stretch(file: Path) -> Stretch:
+    """Where the ids lie, told by how the file begins."""
+    try:
+        with file.open("rb") as content:
+            start = content.read(_LLMC_LAYOUT.size)
+        size = file.stat().st_size
+    except OSError as error:
+        raise UserError(f"the token file {file} cannot be read: {error.strerror}") from None
+    if start.startswith(MAGIC):
+        raise UserError(
+            f"{file} is a shard, which is read with its folder: data.path={file.parent}; "
+            f"where that has no {META}, prepare the corpus to its end"
+        )
+    if start[:4] == _LLMC_LLAMA_MAGIC:
+        raise UserError(
+            f"{file} is llm.c's format for Llama 3, whose tokens are not GPT-2's; this version does not read it"
+        )
+    if start[:4] == _LLMC_MAGIC:
+        _, version, tokens = _LLMC_LAYOUT.unpack(start.ljust(_LLMC_LAYOUT.size, b"\0"))
+        if version != _LLMC_VERSION:
+            raise UserError(f"{file} is llm.c's format {version}, this version reads format {_LLMC_VERSION}")
+        expected = _LLMC_HEADER_BYTES + tokens * _UINT16.itemsize
+        if size != expected:
+            raise UserError(
+                f"{file} is cut off or damaged: it has {size:,} bytes, and with the {tokens:,} tokens of its header "
+                f"it should have {expected:,}; copy or make it again"
+            )
+        return file, _LLMC_HEADER_BYTES, tokens
+    if size == 0 or size % 2:
+        raise UserError(f"{file} has {size:,} bytes, which are no uint16 tokens; copy or make it again")
+    _require_binary(file)
+    return file, 0, size // 2
+
+
+def _cut(stretches: list[Stretch], first: int) -> tuple[list[Stretch], list[Stretch]]:
+    """The first tokens, and the rest."""
+    before: list[Stretch] = []
+    after: list[Stretch] = []
+    for file, offset, count in stretches:
+        head = min(max(first, 0), count)
+        first -= count
+        before += [(file, offset, head)] if head else []
+        after += [(file, offset + head * _UINT16.itemsize, count - head)] if head < count else []
+    return before, after
+
+
+def _require_known_ids(stretch: Stretch, tokenizer: Tokenizer, cache_dir: Path) -> None:
+    """Every id has to be below the vocabulary's size; of a large file it is remembered."""
+    file, offset, _ = stretch
+    sequence = TokenSequence([stretch], _UINT16)
+    is_large = len(sequence) > _SCANNED_AT_ONCE
+    memory, identity = memory_of(file, offset, cache_dir, "largest_ids")
+    if is_large:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            remembered = json.loads(memory.read_text(encoding="utf-8"))
+            if remembered["identity"] == identity and remembered["largest"] < tokenizer.vocab_size:
+                return
+    largest = 0
+    for start in range(0, len(sequence), _SCANNED_AT_ONCE):
+        ids = sequence.slice(start, min(start + _SCANNED_AT_ONCE, len(sequence)))
+        largest = max(largest, int(ids.max()))
+        if largest >= tokenizer.vocab_size:
+            place = start + int(np.argmax(ids >= tokenizer.vocab_size))
+            raise UserError(
+                f"{file}: the id at token {place:,} is {sequence.slice(place, place + 1)[0]:,}, and the tokenizer "
+                f"{tokenizer.kind} has {tokenizer.vocab_size:,} tokens; choose the tokenizer that made the file"
+            )
+    if is_large:
+        with contextlib.suppress(OSError):  # it saves time, and nothing else
+            write_text(memory, json.dumps({"identity": identity, "largest": largest}))
+
+
+def _bytes_per_token(sequence: TokenSequence, tokenizer: Tokenizer) -> float:
+    """Bytes of text over tokens, as the first sixteen million tokens have it; the end of text has none."""
+    ids = sequence.slice(0, min(len(sequence), _SCANNED_AT_ONCE))
+    counts = np.bincount(ids, minlength=tokenizer.vocab_size)
+    lengths = [0 if i == tokenizer.end_of_text else len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)]
+    return float(counts @ np.array(lengths)) / max(1, ids.size)

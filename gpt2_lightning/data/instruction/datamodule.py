@@ -1,0 +1,114 @@
+"""The LightningDataModule of instructions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from gpt2_lightning.data.instruction.encoding import EncodedRows, Example, encode_rows
+from gpt2_lightning.data.instruction.samples import ExampleBatches, PackedSamples, PaddedSamples
+from gpt2_lightning.data.instruction.templates import KIND, Template
+from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
+from gpt2_lightning.data.sampling.windows import Batch
+from gpt2_lightning.data.tables import Conversation, Splits
+from gpt2_lightning.tokenizers import Tokenizer
+
+Part = Literal["train", "val", "test"]
+_NAMES: dict[Part, str] = {"train": "training", "val": "validation", "test": "test"}
+
+
+class InstructDataModule(SampleDataModule):
+    """Conversations in a template, of which the answers are learned.
+
+    Args:
+        splits: the conversations.
+        template: writes them down.
+        tokenizer: must have an end-of-text token.
+        block_size: the context. Longer conversations are cut.
+        batch_size: rows in an optimizer step, over all devices.
+        micro_batch_size: rows in one forward pass of one device; the rest of a step's is accumulated.
+        seed: fixes the order of the samples.
+        mask_prompt: whether the answers alone are learned, each with its end, or everything.
+        packing: whether a row holds as many examples as fit, or one.
+
+    Raises:
+        UserError: if a conversation does not fit the template or the tokenizer, or a part has nothing to learn.
+    """
+
+    def __init__(
+        self,
+        splits: Splits[Conversation],
+        template: Template,
+        tokenizer: Tokenizer,
+        block_size: int,
+        batch_size: int,
+        micro_batch_size: int,
+        seed: int,
+        mask_prompt: bool = True,
+        packing: bool = True,
+    ) -> None:
+        super().__init__(batch_size, micro_batch_size)
+        self.splits, self.template, self.tokenizer = splits, template, tokenizer
+        self.block_size, self.mask_prompt, self.packing = block_size, mask_prompt, packing
+        self.parts: dict[Part, EncodedRows] = {
+            part: encode_rows(getattr(splits, part), name, template, tokenizer, block_size, mask_prompt)
+            for part, name in _NAMES.items()
+        }
+        train = self.parts["train"].examples
+        packed, padded = PackedSamples(train, block_size, seed), PaddedSamples(train, batch_size, seed)
+        self.samples: PackedSamples | PaddedSamples = packed if packing else padded
+        self.padding = {
+            "packed": packed.padding,
+            "padded": padded.padding(micro_batch_size),
+            "whole": 1 - sum(example.width for example in train) / (len(train) * block_size),
+        }
+        """Share of the places that hold no token: with packing, with batches as wide as their longest example, and with
+        one example in each whole row."""
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """For `Description.task`: what a checkpoint says of its task, plain values."""
+        return {"kind": KIND, "template": self.template.to_plain(), "mask_prompt": self.mask_prompt}
+
+    def first_rows(self, count: int) -> list[list[Example]]:
+        """The examples of the first rows that training reads, for a preview."""
+        return self.samples.rows_of(np.arange(count))
+
+    def report(self) -> list[str]:
+        """What becomes of the rows, in sentences."""
+        uses = dict(zip(self.parts, ("to train on", "to validate", "to test"), strict=True))
+        found = [
+            f"{len(rows.examples):,} examples {uses[part]} ({rows.n_targets:,} tokens carry loss)"
+            for part, rows in self.parts.items()
+        ]
+        cut = [f"{rows.truncated:,} {uses[part]}" for part, rows in self.parts.items() if rows.truncated]
+        dropped = [f"{rows.dropped:,} {uses[part]}" for part, rows in self.parts.items() if rows.dropped]
+        lines = [", ".join(found), self._shape()]
+        if cut:
+            lines.append(f"cut, since longer than the context of {self.block_size} tokens: {', '.join(cut)}")
+        if dropped:
+            lines.append(f"left out, since nothing to learn is left of them: {', '.join(dropped)}")
+        return lines
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        examples = self.parts["val"].examples
+        return self.loader(ExampleBatches(examples, self.val_batch_size(len(examples)), *self.place()))
+
+    def batches(self, part: Part) -> ExampleBatches:
+        """Batches with every example of a part once."""
+        return ExampleBatches(self.parts[part].examples, self.micro_batch_size)
+
+    def _shape(self) -> str:
+        share = {kind: f"{100 * value:.1f} %" for kind, value in self.padding.items()}
+        alone = f"{share['whole']} in rows of {self.block_size}"
+        if self.packing:
+            return (
+                f"{self.samples.per_epoch:,} rows of {self.block_size}, {share['packed']} of them padding; with one "
+                f"example a row it would be {share['padded']} where batches are as wide as their longest, {alone}"
+            )
+        return (
+            f"one example a row, batches as wide as their longest, {share['padded']} of them padding; it would be "
+            f"{alone}, and {share['packed']} with packing"
+        )

@@ -1,0 +1,150 @@
+"""Examples as rows of batches: packed or padded, for training in an endless order, for validation each once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from gpt2_lightning.data.instruction.encoding import Example
+from gpt2_lightning.data.instruction.packing import best_fit
+from gpt2_lightning.data.sampling.permutation import keys_of, permute
+from gpt2_lightning.data.sampling.samples import Samples
+from gpt2_lightning.data.sampling.windows import Batch
+from gpt2_lightning.model.loss import IGNORED
+
+_PADDING = 0
+"""Any id will do: no target stands there, and nothing that has one looks there."""
+_SORTED_BATCHES = 16
+
+
+class PackedSamples(Samples[Batch]):
+    """Rows of several examples that do not see each other; a sample is a row.
+
+    Each epoch has every row once, in an order of its own. Which examples share a row stays the same, since it makes no
+    difference to any of them.
+
+    Args:
+        examples: none wider than the rows.
+        block_size: width of the rows.
+        seed: another seed is another order.
+    """
+
+    def __init__(self, examples: Sequence[Example], block_size: int, seed: int) -> None:
+        self.block_size, self.seed = block_size, seed
+        packed = best_fit([example.width for example in examples], block_size)
+        self.rows = [[examples[place] for place in row] for row in packed]
+        self.per_epoch = len(self.rows)
+        self.targets_per_sample = sum(example.n_targets for example in examples) / len(self.rows)
+
+    @property
+    def padding(self) -> float:
+        """Share of the places that hold no token."""
+        used = sum(example.width for row in self.rows for example in row)
+        return 1 - used / (len(self.rows) * self.block_size)
+
+    def rows_of(self, numbers: NDArray[np.int64]) -> list[list[Example]]:
+        """The examples of each sample."""
+        epochs, places = np.divmod(numbers, self.per_epoch)
+        pairs = zip(epochs.tolist(), places.reshape(-1, 1), strict=True)
+        return [
+            self.rows[int(permute(place, self.per_epoch, keys_of(self.seed, epoch)[1])[0])] for epoch, place in pairs
+        ]
+
+    def read(self, numbers: NDArray[np.int64]) -> Batch:
+        return batch_of(self.rows_of(numbers), self.block_size, packed=True)
+
+
+class PaddedSamples(Samples[Batch]):
+    """A sample is an example. Batches are padded to their longest.
+
+    Each epoch has every example once, in an order of its own in which neighbours are of similar width: of every 16
+    steps, the examples are drawn by chance and then sorted, up and down in turns.
+
+    Args:
+        examples: the examples.
+        batch_size: examples in a step.
+        seed: another seed is another order.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
+        self.examples, self.seed = examples, seed
+        self._widths = np.array([example.width for example in examples])
+        self._pool = np.arange(len(examples)) // (_SORTED_BATCHES * batch_size)
+        self._last_order: tuple[int, NDArray[np.int64]] | None = None
+        self.per_epoch = len(examples)
+        self.targets_per_sample = sum(example.n_targets for example in examples) / len(examples)
+
+    def padding(self, batch_size: int) -> float:
+        """Share of the places that hold no token, in the first epoch in forward passes of so many examples."""
+        widths = self._widths[self._order(0)]
+        starts = np.arange(0, len(widths), batch_size)
+        in_batch = np.diff(starts, append=len(widths))
+        return float(1 - widths.sum() / (np.maximum.reduceat(widths, starts) * in_batch).sum())
+
+    def rows_of(self, numbers: NDArray[np.int64]) -> list[list[Example]]:
+        """The example of each sample, in a list of its own."""
+        epochs, places = np.divmod(numbers, self.per_epoch)
+        pairs = zip(epochs.tolist(), places.tolist(), strict=True)
+        return [[self.examples[self._order(epoch)[place]]] for epoch, place in pairs]
+
+    def read(self, numbers: NDArray[np.int64]) -> Batch:
+        rows = self.rows_of(numbers)
+        return batch_of(rows, max(example.width for (example,) in rows), packed=False)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Numbers of the examples of an epoch. A function of the seed and the epoch; the last result is kept."""
+        if self._last_order is None or self._last_order[0] != epoch:
+            drawn = permute(np.arange(self.per_epoch), self.per_epoch, keys_of(self.seed, epoch)[1])
+            up_or_down = np.where(self._pool % 2, -1, 1)
+            self._last_order = epoch, drawn[np.lexsort((up_or_down * self._widths[drawn], self._pool))]
+        return self._last_order[1]
+
+
+class ExampleBatches(Dataset[Batch]):
+    """Padded batches with every example once, those of similar width together. Rank r of W has every W-th batch."""
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        by_width = sorted(examples, key=lambda example: example.width)
+        batches = [by_width[start : start + batch_size] for start in range(0, len(by_width), batch_size)]
+        self._batches = batches[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> Batch:
+        examples = self._batches[index]
+        return batch_of([[example] for example in examples], examples[-1].width, packed=False)
+
+
+def batch_of(rows: Sequence[Sequence[Example]], width: int, packed: bool) -> Batch:
+    """Examples side by side in rows, and padding after them.
+
+    No target crosses from one example to the next: its last token is a target and no input.
+
+    Args:
+        rows: the examples of each.
+        width: places in a row, B rows make (B, width).
+        packed: whether to tell the examples of a row apart. Padding is then one more, so that nothing sees it; where it
+            is not, it comes after everything that could.
+    """
+    inputs = np.full((len(rows), width), _PADDING)
+    targets = np.full((len(rows), width), IGNORED)
+    documents = np.empty((len(rows), width), dtype=np.int64)
+    for row, examples in enumerate(rows):
+        start = 0
+        for number, example in enumerate(examples):
+            places = slice(start, start + example.width)
+            inputs[row, places] = example.ids[:-1]
+            targets[row, places] = np.where(example.learned, example.ids, IGNORED)[1:]
+            documents[row, places] = number
+            start = places.stop
+        documents[row, start:] = len(examples)
+    whole = torch.from_numpy(inputs), torch.from_numpy(targets)
+    return Batch(*whole, torch.from_numpy(documents) if packed else None)

@@ -1,0 +1,1 @@
+"""Samples and batches from token sequences, in a reproducible order."""

@@ -1,0 +1,67 @@
+"""Batches as map-style datasets: item i is the i-th whole batch, read at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from gpt2_lightning.data.sampling.samples import Samples
+from gpt2_lightning.data.sampling.windows import Batch, Windows, read_batch
+
+
+class TrainingBatches(Dataset[Any]):
+    """Batches of B samples.
+
+    Rank r of W reads rows r * B to (r + 1) * B of every W * B consecutive samples, so that the ranks of a step share
+    out exactly the samples that one process would read. Batch 0 starts at `first_sample`.
+    """
+
+    def __init__(
+        self, samples: Samples[Any], batch_size: int, rank: int = 0, world_size: int = 1, first_sample: int = 0
+    ) -> None:
+        self.samples, self.batch_size = samples, batch_size
+        self.rank, self.world_size = rank, world_size
+        self.first_sample = first_sample
+
+    def __getitem__(self, index: int) -> Any:
+        first = self.first_sample + (index * self.world_size + self.rank) * self.batch_size
+        return self.samples.read(np.arange(first, first + self.batch_size))
+
+
+class Endless(Sampler[int]):
+    """0, 1, 2, … without an end: the trainer's step limit ends a run."""
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count()
+
+
+class ValidationBatches(Dataset[Batch]):
+    """All windows of one or more corpora, so that every token but the first of each is predicted exactly once.
+
+    Rank r of W has every W-th batch.
+    """
+
+    def __init__(
+        self, corpora: list[Windows], batch_size: int, rank: int = 0, world_size: int = 1, masked_by: int | None = None
+    ) -> None:
+        self.corpora, self.batch_size, self.masked_by = corpora, batch_size, masked_by
+        self.rank, self.world_size = rank, world_size
+        counts = [-(-len(windows) // batch_size) for windows in corpora]
+        self._ends = np.cumsum(counts)
+
+    def __len__(self) -> int:
+        return len(range(self.rank, int(self._ends[-1]), self.world_size))
+
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} batches, no number {index}")
+        number = index * self.world_size + self.rank
+        place = int(np.searchsorted(self._ends, number, side="right"))
+        windows = self.corpora[place]
+        first = (number - (int(self._ends[place - 1]) if place else 0)) * self.batch_size
+        chosen = np.arange(first, min(first + self.batch_size, len(windows)))
+        return read_batch(windows.sequence, *windows.places(chosen), windows.block_size, self.masked_by)

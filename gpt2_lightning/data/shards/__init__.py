@@ -1,0 +1,1 @@
+"""Token shards: encoding a corpus, the file format, reading."""

@@ -1,0 +1,86 @@
+"""A corpus as ids, ready for training: a training and a validation sequence."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gpt2_lightning.data.shards.encode import shard_name
+from gpt2_lightning.data.shards.format import HEADER_BYTES, read_header, require_checksum
+from gpt2_lightning.data.shards.prepare import FORMAT, META
+from gpt2_lightning.data.shards.sequence import TokenSequence
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers import Tokenizer
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Both parts of a corpus."""
+
+    train: TokenSequence
+    val: TokenSequence
+    bytes_per_token: dict[str, float]
+    """Bytes of text that a token stands for on average, under `train` and `val`."""
+
+
+def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
+    """The shards that `prepare` made.
+
+    Args:
+        folder: with a `meta.json`.
+        tokenizer: has to be the one that made them.
+        cache_dir: where checksums of large shards are remembered, so that they are read once.
+
+    Raises:
+        UserError: if a shard is missing, cut off, altered or of another tokenizer.
+    """
+    try:
+        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        _require_format(meta["format"], folder)
+        numbers = {split: meta[split]["shards"] for split in ("train", "val")}
+        ratios = {split: meta[split]["text_bytes"] / meta[split]["tokens"] for split in ("train", "val")}
+        made_by, source = meta["tokenizer"], meta["source"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        raise UserError(f"the folder {folder} has no {META} that this version can read; prepare it again") from None
+    if made_by["hash"] != tokenizer.hash():
+        raise UserError(
+            f"the shards in {folder} were made by another tokenizer ({made_by['kind']}, hash {made_by['hash'][:12]}) "
+            f"than the one chosen ({tokenizer.kind}, hash {tokenizer.hash()[:12]}): their ids mean something else; "
+            f"choose that one with tokenizer=saved tokenizer.path={folder}, or prepare the corpus with this one"
+        )
+    sequences = {}
+    for split, of_split in numbers.items():
+        files = []
+        for number, checksum in of_split.items():
+            file = folder / shard_name("train" if split == "train" else "val", int(number))
+            header = read_header(file)
+            if header.tokenizer != tokenizer.hash():
+                raise UserError(
+                    f"the shard {file} was made by another tokenizer (hash {header.tokenizer[:12]}) than its folder "
+                    f"says (hash {made_by['hash'][:12]}); delete it and prepare the corpus again"
+                )
+            if header.source != source:
+                raise UserError(
+                    f"the shard {file} was made from another text or with other settings (fingerprint "
+                    f"{header.source[:12]}) than its folder says ({source[:12]}); prepare the corpus again"
+                )
+            if header.checksum != checksum:
+                raise UserError(
+                    f"the shard {file} is another than was written there: its checksum is {header.checksum[:12]}…, and "
+                    f"{META} has {checksum[:12]}…; delete it and prepare the corpus again"
+                )
+            require_checksum(file, header, cache_dir)
+            files.append((file, HEADER_BYTES, header.tokens))
+        sequences[split] = TokenSequence(files, np.dtype(tokenizer.dtype).newbyteorder("<"))
+    return Tokens(sequences["train"], sequences["val"], ratios)
+
+
+def _require_format(found: int, folder: Path) -> None:
+    if found != FORMAT:
+        raise UserError(
+            f"the folder {folder} has format {found}, this version reads format {FORMAT}; "
+            "prepare the corpus again with this version"
+        )

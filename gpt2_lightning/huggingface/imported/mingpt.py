@@ -1,0 +1,132 @@
+"""minGPT's weights: a state dict in a `.pt` file, or JSON with base64.
+
+Its modules have OpenAI's names, its projections are Linear as ours, its head is not tied, its GELU is GPT-2's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface.imported.model import Foreign
+from gpt2_lightning.huggingface.safetensors_files import read_json
+from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
+from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.model.reference import Network
+
+_NAMED_SIZES = {
+    "openai-gpt": (12, 768, 12),
+    "gpt2": (12, 768, 12),
+    "gpt2-medium": (24, 1024, 16),
+    "gpt2-large": (36, 1280, 20),
+    "gpt2-xl": (48, 1600, 25),
+    "gopher-44m": (8, 512, 16),
+    "gpt-mini": (6, 192, 6),
+    "gpt-micro": (4, 128, 4),
+    "gpt-nano": (3, 48, 3),
+}
+"""minGPT's own names of sizes: layers, width and heads."""
+_SETTINGS = "config.json"
+"""What minGPT's projects write beside `model.pt`."""
+_DROPOUT = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
+
+
+def is_one(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint file is a bare state dict with minGPT's names."""
+    named = {"transformer.wte.weight", "lm_head.weight"} <= content.keys()
+    return named and all(isinstance(tensor, Tensor) for tensor in content.values())
+
+
+def read_state_dict(weights: Mapping[str, Any], path: Path, n_head: int | None) -> Foreign:
+    """The model of a state dict.
+
+    Args:
+        weights: the file's tensors, loaded with `weights_only=True`.
+        path: the file, for messages; a `config.json` of minGPT's beside it is read.
+        n_head: the number of heads, which the tensors do not tell; None to take it from the `config.json`.
+
+    Raises:
+        UserError: if the number of heads is not known, or the tensors are not those of a minGPT.
+    """
+    beside = path.with_name(_SETTINGS)
+    found = read_json(beside) if beside.is_file() else {}
+    settings = found["model"] if isinstance(found.get("model"), dict) else found
+    return _foreign(weights, settings, path, n_head)
+
+
+def read_json_file(path: Path) -> Foreign:
+    """The model of a JSON file: an object `config`, and for each tensor its shape, dtype and base64 of its bytes.
+
+    Raises:
+        UserError: if it is no such file, or its tensors are not those of its config.
+    """
+    content = read_json(path)
+    settings = content.pop("config", None)
+    if not isinstance(settings, dict) or "transformer.wte.weight" not in content:
+        raise UserError(f"{path} is not minGPT's: it has no config and transformer.wte.weight; check the path")
+    faults, weights = [], {}
+    for name, value in content.items():
+        try:
+            weights[name] = _decode(value)
+        except (TypeError, KeyError, ValueError, binascii.Error) as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        raise UserError(f"{path} holds tensors that cannot be read:\n  " + "\n  ".join(faults))
+    return _foreign(weights, settings, path, None)
+
+
+def _decode(value: Mapping[str, Any]) -> Tensor:
+    if value["dtype"] != "torch.float32":
+        raise ValueError(f"has dtype {value['dtype']}, only torch.float32 is read")
+    data, shape = bytearray(base64.b64decode(value["data"], validate=True)), value["shape"]
+    if len(data) != 4 * math.prod(shape):
+        raise ValueError(f"has {len(data):,} bytes, and its shape {shape} needs {4 * math.prod(shape):,}")
+    return torch.frombuffer(data, dtype=torch.float32).view(shape)
+
+
+def _foreign(tensors: Mapping[str, Any], settings: Mapping[str, Any], path: Path, n_head: int | None) -> Foreign:
+    weights = without_prefix_and_masks(tensors)
+    layers = {name.split(".")[1] for name in weights if name.startswith("h.")}
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    if len(shapes.get("wte.weight", ())) != 2 or len(shapes.get("wpe.weight", ())) != 2 or not layers:
+        raise UserError(f"{path} is not minGPT's: it has no wte.weight and wpe.weight of two dimensions, or no blocks")
+    (vocab_size, n_embd), (block_size, _) = shapes["wte.weight"], shapes["wpe.weight"]
+    heads = n_head or _heads(settings, len(layers), n_embd, path)
+    dropout = {name: settings[name] for name in _DROPOUT if name in settings}
+    try:
+        config = GPT2Config(vocab_size, block_size, len(layers), heads, n_embd, tied_head=False, **dropout)
+        model = fit(weights, config)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from None
+    return Foreign(
+        model=model,
+        network=Network(weights, len(layers), heads),
+        tokenizer=None,
+        origin={"program": "minGPT", "source": str(path)},
+    )
+
+
+def _heads(settings: Mapping[str, Any], n_layer: int, n_embd: int, path: Path) -> int:
+    stated = settings.get("n_head")
+    if stated is None and settings.get("model_type") in _NAMED_SIZES:
+        stated = _NAMED_SIZES[settings["model_type"]][2]
+    if isinstance(stated, int):
+        return stated
+    alike = [name for name, size in _NAMED_SIZES.items() if size[:2] == (n_layer, n_embd)]
+    hint = (
+        f"; minGPT's {alike[0]}, which has this width and depth, has n_head={_NAMED_SIZES[alike[0]][2]}"
+        if alike
+        else ""
+    )
+    raise UserError(
+        f"{path}: the tensors do not tell the number of heads, and there is no {_SETTINGS} of minGPT's beside them; "
+        f"add n_head=NUMBER{hint}"
+    )

@@ -1,0 +1,234 @@
+"""LoRA adapters as folders of Hugging Face's PEFT, in and out.
+
+PEFT adapts the fused `c_attn` by one pair of matrices. Pairs for some of q, k and v are the same as one of their summed
+rank: the As on top of each other, the Bs side by side, each in the rows of its own outputs and zeros elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface import safetensors_files
+from gpt2_lightning.huggingface.peft.config import config_to_peft, faults_of, rank_and_alpha, spec_from_peft
+from gpt2_lightning.huggingface.safetensors_files import read_json
+from gpt2_lightning.huggingface.weights import PREFIX as TRANSFORMER
+from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.lora.layers import HEAD, TARGETS, THIRDS, LoRASpec, rows
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_SCORE = "score.weight"
+_WHOLE = {place: target for target, place in TARGETS.items() if target not in THIRDS}
+"""The target that a layer is as a whole, by its place."""
+_IN_BLOCK = "|".join(re.escape(place) for place in _WHOLE if place != HEAD)
+_MATRIX = re.compile(rf"((?:{re.escape(TRANSFORMER)})?h\.\d+\.(?:{_IN_BLOCK})|{HEAD})\.lora_([AB])\.weight")
+_COPY_OF_BASE = re.compile(rf"(?:{re.escape(TRANSFORMER)})?(wte|{HEAD})(?:\.base_layer)?(\.weight)")
+
+Pair = tuple[Tensor, Tensor]
+"""A (rank, in) and B (out, rank)."""
+
+
+@dataclass(frozen=True)
+class PeftAdapter:
+    """What a folder holds."""
+
+    spec: LoRASpec
+    state: Mapping[str, Tensor]
+    """As of `model.adapters.adapter_state`."""
+    base: str | None = None
+    """Name or path of the model that it adapts, as Hugging Face finds it."""
+    score: Tensor | None = None
+    """The head of a classifier, (labels, C)."""
+
+
+def is_one(folder: Path) -> bool:
+    """Whether a folder is an adapter of PEFT's."""
+    return (folder / CONFIG).is_file()
+
+
+def base_of(folder: Path) -> str | None:
+    """Name or path of the model that a folder says it adapts."""
+    base = read_json(folder / CONFIG).get("base_model_name_or_path")
+    return base if isinstance(base, str) else None
+
+
+def strangers(folder: Path) -> list[str]:
+    """Names in a folder that `write` gives to none of its files."""
+    return sorted(file.name for file in folder.iterdir() if file.name not in (CONFIG, WEIGHTS))
+
+
+def write(adapter: PeftAdapter, folder: Path) -> None:
+    """Write an adapter in its dtype, for PEFT to load over a GPT2LMHeadModel.
+
+    With a `score`, it is for a GPT2ForSequenceClassification.
+
+    Args:
+        adapter: any.
+        folder: is made.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    tensors = {} if adapter.score is None else {_PREFIX + _SCORE: adapter.score.detach().clone()}
+    for layer, pairs in _pairs_by_layer(adapter.state).items():
+        path = _PREFIX + (layer if layer == HEAD else TRANSFORMER + layer)
+        tensors[f"{path}.lora_A.weight"], tensors[f"{path}.lora_B.weight"] = _stacked(pairs)
+    config = config_to_peft(adapter.spec, adapter.base, classifies=adapter.score is not None)
+    try:
+        folder.mkdir(parents=True)
+        safetensors_files.save(tensors, folder / WEIGHTS, targets=",".join(adapter.spec.targets))
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None
+
+
+def read(folder: Path, base: GPT2) -> PeftAdapter:
+    """The adapter of a folder, ours or PEFT's own.
+
+    Pairs for q, k and v come back as such from a folder of ours; in others, `c_attn` is the target qkv.
+
+    Args:
+        folder: with adapter_config.json and adapter_model.safetensors.
+        base: the model to adapt. A folder with an adapted head repeats the base's own weight, which must be this one's.
+
+    Raises:
+        UserError: if files are missing or damaged, or naming everything in them that a LoRASpec cannot express.
+    """
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} has no {CONFIG}, so it is no adapter of PEFT; check the path")
+    config = read_json(folder / CONFIG)
+    if faults := faults_of(config):
+        raise _refusal(folder / CONFIG, faults)
+    tensors, noted = _read_tensors(folder / WEIGHTS)
+    score = tensors.pop(_PREFIX + _SCORE, None)
+    matrices, faults = _matrices(tensors, base)
+    if score is None and config.get("modules_to_save"):
+        faults.append(f"{_PREFIX}{_SCORE}: missing, though {CONFIG} says that a classifier's head is saved")
+    state: dict[str, Tensor] = {}
+    settings: dict[tuple[int, float], str] = {}
+    for path, found in matrices.items():
+        layer = path.removeprefix(TRANSFORMER)
+        place = layer if layer == HEAD else layer.split(".", 2)[2]
+        targets = [target for target in TARGETS if target in noted and TARGETS[target] == place] or [_WHOLE[place]]
+        try:
+            rank, alpha = rank_and_alpha(config, path, len(targets))
+            pairs = _unstacked(found, targets, rank)
+        except ValueError as error:
+            faults.append(f"{path}: {error}")
+            continue
+        settings.setdefault((rank, alpha), path)
+        for target, (a, b) in pairs.items():
+            state |= {f"{layer}.lora_A.{target}": a, f"{layer}.lora_B.{target}": b}
+    if len(settings) > 1:
+        each = ", ".join(f"{path} has {rank} and {alpha:g}" for (rank, alpha), path in settings.items())
+        faults.append(f"rank and alpha are not the same in all layers: {each}")
+    if not matrices:
+        faults.append("no layer is adapted")
+    if faults:
+        raise _refusal(folder / WEIGHTS, faults)
+    ((rank, alpha),) = settings
+    used = {key.rsplit(".", 1)[1] for key in state}
+    try:
+        spec = spec_from_peft(config, rank, alpha, [target for target in TARGETS if target in used])
+    except ValueError as error:
+        raise _refusal(folder / CONFIG, str(error).splitlines()) from None
+    return PeftAdapter(spec, state, config.get("base_model_name_or_path"), score)
+
+
+def _matrices(tensors: Mapping[str, Tensor], base: GPT2) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """A and B of each layer, by its name in PEFT, and what is wrong with the other tensors."""
+    found: dict[str, dict[str, Tensor]] = {}
+    faults = []
+    for name, tensor in tensors.items():
+        inner = name.removeprefix(_PREFIX)
+        if match := _MATRIX.fullmatch(inner):
+            found.setdefault(match[1], {})[match[2]] = tensor
+        elif match := _COPY_OF_BASE.fullmatch(inner):
+            if not torch.equal(tensor, base.state_dict()[match[1] + match[2]][: len(tensor)].to(tensor)):
+                faults.append(f"{name}: differs from that weight of the base")
+        else:
+            faults.append(f"{name}: not part of an adapter of {', '.join(_WHOLE)}")
+    return found, faults
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Our name of a layer, from PEFT's, and its place, as in `TARGETS`."""
+    layer = path.removeprefix(TRANSFORMER)
+    return layer, layer if layer == HEAD else layer.split(".", 2)[2]
+
+
+def _pairs_by_layer(state: Mapping[str, Tensor]) -> dict[str, dict[str, Pair]]:
+    found: dict[str, dict[str, Pair]] = {}
+    for key, tensor in state.items():
+        layer, letter, target = key.rsplit(".", 2)
+        if letter == "lora_A":
+            found.setdefault(layer, {})[target] = (tensor, state[f"{layer}.lora_B.{target}"])
+    return found
+
+
+def _stacked(pairs: Mapping[str, Pair]) -> Pair:
+    """One pair that computes what all pairs of a layer do together."""
+    targets = [target for target in TARGETS if target in pairs]
+    n_out, rank = pairs[targets[0]][1].shape
+    if targets[0] in THIRDS:
+        n_out *= len(THIRDS)
+    a = torch.cat([pairs[target][0] for target in targets])  # (pairs * rank, in)
+    b = a.new_zeros(n_out, len(a))
+    for target, columns in zip(targets, b.split(rank, dim=1), strict=True):
+        columns[rows(target, n_out)] = pairs[target][1]
+    return a, b
+
+
+def _unstacked(found: Mapping[str, Tensor], targets: Sequence[str], rank: int) -> dict[str, Pair]:
+    """The pairs that `_stacked` makes one of.
+
+    Raises:
+        ValueError: if these are no matrices of that rank for these targets.
+    """
+    if found.keys() != {"A", "B"}:
+        raise ValueError("lora_A and lora_B are not both there")
+    a, b = found["A"], found["B"]
+    if not a.dim() == b.dim() == 2 or not len(a) == b.size(1) == rank * len(targets):
+        raise ValueError(f"lora_A has shape {tuple(a.shape)}, lora_B {tuple(b.shape)}, and {CONFIG} another rank")
+    pairs = {
+        target: (part_a.contiguous(), part_b[rows(target, len(b))].contiguous())
+        for target, part_a, part_b in zip(targets, a.split(rank), b.split(rank, dim=1), strict=True)
+    }
+    if not torch.equal(_stacked(pairs)[1], b):
+        raise ValueError(f"lora_B changes other outputs than {' and '.join(targets)}, which the file names")
+    return pairs
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """All tensors of a file, and the targets that `write` notes there."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing; adapters are read from safetensors files alone")
+    try:
+        with _library().safe_open(path, "pt") as file:
+            noted = (file.metadata() or {}).get("targets", "").split(",")
+            return {name: file.get_tensor(name) for name in file.keys()}, noted  # noqa: SIM118  # it is no mapping
+    except Exception as error:  # damaged bytes raise whatever they happen to look like
+        size = path.stat().st_size
+        raise UserError(f"{path} ({size:,} bytes) is damaged or cut off: {error}; fetch it again") from None
+
+
+def _library() -> ModuleType:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise UserError('adapters of PEFT need pip install "gpt2-lightning[huggingface]"') from None
+    return safetensors
+
+
+def _refusal(path: Path, faults: Sequence[str]) -> UserError:
+    return UserError("\n  ".join([f"{path} is no adapter that can be read here:", *faults]))

@@ -1,0 +1,1 @@
+"""Attention weights: reading, statistics, ablation, plots and an HTML explorer."""

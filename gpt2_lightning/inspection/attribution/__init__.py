@@ -1,0 +1,1 @@
+"""Which tokens a classifier's prediction depends on."""

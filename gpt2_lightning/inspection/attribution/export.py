@@ -1,0 +1,145 @@
+"""Explanations of several texts as numbers: what a page, a picture and a terminal show, and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES, Deletion, Explanation
+from gpt2_lightning.inspection.attribution.methods import METHODS
+
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class ExplainedText:
+    """One text, what the classifier answers, and why."""
+
+    text: str
+    """As it was given."""
+    tokens: list[str]
+    """The tokens that were read, as readers see them."""
+    n_left_out: int
+    """Tokens after them that the classifier does not read."""
+    answer: str
+    """The class, the classes that apply, or the number."""
+    label: str | None
+    """The label that is explained; None for regression."""
+    explanation: Explanation
+
+    @property
+    def heading(self) -> str:
+        """The answer, and what is explained, in a line."""
+        if self.label is None:
+            return f"answer {self.explanation.answer:.4g}"
+        what = f"{self.label}: probability {self.explanation.answer:.4f}"
+        return what if self.answer == self.label else f"{what} (the answer is {self.answer})"
+
+    def strongest(self, method: str, count: int) -> list[tuple[str, float]]:
+        """The tokens with the largest values, whatever the sign, and their values."""
+        values = self.explanation.attributions[method]
+        largest = values.abs().argsort(descending=True, stable=True)[:count].tolist()
+        return [(self.tokens[i], float(values[i])) for i in largest]
+
+    def shades(self, method: str) -> list[float]:
+        """The values as shares of the largest, from -1 to 1: how strong a colour each token gets."""
+        values = self.explanation.attributions[method]
+        shares: list[float] = (values / values.abs().max().clamp_min(torch.finfo().tiny)).tolist()
+        return shares
+
+
+RANDOM = "random_orders"
+"""What methods are compared with, beside the names in `METHODS`."""
+
+
+def compared_name(compared: str) -> str:
+    """What readers call a method, or `RANDOM`."""
+    return METHODS[compared].name if compared in METHODS else "random orders"
+
+
+def scores(text: ExplainedText) -> dict[str, tuple[float, float]]:
+    """How far the answer and the evidence fall, on average, for each method and for `RANDOM`."""
+    found = {method: (one.score, one.evidence_score) for method, one in text.explanation.deletions.items()}
+    random = [(one.score, one.evidence_score) for one in text.explanation.random_deletions]
+    return found | {RANDOM: _mean(random)}
+
+
+def mean_scores(texts: Sequence[ExplainedText]) -> dict[str, tuple[float, float]]:
+    """The same, on average over the texts."""
+    found = [scores(text) for text in texts]
+    return {name: _mean([one[name] for one in found]) for name in found[0]}
+
+
+def shown(value: float, signed: bool = False) -> str:
+    """A value to three digits, with a true minus, and a plus if it has a sign."""
+    return f"{round(value, 3) + 0.0:{'+' if signed else ''}.3f}".replace("-", "−")
+
+
+def _mean(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    firsts, seconds = zip(*pairs, strict=True)
+    return sum(firsts) / len(pairs), sum(seconds) / len(pairs)
+
+
+def write_explanations(texts: Sequence[ExplainedText], name: str, output: str, path: Path) -> None:
+    """JSON with every value of every token, and the deletion scores.
+
+    Args:
+        texts: at least one.
+        name: what readers call the classifier.
+        output: `probability`, or `number` for regression: what the drops are of.
+        path: the file to write.
+    """
+    summary = {
+        "checkpoint": name,
+        "methods": {method: known.meaning for method, known in METHODS.items()},
+        "deletion": {"drop_of": output, "shares": SHARES, "random_orders": RANDOM_ORDERS},
+        "mean_scores": {compared: _pair(pair) for compared, pair in mean_scores(texts).items()},
+        "texts": [_plain(text, output) for text in texts],
+    }
+    path.write_text(json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _plain(text: ExplainedText, output: str) -> dict[str, Any]:
+    found = text.explanation
+    rows = zip(text.tokens, found.ids.tolist(), *(found.attributions[m].tolist() for m in METHODS), strict=True)
+    return {
+        "text": text.text,
+        "answer": text.answer,
+        "label": text.label,
+        output: _rounded(found.answer),
+        "evidence": _rounded(found.evidence),
+        "tokens_left_out": text.n_left_out,
+        "tokens": [
+            {"token": token, "id": i, **{m: _rounded(value) for m, value in zip(METHODS, values, strict=True)}}
+            for token, i, *values in rows
+        ],
+        "deletion": {
+            method: {
+                **_deletion(deletion),
+                "random_orders_beaten": found.beaten(method),
+            }
+            for method, deletion in found.deletions.items()
+        },
+        RANDOM: [_deletion(deletion) for deletion in found.random_deletions],
+    }
+
+
+def _deletion(deletion: Deletion) -> dict[str, Any]:
+    return {
+        **_pair((deletion.score, deletion.evidence_score)),
+        "drops": [_rounded(drop) for drop in deletion.answer_drops.tolist()],
+        "evidence_drops": [_rounded(drop) for drop in deletion.evidence_drops.tolist()],
+    }
+
+
+def _pair(pair: tuple[float, float]) -> dict[str, float]:
+    return {"score": _rounded(pair[0]), "evidence_score": _rounded(pair[1])}
+
+
+def _rounded(value: float) -> float:
+    return round(value, _DIGITS)

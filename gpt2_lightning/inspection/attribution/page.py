@@ -1,0 +1,175 @@
+"""Explanations of one text or many as one HTML page that needs no network. What comes from a text stays text in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES
+from gpt2_lightning.inspection.attribution.export import ExplainedText, compared_name, mean_scores, scores, shown
+from gpt2_lightning.inspection.attribution.methods import METHODS
+
+_TEMPLATE = Path(__file__).with_suffix(".html")
+_READS = {"last": "its last token", "first": "its first token alone", "mean": "the mean over its tokens"}
+_CAPTION = "Without the tokens that each method ranks highest"
+_READ_ALOUD = 5
+_BEGINNING = 60
+_CHART = (360, 18)
+
+
+def write_explanation_page(texts: Sequence[ExplainedText], name: str, task: LabelTask, page: Path) -> None:
+    """Write the page.
+
+    Args:
+        texts: at least one.
+        name: what readers call the classifier.
+        task: what it answers.
+        page: the file.
+    """
+    unit = "number" if task.label_kind == "regression" else "probability"
+    explained = "the number" if task.label_kind == "regression" else "the evidence (log-odds) for a label"
+    parts = {
+        "title": escape(f"Explanations: {name}"),
+        "about": escape(f"{name}. It reads {_READS[task.reads]} of a text. What is explained is {explained}."),
+        "legend": _legend(),
+        "meanings": _meanings(unit),
+        "summary": _summary(texts, unit) if len(texts) > 1 else "",
+        "texts": "\n".join(_text(number, text, unit, len(texts) > 1) for number, text in enumerate(texts, start=1)),
+    }
+    template = _TEMPLATE.read_text(encoding="utf-8")
+    page.write_text(re.sub(r"\{\{(\w+)\}\}", lambda part: parts[part[1]], template), encoding="utf-8")
+
+
+def _legend() -> str:
+    kinds = (("for", "speaks for it"), ("against", "speaks against it"), ("strong", "matters, without a sign"))
+    shown = "".join(f'<span class="{kind}" style="--s:100%">{words}</span>' for kind, words in kinds)
+    return f"{shown} Each method has its own scale: the strongest token of a text has the full colour."
+
+
+def _meanings(unit: str) -> str:
+    *most, last = (f"{share:.0%}" for share in SHARES)
+    trust = (
+        f"What becomes of the {unit}, and of the evidence, without the tokens that a method ranks highest, on average "
+        f"over {', '.join(most)} and {last} of the tokens; and how many of {RANDOM_ORDERS} random orders make the "
+        "evidence fall less (Samek et al. 2017; DeYoung et al. 2020)."
+    )
+    terms = {**{known.name: known.meaning for known in METHODS.values()}, "how far each can be trusted": trust}
+    return "\n".join(f"<div><dt>{escape(term)}</dt><dd>{escape(words)}</dd></div>" for term, words in terms.items())
+
+
+def _summary(texts: Sequence[ExplainedText], unit: str) -> str:
+    """Mean scores of all texts, and a link to each."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(compared_name(name))}</th><td>{shown(drop)}</td><td>{shown(evidence)}</td></tr>'
+        for name, (drop, evidence) in mean_scores(texts).items()
+    )
+    links = "".join(
+        f'<li><a href="#text-{number}">{escape(text.heading)}</a> '
+        f'<span class="faint">{escape(_beginning(text))}</span></li>'
+        for number, text in enumerate(texts, start=1)
+    )
+    head = _head("method", f"{unit} falls", "evidence falls")
+    return (
+        f'<section aria-label="All texts"><h2>{len(texts)} texts, on average</h2>'
+        f"<table><caption>{_CAPTION}</caption>{head}<tbody>{rows}</tbody></table>"
+        f'<nav aria-label="Texts"><ol>{links}</ol></nav></section>'
+    )
+
+
+def _beginning(text: ExplainedText) -> str:
+    line = " ".join(text.text.split())
+    return line if len(line) <= _BEGINNING else f"{line[: _BEGINNING - 1]}…"
+
+
+def _text(number: int, text: ExplainedText, unit: str, is_numbered: bool) -> str:
+    read, left_out = len(text.tokens), text.n_left_out
+    note = (
+        f'<p class="faint">The classifier reads the first {read:,} of {read + left_out:,} tokens.</p>'
+        if left_out
+        else ""
+    )
+    heading = escape(f"{number}. {text.heading}" if is_numbered else text.heading)
+    methods = "".join(_method(text, method) for method in METHODS)
+    return (
+        f'<section data-text aria-labelledby="text-{number}"><h2 id="text-{number}">{heading}</h2>{note}'
+        f'<div class="methods">{methods}</div>'
+        '<p class="reading faint" aria-hidden="true">Point at a token to read its values.</p>'
+        f"{_scores(text, unit)}{_values(text)}</section>"
+    )
+
+
+def _method(text: ExplainedText, method: str) -> str:
+    """The text in the colours of one method; its strongest tokens are what a screen reader says of it."""
+    known = METHODS[method]
+    largest = text.strongest(method, _READ_ALOUD)
+    strongest = ", ".join(f"{token} {shown(value, known.is_signed)}" for token, value in largest)
+    tokens = "<wbr>".join(
+        f'<span class="{_kind(shade, known.is_signed)}" style="--s:{abs(shade):.0%}" data-token="{i}">{escape(token)}'
+        f"</span>{'<br>' if token.endswith('↵') else ''}"
+        for i, (token, shade) in enumerate(zip(text.tokens, text.shades(method), strict=True))
+    )
+    spoken = escape(f"The text by {known.name}. Strongest tokens: {strongest}. All values are in the table below.")
+    return f'<div><h3>{escape(known.name)}</h3><p class="tokens" role="img" aria-label="{spoken}">{tokens}</p></div>'
+
+
+def _kind(shade: float, is_signed: bool) -> str:
+    if not is_signed:
+        return "strong"
+    return "against" if round(100 * shade) < 0 else "for"
+
+
+def _scores(text: ExplainedText, unit: str) -> str:
+    found = text.explanation
+    others = [deletion.evidence_score for deletion in found.random_deletions]
+    ends = [0.0, *others, *(deletion.evidence_score for deletion in found.deletions.values())]
+    rows = ""
+    for name, (drop, evidence) in scores(text).items():
+        is_method = name in METHODS
+        chart = _chart(evidence, others, min(ends), max(ends)) if is_method else ""
+        beaten = f"{found.beaten(name)} of {RANDOM_ORDERS}" if is_method else ""
+        cells = "".join(f"<td>{cell}</td>" for cell in (shown(drop), shown(evidence), chart, beaten))
+        rows += f'<tr><th scope="row">{escape(compared_name(name))}</th>{cells}</tr>'
+    drawn = f"evidence falls ◆, random orders ○, {shown(min(ends))} to {shown(max(ends))}"
+    head = _head("method", f"{unit} falls", "evidence falls", drawn, "beats random orders")
+    table = f'<table class="scores"><caption>{_CAPTION}</caption>{head}<tbody>{rows}</tbody></table>'
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="Scores">{table}</div>'
+
+
+def _head(*names: str) -> str:
+    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    return f"<thead><tr>{cells}</tr></thead>"
+
+
+def _chart(score: float, others: Iterable[float], low: float, high: float) -> str:
+    """A score among those of random orders, on a line from low to high; the numbers beside it say the same."""
+    width, height = _CHART
+    middle = height / 2
+
+    def place(value: float) -> float:
+        return width * (value - low) / ((high - low) or 1.0)
+
+    rings = "".join(f'<circle cx="{place(other):.1f}" cy="{middle}" r="3.5"/>' for other in others)
+    diamond = f'<path d="M{place(score):.1f} {middle - 6}l6 6l-6 6l-6 -6z"/>'
+    line = f'<line x1="0" x2="{width}" y1="{middle}" y2="{middle}"/>'
+    return f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{line}{rings}{diamond}</svg>'
+
+
+def _values(text: ExplainedText) -> str:
+    """All values of all tokens, as a table."""
+    values = zip(*(text.explanation.attributions[method].tolist() for method in METHODS), strict=True)
+    rows = "".join(
+        f'<tr data-token="{i}"><td>{i}</td><th scope="row" class="code">{escape(token)}</th>'
+        + "".join(
+            f"<td>{shown(value, METHODS[method].is_signed)}</td>" for value, method in zip(row, METHODS, strict=True)
+        )
+        + "</tr>"
+        for i, (token, row) in enumerate(zip(text.tokens, values, strict=True))
+    )
+    head = _head("number", "token", *(known.name for known in METHODS.values()))
+    return (
+        '<details><summary>All values</summary><div class="scroll" tabindex="0" role="region" aria-label="All values">'
+        f"<table>{head}<tbody>{rows}</tbody></table></div></details>"
+    )

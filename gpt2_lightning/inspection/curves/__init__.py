@@ -1,0 +1,1 @@
+"""Training curves of one run or many."""

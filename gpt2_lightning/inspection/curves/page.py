@@ -1,0 +1,71 @@
+"""Panels of lines as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2_lightning.inspection.curves.panels import Line, Panel
+from gpt2_lightning.inspection.curves.smoothing import Floats
+from gpt2_lightning.inspection.curves.table import RunTable
+
+_HERE = Path(__file__).parent
+
+
+def write_page(panels: Sequence[Panel], table: RunTable, labels: Sequence[str], title: str, page: Path) -> None:
+    """Write the page; what comes from a run stays text in it.
+
+    Args:
+        panels: the charts.
+        table: of the runs, in the order of their colours.
+        labels: a short name for each run.
+        title: above all.
+        page: the file.
+    """
+    data = {
+        "head": table.head,
+        "figures": table.figures,
+        "runs": [
+            {"name": row.name, "label": label, "cells": row.cells, "values": [_finite(value) for value in row.values]}
+            for row, label in zip(table.rows, labels, strict=True)
+        ],
+        "panels": [
+            {"label": panel.label, "xLabel": panel.x_label, "lines": [_plain(line) for line in panel.lines]}
+            for panel in panels
+        ],
+    }
+    encoded = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {"title": html.escape(title), "script": _read("page.js"), "data": encoded}
+    before, *rest = _read("page.html").split("{{")
+    filled = [parts[name] + text for name, _, text in (part.partition("}}") for part in rest)]
+    page.write_text("".join([before, *filled]), encoding="utf-8", errors="replace")
+
+
+def _plain(line: Line) -> dict[str, Any]:
+    smoothed = None if line.smoothed is None else _numbers(line.smoothed)
+    return {
+        "run": line.run,
+        "part": line.part,
+        "x": _numbers(line.x),
+        "y": _numbers(line.y),
+        "s": smoothed,
+        "best": line.best,
+    }
+
+
+def _numbers(values: Floats) -> list[float | None]:
+    """Seven digits are enough for a screen; JSON knows no NaN."""
+    return [_finite(float(f"{value:.7g}")) for value in values.tolist()]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _read(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")

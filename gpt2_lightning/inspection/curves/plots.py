@@ -1,0 +1,131 @@
+"""Panels of lines as a picture: PNG, SVG or PDF."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpt2_lightning.inspection.curves.panels import Line, Panel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
+"""Told apart by the colour-blind (Okabe and Ito 2008), but for the last."""
+_OTHERS = "#B0B0B0"
+_DOTS_UP_TO = 40
+_THOUSANDS_FROM = 10_000
+
+
+def draw(panels: Sequence[Panel], labels: Sequence[str], title: str, picture: Path, format_: str) -> None:
+    """Write a picture.
+
+    A single run has a colour for training and one for validation; of several, the first have a colour each, with thin
+    lines for training and thick ones for validation, and the rest is grey.
+
+    Args:
+        panels: at least one.
+        labels: a name for each run.
+        title: above all.
+        picture: the file.
+        format_: png, svg or pdf.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 1 if len(panels) == 1 else 2
+    rows = math.ceil(len(panels) / columns)
+    size = (7, 4.2) if len(panels) == 1 else (6 * columns, 3.6 * rows)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    for place, panel in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        _draw_panel(axes, panel, len(labels))
+    figure.suptitle(_literally(title), fontsize="large")
+    if len(labels) > 1:
+        _add_legend(figure, labels, panels)
+    dates = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "the same file each time"}):
+        figure.savefig(picture, format=format_, metadata=dates[format_])
+
+
+def _draw_panel(axes: Axes, panel: Panel, runs: int) -> None:
+    from matplotlib.ticker import EngFormatter
+
+    for line in sorted(panel.lines, key=lambda line: (-line.run, line.part == "val")):  # the first runs on top
+        _draw_line(axes, line, runs)
+    _mark_best(axes, panel)
+    axes.set(xlabel=panel.x_label, ylabel=panel.label)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        if max(map(abs, axis.get_view_interval())) >= _THOUSANDS_FROM:
+            axis.set_major_formatter(EngFormatter(sep=""))
+    if runs == 1 and any(line.part for line in panel.lines):
+        axes.legend(frameon=False)
+
+
+def _draw_line(axes: Axes, line: Line, runs: int) -> None:
+    number = line.run if runs > 1 else int(line.part == "val")
+    values = line.y if line.smoothed is None else line.smoothed
+    if number >= len(COLOURS):
+        axes.plot(line.x, values, color=_OTHERS, linewidth=0.5, alpha=0.4, marker="" if len(line.x) > 1 else ".")
+        return
+    if line.smoothed is not None:
+        axes.plot(line.x, line.y, color=COLOURS[number], linewidth=0.7, alpha=0.25)
+    validates = line.part == "val"
+    axes.plot(
+        line.x,
+        values,
+        color=COLOURS[number],
+        linewidth=1.7 if validates else 1.2 if runs == 1 else 0.9,
+        marker="o" if len(line.x) == 1 or (validates and len(line.x) <= _DOTS_UP_TO) else "",
+        markersize=4 if runs == 1 else 3,
+        label={"train": "training", "val": "validation", "": ""}[line.part],
+    )
+
+
+def _mark_best(axes: Axes, panel: Panel) -> None:
+    """A ring at the best point of each coloured run, and the figures of the best of all."""
+    found = [(line, line.best) for line in panel.lines if line.best is not None and line.run < len(COLOURS)]
+    for line, best in found:
+        axes.plot(line.x[best], line.y[best], "o", mfc="none", mec="black", markersize=8, markeredgewidth=1)
+    if not found:
+        return
+    line, best = min(found, key=lambda pair: pair[0].y[pair[1]])
+    start, end = axes.get_xlim()
+    axes.annotate(
+        f"best {line.y[best]:.4g} at {line.x[best]:,.4g} {panel.x_label}".replace("optimizer ", ""),
+        (line.x[best], line.y[best]),
+        xytext=(0, 28),
+        textcoords="offset points",
+        ha="right" if line.x[best] > (start + end) / 2 else "left",
+        arrowprops={"arrowstyle": "-", "color": "#666666"},
+        bbox={"boxstyle": "square,pad=0.15", "color": "white", "alpha": 0.75},
+    )
+
+
+def _add_legend(figure: Figure, labels: Sequence[str], panels: Sequence[Panel]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, label=_literally(label)) for colour, label in zip(COLOURS, labels, strict=False)
+    ]
+    if len(labels) > len(COLOURS):
+        handles.append(Line2D([], [], color=_OTHERS, label=f"{len(labels) - len(COLOURS)} more runs"))
+    parts = {line.part for panel in panels for line in panel.lines}
+    if parts >= {"train", "val"}:
+        handles.append(Line2D([], [], color="#444444", linewidth=0.9, label="thin: training"))
+        handles.append(
+            Line2D([], [], color="#444444", linewidth=1.7, marker="o", markersize=3, label="thick: validation")
+        )
+    figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(panels) == 1 else 2, frameon=False)
+
+
+def _literally(text: str) -> str:
+    """A text in which dollars are no formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,64 @@
+"""A search for the best settings as pictures: how it went, and which settings mattered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gpt2_lightning.inspection.curves.plots import COLOURS
+
+_MARKS = {"done": ("o", COLOURS[0], "done"), "pruned": ("x", "#999999", "pruned: where it stood")}
+
+
+def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequence[str], picture: Path) -> None:
+    """Write a PNG of each trial's lowest validation loss in the order of the trials, and the lowest so far as a line.
+
+    Args:
+        numbers: of the trials that were validated, ascending.
+        losses: their lowest validation losses, in nats per token.
+        states: `done` or `pruned`, each.
+        picture: the file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    at, values = np.array(numbers), np.array(losses)
+    for state, (mark, colour, label) in _MARKS.items():
+        chosen = np.array([one == state for one in states], dtype=bool)
+        axes.plot(at[chosen], values[chosen], mark, color=colour, markersize=5, label=label)
+    done = np.where(np.array([one == "done" for one in states], dtype=bool), values, np.inf)
+    lowest = np.minimum.accumulate(done)
+    axes.step(at[np.isfinite(lowest)], lowest[np.isfinite(lowest)], where="post", color=COLOURS[1], label="best so far")
+    axes.set(xlabel="trial", ylabel="best validation loss")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(picture, format="png")
+
+
+def draw_importances(importances: dict[str, float], picture: Path) -> None:
+    """Write a PNG of the share of each setting in the differences between trials.
+
+    Args:
+        importances: shares that sum up to 1.
+        picture: the file.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.2 + 0.4 * len(importances)), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    ordered = sorted(importances.items(), key=lambda pair: pair[1])
+    bars = axes.barh([key.replace("$", r"\$") for key, _ in ordered], [share for _, share in ordered], color=COLOURS[0])
+    axes.bar_label(bars, fmt="{:.2f}", padding=3)
+    axes.set(xlabel="importance (PED-ANOVA)", xlim=(0, 1.1))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(picture, format="png")

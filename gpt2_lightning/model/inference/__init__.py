@@ -1,0 +1,1 @@
+"""What generation adds to GPT-2: KV cache, packed weights, a compiled step."""

@@ -1,0 +1,159 @@
+"""The processes that train one model together: which of them this is, and what they tell each other.
+
+A process by itself is the first of one, and agrees with itself. Processes talk over gloo, also beside NCCL, so that no
+GPU has to finish its work for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from torch.distributed.rendezvous import rendezvous
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.strategies import network_interface
+
+T = TypeVar("T")
+_talk: dist.ProcessGroup | None = None
+"""The group for everything but gradients, of a process that has joined."""
+
+
+def environment() -> ClusterEnvironment | None:
+    """What started this process as one of several: torch's elastic agent, as torchrun has it, or srun."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return SLURMEnvironment() if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else None
+
+
+def rank() -> int:
+    """The number of this process among all, from 0."""
+    started_by = environment()
+    return started_by.global_rank() if started_by else 0
+
+
+def count() -> int:
+    """Processes on all machines."""
+    started_by = environment()
+    return started_by.world_size() if started_by else 1
+
+
+def count_here() -> int:
+    """Processes on this machine, where every machine has as many."""
+    if TorchElasticEnvironment.detect():
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    return count() // int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes and speaks for all."""
+    return rank() == 0
+
+
+def join(on_cuda: bool, timeout: timedelta) -> None:
+    """Meet the other processes; to be called once, before anything below.
+
+    Args:
+        on_cuda: whether gradients are on GPUs, of which this process takes its own.
+        timeout: how long to wait for the others, now and whenever.
+
+    Raises:
+        UserError: if the port where all meet is in use by another program.
+    """
+    started_by = environment()
+    assert started_by is not None, "a process by itself has nobody to meet"
+    device = torch.device("cuda", started_by.local_rank()) if on_cuda else None
+    if device is not None:
+        torch.cuda.set_device(device)
+    if count() > count_here() and (interface := network_interface.towards(started_by.main_address)):
+        # Gloo would take the one that this machine's name stands for, which may be the loopback.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    dist.init_process_group(
+        "nccl" if on_cuda else "gloo",
+        store=_meeting_place(started_by, timeout),
+        rank=started_by.global_rank(),
+        world_size=started_by.world_size(),
+        timeout=timeout,
+        device_id=device,
+    )
+    global _talk
+    _talk = dist.new_group(backend="gloo", timeout=timeout) if on_cuda else dist.group.WORLD
+
+
+def _meeting_place(started_by: ClusterEnvironment, timeout: timedelta) -> dist.Store:
+    """Where the processes tell each other how they can be reached."""
+    host, port = started_by.main_address, started_by.main_port
+    place = f"tcp://{host}:{port}"
+    try:
+        store, _, _ = next(rendezvous(place, started_by.global_rank(), started_by.world_size(), timeout=timeout))
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise UserError(
+            f"port {port} of {host}, where the processes meet, is in use by another program; set the environment "
+            "variable MASTER_PORT to a free one, for all of them"
+        ) from None
+    # A place may outlive the processes that met there, and those of the next start must not read what they left.
+    return dist.PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", ""), store)
+
+
+def leave() -> None:
+    """Part from the other processes, at the end."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def leave_together() -> None:
+    """Part when all processes are here, before one exits with a code that would end the others."""
+    with contextlib.suppress(RuntimeError):  # there may be nobody left
+        wait_for_all()
+    leave()
+
+
+def decide(decision: Callable[[], T]) -> T:
+    """What the first process decides; the others take its word."""
+    if count() == 1:
+        return decision()
+    answer = [decision() if is_first() else None]
+    dist.broadcast_object_list(answer, src=0, group=_talk)
+    return answer[0]  # type: ignore[return-value]  # the others have received it
+
+
+def collect(value: T) -> list[T]:
+    """The values of all processes, by rank."""
+    if count() == 1:
+        return [value]
+    values: list[T | None] = [None] * count()
+    dist.all_gather_object(values, value, group=_talk)
+    return values  # type: ignore[return-value]  # all have been received
+
+
+def largest(number: int) -> int:
+    """The largest of the numbers that the processes have."""
+    if count() == 1:
+        return number
+    numbers = torch.tensor([number])
+    dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_talk)
+    return int(numbers)
+
+
+def wait_for_all() -> None:
+    """Go on when all processes are here."""
+    if count() > 1:
+        dist.barrier(group=_talk)
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """Let the first process do something, and then the others the same, who may find it done."""
+    if not is_first():
+        wait_for_all()
+    yield
+    if is_first():
+        wait_for_all()

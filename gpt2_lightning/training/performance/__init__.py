@@ -1,0 +1,1 @@
+"""Throughput, memory, micro-batch size and compilation."""

@@ -1,0 +1,168 @@
+"""The memory of a training step, counted from shapes alone: nothing is allocated and nothing computed."""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
+from gpt2_lightning.data.sampling.windows import Batch
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.layers import Block
+from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.trainer import TrainerSpec
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes of what stays from step to step."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+
+    @property
+    def together(self) -> int:
+        return self.weights + self.gradients + self.optimizer
+
+
+class CountedStep:
+    """A task without values, whose steps are gone through operation by operation to see what they would hold.
+
+    Kernels are taken to be those of the CPU, which keep the same tensors as those of GPUs.
+
+    Args:
+        make_task: makes the task; on the meta device, so that nothing is allocated.
+        data: what it is trained on.
+        spec: says in what precision.
+    """
+
+    def __init__(
+        self, make_task: Callable[[], TrainingTask[Any, Any]], data: SampleDataModule, spec: TrainerSpec
+    ) -> None:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that loading weights does nothing here
+            self.task = make_task()
+        trainer = spec.build(max_steps=1, accumulate=1, callbacks=[], loggers=[])
+        trainer.datamodule = data  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
+        trainer.precision_plugin.convert_module(self.task)
+        trainer.precision_plugin.teardown()
+        self.task.trainer = trainer
+        self._mixed = spec.computes_in
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with self._mode:
+            _move_to_cpu(self.task)
+            self._optimizer = self.task.configure_optimizers()
+            self._step(1, 1, masked=False)
+            self._optimizer.step()
+
+    @property
+    def held(self) -> Held:
+        """What stays from step to step, in a process that has all of it."""
+        return Held(
+            weights=_bytes(self.task.model.parameters()),
+            gradients=_bytes(parameter.grad for parameter in self.task.model.parameters()),
+            optimizer=_bytes(tree_leaves(list(self._optimizer.state.values()))),
+        )
+
+    @property
+    def put_together(self) -> int:
+        """Bytes of weights and gradients that a process has as a whole at a time, where they are shared out by FSDP.
+
+        All that is no block, and two blocks: one that computes and one that is fetched meanwhile.
+        """
+        blocks = [module for module in self.task.model.modules() if isinstance(module, Block)]
+        in_blocks = {parameter for block in blocks for parameter in block.parameters()}
+        rest = [parameter for parameter in self.task.model.parameters() if parameter not in in_blocks]
+        whole = [*rest, *(parameter for block in blocks[:2] for parameter in block.parameters())]
+        narrower = 1.0 if self._mixed is None else self._mixed.itemsize / torch.float32.itemsize
+        return round(narrower * (_bytes(whole) + _bytes(parameter.grad for parameter in whole)))
+
+    def activations(self, rows: int, width: int, masked: bool = False) -> int:
+        """The most bytes that a forward and backward pass holds beside what stays.
+
+        Args:
+            rows: B, samples of the micro-batch.
+            width: T, tokens of each.
+            masked: whether documents are told apart, which takes a mask.
+        """
+        with self._mode, _Peak() as peak:
+            self._step(rows, width, masked)
+        return peak.most
+
+    def _step(self, rows: int, width: int, masked: bool) -> None:
+        ids = torch.zeros(rows, width, dtype=torch.int64)
+        with torch.autocast("cpu", self._mixed, enabled=self._mixed is not None):
+            if isinstance(self.task.model, Classifier):
+                # Its forward asks how long the texts are, which shapes do not tell.
+                features = self.task.model.transformer.features(ids)
+                loss = self.task.model.score(features[:, -1]).float().sum()
+            else:
+                loss = self.task.training_step(Batch(ids, ids, ids if masked else None), 0)
+        loss.backward()
+        self.task.train_losses.clear()
+
+
+class _Peak(TorchDispatchMode):
+    """The most bytes of tensors that came into being since, and have not gone yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self._now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        for storage in _storages((args, kwargs)):
+            self._note(storage, 0)  # it was there before, unless it is known
+        result = function(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            self._note(storage, storage.nbytes())
+        self.most = max(self.most, self._now)
+        return result
+
+    def _note(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
+        if key not in self._known:
+            self._known.add(key)
+            self._now += size
+            weakref.finalize(storage, self._let_go, key, size).atexit = False
+
+    def _let_go(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._now -= size
+
+
+def _storages(values: Any) -> Iterable[torch.UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
+
+
+def _move_to_cpu(task: nn.Module) -> None:
+    """Give every parameter and buffer a counterpart on the CPU, in place; a tensor with two names stays one."""
+    found: dict[int, Any] = {}
+
+    def counterpart(tensor: Tensor) -> Any:
+        if id(tensor) not in found:
+            empty = torch.empty_like(tensor, device="cpu")
+            is_parameter = isinstance(tensor, nn.Parameter)
+            found[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+        return found[id(tensor)]
+
+    for module in task.modules():
+        for tensors in (module._parameters, module._buffers):
+            tensors.update({name: counterpart(each) for name, each in tensors.items() if each is not None})
+
+
+def _bytes(tensors: Iterable[Any]) -> int:
+    """Each storage once."""
+    return sum(tensor.numel() * tensor.itemsize for tensor in tensors if isinstance(tensor, Tensor))

@@ -1,0 +1,67 @@
+"""How wide batches are: as their data are, or as they may come to be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
+from gpt2_lightning.data.sampling.samples import Samples
+
+_AT_ONCE, _MOST_ROWS = 256, 2**16
+_BATCHES = 32
+_AS_IT_IS = "labels"
+"""The column of a batch that has no place for each token."""
+
+
+def longest(samples: Samples[Any], block_size: int) -> int:
+    """Tokens of the longest sample of an epoch, or of its first 65,536."""
+    width = 0
+    for first in range(0, min(samples.per_epoch, _MOST_ROWS), _AT_ONCE):
+        last = min(first + _AT_ONCE, samples.per_epoch)
+        width = max(width, samples.read(np.arange(first, last))[0].size(1))
+        if width >= block_size:
+            break
+    return width
+
+
+def mean_width(samples: Samples[Any], rows: int) -> float:
+    """Tokens of a row with its padding, the mean over 32 batches of so many rows from all parts of an epoch."""
+    starts = np.linspace(0, max(0, samples.per_epoch - rows), _BATCHES).astype(np.int64) // rows * rows
+    return float(np.mean([samples.read(np.arange(first, first + rows))[0].size(1) for first in np.unique(starts)]))
+
+
+@contextlib.contextmanager
+def widest(data: SampleDataModule, block_size: int) -> Iterator[None]:
+    """Let every batch be as wide as the longest sample, which is what may come."""
+    samples = data.samples
+    data.samples = _Widened(samples, longest(samples, block_size))
+    try:
+        yield
+    finally:
+        data.samples = samples
+
+
+class _Widened(Samples[Any]):
+    """The same samples, repeated to a width, without padding."""
+
+    def __init__(self, samples: Samples[Any], width: int) -> None:
+        self.samples, self.width = samples, width
+        self.per_epoch, self.targets_per_sample = samples.per_epoch, samples.targets_per_sample
+
+    def read(self, numbers: NDArray[np.int64]) -> Any:
+        batch = self.samples.read(numbers)
+        columns = {name: column for name, column in batch._asdict().items() if column is not None}
+        wide = {name: self._repeated(column) for name, column in columns.items() if name != _AS_IT_IS}
+        if "mask" in wide:
+            wide["mask"].fill_(True)
+        return batch._replace(**wide)
+
+    def _repeated(self, column: Tensor) -> Tensor:
+        times = -(-self.width // column.size(1))
+        return column.repeat(1, times)[:, : self.width]

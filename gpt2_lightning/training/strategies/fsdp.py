@@ -1,0 +1,166 @@
+"""Weights, gradients and optimizer shared out among the processes, as FSDP2 does it (Zhao et al. 2023).
+
+A checkpoint is that of one process all the same: tensors are gathered when it is written, and shared out when it is
+read.
+"""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.pytorch.strategies import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from gpt2_lightning.model.layers import Block
+from gpt2_lightning.training import distributed
+
+Tensors = dict[str, Any]
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Shares out the network of a task, and speaks of whole tensors to everyone else.
+
+    Args:
+        started_by: what started the processes.
+        timeout: how long to wait for the others.
+        compute_in: the type of weights and activations in the forward and backward pass; gradients are summed, and
+            weights kept, in float32. None for that of the weights.
+    """
+
+    def __init__(self, started_by: ClusterEnvironment, timeout: timedelta, compute_in: torch.dtype | None) -> None:
+        super().__init__(
+            data_parallel_size=started_by.world_size(),
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            timeout=timeout,
+        )
+        self.cluster_environment = started_by
+        self._blueprint: Any = None
+        self._blocks: list[FSDPModule] = []
+        self._policy = MixedPrecisionPolicy()
+        if compute_in is not None:
+            self._policy = MixedPrecisionPolicy(param_dtype=compute_in, reduce_dtype=torch.float32)
+
+    def shard(self, network: nn.Module) -> None:
+        """Share out a network, the same on all processes: each block by itself, and all the rest together.
+
+        The rest has the token embedding and the head, which may be one tensor and have to stay together.
+        """
+        self._blueprint = without_weights(network)
+        mesh = self.device_mesh["data_parallel"]
+        for block in [module for module in network.modules() if isinstance(module, Block)]:
+            self._blocks.append(fully_shard(block, mesh=mesh, mp_policy=self._policy))
+        self._rest = fully_shard(network, mesh=mesh, mp_policy=self._policy)
+
+    def on_validation_start(self) -> None:
+        """Put the network together for the whole validation: the processes may have unequal numbers of batches."""
+        for part in (self._rest, *self._blocks):
+            part.unshard()
+        for block in self._blocks:
+            block.set_reshard_after_forward(False)
+
+    def on_validation_end(self) -> None:
+        for block in self._blocks:
+            block.set_reshard_after_forward(True)
+        for part in (self._rest, *self._blocks):
+            part.reshard()
+
+    def whole_network(self, network: NetworkT) -> NetworkT | None:
+        """A copy of the network that is not shared out, on the device of the first process; None on the others."""
+        tensors = gather(network.state_dict(keep_vars=True))
+        if not distributed.is_first():
+            return None
+        copied: NetworkT = copy.deepcopy(self._blueprint)
+        copied.load_state_dict(tensors, assign=True)
+        return copied.to(self.root_device).train(network.training)
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        return True
+
+    def lightning_module_state_dict(self) -> Tensors:
+        """The whole tensors on the CPU of the first process; nothing on the others."""
+        assert self.lightning_module is not None
+        return gather(self.lightning_module.state_dict(keep_vars=True))
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> Tensors:
+        """As that of one process, on the first process; nothing on the others."""
+        return gather(optimizer.state_dict())
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Tensors:
+        return self.checkpoint_io.load_checkpoint(checkpoint_path, weights_only=weights_only)
+
+    def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:
+        module = self.lightning_module
+        assert module is not None
+        own, found = module.state_dict(keep_vars=True), checkpoint["state_dict"]
+        shared_out = {name: _like(own[name], tensor) if name in own else tensor for name, tensor in found.items()}
+        module.load_state_dict(shared_out, strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Any) -> None:
+        for optimizer, found in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            state = {
+                number: {name: _like(parameters[number], value) for name, value in values.items()}
+                for number, values in found["state"].items()
+            }
+            optimizer.load_state_dict({**found, "state": state})
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be shared out, as a whole; all processes have to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gather(tensors: Tensors) -> Tensors:
+    """Nested tensors as whole ones on the CPU of the first process, where what was one tensor still is; {} on others.
+
+    All processes have to ask.
+    """
+    seen: dict[int, Tensor] = {}
+
+    def gathered(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            if id(value) not in seen:
+                seen[id(value)] = _on_first(whole(value.detach()))
+            return seen[id(value)]
+        if isinstance(value, dict):
+            return {key: gathered(each) for key, each in value.items()}
+        return [gathered(each) for each in value] if isinstance(value, list) else value
+
+    found = gathered(tensors)
+    return found if distributed.is_first() else {}
+
+
+def without_weights(network: NetworkT) -> NetworkT:
+    """A network like this one, whose parameters have no memory yet."""
+    return copy.deepcopy(network, _empty(network))
+
+
+def _empty(network: nn.Module) -> dict[int, Any]:
+    """What `deepcopy` has to put in the place of parameters."""
+    return {
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+        for parameter in network.parameters()
+    }
+
+
+def _on_first(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU; the other processes let go of it, so that no GPU has to hold more than one."""
+    return tensor.cpu() if distributed.is_first() else torch.empty(0)
+
+
+def _like(own: Tensor, found: Any) -> Any:
+    """This process's share of a tensor that was saved whole."""
+    if isinstance(own, DTensor) and isinstance(found, Tensor) and found.shape == own.shape:
+        on_device = found.to(own.device_mesh.device_type)
+        # Every process has read the file, so nothing has to be sent.
+        return distribute_tensor(on_device, own.device_mesh, own.placements, src_data_rank=None)
+    return found
