@@ -38,20 +38,20 @@ def rank() -> int:
     return started_by.global_rank() if started_by else 0
 
 
-def count() -> int:
+def world_size() -> int:
     """Processes on all machines."""
     started_by = environment()
     return started_by.world_size() if started_by else 1
 
 
-def count_here() -> int:
+def local_world_size() -> int:
     """Processes on this machine, where every machine has as many."""
     if TorchElasticEnvironment.detect():
         return int(os.environ["LOCAL_WORLD_SIZE"])
-    return count() // int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
+    return world_size() // int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Whether this is the process that writes and speaks for all."""
     return rank() == 0
 
@@ -71,7 +71,7 @@ def join(on_cuda: bool, timeout: timedelta) -> None:
     device = torch.device("cuda", started_by.local_rank()) if on_cuda else None
     if device is not None:
         torch.cuda.set_device(device)
-    if count() > count_here() and (interface := network_interface.towards(started_by.main_address)):
+    if world_size() > local_world_size() and (interface := network_interface.towards(started_by.main_address)):
         # Gloo would take the one that this machine's name stands for, which may be the loopback.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     dist.init_process_group(
@@ -112,48 +112,48 @@ def leave() -> None:
 def leave_together() -> None:
     """Part when all processes are here, before one exits with a code that would end the others."""
     with contextlib.suppress(RuntimeError):  # there may be nobody left
-        wait_for_all()
+        barrier()
     leave()
 
 
-def decide(decision: Callable[[], T]) -> T:
+def broadcast(decision: Callable[[], T]) -> T:
     """What the first process decides; the others take its word."""
-    if count() == 1:
+    if world_size() == 1:
         return decision()
-    answer = [decision() if is_first() else None]
+    answer = [decision() if is_rank_zero() else None]
     dist.broadcast_object_list(answer, src=0, group=_talk)
     return answer[0]  # type: ignore[return-value]  # the others have received it
 
 
-def collect(value: T) -> list[T]:
+def all_gather(value: T) -> list[T]:
     """The values of all processes, by rank."""
-    if count() == 1:
+    if world_size() == 1:
         return [value]
-    values: list[T | None] = [None] * count()
+    values: list[T | None] = [None] * world_size()
     dist.all_gather_object(values, value, group=_talk)
     return values  # type: ignore[return-value]  # all have been received
 
 
 def largest(number: int) -> int:
     """The largest of the numbers that the processes have."""
-    if count() == 1:
+    if world_size() == 1:
         return number
     numbers = torch.tensor([number])
     dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_talk)
     return int(numbers)
 
 
-def wait_for_all() -> None:
+def barrier() -> None:
     """Go on when all processes are here."""
-    if count() > 1:
+    if world_size() > 1:
         dist.barrier(group=_talk)
 
 
 @contextlib.contextmanager
-def first_alone() -> Iterator[None]:
+def rank_zero_first() -> Iterator[None]:
     """Let the first process do something, and then the others the same, who may find it done."""
-    if not is_first():
-        wait_for_all()
+    if not is_rank_zero():
+        barrier()
     yield
-    if is_first():
-        wait_for_all()
+    if is_rank_zero():
+        barrier()

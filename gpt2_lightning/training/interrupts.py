@@ -57,10 +57,10 @@ class SignalWatch:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.received is not None:
-            if distributed.count() > 1 and now - self._received_at < _SECONDS_OF_ECHO:
+            if distributed.world_size() > 1 and now - self._received_at < _SECONDS_OF_ECHO:
                 return
             raise Interrupted(number, saved=False)
         self.received, self._received_at = number, now
-        if distributed.is_first():
+        if distributed.is_rank_zero():
             # Nothing but a bare write is safe inside a handler.
             os.write(2, b"\nstopping after this step; the same again stops at once\n")

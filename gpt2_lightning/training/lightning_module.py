@@ -100,7 +100,7 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
         strategy = self.trainer.strategy
         if isinstance(strategy, ShardedStrategy):
             return strategy.whole_network(self.model)
-        return self.model if distributed.is_first() else None
+        return self.model if distributed.is_rank_zero() else None
 
     def put_together(self) -> None:
         """After training, leave the whole network with the first process, and nothing with others that had a share."""
@@ -134,7 +134,7 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
         tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in checkpoint["state_dict"].items()}
         checkpoint["state_dict"] = tensors if self.strict_loading else adapter_alone(tensors)
         checkpoint[KEY] = self.description.to_plain()
-        checkpoint["random_states"] = distributed.collect(random_state.capture(self.device))
+        checkpoint["random_states"] = distributed.all_gather(random_state.capture(self.device))
         checkpoint["train_losses"] = of_all_processes(self.train_losses)
         checkpoint["stopped_early"] = self.trainer.should_stop and self.trainer.global_step < self.trainer.max_steps
         checkpoint["accumulate"] = self.trainer.accumulate_grad_batches
@@ -174,21 +174,21 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
 
 def of_all_processes(figures: list[Tensor]) -> list[Tensor]:
     """Figures of micro-batches, as many in each process, in the order of the samples."""
-    of_each = distributed.collect([figure.cpu() for figure in figures])
+    of_each = distributed.all_gather([figure.cpu() for figure in figures])
     return [figure for at_once in zip(*of_each, strict=True) for figure in at_once]
 
 
 def of_this_process(figures: list[Tensor]) -> list[Tensor]:
     """This process's share of figures in the order of the samples."""
-    return figures[distributed.rank() :: distributed.count()]
+    return figures[distributed.rank() :: distributed.world_size()]
 
 
 def _of_this_process(states: list[random_state.State]) -> random_state.State | None:
-    if len(states) != distributed.count():
+    if len(states) != distributed.world_size():
         log.info(
             "the checkpoint is of %d processes and this run has %d: dropout goes on with other numbers",
             len(states),
-            distributed.count(),
+            distributed.world_size(),
         )
     return states[distributed.rank()] if distributed.rank() < len(states) else None
 

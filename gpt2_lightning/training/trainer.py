@@ -96,7 +96,7 @@ class TrainerSpec(Placement):
             callbacks: called in this order.
             loggers: all get the same rows.
         """
-        here = distributed.count_here()
+        here = distributed.local_world_size()
         strategy = self.lightning_strategy(self.computes_in)
         arithmetic = precision.plugin(self.precision, self.device_type)
         if isinstance(strategy, ShardedStrategy) and self.computes_in is not None:
@@ -104,7 +104,7 @@ class TrainerSpec(Placement):
         return L.Trainer(
             accelerator=self.accelerator,
             devices=here,
-            num_nodes=distributed.count() // here,
+            num_nodes=distributed.world_size() // here,
             strategy=strategy,
             max_steps=max_steps,
             max_epochs=-1,

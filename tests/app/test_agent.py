@@ -24,7 +24,7 @@ def divide_by_zero_on_the_second() -> None:
     if distributed.rank() == 1:
         (Path(os.environ["PIDS"]) / "failed").touch()
         print(1 / 0)
-    distributed.wait_for_all()
+    distributed.barrier()
 
 
 def test_the_traceback_of_the_process_that_failed_is_the_one_that_is_told(

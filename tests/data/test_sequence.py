@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt2_lightning.data.shards.format import sequence as sequence_module
+from gpt2_lightning.data.shards import sequence as sequence_module
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.errors import UserError
 from tests.data.token_sequences import sequence_of

@@ -74,9 +74,9 @@ class Run:
         last = Checkpointing(self.run_dir, **{"every_n_steps": 2, "keep": 99, **plan.checkpointing})
         self.trainer = spec.build(
             plan.max_steps,
-            accumulate=plan.batch_size // (plan.micro_batch_size * distributed.count()),
+            accumulate=plan.batch_size // (plan.micro_batch_size * distributed.world_size()),
             callbacks=assemble(Metrics(spec.log_every_n_steps), [last, *plan.callbacks]),
-            loggers=[CSVLogger(self.run_dir)] if distributed.is_first() else [],
+            loggers=[CSVLogger(self.run_dir)] if distributed.is_rank_zero() else [],
         )
 
     def fit(self, resume: Path | None = None) -> Run:

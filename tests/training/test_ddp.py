@@ -69,7 +69,7 @@ def long(folder: Path, micro_batch_size: int, strategy: str, seen: Seen) -> Plan
 def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     """All runs of two processes, since each start of them takes seconds; returns how the last one ended."""
     distributed.join(on_cuda=False, timeout=timedelta(seconds=60))
-    first = distributed.is_first()
+    first = distributed.is_rank_zero()
     plain = Run(plan_of(folder / "plain", 3), tokens).fit()
     torch.save(plain.model.state_dict(), folder / f"plain-{distributed.rank()}.pt")
     for name, strategy in (("long", "ddp"), ("long-sharded", "fsdp")):
@@ -93,7 +93,7 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
         shutil.copy(folder / "whole" / "checkpoints" / checkpoint.name, checkpoint)
         metrics = (folder / "whole" / "metrics.csv").read_text(encoding="utf-8")
         (folder / "resumed" / "metrics.csv").write_text(metrics, encoding="utf-8")
-    distributed.wait_for_all()
+    distributed.barrier()
     dropping_out("resumed", checkpoint)
     share_out(tokens, folder)
     Run(measuring(folder / "measured"), tokens).fit()
@@ -117,9 +117,9 @@ def share_out(tokens: Tokens, folder: Path) -> None:
     plan = dataclasses.replace(sharded(folder / "sharded", 3), callbacks=[samples])
     run = Run(plan, tokens).fit()
     share = sum(parameter.to_local().numel() for parameter in run.model.parameters())
-    texts = distributed.collect(samples.latest)
+    texts = distributed.all_gather(samples.latest)
     run.module.put_together()
-    if distributed.is_first():
+    if distributed.is_rank_zero():
         torch.save({"shares": share, "texts": texts, "whole": run.model.state_dict()}, folder / "sharded.pt")
     Run(sharded(folder / "sharded-in-parts", 1), tokens).fit()
     Run(sharded(folder / "sharded-bf16", 3, precision="bf16"), tokens).fit()

@@ -32,15 +32,15 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, variables: dict[str, int | 
 @pytest.mark.parametrize("started_by", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
 def test_a_process_finds_its_place(monkeypatch: pytest.MonkeyPatch, started_by: dict[str, int | str]) -> None:
     set_environment(monkeypatch, started_by)
-    assert (distributed.rank(), distributed.count(), distributed.count_here()) == (5, 6, 3)
-    assert not distributed.is_first()
+    assert (distributed.rank(), distributed.world_size(), distributed.local_world_size()) == (5, 6, 3)
+    assert not distributed.is_rank_zero()
 
 
 def test_a_script_of_slurm_that_starts_one_process_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside sbatch without srun the variables tell of tasks that nobody has started."""
     set_environment(monkeypatch, {"SLURM_NTASKS": 6, "SLURM_PROCID": 0, "SLURM_LOCALID": 0})
     assert distributed.environment() is None
-    assert (distributed.rank(), distributed.count(), distributed.count_here()) == (0, 1, 1)
+    assert (distributed.rank(), distributed.world_size(), distributed.local_world_size()) == (0, 1, 1)
 
 
 def test_a_busy_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,12 +55,12 @@ def test_a_busy_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_by_itself_agrees_with_itself() -> None:
-    assert distributed.is_first()
-    assert distributed.decide(lambda: "yes") == "yes"
-    assert distributed.collect(7) == [7]
+    assert distributed.is_rank_zero()
+    assert distributed.broadcast(lambda: "yes") == "yes"
+    assert distributed.all_gather(7) == [7]
     assert distributed.largest(7) == 7
-    with distributed.first_alone():
-        distributed.wait_for_all()
+    with distributed.rank_zero_first():
+        distributed.barrier()
     distributed.leave_together()
 
 

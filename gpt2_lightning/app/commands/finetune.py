@@ -75,7 +75,7 @@ def run(plain: dict[str, Any]) -> float:
     """
     log_to_terminal()
     config = Config(**plain)
-    with distributed.first_alone():
+    with distributed.rank_zero_first():
         plan = build.make(config.task).plan(_beginning(config, plain))
     return carry_out("finetune", config, plain, plan)
 

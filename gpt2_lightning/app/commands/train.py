@@ -38,7 +38,7 @@ def run(plain: dict[str, Any]) -> float:
     log_to_terminal()
     config = Config(**plain)
     cache_dir = Path(config.cache_dir).expanduser()
-    with distributed.first_alone():
+    with distributed.rank_zero_first():
         corpus = corpus_of(config.data, cache_dir)
         tokenizer = tokenizer_for(config.tokenizer, corpus, cache_dir)
         architecture = build.model_config(config.model, tokenizer.vocab_size)

@@ -57,10 +57,10 @@ def _take_part(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
     module = importlib.import_module(f"gpt2_lightning.app.commands.{verb}")
     if distributed.environment() is None:
         return module.run(plain)
-    if not distributed.is_first():
+    if not distributed.is_rank_zero():
         _be_silent()
     distributed.join(spec.on_cuda, spec.waits)
-    require_same_settings(distributed.collect({"verb": verb, **plain}))
+    require_same_settings(distributed.all_gather({"verb": verb, **plain}))
     return module.run(plain)
 
 

@@ -57,7 +57,7 @@ def show_plan(settings: RunSettings, plan: Plan, spec: TrainerSpec, max_steps: i
     if settings.plan == "probe":
         trial = try_steps(lambda: make_task(settings, plan), plan.data, spec, figures.parts, _TRIED_STEPS)
         found = measured(figures, trial)
-    if not distributed.is_first():
+    if not distributed.is_rank_zero():
         return
     if settings.plan is True and settings.micro_batch_size == "auto":
         log.info("micro_batch_size=auto is tried when the run begins; until then it is what null gives")

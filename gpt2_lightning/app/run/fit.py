@@ -104,10 +104,10 @@ def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Pla
         its_own = run_of(resumed) if resumed else None
         return resumed, its_own or make_folder(wanted, may_be_there=_in_a_sweep() or settings.resume == "here")
 
-    resumed, run_dir = distributed.decide(choose)
+    resumed, run_dir = distributed.broadcast(choose)
     plain["run_dir"] = str(run_dir)
     rank_failures.note_run(run_dir)
-    speaks = distributed.is_first()
+    speaks = distributed.is_rank_zero()
     log_file = _open_folder(run_dir, plain) if speaks else logging.NullHandler()
     micro_batch_size = plan.data.micro_batch_size
     try:
@@ -124,7 +124,7 @@ def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Pla
         chosen = {name: node for name, node in settings.callbacks.items() if name not in plan.without}
         callbacks = assemble(metrics, build.make_all(chosen, run_dir=run_dir))
         trainer = trainer_spec.build(
-            max_steps, plan.data.batch_size // (micro_batch_size * distributed.count()), callbacks, loggers
+            max_steps, plan.data.batch_size // (micro_batch_size * distributed.world_size()), callbacks, loggers
         )
         run = Run(plan, task, metrics, callbacks, max_steps, run_dir, resumed)
         if speaks:

@@ -64,7 +64,7 @@ def describe_plan(run: Run) -> None:
 
 
 def _shared_out(batch_size: int, micro_batch_size: int) -> str:
-    count = distributed.count()
+    count = distributed.world_size()
     parts = batch_size // (micro_batch_size * count)
     shared = f" on {count} processes" if count > 1 else ""
     if parts > 1:

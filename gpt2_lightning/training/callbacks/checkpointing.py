@@ -63,7 +63,7 @@ class Checkpointing(L.Callback):
     def save_step(self, trainer: L.Trainer) -> Path:
         """Save the state after the present step, and let go of the oldest that are too many."""
         checkpoint = self._path(folder.step_name(trainer.global_step))
-        if not distributed.decide(checkpoint.exists):
+        if not distributed.broadcast(checkpoint.exists):
             trainer.save_checkpoint(checkpoint)
         if not trainer.is_global_zero:
             return checkpoint

@@ -39,7 +39,7 @@ class Pruning(L.Callback):
         self.startup_trials, self.warmup_steps = startup_trials, warmup_steps
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if distributed.decide(lambda: self._is_hopeless(trainer)):
+        if distributed.broadcast(lambda: self._is_hopeless(trainer)):
             trainer.should_stop = True
 
     def _is_hopeless(self, trainer: L.Trainer) -> bool:

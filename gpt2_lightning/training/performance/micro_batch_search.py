@@ -52,12 +52,12 @@ def find_micro_batch(
 
     def fits(rows: int) -> bool:
         if limit is not None and len(measured) == 2:
-            return all(distributed.collect(_forecast(measured, rows) <= limit))
+            return all(distributed.all_gather(_forecast(measured, rows) <= limit))
         data.micro_batch_size = rows
         peak = _peak_of(lambda: try_steps(make_task, data, spec, share // rows, _STEPS).peak_memory, device)
         if peak is not None:
             measured[rows] = peak
-        return all(distributed.collect(peak is not None and (limit is None or peak <= limit)))
+        return all(distributed.all_gather(peak is not None and (limit is None or peak <= limit)))
 
     with widest(data, block_size):
         found = largest_that_fits(share, fits)
@@ -88,7 +88,7 @@ def largest_that_fits(share: int, fits: Callable[[int], bool]) -> int | None:
 
 
 def _limit(device: torch.device) -> float:
-    usable = memory.usable(device, distributed.count_here())
+    usable = memory.usable(device, distributed.local_world_size())
     if usable is None:
         raise UserError(
             "micro_batch_size=auto: this system does not tell how much memory is free; give a number, or null for "

@@ -75,7 +75,7 @@ class ShardedStrategy(ModelParallelStrategy):
     def whole_network(self, network: NetworkT) -> NetworkT | None:
         """A copy of the network that is not shared out, on the device of the first process; None on the others."""
         tensors = gather(network.state_dict(keep_vars=True))
-        if not distributed.is_first():
+        if not distributed.is_rank_zero():
             return None
         copied: NetworkT = copy.deepcopy(self._blueprint)
         copied.load_state_dict(tensors, assign=True)
@@ -136,7 +136,7 @@ def gather(tensors: Tensors) -> Tensors:
         return [gathered(each) for each in value] if isinstance(value, list) else value
 
     found = gathered(tensors)
-    return found if distributed.is_first() else {}
+    return found if distributed.is_rank_zero() else {}
 
 
 def without_weights(network: NetworkT) -> NetworkT:
@@ -154,7 +154,7 @@ def _empty(network: nn.Module) -> dict[int, Any]:
 
 def _on_first(tensor: Tensor) -> Tensor:
     """The tensor on the CPU; the other processes let go of it, so that no GPU has to hold more than one."""
-    return tensor.cpu() if distributed.is_first() else torch.empty(0)
+    return tensor.cpu() if distributed.is_rank_zero() else torch.empty(0)
 
 
 def _like(own: Tensor, found: Any) -> Any:

@@ -123,23 +123,23 @@ class Placement:
                     "in the batch script, with --ntasks-per-node as many as GPUs, or use trainer=ddp"
                 )
             return self.num_nodes * here
-        started = distributed.count_here()
-        if self.strategy == "single" and distributed.count() > 1:
+        started = distributed.local_world_size()
+        if self.strategy == "single" and distributed.world_size() > 1:
             raise UserError(
-                f"trainer.strategy: {distributed.count()} processes were started, by torchrun or srun, for a trainer "
-                "of one; use trainer=ddp, or ddp_cpu without GPUs"
+                f"trainer.strategy: {distributed.world_size()} processes were started, by torchrun or srun, for "
+                "a trainer of one; use trainer=ddp, or ddp_cpu without GPUs"
             )
         if self.devices not in (None, started) or (self.on_cuda and started > here):
             raise UserError(
                 f"trainer.devices: {started} processes were started on this machine, by torchrun or srun, for {here} "
                 "devices; start as many as there are devices, and set trainer.devices to that or to null"
             )
-        if self.num_nodes not in (1, machines := distributed.count() // started):
+        if self.num_nodes not in (1, machines := distributed.world_size() // started):
             raise UserError(
                 f"trainer.num_nodes: {self.num_nodes} machines are set, and torchrun or srun has started processes on "
                 f"{machines}; leave it out, or set it to that"
             )
-        return distributed.count()
+        return distributed.world_size()
 
     def processes_here(self) -> int:
         """Processes to start on this machine."""
