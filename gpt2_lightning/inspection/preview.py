@@ -61,10 +61,10 @@ def preview(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, width: int 
 
 def _tokens(example: Example, tokenizer: Tokenizer) -> list[PreviewToken]:
     ids = example.ids.tolist()
-    labelled = zip(ids, token_labels(ids, tokenizer), example.learned.tolist(), strict=True)
+    labeled = zip(ids, token_labels(ids, tokenizer), example.learned.tolist(), strict=True)
     return [
         PreviewToken(label, _kind(token, learned, tokenizer), begins=place == 0)
-        for place, (token, label, learned) in enumerate(labelled)
+        for place, (token, label, learned) in enumerate(labeled)
     ]
 
 

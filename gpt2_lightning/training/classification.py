@@ -1,4 +1,4 @@
-"""The LightningModule of classification: what happens to a batch of labelled texts."""
+"""The LightningModule of classification: what happens to a batch of labeled texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled texts in batches: which, in what order, how padded; and labels that cannot be learned."""
+"""Labeled texts in batches: which, in what order, how padded; and labels that cannot be learned."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data.classification.batches import LabelBatch, LabelledSamples, LabelledSet, encode_labels
+from gpt2_lightning.data.classification.batches import LabelBatch, LabeledSamples, LabeledSet, encode_labels
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.sampling.batches import TrainingBatches
-from gpt2_lightning.data.tables import LabelledText, LabelledTexts, Splits
+from gpt2_lightning.data.tables import LabeledText, LabeledTexts, Splits
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
 
 ALPHABET = "abcdefgh "
 TOKENIZER = CharTokenizer(ALPHABET)
-HAM, SPAM = LabelledText("a bad egg", "ham"), LabelledText("abcdefghabcdefgh", "spam")
+HAM, SPAM = LabeledText("a bad egg", "ham"), LabeledText("abcdefghabcdefgh", "spam")
 
 
-def rows_of(count: int, seed: int = 0) -> list[LabelledText]:
+def rows_of(count: int, seed: int = 0) -> list[LabeledText]:
     """Texts of 1 to 40 characters."""
     dice = np.random.default_rng(seed)
     texts = ["".join(dice.choice(list("abcdefgh"), dice.integers(1, 41))) for _ in range(count)]
-    return [LabelledText(text, "ab"[i % 2]) for i, text in enumerate(texts)]
+    return [LabeledText(text, "ab"[i % 2]) for i, text in enumerate(texts)]
 
 
-def set_of(count: int) -> LabelledSet:
+def set_of(count: int) -> LabeledSet:
     rows = rows_of(count)
     texts = EncodedTexts([row.text for row in rows], TOKENIZER, 64)
-    return LabelledSet(rows, texts, encode_labels(rows, ("a", "b"), "single"))
+    return LabeledSet(rows, texts, encode_labels(rows, ("a", "b"), "single"))
 
 
 def module_of(
-    train: list[LabelledText], *, block_size: int = 11, kind: str = "single", **more: object
+    train: list[LabeledText], *, block_size: int = 11, kind: str = "single", **more: object
 ) -> LabelDataModule:
     settings = {"classes": ("ham", "spam"), "batch_size": 4, "micro_batch_size": 2, "seed": 0, **more}
     val, test = settings.pop("val", [HAM, SPAM]), settings.pop("test", [HAM])
@@ -73,7 +73,7 @@ def test_a_text_without_a_space_before_its_first_word_gets_one() -> None:
 
 @pytest.mark.parametrize(("count", "batch_size"), [(101, 8), (7, 5), (3, 8), (64, 8), (1, 1), (1000, 3)])
 def test_every_epoch_has_every_row_once(count: int, batch_size: int) -> None:
-    samples = LabelledSamples(set_of(count), batch_size, seed=5)
+    samples = LabeledSamples(set_of(count), batch_size, seed=5)
     for epoch in range(4):
         rows = samples.rows(np.arange(epoch * count, (epoch + 1) * count))
         assert sorted(rows.tolist()) == list(range(count))
@@ -81,9 +81,9 @@ def test_every_epoch_has_every_row_once(count: int, batch_size: int) -> None:
 
 def test_the_order_is_a_function_of_seed_and_number() -> None:
     def whole(seed: int) -> list[int]:
-        return LabelledSamples(set_of(101), 8, seed).rows(np.arange(500)).tolist()
+        return LabeledSamples(set_of(101), 8, seed).rows(np.arange(500)).tolist()
 
-    samples = LabelledSamples(set_of(101), 8, seed=5)
+    samples = LabeledSamples(set_of(101), 8, seed=5)
     chosen = np.random.default_rng(0).permutation(500)[:97]
     assert samples.rows(chosen).tolist() == [whole(5)[n] for n in chosen]
     assert samples.rows(np.array([499])).tolist() == [whole(5)[499]]
@@ -91,7 +91,7 @@ def test_the_order_is_a_function_of_seed_and_number() -> None:
 
 
 def test_epochs_differ() -> None:
-    order = LabelledSamples(set_of(101), 8, seed=5).rows(np.arange(303)).reshape(3, 101)
+    order = LabeledSamples(set_of(101), 8, seed=5).rows(np.arange(303)).reshape(3, 101)
     for one, other in itertools.combinations(order, 2):
         assert (one == other).mean() < 0.1
 
@@ -106,7 +106,7 @@ def test_a_batch_has_texts_of_similar_length(first_batch: int) -> None:
         lengths = data.texts.lengths[rows].reshape(-1, 8)
         return float(1 - lengths.sum() / (lengths.max(axis=1) * 8).sum())
 
-    ours = LabelledSamples(data, 8, seed=5).rows(np.arange(first_batch * 8, (first_batch + 100) * 8))
+    ours = LabeledSamples(data, 8, seed=5).rows(np.arange(first_batch * 8, (first_batch + 100) * 8))
     by_chance = np.random.default_rng(0).permutation(1001)[:800]
     assert padding(by_chance) > 0.4
     assert padding(ours) < 0.06
@@ -114,7 +114,7 @@ def test_a_batch_has_texts_of_similar_length(first_batch: int) -> None:
 
 def test_short_and_long_batches_come_mixed() -> None:
     lengths = set_of(1001).texts.lengths
-    means = lengths[LabelledSamples(set_of(1001), 8, seed=5).rows(np.arange(1000))].reshape(-1, 8).mean(axis=1)
+    means = lengths[LabeledSamples(set_of(1001), 8, seed=5).rows(np.arange(1000))].reshape(-1, 8).mean(axis=1)
     assert means[:20].max() > 30
     assert means[:20].min() < 10
     assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.3
@@ -122,7 +122,7 @@ def test_short_and_long_batches_come_mixed() -> None:
 
 @pytest.mark.parametrize(("micro", "world"), [(8, 1), (2, 1), (4, 2), (2, 4)])
 def test_parts_of_a_batch_have_its_rows_whatever_their_size_and_rank(micro: int, world: int) -> None:
-    samples = LabelledSamples(set_of(101), 8, seed=5)
+    samples = LabeledSamples(set_of(101), 8, seed=5)
     ranks = [TrainingBatches(samples, micro, rank, world, first_sample=16) for rank in range(world)]
     read = [text for index in range(20 * 8 // micro // world) for rank in ranks for text in texts_in(rank[index])]
     rows = samples.data.rows
@@ -130,7 +130,7 @@ def test_parts_of_a_batch_have_its_rows_whatever_their_size_and_rank(micro: int,
 
 
 def test_labels_stay_with_their_texts() -> None:
-    samples = LabelledSamples(set_of(101), 8, seed=5)
+    samples = LabeledSamples(set_of(101), 8, seed=5)
     batch = samples.read(np.arange(101))
     labels = {row.text: "ab".index(str(row.label)) for row in samples.data.rows}
     assert [labels[text] for text in texts_in(batch)] == batch.labels.tolist()
@@ -164,9 +164,9 @@ def test_training_goes_on_where_it_stood() -> None:
 
 
 def test_kinds_of_labels() -> None:
-    several = [LabelledText("a", ("x", "z")), LabelledText("b", ()), LabelledText("c", ("y",))]
+    several = [LabeledText("a", ("x", "z")), LabeledText("b", ()), LabeledText("c", ("y",))]
     assert encode_labels(several, ("x", "y", "z"), "multi").tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    assert encode_labels([LabelledText("a", 2.5), LabelledText("a", -1.0)], (), "regression").tolist() == [2.5, -1.0]
+    assert encode_labels([LabeledText("a", 2.5), LabeledText("a", -1.0)], (), "regression").tolist() == [2.5, -1.0]
     assert encode_labels([SPAM, HAM, SPAM], ("ham", "spam"), "single").tolist() == [1, 0, 1]
 
 
@@ -180,21 +180,21 @@ def test_figures_of_the_rows() -> None:
 
 def test_a_label_that_is_none_of_the_classes_is_named() -> None:
     with pytest.raises(UserError, match="the label 'eggs', which is none of ham, spam"):
-        module_of([HAM, SPAM], val=[LabelledText("a", "eggs")])
+        module_of([HAM, SPAM], val=[LabeledText("a", "eggs")])
     with pytest.raises(UserError, match="the label 'eggs', which is none of ham, spam"):
-        module_of([LabelledText("a", ("ham", "eggs"))], kind="multi")
+        module_of([LabeledText("a", ("ham", "eggs"))], kind="multi")
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_a_class_that_training_lacks_is_named(kind: str) -> None:
-    row = LabelledText("a", "ham" if kind == "single" else ("ham",))
+    row = LabeledText("a", "ham" if kind == "single" else ("ham",))
     with pytest.raises(UserError, match="no row of the training part has the label spam, eggs; leave it out"):
         module_of([row, row], kind=kind, classes=("ham", "spam", "eggs"), val=[row], test=[row])
 
 
 def test_numbers_that_are_all_the_same_cannot_be_learned() -> None:
     with pytest.raises(UserError, match=r"all 2 training rows have the number 1\.5; there is nothing to learn"):
-        module_of([LabelledText("a", 1.5), LabelledText("b", 1.5)], kind="regression", classes=(), val=[], test=[])
+        module_of([LabeledText("a", 1.5), LabeledText("b", 1.5)], kind="regression", classes=(), val=[], test=[])
 
 
 def test_a_class_that_validation_lacks_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -205,7 +205,7 @@ def test_a_class_that_validation_lacks_is_told(caplog: pytest.LogCaptureFixture)
 
 def test_a_text_that_the_tokenizer_cannot_encode_is_named() -> None:
     with pytest.raises(UserError, match=r"the text 'abcé' cannot be encoded: .*é"):
-        module_of([HAM, SPAM, LabelledText("abcé", "ham")])
+        module_of([HAM, SPAM, LabeledText("abcé", "ham")])
 
 
 def test_a_text_without_a_token_is_named() -> None:
@@ -214,7 +214,7 @@ def test_a_text_without_a_token_is_named() -> None:
 
 
 def test_real_messages_are_cut_and_padded_little(shared_data: Path) -> None:
-    table = LabelledTexts(
+    table = LabeledTexts(
         path=str(shared_data / "sms-spam" / "SMSSpamCollection"),
         format="tsv",
         columns=["label", "text"],

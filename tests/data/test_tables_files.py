@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.data.tables import LabelledText, LabelledTexts
+from gpt2_lightning.data.tables import LabeledText, LabeledTexts
 from gpt2_lightning.data.tables.files import Columns, read_file
 from gpt2_lightning.data.tables.records import BadRows
 from gpt2_lightning.errors import UserError
@@ -52,15 +52,15 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def read_all(file: Path, **settings: Any) -> list[LabelledText]:
-    splits = LabelledTexts(path=str(file), val=0.2, test=0.0, **settings).read()
+def read_all(file: Path, **settings: Any) -> list[LabeledText]:
+    splits = LabeledTexts(path=str(file), val=0.2, test=0.0, **settings).read()
     return sorted(splits.train + splits.val, key=lambda row: row.text)
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name)
-    expected = sorted((LabelledText(**row) for row in ROWS), key=lambda row: row.text)
+    expected = sorted((LabeledText(**row) for row in ROWS), key=lambda row: row.text)
     assert read_all(tmp_path / name) == expected
 
 
@@ -166,12 +166,12 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, case: str) -> None:
     name, content, message = UNREADABLE[case]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        LabelledTexts(path=str(tmp_path / name)).read()
+        LabeledTexts(path=str(tmp_path / name)).read()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there is no file or folder .*gone\.csv"):
-        LabelledTexts(path=str(tmp_path / "gone.csv")).read()
+        LabeledTexts(path=str(tmp_path / "gone.csv")).read()
 
 
 def test_rows_of_any_columns_can_be_read(shared_data: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.data.tables import Alpaca, Instructions, LabelledText, LabelledTexts
+from gpt2_lightning.data.tables import Alpaca, Instructions, LabeledText, LabeledTexts
 from gpt2_lightning.data.tables.hub import read_dataset
 from gpt2_lightning.errors import UserError
 
@@ -39,9 +39,9 @@ def test_splits_are_named_and_classes_have_their_names(folder: Path) -> None:
     for split, labels in (("train", [0, 1] * 10), ("test", [1, 0, 1])):
         rows = {"text": [f"{split} {i}" for i in range(len(labels))], "label": labels}
         datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}.parquet")
-    splits = LabelledTexts(path=f"hf:{folder}", train="train", val=0.1, test="test").read()
+    splits = LabeledTexts(path=f"hf:{folder}", train="train", val=0.1, test="test").read()
     assert (len(splits.train), len(splits.val)) == (18, 2)
-    assert splits.test == [LabelledText("test 0", "pos"), LabelledText("test 1", "neg"), LabelledText("test 2", "pos")]
+    assert splits.test == [LabeledText("test 0", "pos"), LabeledText("test 1", "neg"), LabeledText("test 2", "pos")]
 
 
 def test_names_reach_lists_of_classes_and_labels_kept_back_are_missing(folder: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_single_split_needs_no_name(folder: Path) -> None:
 def test_bad_rows_are_told_with_split_and_row(folder: Path) -> None:
     write_jsonl(folder / "train.jsonl", [{"text": "a", "label": 1}, {"text": "", "label": 0}, {"text": "c"}])
     with pytest.raises(UserError) as error:
-        LabelledTexts(path=f"hf:{folder}").read()
+        LabeledTexts(path=f"hf:{folder}").read()
     assert "2 bad rows:" in str(error.value)
     assert f"hf:{folder}, train, row 2: text is empty" in str(error.value)
     assert f"hf:{folder}, train, row 3: label is missing" in str(error.value)
@@ -77,35 +77,35 @@ def test_an_unknown_split_is_told_with_those_there_are(folder: Path) -> None:
         write_jsonl(folder / f"{split}.jsonl", [{"text": "a", "label": 1}])
     message = r"data.val: .* has no split valid; it has 'train', 'validation'; did you mean validation\?"
     with pytest.raises(UserError, match=message):
-        LabelledTexts(path=f"hf:{folder}", train="train", val="valid").read()
+        LabeledTexts(path=f"hf:{folder}", train="train", val="valid").read()
     with pytest.raises(UserError, match=r"is no single split: it has 'train', 'validation'; say which one trains"):
-        LabelledTexts(path=f"hf:{folder}").read()
+        LabeledTexts(path=f"hf:{folder}").read()
 
 
 def test_an_unknown_configuration_and_a_folder_without_data_are_told(folder: Path) -> None:
     with pytest.raises(UserError, match=r"hf:.*/set cannot be read: .*doesn't contain any data files"):
-        LabelledTexts(path=f"hf:{folder}").read()
+        LabeledTexts(path=f"hf:{folder}").read()
     write_jsonl(folder / "train.jsonl", [{"text": "a", "label": 1}])
     with pytest.raises(UserError, match=r"cannot be read: BuilderConfig 'other' not found"):
-        LabelledTexts(path=f"hf:{folder}", config="other").read()
+        LabeledTexts(path=f"hf:{folder}", config="other").read()
 
 
 def test_a_data_set_of_the_hub_needs_a_revision() -> None:
     with pytest.raises(UserError, match=r"data.revision: hf:owner/name is no folder here.* set data.revision=COMMIT"):
-        LabelledTexts(path="hf:owner/name").read()
+        LabeledTexts(path="hf:owner/name").read()
 
 
 def test_code_of_a_data_set_is_never_run(folder: Path) -> None:
     (folder / "set.py").write_text(f"open({str(folder / 'ran')!r}, 'w')", encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot be read"):
-        LabelledTexts(path=f"hf:{folder}").read()
+        LabeledTexts(path=f"hf:{folder}").read()
     assert not (folder / "ran").exists()
 
 
 def test_without_a_network_the_way_around_is_told(tmp_path: Path) -> None:
     program = (
-        "from gpt2_lightning.data.tables import LabelledTexts\n"
-        "LabelledTexts(path='hf:owner/name', revision='0123abc').read()\n"
+        "from gpt2_lightning.data.tables import LabeledTexts\n"
+        "LabeledTexts(path='hf:owner/name', revision='0123abc').read()\n"
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)

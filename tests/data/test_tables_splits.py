@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.data.tables import LabelledText, LabelledTexts
+from gpt2_lightning.data.tables import LabeledText, LabeledTexts
 from gpt2_lightning.data.tables.splits import balanced, cut
 from gpt2_lightning.errors import UserError
 
@@ -78,8 +78,8 @@ def test_balance_keeps_as_many_of_each_class_as_the_rarest_has() -> None:
 def test_parts_with_files_of_their_own_stay_whole(tmp_path: Path) -> None:
     for name, n_rows in (("train", 11), ("dev", 5), ("test", 3)):
         write(tmp_path / f"{name}.csv", n_rows, name)
-    splits = LabelledTexts(path=str(tmp_path), train="train.csv", val="dev.csv", test="test.csv").read()
-    assert splits.train == [LabelledText(f"train {i}", "odd" if i % 2 else "even") for i in range(11)]
+    splits = LabeledTexts(path=str(tmp_path), train="train.csv", val="dev.csv", test="test.csv").read()
+    assert splits.train == [LabeledText(f"train {i}", "odd" if i % 2 else "even") for i in range(11)]
     assert [row.text for row in splits.val] == [f"dev {i}" for i in range(5)]
     assert [row.text for row in splits.test] == [f"test {i}" for i in range(3)]
 
@@ -87,14 +87,14 @@ def test_parts_with_files_of_their_own_stay_whole(tmp_path: Path) -> None:
 def test_a_part_without_a_file_is_cut_from_what_trains(tmp_path: Path) -> None:
     write(tmp_path / "train.csv", 100, "train")
     write(tmp_path / "test.csv", 7, "test")
-    splits = LabelledTexts(path=str(tmp_path), train="train.csv", val=0.2, test="test.csv").read()
+    splits = LabeledTexts(path=str(tmp_path), train="train.csv", val=0.2, test="test.csv").read()
     assert (len(splits.train), len(splits.val), len(splits.test)) == (80, 20, 7)
     assert {row.text for row in splits.train + splits.val} == {f"train {i}" for i in range(100)}
 
 
 def test_a_folder_of_one_file_needs_no_name(tmp_path: Path) -> None:
     write(tmp_path / "only.csv", 20)
-    splits = LabelledTexts(path=str(tmp_path)).read()
+    splits = LabeledTexts(path=str(tmp_path)).read()
     assert len(splits.train + splits.val + splits.test) == 20
 
 
@@ -114,13 +114,13 @@ def test_a_part_that_is_not_there_is_an_error_that_names_those_there_are(
     monkeypatch.chdir(tmp_path)
     settings, message = NOT_THERE[case]
     with pytest.raises(UserError, match=message):
-        LabelledTexts(**settings).read()
+        LabeledTexts(**settings).read()
 
 
 def test_an_empty_part_is_an_error_with_the_number_of_rows(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", 5)
     with pytest.raises(UserError, match=r"data.val: this part is empty: there are 5 good rows to cut with val=0.1"):
-        LabelledTexts(path=str(tmp_path / "a.csv")).read()
+        LabeledTexts(path=str(tmp_path / "a.csv")).read()
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_an_empty_part_is_an_error_with_the_number_of_rows(tmp_path: Path) -> No
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LabelledTexts(**{"path": "a.csv", **settings})
+        LabeledTexts(**{"path": "a.csv", **settings})

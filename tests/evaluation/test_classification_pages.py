@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from gpt2_lightning.data.tables import LabelledText
+from gpt2_lightning.data.tables import LabeledText
 from gpt2_lightning.evaluation.classification.pages import write_report
 from gpt2_lightning.evaluation.classification.regression import regression_report
 from gpt2_lightning.evaluation.classification.report import report
@@ -40,7 +40,7 @@ def test_a_page_has_the_figures_and_its_pictures(tmp_path: Path) -> None:
 
 def test_texts_and_names_are_no_markdown(tmp_path: Path) -> None:
     text = "a | b\n# *c* <script> [d](e) `f` $x$ " + "g" * 400
-    rows = [LabelledText(text, "x|y"), LabelledText("fine", "$z$")]
+    rows = [LabeledText(text, "x|y"), LabeledText("fine", "$z$")]
     outputs = np.array([[0.1, 0.9], [0.2, 0.8]], dtype=np.float32)
     file = write_report(report(rows, outputs, ["x|y", "$z$"], "single"), "_title_", tmp_path)
     page = file.read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def test_texts_and_names_are_no_markdown(tmp_path: Path) -> None:
 def test_any_number_of_classes_is_drawn(tmp_path: Path, count: int) -> None:
     labels = [f"a rather long name of class {i}" for i in range(count)]
     dice = np.random.default_rng(0)
-    rows = [LabelledText("t", label) for label in labels * 2]
+    rows = [LabeledText("t", label) for label in labels * 2]
     outputs = dice.dirichlet(np.ones(count), 2 * count).astype(np.float32)
     write_report(report(rows, outputs, labels, "single"), "many", tmp_path)
     height, width, _ = imread(tmp_path / "confusion.png").shape
@@ -71,7 +71,7 @@ def test_several_classes_have_no_confusion_matrix(tmp_path: Path) -> None:
 
 
 def test_numbers_have_a_page(tmp_path: Path) -> None:
-    rows = [LabelledText(f"row {i}", float(i)) for i in range(30)]
+    rows = [LabeledText(f"row {i}", float(i)) for i in range(30)]
     found = regression_report(rows, np.arange(1, 31, dtype=np.float32))
     page = write_report(found, "numbers", tmp_path).read_text(encoding="utf-8")
     assert "| mean absolute error | 1.0000 | 1.0000 to 1.0000 |" in page
@@ -82,7 +82,7 @@ def test_numbers_have_a_page(tmp_path: Path) -> None:
 
 def test_a_report_without_errors_and_curves_is_written(tmp_path: Path) -> None:
     rows, _, _ = answers(5)
-    rows = [LabelledText(row.text, "ham") for row in rows]
+    rows = [LabeledText(row.text, "ham") for row in rows]
     outputs = np.tile(np.array([1.0, 0.0, 0.0], dtype=np.float32), (5, 1))
     page = write_report(report(rows, outputs, LABELS, "single"), "t", tmp_path).read_text(encoding="utf-8")
     assert page.endswith("## Surest errors\n\nNone.\n")

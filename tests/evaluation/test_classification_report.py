@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
     multilabel_precision,
 )
 
-from gpt2_lightning.data.tables import LabelledText
+from gpt2_lightning.data.tables import LabeledText
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.calibration import BINS, calibration
 from gpt2_lightning.evaluation.classification.intervals import estimate
@@ -30,28 +30,28 @@ from gpt2_lightning.evaluation.classification.report import MISTAKES, Classifica
 LABELS = ("ham", "spam", "eggs")
 
 
-def answers(count: int, seed: int = 0) -> tuple[list[LabelledText], NDArray[np.float32], torch.Tensor]:
+def answers(count: int, seed: int = 0) -> tuple[list[LabeledText], NDArray[np.float32], torch.Tensor]:
     """Rows of three classes, and probabilities that are often right."""
     dice = np.random.default_rng(seed)
     true = dice.choice(3, count, p=[0.6, 0.3, 0.1])
     logits = dice.normal(size=(count, 3))
     logits[np.arange(count), true] += 1
     outputs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    rows = [LabelledText(f"row {i}", LABELS[number]) for i, number in enumerate(true)]
+    rows = [LabeledText(f"row {i}", LABELS[number]) for i, number in enumerate(true)]
     return rows, outputs.astype(np.float32), torch.from_numpy(true)
 
 
-def several(count: int) -> tuple[list[LabelledText], NDArray[np.float32], torch.Tensor]:
+def several(count: int) -> tuple[list[LabeledText], NDArray[np.float32], torch.Tensor]:
     dice = np.random.default_rng(0)
     true = dice.random((count, 3)) < [0.5, 0.2, 0.1]
     outputs = 1 / (1 + np.exp(-dice.normal(size=(count, 3)) - 3 * true + 1.5))
-    rows = [LabelledText("t", tuple(np.array(LABELS)[row].tolist())) for row in true]
+    rows = [LabeledText("t", tuple(np.array(LABELS)[row].tolist())) for row in true]
     return rows, outputs.astype(np.float32), torch.from_numpy(true).long()
 
 
 def by_hand() -> ClassificationReport:
     """Four rows: ham as ham with 0.8, ham as spam with 0.9, spam as spam with 0.6, ham as ham with 0.7."""
-    rows = [LabelledText(text, label) for text, label in (("a", "ham"), ("b", "ham"), ("c", "spam"), ("d", "ham"))]
+    rows = [LabeledText(text, label) for text, label in (("a", "ham"), ("b", "ham"), ("c", "spam"), ("d", "ham"))]
     outputs = np.array([[0.8, 0.2], [0.1, 0.9], [0.4, 0.6], [0.7, 0.3]], dtype=np.float32)
     return report(rows, outputs, ["ham", "spam"], "single")
 
@@ -106,7 +106,7 @@ def test_figures_of_several_classes_are_those_of_torchmetrics() -> None:
 
 
 def test_errors_of_several_classes_are_told_by_the_surest_wrong_one() -> None:
-    rows = [LabelledText("a", ("ham", "eggs")), LabelledText("b", ()), LabelledText("c", ("spam",))]
+    rows = [LabeledText("a", ("ham", "eggs")), LabeledText("b", ()), LabeledText("c", ("spam",))]
     outputs = np.array([[0.9, 0.8, 0.3], [0.2, 0.1, 0.4], [0.6, 0.7, 0.05]], dtype=np.float32)
     found = report(rows, outputs, LABELS, "multi").mistakes
     assert [(m.text, m.label, m.answer) for m in found] == [("a", "ham, eggs", "ham, spam"), ("c", "spam", "ham, spam")]
@@ -114,7 +114,7 @@ def test_errors_of_several_classes_are_told_by_the_surest_wrong_one() -> None:
 
 
 def test_the_order_in_which_classes_are_named_makes_no_difference() -> None:
-    rows = [LabelledText("a", ("ham", "eggs")), LabelledText("b", ("eggs", "ham")), LabelledText("c", ("spam",))]
+    rows = [LabeledText("a", ("ham", "eggs")), LabeledText("b", ("eggs", "ham")), LabeledText("c", ("spam",))]
     found = report(rows, np.full((3, 3), 0.1, dtype=np.float32), LABELS, "multi")
     assert found.baseline == ("ham, eggs", 2 / 3)
 
@@ -131,9 +131,9 @@ def test_the_surest_errors_come_first() -> None:
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_what_the_rows_cannot_tell_is_not_a_number(kind: str) -> None:
     """No row of eggs, and none of spam is answered so."""
-    rows = [LabelledText("a", "ham"), LabelledText("b", "spam"), LabelledText("c", "ham")]
+    rows = [LabeledText("a", "ham"), LabeledText("b", "spam"), LabeledText("c", "ham")]
     if kind == "multi":
-        rows = [LabelledText(row.text, (str(row.label),)) for row in rows]
+        rows = [LabeledText(row.text, (str(row.label),)) for row in rows]
     outputs = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -149,7 +149,7 @@ def test_what_the_rows_cannot_tell_is_not_a_number(kind: str) -> None:
 
 
 def test_rows_of_one_class_have_no_auroc() -> None:
-    found = report([LabelledText("a", "ham")] * 3, np.full((3, 2), 0.5, dtype=np.float32), ["ham", "spam"], "single")
+    found = report([LabeledText("a", "ham")] * 3, np.full((3, 2), 0.5, dtype=np.float32), ["ham", "spam"], "single")
     assert math.isnan(found.auroc)
     assert found.curves == []
     assert found.headline["accuracy"].value == 1
@@ -158,7 +158,7 @@ def test_rows_of_one_class_have_no_auroc() -> None:
 
 def test_a_label_that_the_classifier_lacks_is_told() -> None:
     with pytest.raises(UserError, match="the label 'bacon', which is none of ham, spam"):
-        report([LabelledText("a", "bacon")], np.array([[0.5, 0.5]], dtype=np.float32), ["ham", "spam"], "single")
+        report([LabeledText("a", "bacon")], np.array([[0.5, 0.5]], dtype=np.float32), ["ham", "spam"], "single")
 
 
 def test_certainty_is_in_the_last_bin_and_none_in_the_first() -> None:
@@ -203,7 +203,7 @@ def test_intervals_are_the_same_each_time_and_cover_about_nineteen_in_twenty() -
 
 def test_regression_is_measured() -> None:
     true, outputs = np.array([1.0, 2.0, 4.0, 101.0]), np.array([1.5, 2.0, 2.0, 100.0], dtype=np.float32)
-    found = regression_report([LabelledText(f"row {value:g}", float(value)) for value in true], outputs)
+    found = regression_report([LabeledText(f"row {value:g}", float(value)) for value in true], outputs)
     assert found.headline["mae"].value == pytest.approx(3.5 / 4)
     assert found.headline["rmse"].value == pytest.approx(math.sqrt((0.25 + 4 + 1) / 4))
     assert found.headline["pearson"].value == pytest.approx(np.corrcoef(true, outputs)[0, 1])
@@ -215,7 +215,7 @@ def test_regression_is_measured() -> None:
 
 
 def test_numbers_that_do_not_vary_have_no_correlation() -> None:
-    rows = [LabelledText("a", 1.0), LabelledText("b", 2.0)]
+    rows = [LabeledText("a", 1.0), LabeledText("b", 2.0)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = regression_report(rows, np.array([3.0, 3.0], dtype=np.float32)).headline["pearson"]

@@ -18,7 +18,7 @@ from gpt2_lightning.checkpoints.content import Description, restore, restore_cla
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.batches import LabelKind
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
-from gpt2_lightning.data.tables import LabelledText, Splits
+from gpt2_lightning.data.tables import LabeledText, Splits
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
 from gpt2_lightning.model import GPT2, GPT2Config
@@ -40,7 +40,7 @@ DROPOUT = GPT2Config(vocab_size=len(ALPHABET), block_size=23, n_layer=2, n_head=
 CLASSES: dict[LabelKind, tuple[str, ...]] = {"single": ("few", "many"), "multi": ("has a", "has b"), "regression": ()}
 
 
-def table(kind: LabelKind, count: int, seed: int) -> list[LabelledText]:
+def table(kind: LabelKind, count: int, seed: int) -> list[LabeledText]:
     """Texts whose label follows from their letters: the share of a's above or below one half; which of a and b are
     there; the share of a's."""
     dice, rows = random.Random(seed), []
@@ -53,11 +53,11 @@ def table(kind: LabelKind, count: int, seed: int) -> list[LabelledText]:
             "multi": tuple(f"has {letter}" for letter in "ab" if letter in text),
             "regression": share,
         }
-        rows.append(LabelledText(text, labels[kind]))
+        rows.append(LabeledText(text, labels[kind]))
     return rows
 
 
-def data_of(kind: LabelKind, micro_batch_size: int = 8, rows: list[LabelledText] | None = None) -> LabelDataModule:
+def data_of(kind: LabelKind, micro_batch_size: int = 8, rows: list[LabeledText] | None = None) -> LabelDataModule:
     splits = Splits(rows or table(kind, 300, 0), table(kind, 90, 1), table(kind, 90, 2))
     return LabelDataModule(splits, TOKENIZER, CLASSES[kind], kind, CONFIG.block_size, 8, micro_batch_size, seed=0)
 
@@ -168,7 +168,7 @@ def unbalanced(kind: LabelKind) -> LabelDataModule:
     labels: list[Any] = ["few"] * 6 + ["many"] * 2
     if kind == "multi":
         labels = [("has a",)] * 5 + [("has a", "has b"), ("has b",), ()]
-    return data_of(kind, rows=[LabelledText("ab", label) for label in labels])
+    return data_of(kind, rows=[LabeledText("ab", label) for label in labels])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def test_validation_figures_are_means_over_all_rows(tmp_path: Path) -> None:
 
 
 def test_one_class_that_applies_or_not_can_be_learned(tmp_path: Path) -> None:
-    rows = [LabelledText(row.text, tuple(set(row.label) & {"has a"})) for row in table("multi", 120, 3)]  # type: ignore[arg-type]
+    rows = [LabeledText(row.text, tuple(set(row.label) & {"has a"})) for row in table("multi", 120, 3)]  # type: ignore[arg-type]
     data = LabelDataModule(Splits(rows, rows, []), TOKENIZER, ("has a",), "multi", 23, 8, 8, seed=0)
     torch.manual_seed(0)
     description = Description(CONFIG, TOKENIZER, {}, LabelTask(("has a",), "multi", "last", 23).to_plain())

@@ -17,7 +17,7 @@ from gpt2_lightning.app.run.summary import describe_model, describe_plan, list_f
 from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
-from gpt2_lightning.data.tables import LabelledTexts
+from gpt2_lightning.data.tables import LabeledTexts
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.pages import write_report
 from gpt2_lightning.evaluation.classification.predictions import predict
@@ -63,13 +63,13 @@ class Classify:
         """What to train.
 
         Raises:
-            UserError: if the data are no labelled texts, or do not fit.
+            UserError: if the data are no labeled texts, or do not fit.
         """
         config = beginning.config
         table = build.make(config.data)
-        if not isinstance(table, LabelledTexts):
+        if not isinstance(table, LabeledTexts):
             raise UserError(
-                f"data: {type(table).__name__} has no labels; choose labelled texts with task=classify, such as "
+                f"data: {type(table).__name__} has no labels; choose labeled texts with task=classify, such as "
                 "data=sms_spam or data=table"
             )
         if self.label_smoothing and table.kind != "single":

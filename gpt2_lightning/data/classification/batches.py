@@ -1,4 +1,4 @@
-"""Batches of labelled texts: which text is the n-th sample, and what stands in a batch."""
+"""Batches of labeled texts: which text is the n-th sample, and what stands in a batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.sampling.permutation import keys_of, permute
 from gpt2_lightning.data.sampling.samples import Samples
-from gpt2_lightning.data.tables import LabelledText
+from gpt2_lightning.data.tables import LabeledText
 from gpt2_lightning.errors import UserError
 
 LabelKind = Literal["single", "multi", "regression"]
@@ -35,7 +35,7 @@ class LabelBatch(NamedTuple):
     regression (B,), float32."""
 
 
-class LabelledSet:
+class LabeledSet:
     """One part of a table, ready for batches.
 
     Args:
@@ -44,7 +44,7 @@ class LabelledSet:
         labels: their labels, see `encode_labels`.
     """
 
-    def __init__(self, rows: Sequence[LabelledText], texts: EncodedTexts, labels: Tensor) -> None:
+    def __init__(self, rows: Sequence[LabeledText], texts: EncodedTexts, labels: Tensor) -> None:
         self.rows, self.texts, self.labels = rows, texts, labels
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class LabelledSet:
         return LabelBatch(*self.texts.batch(rows), self.labels[torch.from_numpy(rows)])
 
 
-class LabelledSamples(Samples[LabelBatch]):
+class LabeledSamples(Samples[LabelBatch]):
     """An endless sequence of rows: epoch after epoch, each with every row once, rows of similar length together.
 
     Every epoch shuffles the rows, sorts pools of fifty batches by length, and shuffles the batches. What is left at
@@ -68,7 +68,7 @@ class LabelledSamples(Samples[LabelBatch]):
         seed: another seed is another order.
     """
 
-    def __init__(self, data: LabelledSet, batch_size: int, seed: int) -> None:
+    def __init__(self, data: LabeledSet, batch_size: int, seed: int) -> None:
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.per_epoch = len(data)
         self.targets_per_sample = float(data.texts.lengths.mean())
@@ -107,10 +107,10 @@ class LabelledSamples(Samples[LabelBatch]):
         return order
 
 
-class LabelledBatches(Dataset[LabelBatch]):
+class LabeledBatches(Dataset[LabelBatch]):
     """Every row once, in batches of similar lengths; rank r of W has every W-th batch."""
 
-    def __init__(self, data: LabelledSet, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(self, data: LabeledSet, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.data = data
         self._batches = data.texts.by_length(batch_size)[rank::world_size]
 
@@ -121,7 +121,7 @@ class LabelledBatches(Dataset[LabelBatch]):
         return self.data.batch(self._batches[index])
 
 
-def encode_labels(rows: Sequence[LabelledText], classes: Sequence[str], kind: LabelKind) -> Tensor:
+def encode_labels(rows: Sequence[LabeledText], classes: Sequence[str], kind: LabelKind) -> Tensor:
     """The labels of rows as `LabelBatch.labels` has them.
 
     Raises:

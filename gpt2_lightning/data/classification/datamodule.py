@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader
 from gpt2_lightning.data.classification.batches import (
     LabelBatch,
     LabelKind,
-    LabelledBatches,
-    LabelledSamples,
-    LabelledSet,
+    LabeledBatches,
+    LabeledSamples,
+    LabeledSet,
     encode_labels,
 )
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
-from gpt2_lightning.data.tables import LabelledText, Splits
+from gpt2_lightning.data.tables import LabeledText, Splits
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class LabelDataModule(SampleDataModule):
-    """Labelled texts, encoded once and padded by batch.
+    """Labeled texts, encoded once and padded by batch.
 
     `train`, `val` and `test` have the rows, and what was cut off them: `train.texts.n_cut`.
 
@@ -46,11 +46,11 @@ class LabelDataModule(SampleDataModule):
         UserError: if a text cannot be encoded, a label is none of the classes, or training lacks a class.
     """
 
-    samples: LabelledSamples
+    samples: LabeledSamples
 
     def __init__(
         self,
-        splits: Splits[LabelledText],
+        splits: Splits[LabeledText],
         tokenizer: Tokenizer,
         classes: Sequence[str],
         kind: LabelKind,
@@ -63,20 +63,20 @@ class LabelDataModule(SampleDataModule):
         super().__init__(batch_size, micro_batch_size)
         self.classes, self.kind, self.block_size = tuple(classes), kind, block_size
 
-        def prepared(rows: list[LabelledText]) -> LabelledSet:
+        def prepared(rows: list[LabeledText]) -> LabeledSet:
             texts = EncodedTexts([row.text for row in rows], tokenizer, block_size, add_prefix_space)
-            return LabelledSet(rows, texts, encode_labels(rows, classes, kind))
+            return LabeledSet(rows, texts, encode_labels(rows, classes, kind))
 
         self.train, self.val, self.test = prepared(splits.train), prepared(splits.val), prepared(splits.test)
         self._check_labels()
-        self.samples = LabelledSamples(self.train, batch_size, seed)
+        self.samples = LabeledSamples(self.train, batch_size, seed)
 
     def class_counts(self) -> Tensor:
         """Training rows of each class, (L,)."""
         return _counts(self.train.labels, len(self.classes))
 
     def val_dataloader(self) -> DataLoader[LabelBatch]:
-        return self.loader(LabelledBatches(self.val, self.val_batch_size(len(self.val)), *self.place()))
+        return self.loader(LabeledBatches(self.val, self.val_batch_size(len(self.val)), *self.place()))
 
     def _check_labels(self) -> None:
         if self.kind == "regression":
@@ -97,7 +97,7 @@ class LabelDataModule(SampleDataModule):
             if len(rows) and missing:
                 _log.warning("the %s part has no row of %s: it tells nothing of that", part, ", ".join(missing))
 
-    def _lacking(self, part: LabelledSet) -> list[str]:
+    def _lacking(self, part: LabeledSet) -> list[str]:
         counts = _counts(part.labels, len(self.classes)).tolist()
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
 

@@ -18,7 +18,7 @@ Label = str | tuple[str, ...] | float
 
 
 @dataclass(frozen=True)
-class LabelledText:
+class LabeledText:
     """One row."""
 
     text: str
@@ -26,7 +26,7 @@ class LabelledText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelledTexts(Table):
+class LabeledTexts(Table):
     """A table with a column of texts and one of labels.
 
     Numbers and truth values may be classes; they become text (`1`, `true`), as they stand in a CSV file.
@@ -68,7 +68,7 @@ class LabelledTexts(Table):
         ]
         return faults
 
-    def read(self) -> Splits[LabelledText]:
+    def read(self) -> Splits[LabeledText]:
         """All rows, checked.
 
         Raises:
@@ -83,7 +83,7 @@ class LabelledTexts(Table):
             self._check_classes(splits)
         return splits
 
-    def classes(self, training: Iterable[LabelledText]) -> tuple[str, ...]:
+    def classes(self, training: Iterable[LabeledText]) -> tuple[str, ...]:
         """The classes in the order of their numbers; empty for regression."""
         if self.labels is not None:
             return self._classes()
@@ -92,16 +92,16 @@ class LabelledTexts(Table):
     def _classes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(map(str, self.labels or ())))
 
-    def _row(self, values: dict[str, Any]) -> LabelledText:
+    def _row(self, values: dict[str, Any]) -> LabeledText:
         text = text_of(values, self.text_column)
         value = values.get(self.label_column)
         if value is None:
             raise BadRow(f"{self.label_column} is missing")
         if self.kind == "regression":
-            return LabelledText(text, self._number(value))
+            return LabeledText(text, self._number(value))
         if self.kind == "single":
-            return LabelledText(text, self._class(value))
-        return LabelledText(text, self._several(value))
+            return LabeledText(text, self._class(value))
+        return LabeledText(text, self._several(value))
 
     def _class(self, value: Any) -> str:
         if isinstance(value, bool):
@@ -139,7 +139,7 @@ class LabelledTexts(Table):
             raise BadRow(f"{self.label_column} is {shortened(value)}, and must be a finite number")
         return number
 
-    def _check_classes(self, splits: Splits[LabelledText]) -> None:
+    def _check_classes(self, splits: Splits[LabeledText]) -> None:
         classes, n_rows = self.classes(splits.train), len(splits.train)
         if len(classes) < (2 if self.kind == "single" else 1):
             raise UserError(

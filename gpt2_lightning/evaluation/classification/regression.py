@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2_lightning.data.tables import LabelledText
+from gpt2_lightning.data.tables import LabeledText
 from gpt2_lightning.evaluation.classification.intervals import Estimate, Sums, estimate
 from gpt2_lightning.evaluation.classification.report import MISTAKES, Mistake
 
@@ -29,7 +29,7 @@ class RegressionReport:
     """The largest first."""
 
 
-def regression_report(rows: Sequence[LabelledText], outputs: NDArray[np.float32]) -> RegressionReport:
+def regression_report(rows: Sequence[LabeledText], outputs: NDArray[np.float32]) -> RegressionReport:
     """Measure the answers (N,) to some rows, at least one, whose labels are numbers."""
     true, answers = np.array([float(row.label) for row in rows]), outputs.astype(np.float64)  # type: ignore[arg-type]
     n, distance = len(rows), np.abs(answers - true)

@@ -21,7 +21,7 @@ from torchmetrics.functional.classification import (
 )
 
 from gpt2_lightning.data.classification.batches import LabelKind, encode_labels
-from gpt2_lightning.data.tables import LabelledText
+from gpt2_lightning.data.tables import LabeledText
 from gpt2_lightning.evaluation.classification.calibration import Calibration, calibration
 from gpt2_lightning.evaluation.classification.intervals import Estimate, estimate, macro_f1
 from gpt2_lightning.evaluation.classification.predictions import THRESHOLD
@@ -92,7 +92,7 @@ class ClassificationReport:
 
 
 def report(
-    rows: Sequence[LabelledText], outputs: NDArray[np.float32], labels: Sequence[str], kind: LabelKind
+    rows: Sequence[LabeledText], outputs: NDArray[np.float32], labels: Sequence[str], kind: LabelKind
 ) -> ClassificationReport:
     """Measure the answers to some rows.
 
@@ -172,7 +172,7 @@ def _confusion(scores: Tensor, known: Tensor) -> NDArray[np.int64]:
 
 
 def _mistakes(
-    rows: Sequence[LabelledText], scores: Tensor, answers: Tensor, true: Tensor, labels: Sequence[str], kind: LabelKind
+    rows: Sequence[LabeledText], scores: Tensor, answers: Tensor, true: Tensor, labels: Sequence[str], kind: LabelKind
 ) -> list[Mistake]:
     wrong = (answers != true) & (answers if kind == "single" else True)  # decisions that were made, (N, L)
     size = torch.where(answers, scores, 1 - scores).where(wrong, -1).amax(dim=1)  # -1 where nothing is wrong

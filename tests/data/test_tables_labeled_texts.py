@@ -13,23 +13,23 @@ import pytest
 from omegaconf import OmegaConf
 
 from gpt2_lightning.app.config.preflight import Node, preflight
-from gpt2_lightning.data.tables import LabelledText, LabelledTexts, Splits
+from gpt2_lightning.data.tables import LabeledText, LabeledTexts, Splits
 from gpt2_lightning.errors import UserError
 
 
-def read(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> Splits[LabelledText]:
+def read(folder: Path, rows: list[dict[str, Any]], **settings: Any) -> Splits[LabeledText]:
     """With every row that is not the first or the second in training."""
     for name, part in (("train", rows), ("val", rows[:1]), ("test", rows[1:2])):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, part)), encoding="utf-8")
     given = {"train": "train.jsonl", "val": "val.jsonl", "test": "test.jsonl"}
-    return LabelledTexts(path=str(folder), **{**given, **settings}).read()
+    return LabeledTexts(path=str(folder), **{**given, **settings}).read()
 
 
-def labelled(*labels: Any) -> list[dict[str, Any]]:
+def labeled(*labels: Any) -> list[dict[str, Any]]:
     return [{"text": f"text {i}", "label": label} for i, label in enumerate(labels)]
 
 
-def labels_of(rows: list[LabelledText]) -> list[Any]:
+def labels_of(rows: list[LabeledText]) -> list[Any]:
     return [row.label for row in rows]
 
 
@@ -45,28 +45,28 @@ def labels_of(rows: list[LabelledText]) -> list[Any]:
 def test_classes_become_text_and_are_found_and_sorted(
     tmp_path: Path, labels: list[Any], expected: list[str], classes: tuple[str, ...]
 ) -> None:
-    train = read(tmp_path, labelled(*labels)).train
+    train = read(tmp_path, labeled(*labels)).train
     assert labels_of(train) == expected
-    assert LabelledTexts(path="unread").classes(train) == classes
+    assert LabeledTexts(path="unread").classes(train) == classes
 
 
 def test_stated_classes_keep_their_order(tmp_path: Path) -> None:
-    train = read(tmp_path, labelled(1, 0, 1), labels=[1, 0]).train
-    assert LabelledTexts(path="unread", labels=[1, 0]).classes(train) == ("1", "0")
+    train = read(tmp_path, labeled(1, 0, 1), labels=[1, 0]).train
+    assert LabeledTexts(path="unread", labels=[1, 0]).classes(train) == ("1", "0")
 
 
 def test_several_labels_come_as_a_list_or_as_one_text(tmp_path: Path) -> None:
-    as_lists = read(tmp_path, labelled(["x", "y"], [], ["y"]), kind="multi").train
-    as_text = read(tmp_path, labelled("x| y", " ", "y"), kind="multi", separator="|").train
+    as_lists = read(tmp_path, labeled(["x", "y"], [], ["y"]), kind="multi").train
+    as_text = read(tmp_path, labeled("x| y", " ", "y"), kind="multi", separator="|").train
     assert labels_of(as_lists) == [("x", "y"), (), ("y",)]
     assert as_text == as_lists
-    assert LabelledTexts(path="unread", kind="multi").classes(as_lists) == ("x", "y")
+    assert LabeledTexts(path="unread", kind="multi").classes(as_lists) == ("x", "y")
 
 
 def test_numbers_come_as_numbers_or_as_text(tmp_path: Path) -> None:
-    train = read(tmp_path, labelled(1, -2.5, "3e2"), kind="regression").train
+    train = read(tmp_path, labeled(1, -2.5, "3e2"), kind="regression").train
     assert labels_of(train) == [1.0, -2.5, 300.0]
-    assert LabelledTexts(path="unread", kind="regression").classes(train) == ()
+    assert LabeledTexts(path="unread", kind="regression").classes(train) == ()
 
 
 BAD_VALUES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -99,7 +99,7 @@ def test_a_bad_row_is_told_with_its_line(
     if settings.get("separator"):
         good = ["a", "a"]
     with pytest.raises(UserError) as error:
-        read(tmp_path, [*labelled(*good), row], **settings)
+        read(tmp_path, [*labeled(*good), row], **settings)
     assert "mend these, or leave them out with data.bad_rows=skip: 1 bad row:" in str(error.value)
     assert f"{tmp_path / 'train.jsonl'}, line 3: {reason}" in str(error.value)
 
@@ -113,7 +113,7 @@ def write_with_faults(file: Path) -> None:
 def test_all_bad_rows_are_counted_and_ten_are_shown(tmp_path: Path) -> None:
     write_with_faults(tmp_path / "a.csv")
     with pytest.raises(UserError) as error:
-        LabelledTexts(path=str(tmp_path / "a.csv"), labels=["a", "b"]).read()
+        LabeledTexts(path=str(tmp_path / "a.csv"), labels=["a", "b"]).read()
     title, *shown = str(error.value).splitlines()
     assert title.endswith("13 bad rows:")
     assert len(shown) == 11
@@ -127,7 +127,7 @@ def test_bad_rows_are_left_out_only_when_asked_and_never_silently(
 ) -> None:
     monkeypatch.setattr(logging.getLogger("gpt2_lightning"), "propagate", True)
     write_with_faults(tmp_path / "a.csv")
-    splits = LabelledTexts(path=str(tmp_path / "a.csv"), labels=["a", "b"], bad_rows="skip").read()
+    splits = LabeledTexts(path=str(tmp_path / "a.csv"), labels=["a", "b"], bad_rows="skip").read()
     assert {row.text for row in splits.train + splits.val + splits.test} == {f"row {i}" for i in range(20)}
     assert "13 bad rows:" in caplog.text
     assert "line 31: text is empty" in caplog.text
@@ -137,13 +137,13 @@ def test_bad_rows_of_all_parts_come_in_one_message(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "x", "label": "a"}\n{"text": "", "label": "b"}', encoding="utf-8")
     (tmp_path / "b.csv").write_text("text,label\nx,a\n,b\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"2 bad rows:\n.*a\.jsonl, line 2: text is empty\n.*b\.csv, line 3: text is"):
-        LabelledTexts(path=str(tmp_path), train="a.jsonl", val="b.csv").read()
+        LabeledTexts(path=str(tmp_path), train="a.jsonl", val="b.csv").read()
 
 
 def test_an_unknown_column_is_told_with_those_there_are(tmp_path: Path) -> None:
     message = r"data.text_column: .*train.jsonl has no column 'txt', it has 'text', 'label'; .*did you mean text\?"
     with pytest.raises(UserError, match=message):
-        read(tmp_path, labelled("a", "b"), text_column="txt")
+        read(tmp_path, labeled("a", "b"), text_column="txt")
 
 
 def test_a_label_that_training_lacks_is_an_error(tmp_path: Path) -> None:
@@ -151,9 +151,9 @@ def test_a_label_that_training_lacks_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_text("text,label\n1,a\n2,c\n3,c\n", encoding="utf-8")
     message = r"the validation part has labels that the training part lacks: 'c' \(2 rows\); mend them$"
     with pytest.raises(UserError, match=message):
-        LabelledTexts(path=str(tmp_path), train="a.csv", val="b.csv", test=0).read()
+        LabeledTexts(path=str(tmp_path), train="a.csv", val="b.csv", test=0).read()
     with pytest.raises(UserError, match=message):
-        LabelledTexts(
+        LabeledTexts(
             path=str(tmp_path), train="a.csv", val="b.csv", test=0, labels=["a", "b", "c"], columns=None
         ).read()
 
@@ -164,7 +164,7 @@ def test_a_label_that_a_cut_took_from_training_is_an_error_with_a_remedy(tmp_pat
     faults = []
     for seed in range(20):
         try:
-            LabelledTexts(path=str(file), split_seed=seed).read()
+            LabeledTexts(path=str(file), split_seed=seed).read()
         except UserError as error:
             faults.append(str(error))
     assert faults
@@ -178,18 +178,18 @@ def test_one_class_alone_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"all 3 training rows have the same label, 'a'; there is nothing to tell apart"
     ):
-        read(tmp_path, labelled("a", "a", "a"))
+        read(tmp_path, labeled("a", "a", "a"))
 
 
 def test_fewer_rows_than_classes_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"there are 3 classes and only 2 rows to train on"):
-        read(tmp_path, labelled("a", "b"), labels=["a", "b", "c"])
+        read(tmp_path, labeled("a", "b"), labels=["a", "b", "c"])
 
 
 def test_balance_leaves_tables_of_their_own_alone(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\n" + "x,a\n" * 30 + "y,b\n" * 10, encoding="utf-8")
     (tmp_path / "test.csv").write_text("text,label\n" + "x,a\n" * 5 + "y,b\n", encoding="utf-8")
-    table = LabelledTexts(path=str(tmp_path), train="train.csv", val=0.1, test="test.csv", balance=True, stratify=True)
+    table = LabeledTexts(path=str(tmp_path), train="train.csv", val=0.1, test="test.csv", balance=True, stratify=True)
     splits = table.read()
     assert Counter(labels_of(splits.train)) == {"a": 9, "b": 9}
     assert Counter(labels_of(splits.val)) == {"a": 1, "b": 1}
@@ -211,7 +211,7 @@ def test_balance_leaves_tables_of_their_own_alone(tmp_path: Path) -> None:
 )
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LabelledTexts(path="a.csv", **settings)
+        LabeledTexts(path="a.csv", **settings)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Config:
 
 
 def test_a_yaml_is_checked_by_the_signature() -> None:
-    target = "gpt2_lightning.data.tables.LabelledTexts"
+    target = "gpt2_lightning.data.tables.LabeledTexts"
     good = {"_target_": target, "path": "a.tsv", "columns": ["label", "text"], "quote": None, "labels": ["ham", 1]}
     assert preflight(OmegaConf.create({"data": good}), Config)[1] == []
     bad = {"_target_": target, "path": "a.tsv", "labels": "ham", "txt_column": "x", "kind": "many", "val": True}
@@ -242,15 +242,15 @@ def test_the_sms_collection_has_its_published_counts(shared_data: Path) -> None:
         "columns": ["label", "text"],
         "quote": None,
     }
-    splits = LabelledTexts(**settings).read()
+    splits = LabeledTexts(**settings).read()
     assert Counter(labels_of(splits.train + splits.val + splits.test)) == {"ham": 4827, "spam": 747}
-    splits = LabelledTexts(**settings, balance=True).read()
+    splits = LabeledTexts(**settings, balance=True).read()
     assert Counter(labels_of(splits.train + splits.val + splits.test)) == {"ham": 747, "spam": 747}
     assert (len(splits.train), len(splits.val), len(splits.test)) == (1045, 149, 300)
 
 
 def test_sst2_has_its_published_counts(shared_data: Path) -> None:
-    table = LabelledTexts(
+    table = LabeledTexts(
         path=str(shared_data / "sst2"),
         train="train.tsv",
         val="dev.tsv",
