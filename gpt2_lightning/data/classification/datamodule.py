@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 
 from gpt2_lightning.data.classification.batches import (
     LabelBatch,
-    LabelKind,
     LabeledBatches,
     LabeledSamples,
     LabeledSet,
+    LabelKind,
     encode_labels,
 )
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
