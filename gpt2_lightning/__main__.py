@@ -7,7 +7,8 @@ import sys
 from typing import NoReturn
 
 from gpt2_lightning import __version__
-from gpt2_lightning.app.main import VERBS, fail, main
+from gpt2_lightning.app.main import VERBS, main
+from gpt2_lightning.app.output.exits import fail
 
 
 def run() -> NoReturn:

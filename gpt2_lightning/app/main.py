@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gpt2_lightning.app.config.folder import config_folder, register_resolvers
+from gpt2_lightning.app.output.exits import INTERRUPTED, fail, fault_list
 from gpt2_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ VERBS = {
     "plot": "curves of one run or many, as a picture or a page",
 }
 _TRAINING = ("train", "finetune")
-USER_ERROR = 2
-_INTERRUPTED = 130
-_PACKAGE = Path(__file__).parent.parent
 
 
 def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
@@ -55,7 +52,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     own, of_runs = (given, []) if verb != "sweep" else _shared_out(given)
     command_line = CommandLine.read(own, config_folder())
     if command_line.faults and command_line.only_shows:
-        fail(listed(command_line.faults))
+        fail(fault_list(command_line.faults))
     sys.argv = [sys.argv[0], *command_line.arguments]
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's exceptions through, to be told here
@@ -71,7 +68,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
-        fail("stopped", _INTERRUPTED)
+        fail("stopped", INTERRUPTED)
     except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
         cause = f": {error.__cause__}" if error.__cause__ else ""
         fail(f"the configuration cannot be composed: {error}{cause}")
@@ -101,7 +98,7 @@ class Task:
         except PermissionError as error:
             fail(f"{error.filename} cannot be used: {error.strerror}; choose another place")
         except KeyboardInterrupt:
-            fail("stopped at once; what was saved before is kept", _INTERRUPTED)
+            fail("stopped at once; what was saved before is kept", INTERRUPTED)
 
     def _run(self, config: DictConfig) -> Any:
         """Check the configuration and hand it, resolved, to the verb's module."""
@@ -119,7 +116,7 @@ class Task:
         module = importlib.import_module(f"gpt2_lightning.app.commands.{self.verb}")
         checked, more = preflight(config, module.Config)
         if self.faults or more:
-            raise UserError(listed([*self.faults, *more]))
+            raise UserError(fault_list([*self.faults, *more]))
         if "trainer" in checked:
             from gpt2_lightning.app.launch import launcher
 
@@ -136,42 +133,3 @@ def _shared_out(arguments: list[str]) -> tuple[list[str], list[str]]:
     overrides = get_args_parser().parse_intermixed_args(arguments).overrides
     of_runs = [one for one in overrides if one.partition("=")[0] not in own and not one.startswith("hydra.")]
     return [argument for argument in arguments if argument not in of_runs], of_runs
-
-
-def register_resolvers() -> None:
-    """Let a YAML say ${divide:a,b}."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.register_new_resolver("divide", lambda dividend, divisor: dividend / divisor, replace=True)
-
-
-@functools.cache
-def config_folder() -> Path:
-    """`conf`: inside the package in a wheel, beside it in a checkout."""
-    inside = _PACKAGE / "conf"
-    return inside if inside.is_dir() else _PACKAGE.parent / "conf"
-
-
-class Failure(SystemExit):
-    """An exit of the program after it was said what went wrong.
-
-    Args:
-        code: of the exit.
-        said: what went wrong.
-    """
-
-    def __init__(self, code: int, said: str) -> None:
-        super().__init__(code)
-        self.said = said
-
-
-def fail(message: str, code: int = USER_ERROR) -> NoReturn:
-    """Say what went wrong, without a stack trace, and exit."""
-    print(f"error: {message}", file=sys.stderr)
-    raise Failure(code, message)
-
-
-def listed(faults: list[str]) -> str:
-    """Several faults as one message."""
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return f"{count} in the configuration\n" + "\n".join(f"  {fault}" for fault in faults)

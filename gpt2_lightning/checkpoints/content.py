@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -122,9 +122,13 @@ def adapter_alone(tensors: dict[str, Any]) -> dict[str, Any]:
     return {key: tensor for key, tensor in tensors.items() if ".adapters." in key or key == SCORE}
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """BLAKE2b, hexadecimal, of a model's tensors with their names, which tells whether two are the same."""
-    digest = hashlib.blake2b(digest_size=32)
+def weights_hash(model: torch.nn.Module, algorithm: Literal["blake2b", "sha256"] = "blake2b") -> str:
+    """Hash a model's tensors with their names, types and shapes.
+
+    Returns:
+        256 bits in hexadecimal; equal for equal weights, on whatever device they are.
+    """
+    digest = hashlib.sha256() if algorithm == "sha256" else hashlib.blake2b(digest_size=32)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)

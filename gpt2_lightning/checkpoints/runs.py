@@ -77,12 +77,6 @@ def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
     raise AssertionError("the chain is endless")
 
 
-def shown(path: Path) -> str:
-    """A path as it is best read: from the working folder where it lies below it."""
-    absolute = path.absolute()
-    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
-
-
 def find_checkpoint(wanted: str, runs_dir: Path, key: str = "checkpoint") -> Path:
     """The checkpoint that a user means.
 

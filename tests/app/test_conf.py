@@ -18,9 +18,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gpt2_lightning.app.commands import finetune, train
+from gpt2_lightning.app.config.folder import config_folder, register_resolvers
 from gpt2_lightning.app.config.overrides import CommandLine
 from gpt2_lightning.app.config.preflight import preflight
-from gpt2_lightning.app.main import VERBS, config_folder, register_resolvers
+from gpt2_lightning.app.main import VERBS
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 
+from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.generation.generator import Writer
 from gpt2_lightning.app.generation.settings import Config
-from gpt2_lightning.app.main import config_folder
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.generation import Sampling, write
 from gpt2_lightning.generation.start import prompt_ids

@@ -13,9 +13,9 @@ import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from gpt2_lightning.app.commands.sweep import Config
-from gpt2_lightning.app.main import config_folder
+from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.run.settings import RunSettings
+from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
 from gpt2_lightning.errors import UserError
@@ -102,7 +102,9 @@ def test_keys_of_the_search_are_none_of_a_run() -> None:
     assert not own.keys() & RunSettings.__dataclass_fields__.keys()
     settings = yaml.safe_load((config_folder() / "finetune.yaml").read_text())
     of_runs = [*RunSettings.__dataclass_fields__, *settings, *(folder.name for folder in config_folder().iterdir())]
-    Config("train", 1, 1, 0, "none", 1, 0, None, [f"{key}=1" for key in of_runs])  # none is taken for one misspelt
+    SweepSettings(
+        "train", 1, 1, 0, "none", 1, 0, None, [f"{key}=1" for key in of_runs]
+    )  # none is taken for one misspelt
 
 
 def test_optuna_that_is_not_installed_is_named(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
 from gpt2_lightning.app.reports.attention import OURS, Result
 from gpt2_lightning.checkpoints import folder, runs
@@ -110,7 +111,7 @@ def _places(config: Config) -> list[str]:
         raise UserError(f"steps: {config.checkpoint} is no run with checkpoints of its steps; name a run's folder")
     if len(checkpoints) == 1:
         raise UserError(
-            f"steps: {runs.shown(checkpoints[0])} is the only one of its run; callbacks.checkpoint.keep=10 keeps more"
+            f"steps: {display_path(checkpoints[0])} is the only one of its run; callbacks.checkpoint.keep=10 keeps more"
         )
     if len(checkpoints) > _MOST_STEPS:
         print(
@@ -180,4 +181,4 @@ def _name(source: Source) -> str:
     if source.checkpoint is None:
         return source.place
     step = "" if source.step is None else f" at step {source.step:,}"
-    return f"{runs.shown(folder.run_of(source.checkpoint) or source.checkpoint)}{step}"
+    return f"{display_path(folder.run_of(source.checkpoint) or source.checkpoint)}{step}"

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 from rich import get_console
 
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.sections import markdown, show
 from gpt2_lightning.app.reports.comparison_page import page
 from gpt2_lightning.atomic import write_text
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.parity import Ours, Padding, load_theirs, measure
 from gpt2_lightning.evaluation.parity.texts import ragged
@@ -121,7 +121,7 @@ def run(plain: dict[str, Any]) -> None:
     if output is not None:
         with _writing(output):
             write_text(output, markdown(_TITLE, [sections[-1], *sections[:-1]]))
-        print(f"wrote {shown(output)}")
+        print(f"wrote {display_path(output)}")
 
 
 def _fitting_sampling(config: Config, ours: Ours) -> Sampling:

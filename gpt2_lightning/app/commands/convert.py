@@ -11,7 +11,8 @@ import torch
 from gpt2_lightning.app.conversion import exporters as writing
 from gpt2_lightning.app.conversion.verify import Check
 from gpt2_lightning.app.output.atomic import mend, replacing
-from gpt2_lightning.checkpoints import files, runs
+from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.checkpoints import files
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.huggingface.peft import adapters
@@ -76,7 +77,7 @@ def run(plain: dict[str, Any]) -> None:
     target = Path(config.target).expanduser().resolve()
     mend(target)
     if target.exists() and not config.overwrite:
-        raise UserError(f"target: {runs.shown(target)} exists; name another, or add overwrite=true to replace it")
+        raise UserError(f"target: {display_path(target)} exists; name another, or add overwrite=true to replace it")
     runs_dir = Path(config.runs_dir).expanduser()
     source = open_source(config.source, runs_dir, config.tokenizer_from, config.n_head, config.base, key="source")
     to = config.to or ("huggingface" if source.program == OURS else "gpt2_lightning")
@@ -136,7 +137,7 @@ def _describe(source: Source) -> None:
 
 def _list(target: Path) -> None:
     written = sorted(target.iterdir()) if target.is_dir() else [target]
-    print(f"wrote {runs.shown(target)}, {_size(sum(file.stat().st_size for file in written))}")
+    print(f"wrote {display_path(target)}, {_size(sum(file.stat().st_size for file in written))}")
     for file in written if target.is_dir() else []:
         print(f"  {file.name:30} {_size(file.stat().st_size):>12}")
 

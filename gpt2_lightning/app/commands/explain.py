@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
 from gpt2_lightning.app.reports.attribution import OURS, ExplanationResult
 from gpt2_lightning.app.reports.input_texts import GivenTexts
 from gpt2_lightning.app.reports.predictions import answers_of, named
-from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.tables.records import did_you_mean, listed
@@ -132,4 +132,4 @@ def _explained(
 
 
 def _name(source: Source) -> str:
-    return source.place if source.checkpoint is None else runs.shown(source.checkpoint)
+    return source.place if source.checkpoint is None else display_path(source.checkpoint)

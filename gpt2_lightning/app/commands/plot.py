@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gpt2_lightning.app.output.atomic import replacing
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
 from gpt2_lightning.inspection.curves.page import write_page
@@ -71,7 +71,7 @@ def run(plain: dict[str, Any]) -> None:
     config = Config(**plain)
     output = Path(config.output).expanduser()
     if output.exists() and not config.overwrite:
-        raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
+        raise UserError(f"output: {display_path(output)} exists; name another, or add overwrite=true to replace it")
     runs = read_runs(find_runs(config.runs, Path(config.runs_dir).expanduser()))
     panels = _panels(runs, config)
     table = tabulate(runs)
@@ -83,7 +83,7 @@ def run(plain: dict[str, Any]) -> None:
             draw(panels, labels(runs), title, temporary, config.format)
     with until_the_reader_stops():
         _print(table)
-        print(f"drew {shown(output)}")
+        print(f"drew {display_path(output)}")
 
 
 def find_runs(wanted: str, runs_dir: Path) -> list[Path]:

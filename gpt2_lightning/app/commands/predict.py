@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.app.output.atomic import replacing
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
 from gpt2_lightning.app.reports.input_texts import GivenTexts
 from gpt2_lightning.app.reports.predictions import FORMATS, answers_of, print_answer, write_answers
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
@@ -46,7 +46,7 @@ def run(plain: dict[str, Any]) -> None:
     config = Config(**plain)
     output = None if config.output is None else Path(config.output).expanduser()
     if output is not None and output.exists() and not config.overwrite:
-        raise UserError(f"output: {shown(output)} exists; name another, or add overwrite=true to replace it")
+        raise UserError(f"output: {display_path(output)} exists; name another, or add overwrite=true to replace it")
     texts = config.read()
     found = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
@@ -68,7 +68,7 @@ def run(plain: dict[str, Any]) -> None:
                 temporary.open("w", encoding="utf-8", newline="") as file,
             ):
                 write_answers(answers, task.labels, output.suffix.lower(), file)
-            print(f"wrote {len(answers):,} answers to {shown(output)}")
+            print(f"wrote {len(answers):,} answers to {display_path(output)}")
         elif config.text is not None:
             print_answer(answers[0])
         else:

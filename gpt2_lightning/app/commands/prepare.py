@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from gpt2_lightning.app.config.preflight import Node
 from gpt2_lightning.app.output.logs import log_to_terminal
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.corpora import corpus_of, prepare_with_progress, tokenizer_for
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.data.corpora.mix import Mix
 from gpt2_lightning.data.corpora.token_files import TokenFiles
 from gpt2_lightning.data.corpus import Corpus
@@ -81,14 +81,16 @@ def _stoppable(folder: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stopped:
-        log.info("stopped; %d pieces are done, and the same command goes on: %s", count_done(folder), shown(folder))
+        log.info(
+            "stopped; %d pieces are done, and the same command goes on: %s", count_done(folder), display_path(folder)
+        )
         raise SystemExit(stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _report(prepared: Prepared) -> None:
-    folder = shown(prepared.folder)
+    folder = display_path(prepared.folder)
     if prepared.missing:
         log.info("%s: this share is done; the pieces left for other machines: %d", folder, prepared.missing)
         return

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from gpt2_lightning.app.config.preflight import Node
 from gpt2_lightning.app.output.logs import log_to_terminal
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for, training_texts
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.data.corpora.token_files import TokenFiles
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.tokenizer_files import write_tokenizer_files
@@ -169,4 +169,4 @@ def _write(tokenizer: Tokenizer, output: Path, block_size: int) -> None:
     files = write_tokenizer_files(tokenizer, output, block_size)
     write_tokenizer(tokenizer, output / FILE)
     log.info("\nfor Hugging Face's software: %s", ", ".join(file.name for file in files))
-    log.info("for training:                tokenizer=saved tokenizer.path=%s", shown(output))
+    log.info("for training:                tokenizer=saved tokenizer.path=%s", display_path(output))

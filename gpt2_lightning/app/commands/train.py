@@ -8,15 +8,13 @@ from typing import Any
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.output.logs import log_to_terminal
-from gpt2_lightning.app.run.corpora import corpus_of, open_corpora, tokenizer_for
-from gpt2_lightning.app.run.fit import Plan, carry_out
+from gpt2_lightning.app.run.corpora import corpus_of, token_data, tokenizer_for
+from gpt2_lightning.app.run.fit import fit
+from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.app.run.settings import RunSettings
-from gpt2_lightning.app.run.summary import describe_start, summarise
+from gpt2_lightning.app.run.summary import describe_start, summarize
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.corpora.mix import Mix
-from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.tokenizers import Tokenizer
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
@@ -50,22 +48,5 @@ def run(plain: dict[str, Any]) -> float:
         optimizer, schedule = build.make(config.optimizer), build.make(config.schedule)
         return LanguageModeling(GPT2(architecture), optimizer, schedule, description)
 
-    plan = Plan(data, description, architecture.block_size, make_task, describe_start, summarise)
-    return carry_out("train", config, plain, plan)
-
-
-def token_data(
-    corpus: Any, tokenizer: Tokenizer, cache_dir: Path, block_size: int, settings: RunSettings, micro_batch_size: int
-) -> TokenDataModule:
-    """Windows of a corpus, or of several in a mix; what is small is prepared where that was not done."""
-    corpora = open_corpora(corpus, tokenizer, cache_dir)
-    return TokenDataModule(
-        list(corpora.values()),
-        block_size,
-        settings.samples_in_step(block_size),
-        micro_batch_size,
-        settings.seed,
-        weights=[corpus.weight_of(name) for name in corpora] if isinstance(corpus, Mix) else None,
-        documents=corpus.documents,
-        end_of_text=tokenizer.end_of_text,
-    )
+    job = TrainingJob(data, description, architecture.block_size, make_task, describe_start, summarize)
+    return fit("train", config, plain, job)

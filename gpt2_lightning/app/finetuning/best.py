@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpt2_lightning.app.run.fit import Run
+from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.checkpoints import files, folder
 
 

@@ -12,9 +12,9 @@ from gpt2_lightning.app.config.overrides import command
 from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.best import take_best
 from gpt2_lightning.app.finetuning.context import Beginning
-from gpt2_lightning.app.run.fit import Plan, Run
+from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.summary import describe_model, describe_plan, list_files
-from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.data.tables import LabeledTexts
@@ -59,7 +59,7 @@ class Classify:
         if faults:
             raise ValueError("\n".join(faults))
 
-    def plan(self, beginning: Beginning) -> Plan:
+    def job(self, beginning: Beginning) -> TrainingJob:
         """What to train.
 
         Raises:
@@ -116,9 +116,11 @@ class Classify:
             describe_plan(run)
 
         def finish(run: Run) -> None:
-            _summarise(run, data, labels)
+            _summarize(run, data, labels)
 
-        return Plan(data, description, block_size, make_task, begin, finish, without=frozenset({"samples"}))
+        return TrainingJob(
+            data, description, block_size, make_task, begin, finish, excluded_callbacks=frozenset({"samples"})
+        )
 
 
 def _head_of(source: Source | None, labels: LabelTask) -> Tensor | None:
@@ -168,7 +170,7 @@ def _describe_texts(data: LabelDataModule) -> None:
             log.info("        %s cut at %d tokens (%.1f %%)", cut_texts, data.block_size, share)
 
 
-def _summarise(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
+def _summarize(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
     """Measure the best weights on the test part, or on the validation part where there is none."""
     name, part = ("test", data.test) if len(data.test) else ("validation", data.val)
     outputs = predict(take_best(run), part.texts, labels.label_kind, data.micro_batch_size)
@@ -184,8 +186,8 @@ def _summarise(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
     )
     for figure, estimate in found.headline.items():
         log.info("  %-16s %s", figure.replace("_", " "), estimate)
-    log.info("  %-16s %s", "report", f"{runs.shown(run.folder)}/report.md")
+    log.info("  %-16s %s", "report", f"{display_path(run.folder)}/report.md")
     list_files(run)
-    where = runs.shown(run.folder)
+    where = display_path(run.folder)
     log.info("\nfor more: %s", command("predict", f"checkpoint={where}", "text=…"))
     log.info("          %s", command("convert", f"source={where}", "target=FOLDER"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA, adapt
+from gpt2_lightning.app.finetuning.settings import FinetuneSettings
 from gpt2_lightning.checkpoints.content import ADAPTER, Description, weights_hash
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
@@ -16,15 +17,12 @@ from gpt2_lightning.pretrained.load import Source
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import Tokenizer
 
-if TYPE_CHECKING:
-    from gpt2_lightning.app.commands.finetune import Config
-
 
 @dataclass(frozen=True)
 class Beginning:
     """The settings, and the model that is fine-tuned."""
 
-    config: Config
+    config: FinetuneSettings
     plain: dict[str, Any]
     """The resolved configuration as it is saved."""
     lora: LoRASpec | NoLoRA

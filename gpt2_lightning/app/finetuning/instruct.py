@@ -13,9 +13,9 @@ from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.best import take_best
 from gpt2_lightning.app.finetuning.context import Beginning
 from gpt2_lightning.app.finetuning.preview import print_preview
-from gpt2_lightning.app.run.fit import Plan, Run
+from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.summary import describe_model, describe_plan, list_files
-from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.data.instruction.datamodule import InstructDataModule, Part
 from gpt2_lightning.data.tables import Instructions
 from gpt2_lightning.errors import UserError
@@ -60,7 +60,7 @@ class Instruct:
         if faults:
             raise ValueError("\n".join(faults))
 
-    def plan(self, beginning: Beginning) -> Plan:
+    def job(self, beginning: Beginning) -> TrainingJob:
         """What to train.
 
         Raises:
@@ -102,11 +102,13 @@ class Instruct:
             describe_plan(run)
 
         def finish(run: Run) -> None:
-            self._summarise(run, data, beginning)
+            self._summarize(run, data, beginning)
 
-        return Plan(data, description, block_size, make_task, begin, finish, without=frozenset({"samples"}))
+        return TrainingJob(
+            data, description, block_size, make_task, begin, finish, excluded_callbacks=frozenset({"samples"})
+        )
 
-    def _summarise(self, run: Run, data: InstructDataModule, beginning: Beginning) -> None:
+    def _summarize(self, run: Run, data: InstructDataModule, beginning: Beginning) -> None:
         """Measure the best weights on held-out rows, and show what they answer beside what was answered before."""
         part: Part = "test" if data.splits.test else "val"
         after = take_best(run)
@@ -129,8 +131,8 @@ class Instruct:
             for name, field in (("exact match", "exact_match"), ("ROUGE-L", "rouge_l"), ("ended by itself", "ended")):
                 values = [100 * getattr(of_model, field) for of_model in scores]
                 log.info("  %-16s %.1f %% before, %.1f %% after", name, *values)
-            log.info("  %-16s %s", "answers", f"{runs.shown(run.folder)}/{ANSWERS}")
+            log.info("  %-16s %s", "answers", f"{display_path(run.folder)}/{ANSWERS}")
         list_files(run)
-        where = runs.shown(run.folder)
+        where = display_path(run.folder)
         log.info("\nfor more: %s", command("generate", f"checkpoint={where}", "interactive=true"))
         log.info("          %s", command("convert", f"source={where}", "target=FOLDER"))

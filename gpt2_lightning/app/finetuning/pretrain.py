@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpt2_lightning.app.commands.train import token_data
 from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.context import Beginning
-from gpt2_lightning.app.run.corpora import corpus_of
-from gpt2_lightning.app.run.fit import Plan, Run
-from gpt2_lightning.app.run.summary import describe_start, summarise
+from gpt2_lightning.app.run.corpora import corpus_of, token_data
+from gpt2_lightning.app.run.job import Run, TrainingJob
+from gpt2_lightning.app.run.summary import describe_start, summarize
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
 
@@ -17,7 +16,7 @@ from gpt2_lightning.training.language_modeling import LanguageModeling
 class Pretrain:
     """The next token of a text, with the tokenizer that the model has."""
 
-    def plan(self, beginning: Beginning) -> Plan:
+    def job(self, beginning: Beginning) -> TrainingJob:
         """What to train."""
         corpus = corpus_of(beginning.config.data, beginning.cache_dir)
         data = token_data(
@@ -35,7 +34,7 @@ class Pretrain:
             beginning.adapt(model)
             return LanguageModeling(model, *beginning.optimizer_and_schedule(), description)
 
-        return Plan(data, description, beginning.architecture.block_size, make_task, _begin, summarise)
+        return TrainingJob(data, description, beginning.architecture.block_size, make_task, _begin, summarize)
 
 
 def _begin(run: Run) -> None:

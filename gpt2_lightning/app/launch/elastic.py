@@ -19,12 +19,12 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import distributed
 
+from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.launch import forkserver
 from gpt2_lightning.app.launch.rendezvous import Meeting
-from gpt2_lightning.app.main import USER_ERROR, fail
+from gpt2_lightning.app.output.exits import USER_ERROR, fail
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
-from gpt2_lightning.app.sweeping.composition import known_to_hydra
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -68,7 +68,7 @@ class Agent:
             logging.getLogger(name).propagate = False  # what they say is told here
         forkserver.preload()
         config = self._config(start, folder)
-        job = None if HydraConfig.instance().cfg is None else known_to_hydra()
+        job = None if HydraConfig.instance().cfg is None else portable_hydra_config()
         try:
             with keeping_handlers():
                 found = elastic_launch(config, _be_one_of_several)(work, job, folder, dict(os.environ))

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.launch.elastic import Agent
 from gpt2_lightning.app.launch.rendezvous import Meeting
-from gpt2_lightning.app.main import Failure, fail
+from gpt2_lightning.app.output.exits import Failure, fail
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death

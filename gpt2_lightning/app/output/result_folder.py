@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from gpt2_lightning.app.output.atomic import mend, replacing
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
-from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.errors import UserError
 
 
@@ -41,12 +41,12 @@ def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
     if not path.exists():
         return path
     if not path.is_dir():
-        raise UserError(f"output: {runs.shown(path)} is a file; name a folder")
+        raise UserError(f"output: {display_path(path)} is a file; name a folder")
     if not overwrite:
-        raise UserError(f"output: {runs.shown(path)} exists; name another, or add overwrite=true to replace it")
+        raise UserError(f"output: {display_path(path)} exists; name another, or add overwrite=true to replace it")
     if strangers := sorted(file.name for file in path.iterdir() if not ours.fullmatch(file.name)):
         raise UserError(
-            f"output: {runs.shown(path)} holds {', '.join(strangers[:5])}, which this verb did not write, so it is "
+            f"output: {display_path(path)} holds {', '.join(strangers[:5])}, which this verb did not write, so it is "
             "not replaced; name another folder"
         )
     return path
@@ -65,7 +65,7 @@ def leave(result: Result, output: Path, pictures: bool) -> None:
 
 def _list_files(output: Path) -> None:
     """Print the folder's files and their sizes."""
-    print(f"wrote {runs.shown(output)}")
+    print(f"wrote {display_path(output)}")
     for file in sorted(output.iterdir()):
         kilobytes = file.stat().st_size / 1000
         print(f"  {file.name:28} {kilobytes:>9,.{0 if kilobytes >= 10 else 1}f} kB")

@@ -26,10 +26,12 @@ from rich.progress import (
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.config.overrides import as_typed, command
+from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.data.corpora.mix import Mix
 from gpt2_lightning.data.corpora.token_files import TokenFiles
 from gpt2_lightning.data.corpora.web import Remote
 from gpt2_lightning.data.corpus import Corpus
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.data.shards.prepare import META, Advance, Prepared, folder_of, prepare
 from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.errors import UserError
@@ -87,6 +89,28 @@ def open_corpora(corpus: AnyCorpus, tokenizer: Tokenizer, cache_dir: Path) -> di
     if isinstance(corpus, Mix):
         return {name: _open(part, tokenizer, cache_dir) for name, part in corpus.corpora.items()}
     return {"": _open(corpus, tokenizer, cache_dir)}
+
+
+def token_data(
+    corpus: AnyCorpus,
+    tokenizer: Tokenizer,
+    cache_dir: Path,
+    block_size: int,
+    settings: RunSettings,
+    micro_batch_size: int,
+) -> TokenDataModule:
+    """Return the data module of a corpus, or of several in a mix; small corpora are prepared if necessary."""
+    corpora = open_corpora(corpus, tokenizer, cache_dir)
+    return TokenDataModule(
+        list(corpora.values()),
+        block_size,
+        settings.samples_in_step(block_size),
+        micro_batch_size,
+        settings.seed,
+        weights=[corpus.weight_of(name) for name in corpora] if isinstance(corpus, Mix) else None,
+        documents=corpus.documents,
+        end_of_text=tokenizer.end_of_text,
+    )
 
 
 def prepare_with_progress(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import get_console
 
 from gpt2_lightning.app.output.sections import show
 from gpt2_lightning.app.run.estimate_counts import count, measured
 from gpt2_lightning.app.run.estimate_report import sections
+from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.lightning_module import TrainingTask
@@ -18,44 +19,41 @@ from gpt2_lightning.training.performance.micro_batch_search import find_micro_ba
 from gpt2_lightning.training.performance.probe import try_steps
 from gpt2_lightning.training.trainer import TrainerSpec
 
-if TYPE_CHECKING:
-    from gpt2_lightning.app.run.fit import Plan
-
 log = logging.getLogger(__name__)
 
 _TRIED_STEPS = 4
 
 
-def make_task(settings: RunSettings, plan: Plan) -> TrainingTask[Any, Any]:
+def make_task(settings: RunSettings, job: TrainingJob) -> TrainingTask[Any, Any]:
     """The task of a run, with what makes it faster or smaller."""
-    task = _uncompiled(settings, plan)
+    task = _uncompiled(settings, job)
     compile_blocks(task.model, settings.compile)
     return task
 
 
-def fit_micro_batch(settings: RunSettings, plan: Plan, spec: TrainerSpec) -> None:
+def search_micro_batch(settings: RunSettings, job: TrainingJob, spec: TrainerSpec) -> None:
     """Find the largest micro-batch that fits, and use it.
 
     Raises:
         UserError: if there is none.
     """
-    share = plan.data.batch_size // spec.processes()
-    found = find_micro_batch(lambda: make_task(settings, plan), plan.data, spec, share, plan.block_size)
+    share = job.data.batch_size // spec.processes()
+    found = find_micro_batch(lambda: make_task(settings, job), job.data, spec, share, job.block_size)
     log.info("tried:  micro-batches of %s are the largest that fit, of a share of %s", f"{found:,}", f"{share:,}")
 
 
-def sizes(settings: RunSettings, plan: Plan) -> dict[str, int | None]:
+def batch_sizes(settings: RunSettings, job: TrainingJob) -> dict[str, int | None]:
     """The settings of the batch as they came out, for the run's configuration."""
-    tried = {"micro_batch_size": plan.data.micro_batch_size} if settings.micro_batch_size == "auto" else {}
-    return {"batch_size": plan.data.batch_size, "batch_tokens": None, **tried}
+    tried = {"micro_batch_size": job.data.micro_batch_size} if settings.micro_batch_size == "auto" else {}
+    return {"batch_size": job.data.batch_size, "batch_tokens": None, **tried}
 
 
-def show_plan(settings: RunSettings, plan: Plan, spec: TrainerSpec, max_steps: int) -> None:
+def show_estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_steps: int) -> None:
     """Print what the run takes; with `plan=probe`, after a few steps."""
-    figures = count(settings, plan, spec, max_steps, lambda: _uncompiled(settings, plan))
+    figures = count(settings, job, spec, max_steps, lambda: _uncompiled(settings, job))
     found = None
     if settings.plan == "probe":
-        trial = try_steps(lambda: make_task(settings, plan), plan.data, spec, figures.parts, _TRIED_STEPS)
+        trial = try_steps(lambda: make_task(settings, job), job.data, spec, figures.parts, _TRIED_STEPS)
         found = measured(figures, trial)
     if not distributed.is_rank_zero():
         return
@@ -64,7 +62,7 @@ def show_plan(settings: RunSettings, plan: Plan, spec: TrainerSpec, max_steps: i
     show(sections(figures, found, settings.price), get_console())
 
 
-def _uncompiled(settings: RunSettings, plan: Plan) -> TrainingTask[Any, Any]:
-    task = plan.make_task()
+def _uncompiled(settings: RunSettings, job: TrainingJob) -> TrainingTask[Any, Any]:
+    task = job.make_task()
     recompute_activations(task.model, settings.activation_checkpointing)
     return task

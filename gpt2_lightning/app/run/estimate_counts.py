@@ -6,11 +6,12 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gpt2_lightning import memory
+from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.errors import UserError
@@ -24,9 +25,6 @@ from gpt2_lightning.training.performance.probe import Trial
 from gpt2_lightning.training.performance.sequence_lengths import longest, mean_width
 from gpt2_lightning.training.performance.throughput import device_name, peak_flops
 from gpt2_lightning.training.trainer import TrainerSpec
-
-if TYPE_CHECKING:
-    from gpt2_lightning.app.run.fit import Plan
 
 ASSUMED_MFU = 0.4
 """Share of a device's peak that training is taken to reach: about what GPT-2's sizes do on an A100, if compiled."""
@@ -125,7 +123,7 @@ class Measured:
 
 def count(
     settings: RunSettings,
-    plan: Plan,
+    job: TrainingJob,
     spec: TrainerSpec,
     max_steps: int,
     make_task: Callable[[], TrainingTask[Any, Any]],
@@ -134,21 +132,21 @@ def count(
 
     Args:
         settings: say how a batch is divided, whatever the number of devices.
-        plan: what is trained, with the micro-batch of the run.
+        job: what is trained, with the micro-batch of the run.
         spec: where.
         max_steps: for how long.
         make_task: makes the task.
     """
-    data, devices = plan.data, spec.processes()
+    data, devices = job.data, spec.processes()
     step = CountedStep(make_task, data, spec)
     model, held = step.task.model, step.held
-    widest, width = longest(data.samples, plan.block_size), mean_width(data.samples, data.micro_batch_size)
+    widest, width = longest(data.samples, job.block_size), mean_width(data.samples, data.micro_batch_size)
     masked = isinstance(data, TokenDataModule) and data.documents == "masked"
     activations = functools.cache(lambda rows: step.activations(rows, widest, masked))
 
     def on(n: int) -> OnDevices:
         try:
-            rows = data.micro_batch_size if n == devices else settings.micro_batch_among(n, plan.description.model)
+            rows = data.micro_batch_size if n == devices else settings.micro_batch_among(n, job.description.model)
         except UserError:
             return OnDevices(n, 0, 0, 0)
         sharded = held.together if n == 1 else math.ceil(held.together / n) + step.put_together

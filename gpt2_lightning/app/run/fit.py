@@ -1,180 +1,141 @@
-"""A run, from its folder to its summary; the same for every task."""
+"""Train a job: the steps of a run that all tasks share."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from gpt2_lightning.app.config import build
-from gpt2_lightning.app.output.logs import log_to_file, stop_logging_to
 from gpt2_lightning.app.run import rank_failures
-from gpt2_lightning.app.run.estimate import fit_micro_batch, make_task, show_plan, sizes
-from gpt2_lightning.app.run.resume import choose_checkpoint, log_changes, say_how_to_go_on
+from gpt2_lightning.app.run.estimate import batch_sizes, make_task, search_micro_batch, show_estimate
+from gpt2_lightning.app.run.job import Run, TrainingJob
+from gpt2_lightning.app.run.reporter import in_sweep, make_loggers, open_reporter
+from gpt2_lightning.app.run.resume import choose_checkpoint, log_changes
 from gpt2_lightning.app.run.settings import RunSettings
-from gpt2_lightning.checkpoints import runs
-from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.checkpoints.folder import run_of
 from gpt2_lightning.checkpoints.runs import make_folder
-from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.inspection.curves.loss_curve import draw_loss
 from gpt2_lightning.memory import is_exhausted
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Metrics, assemble
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.lightning_module import TrainingTask
-from gpt2_lightning.training.loggers import Guarded, guard, recording
-from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
-from gpt2_lightning.training.loggers.git_state import git_state
-from gpt2_lightning.training.performance.compilation import as_written
+from gpt2_lightning.training.loggers import Guarded
 from gpt2_lightning.training.precision import choose as choose_precision
+from gpt2_lightning.training.trainer import TrainerSpec
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a run trains, and on what."""
-
-    data: SampleDataModule
-    description: Description
-    """Of what comes out."""
-    block_size: int
-    """Tokens of a sample, for a limit in tokens."""
-    make_task: Callable[[], TrainingTask[Any, Any]]
-    """Called when the random state is set."""
-    begin: Callable[[Run], None]
-    """Called before the first step."""
-    finish: Callable[[Run], None]
-    """Called after the last."""
-    without: frozenset[str] = frozenset()
-    """Callbacks of the settings that make no sense for it."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run that has begun."""
-
-    plan: Plan
-    task: TrainingTask[Any, Any]
-    metrics: Metrics
-    callbacks: Sequence[object]
-    max_steps: int
-    folder: Path
-    resumed: Path | None
-    """The checkpoint that it went on from."""
-
-
-def carry_out(verb: str, settings: RunSettings, plain: dict[str, Any], plan: Plan) -> float:
-    """Train, and leave a run's folder behind.
+def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJob) -> float:
+    """Train, and write a run's folder.
 
     Args:
-        verb: for the command that goes on.
-        settings: those of every run.
-        plain: the resolved configuration, which goes into the folder.
-        plan: what to train.
+        verb: `train` or `finetune`, for the command that resumes.
+        settings: settings that all runs share.
+        plain: the resolved configuration, which is saved in the folder.
+        job: what to train.
 
     Returns:
-        The lowest validation loss; NaN where the run was only planned.
+        The lowest validation loss; NaN if the run was only estimated.
     """
-    _loggers(settings, Path(settings.run_dir))  # says before there is a folder what is not installed
-    trainer_spec = build.make(settings.trainer)
-    per_epoch = plan.data.samples.per_epoch
-    max_steps = trainer_spec.steps(plan.data.batch_size, plan.block_size, per_epoch)
+    make_loggers(
+        settings, Path(settings.run_dir)
+    )  # a package that is not installed is reported before there is a folder
+    spec = build.make(settings.trainer)
+    max_steps = spec.steps(job.data.batch_size, job.block_size, job.data.samples.per_epoch)
     if settings.micro_batch_size == "auto" and settings.plan is not True:
-        fit_micro_batch(settings, plan, trainer_spec)
+        search_micro_batch(settings, job, spec)
     if settings.plan:
-        with _telling_of_memory(plan.data.micro_batch_size):
-            show_plan(settings, plan, trainer_spec, max_steps)
-        distributed.leave()
-        return math.nan
-    plain |= sizes(settings, plan)
-    wanted = Path(settings.run_dir)
-
-    def choose() -> tuple[Path | None, Path]:
-        resumed = choose_checkpoint(settings.resume, wanted, plan.description, max_steps)
-        its_own = run_of(resumed) if resumed else None
-        return resumed, its_own or make_folder(wanted, may_be_there=_in_a_sweep() or settings.resume == "here")
-
-    resumed, run_dir = distributed.broadcast(choose)
-    plain["run_dir"] = str(run_dir)
+        return _estimate(settings, job, spec, max_steps)
+    resumed, run_dir = distributed.broadcast(lambda: _choose_folder(settings, job, max_steps))
+    plain |= {**batch_sizes(settings, job), "run_dir": str(run_dir)}
     rank_failures.note_run(run_dir)
-    speaks = distributed.is_rank_zero()
-    log_file = _open_folder(run_dir, plain) if speaks else logging.NullHandler()
-    micro_batch_size = plan.data.micro_batch_size
-    try:
+    with open_reporter(verb, settings, plain, run_dir) as reporter:
         if resumed:
             log_changes(resumed, plain)
-        loggers = _loggers(settings, run_dir) if speaks else []
-        torch.manual_seed(settings.seed)
-        with _telling_of_memory(micro_batch_size):
-            task = make_task(settings, plan)
-        if distributed.rank():
-            torch.manual_seed(settings.seed + distributed.rank())  # dropout is of each process's own
-        precision = choose_precision(trainer_spec.precision, trainer_spec.device_type)
-        metrics = Metrics(trainer_spec.log_every_n_steps, precision)
-        chosen = {name: node for name, node in settings.callbacks.items() if name not in plan.without}
-        callbacks = assemble(metrics, build.make_all(chosen, run_dir=run_dir))
-        trainer = trainer_spec.build(
-            max_steps, plan.data.batch_size // (micro_batch_size * distributed.world_size()), callbacks, loggers
-        )
-        run = Run(plan, task, metrics, callbacks, max_steps, run_dir, resumed)
-        if speaks:
-            if (remark := trainer_spec.precision_remark()) is not None:
-                log.info("precision: %s", remark)
-            plan.begin(run)
-        with recording(loggers, plain | {"git": git_state(Path.cwd())}):
-            try:
-                with _telling_of_memory(micro_batch_size):
-                    _fit(trainer, run)
-            except Interrupted as stop:
-                if speaks:
-                    _draw(run_dir, settings.name)
-                    _log_pictures(run_dir, loggers, trainer.global_step)
-                    say_how_to_go_on(verb, stop, trainer.global_step, run_dir)
-                if stop.saved:
-                    distributed.leave_together()
-                raise SystemExit(stop.exit_code) from None
-            task.put_together()
-            distributed.leave()
-            if speaks:
-                _draw(run_dir, settings.name)
-                with as_written():
-                    plan.finish(run)
-                _log_pictures(run_dir, loggers, trainer.global_step)
-        return metrics.best_val_loss
-    except UserError as error:
-        log_file.emit(logging.makeLogRecord({"msg": f"error: {error}", "level": logging.ERROR}))
-        raise
-    finally:
-        stop_logging_to(log_file)
+        run, trainer = _prepare(settings, job, spec, max_steps, run_dir, resumed, reporter.loggers)
+        reporter.on_start(run)
+        try:
+            _train(trainer, run)
+        except Interrupted as stop:
+            reporter.on_interrupt(run, stop)
+            if stop.saved:
+                distributed.leave_together()
+            raise SystemExit(stop.exit_code) from None
+        run.task.put_together()
+        distributed.leave()
+        reporter.on_end(run)
+    return run.metrics.best_val_loss
 
 
-def _loggers(settings: RunSettings, run_dir: Path) -> list[Guarded]:
-    name, sweep = f"{settings.name}/{run_dir.name}", run_dir.parent.name if _in_a_sweep() else None
-    try:
-        return guard(build.make_all(settings.logger, run_dir=run_dir, run_name=name, sweep=sweep))
-    except ImportError as error:  # so Lightning's own say what they need
-        raise UserError(f"logger: {error}") from None
+def _estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_steps: int) -> float:
+    with _explain_out_of_memory(job.data.micro_batch_size):
+        show_estimate(settings, job, spec, max_steps)
+    distributed.leave()
+    return math.nan
 
 
-def _fit(trainer: Any, run: Run) -> None:
-    try:
-        trainer.fit(run.task, datamodule=run.plan.data, ckpt_path=run.resumed, weights_only=True)
-    except SystemExit:  # so Lightning ends after a Ctrl-C that came before the first step
-        raise KeyboardInterrupt from None
+def _choose_folder(settings: RunSettings, job: TrainingJob, max_steps: int) -> tuple[Path | None, Path]:
+    """Return the checkpoint to resume from, if any, and the run's folder, which is made if necessary."""
+    wanted = Path(settings.run_dir)
+    resumed = choose_checkpoint(settings.resume, wanted, job.description, max_steps)
+    own = run_of(resumed) if resumed else None
+    return resumed, own or make_folder(wanted, may_be_there=in_sweep() or settings.resume == "here")
+
+
+def _prepare(
+    settings: RunSettings,
+    job: TrainingJob,
+    spec: TrainerSpec,
+    max_steps: int,
+    run_dir: Path,
+    resumed: Path | None,
+    loggers: Sequence[Guarded],
+) -> tuple[Run, Any]:
+    """Make the LightningModule, the callbacks and the Trainer."""
+    task = _seeded_task(settings, job)
+    metrics = Metrics(spec.log_every_n_steps, choose_precision(spec.precision, spec.device_type))
+    chosen = {name: node for name, node in settings.callbacks.items() if name not in job.excluded_callbacks}
+    callbacks = assemble(metrics, build.make_all(chosen, run_dir=run_dir))
+    accumulate = job.data.batch_size // (job.data.micro_batch_size * distributed.world_size())
+    trainer = spec.build(max_steps, accumulate, callbacks, loggers)
+    if (remark := spec.precision_remark()) is not None:
+        log.info("precision: %s", remark)
+    return Run(job, task, metrics, callbacks, max_steps, run_dir, resumed), trainer
+
+
+def _seeded_task(settings: RunSettings, job: TrainingJob) -> TrainingTask[Any, Any]:
+    """Make the LightningModule with equal weights on all ranks; afterwards each rank draws its own dropout."""
+    torch.manual_seed(settings.seed)
+    with _explain_out_of_memory(job.data.micro_batch_size):
+        task = make_task(settings, job)
+    if distributed.rank():
+        torch.manual_seed(settings.seed + distributed.rank())
+    return task
+
+
+def _train(trainer: Any, run: Run) -> None:
+    with _explain_out_of_memory(run.job.data.micro_batch_size):
+        try:
+            trainer.fit(run.task, datamodule=run.job.data, ckpt_path=run.resumed, weights_only=True)
+        except SystemExit:  # Lightning's reaction to a Ctrl-C before the first step
+            raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager
-def _telling_of_memory(micro_batch_size: int) -> Iterator[None]:
+def _explain_out_of_memory(micro_batch_size: int) -> Iterator[None]:
+    """Turn an out-of-memory error into a message with remedies.
+
+    Raises:
+        UserError: if there is not enough memory.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -186,33 +147,3 @@ def _telling_of_memory(micro_batch_size: int) -> Iterator[None]:
             f"there is not enough memory ({reason}); set micro_batch_size below {micro_batch_size}, "
             "use precision=bf16, or choose a smaller model or model.block_size"
         ) from None
-
-
-def _in_a_sweep() -> bool:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def _open_folder(run_dir: Path, plain: dict[str, Any]) -> logging.Handler:
-    """Write the configuration and begin the log."""
-    try:
-        config = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        (run_dir / runs.CONFIG).write_text(config, encoding="utf-8")
-        return log_to_file(run_dir / runs.LOG)
-    except OSError as error:
-        raise UserError(f"run_dir: {run_dir} cannot be written: {error.strerror}; set run_dir or runs_dir") from None
-
-
-def _draw(run_dir: Path, title: str) -> None:
-    metrics, picture = run_dir / METRICS, run_dir / runs.LOSS_PICTURE
-    if metrics.exists():
-        draw_loss(metrics, picture, title)
-
-
-def _log_pictures(run_dir: Path, loggers: Sequence[Guarded], step: int) -> None:
-    """The loss, and what the task has drawn."""
-    for picture in sorted(run_dir.glob("*.png")):
-        for logger in loggers:
-            logger.log_picture(picture.stem, picture, step)

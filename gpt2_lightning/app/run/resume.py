@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.app.config.overrides import as_typed, command
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.checkpoints import files, folder, runs
 from gpt2_lightning.checkpoints.content import Description, describe, differing_fields
 from gpt2_lightning.errors import UserError
@@ -91,7 +92,7 @@ def as_restarted(plain: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
     return plain
 
 
-def say_how_to_go_on(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:
+def log_how_to_resume(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:
     """Tell where an interrupted run stands, and the command that goes on with it; for a sweep, there is one for all."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -142,8 +143,8 @@ def _command_to_resume(verb: str, run_dir: Path) -> str:
         argument
         for source in job.runtime.config_sources
         if source.provider == "command-line"
-        for argument in ("--config-dir", runs.shown(Path(source.path)))
+        for argument in ("--config-dir", display_path(Path(source.path)))
     ]
     given = [as_typed(override) for override in job.overrides.task]
     kept = [override for override in given if not override.startswith("resume=")]
-    return command(verb, *flags, *kept, f"resume={runs.shown(run_dir)}")
+    return command(verb, *flags, *kept, f"resume={display_path(run_dir)}")

@@ -6,7 +6,8 @@ import logging
 
 from gpt2_lightning import memory
 from gpt2_lightning.app.config.overrides import command
-from gpt2_lightning.app.run.fit import Run
+from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.folder import FOLDER
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
@@ -29,7 +30,7 @@ _PROMPT = "The "
 def describe_start(run: Run) -> None:
     """Say what language model will be trained on what, for how long, and where it goes."""
     describe_model(run)
-    data = run.plan.data
+    data = run.job.data
     assert isinstance(data, TokenDataModule), "pre-training reads tokens"
     log.info("text:   %s tokens to train on, %s to validate", f"{data.train_tokens:,}", f"{data.val_tokens:,}")
     describe_plan(run)
@@ -37,30 +38,30 @@ def describe_start(run: Run) -> None:
 
 def describe_model(run: Run) -> None:
     """Say how large the network is."""
-    config = run.plan.description.model
+    config = run.job.description.model
     log.info(
         "model:  %s parameters, %.1f MFLOPs per token trained, vocabulary %s (%s)",
         f"{count_parameters(config):,}",
         training_work(run.task.model).per_token(config.block_size) / 1e6,
         f"{config.vocab_size:,}",
-        run.plan.description.tokenizer.kind,
+        run.job.description.tokenizer.kind,
     )
 
 
 def describe_plan(run: Run) -> None:
     """Say how long the run takes and where it goes."""
-    data = run.plan.data
+    data = run.job.data
     samples = run.max_steps * data.batch_size
     log.info(
         "plan:   %s steps of %d sequences of %d tokens%s: %s tokens, %.1f epochs",
         f"{run.max_steps:,}",
         data.batch_size,
-        run.plan.block_size,
+        run.job.block_size,
         _shared_out(data.batch_size, data.micro_batch_size),
         f"{round(samples * data.samples.targets_per_sample):,}",
         samples / data.samples.per_epoch,
     )
-    log.info("folder: %s%s", runs.shown(run.folder), f", going on from {run.resumed.name}" if run.resumed else "")
+    log.info("folder: %s%s", display_path(run.folder), f", going on from {run.resumed.name}" if run.resumed else "")
 
 
 def _shared_out(batch_size: int, micro_batch_size: int) -> str:
@@ -72,9 +73,9 @@ def _shared_out(batch_size: int, micro_batch_size: int) -> str:
     return f"{shared}, {micro_batch_size} each" if shared else ""
 
 
-def summarise(run: Run) -> None:
+def summarize(run: Run) -> None:
     """Print the figures of a language model, where things are, a sample, and the command for more."""
-    data, best = run.plan.data, run.metrics.best_val_loss
+    data, best = run.job.data, run.metrics.best_val_loss
     log.info("")
     log.info("done: %s tokens, %.1f epochs", f"{data.tokens_seen:,}", data.epochs_seen)
     bits = ""
@@ -91,8 +92,8 @@ def summarise(run: Run) -> None:
     samples = next((callback for callback in run.callbacks if isinstance(callback, Samples)), None)
     if samples is not None:
         log.info("\n%s", samples.latest.strip())
-    prompt = _example_prompt(run.plan.description.tokenizer)
-    log.info("\nfor more: %s", command("generate", f"checkpoint={runs.shown(run.folder)}", *prompt))
+    prompt = _example_prompt(run.job.description.tokenizer)
+    log.info("\nfor more: %s", command("generate", f"checkpoint={display_path(run.folder)}", *prompt))
 
 
 def list_files(run: Run) -> None:
@@ -106,7 +107,7 @@ def list_files(run: Run) -> None:
         (FOLDER, "checkpoints"),
     ):
         if (run.folder / name).exists():
-            log.info("  %-16s %s", what, f"{runs.shown(run.folder)}/{name}")
+            log.info("  %-16s %s", what, f"{display_path(run.folder)}/{name}")
 
 
 def _describe_pace(run: Run) -> None:

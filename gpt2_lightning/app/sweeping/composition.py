@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
 from gpt2_lightning.errors import UserError
 
@@ -30,11 +30,6 @@ def job_of(config: DictConfig, number: int) -> Iterator[None]:
         yield
     finally:
         instance.cfg = before
-
-
-def known_to_hydra() -> DictConfig:
-    """Hydra's part of the present configuration, for another process, without classes that plugins have defined."""
-    return OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.instance().cfg.hydra)})  # type: ignore[union-attr]
 
 
 def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -27,8 +27,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from gpt2_lightning.app.config.folder import config_folder
+from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.config.overrides import as_typed, command
-from gpt2_lightning.app.main import Task, config_folder, listed
+from gpt2_lightning.app.output.exits import fault_list
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.status import ENDED, Status, digest_of
 from gpt2_lightning.errors import UserError
@@ -39,6 +41,17 @@ _EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "slurm"
 """Packages of launchers, with what to install of this package."""
 _HYDRAS = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 _FROM_THE_SHELL = 128
+
+
+@runtime_checkable
+class Command(Protocol):
+    """The function that Hydra calls for each job: a verb with its command line."""
+
+    verb: str
+    faults: list[str]
+    """Faults that were found before Hydra composed."""
+    arguments: list[str]
+    """The command line, as it was typed."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +97,13 @@ def run_job(verb: str, config: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     before = Status.read(folder) or Status({}, digest_of(verb, plain))
     if faults:  # another machine may lack what the first has
-        before.now(state="failed", error=listed(faults)).write(folder)
+        before.now(state="failed", error=fault_list(faults)).write(folder)
         return
     log_to_terminal()
     log.info("\nrun %s: %s", folder.name, " ".join(f"{key}={value}" for key, value in before.settings.items()))
     jobs: list[JobProcess] = []
     with passing_signals_on(jobs) as received:
-        jobs.append(JobProcess(verb, plain | {"run_dir": str(folder)}, composition.known_to_hydra()))
+        jobs.append(JobProcess(verb, plain | {"run_dir": str(folder)}, portable_hydra_config()))
         for number in received:  # while it was being started
             jobs[0].tell(number)
         jobs[0].wait()
@@ -111,8 +124,8 @@ class GridSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self._hydra, self._config = hydra_context, config
-        assert isinstance(task_function, Task), "the program starts Hydra with one"
-        self._task = task_function
+        assert isinstance(task_function, Command), "the program calls Hydra with one"
+        self._task: Command = task_function
 
     def sweep(self, arguments: list[str]) -> None:
         """Sweep.
@@ -122,7 +135,7 @@ class GridSweeper(Sweeper):
             SystemExit: if not all runs have ended well.
         """
         from gpt2_lightning.app.output.logs import log_to_terminal
-        from gpt2_lightning.checkpoints.runs import shown
+        from gpt2_lightning.app.output.paths import display_path
 
         log_to_terminal()
         self._require_launcher()
@@ -134,7 +147,7 @@ class GridSweeper(Sweeper):
         places = _assign(jobs, folder)
         left = [job for job in jobs if not _has_ended(places[job.digest])]
         ended = f", {len(jobs) - len(left)} of them done before" if len(left) < len(jobs) else ""
-        log.info("sweep: %d %s in %s%s", len(jobs), "runs" if len(jobs) > 1 else "run", shown(folder), ended)
+        log.info("sweep: %d %s in %s%s", len(jobs), "runs" if len(jobs) > 1 else "run", display_path(folder), ended)
         for job in jobs:
             status = Status.read(places[job.digest])
             if status is None or status.settings != job.settings:  # another sweep in this folder had other keys
@@ -164,7 +177,7 @@ class GridSweeper(Sweeper):
                 jobs.setdefault(job.digest, job)
         every = [_with_runs(fault, runs, len(combinations)) for fault, runs in found.items()]
         if self._task.faults or every:
-            raise UserError(listed([*self._task.faults, *every]))
+            raise UserError(fault_list([*self._task.faults, *every]))
         return list(jobs.values())
 
     @contextlib.contextmanager
@@ -202,8 +215,8 @@ class GridSweeper(Sweeper):
 
     def _conclude(self, folder: Path, runs: list[Path], code: int) -> None:
         """Tell what the runs have reached, and exit unless all have ended well."""
+        from gpt2_lightning.app.output.paths import display_path
         from gpt2_lightning.app.sweeping.table import tabulate
-        from gpt2_lightning.checkpoints.runs import shown
 
         statuses = tabulate(folder, runs)
         again = command(self._task.verb, *self._task.arguments)
@@ -212,7 +225,7 @@ class GridSweeper(Sweeper):
             raise SystemExit(code)
         failed = [run for run, status in statuses.items() if status.state == "failed"]
         for run in failed:
-            log.error("%s failed: %s", shown(run), statuses[run].reason)
+            log.error("%s failed: %s", display_path(run), statuses[run].reason)
         left = sum(status.state not in ENDED for status in statuses.values())
         if left:
             log.error("error: %d of %d runs have not ended; to start them again:\n  %s", left, len(runs), again)

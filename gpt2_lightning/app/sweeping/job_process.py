@@ -150,7 +150,7 @@ def _carried_out(verb: str, plain: dict[str, Any]) -> dict[str, Any]:
     except SystemExit as stop:
         if stop.code in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             return {"state": "stopped"}
-        return {"state": "failed", "error": getattr(stop, "said", "") or f"it ended with code {stop.code}"}
+        return {"state": "failed", "error": getattr(stop, "message", "") or f"it ended with code {stop.code}"}
     except Exception:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, end="")

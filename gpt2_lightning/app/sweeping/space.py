@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from gpt2_lightning.app.config.overrides import as_typed
-from gpt2_lightning.app.main import listed
+from gpt2_lightning.app.output.exits import fault_list
 from gpt2_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Space:
             except ValueError as error:
                 faults.append(f"{one.key_or_group}: {error}")
         if faults:
-            raise UserError(listed(faults))
+            raise UserError(fault_list(faults))
         if not space.swept:
             raise UserError(
                 "there is nothing to search; give some settings several values, as in "

@@ -19,22 +19,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from gpt2_lightning.app.config.folder import config_folder
+from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.config.overrides import CommandLine, as_typed, command
-from gpt2_lightning.app.main import config_folder, listed
+from gpt2_lightning.app.output.exits import fault_list
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
+from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status, digest_of
 from gpt2_lightning.app.sweeping.study_report import report
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks.pruning import PRUNED_AT, Pruning, make_pruner
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import Trial
-
-    from gpt2_lightning.app.commands.sweep import Config
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +54,11 @@ class Search:
         UserError: with every fault in the settings of the trials, before there is a folder.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: SweepSettings) -> None:
         self.config = config
         command_line = CommandLine.read(["-m", *config.overrides], config_folder())
         if command_line.faults:
-            raise UserError(listed(command_line.faults))
+            raise UserError(fault_list(command_line.faults))
         self._loader = GlobalHydra.instance().config_loader()
         self.space = Space.read(command_line.arguments[1:], self._loader)
         self._digest, new = self._checked()
@@ -77,7 +78,7 @@ class Search:
                 return self._run_alone()
         except Timeout:
             raise UserError(
-                f"another command carries out the search in {shown(self.folder)}; wait, or stop it"
+                f"another command carries out the search in {display_path(self.folder)}; wait, or stop it"
             ) from None
 
     def _run_alone(self) -> int:
@@ -85,7 +86,7 @@ class Search:
         from optuna.trial import TrialState
 
         if folders.digest_in(self.folder) not in (None, self._digest):
-            raise UserError(f"study_dir: {shown(self.folder)} holds another search; name another folder")
+            raise UserError(f"study_dir: {display_path(self.folder)} holds another search; name another folder")
         folders.sign(self.folder, self._digest, self.again())
         config = self.config
         storage = f"sqlite:///{self.folder.absolute() / _DATABASE}"
@@ -102,7 +103,7 @@ class Search:
             if trial not in unfinished:  # killed between two draws
                 study.tell(trial.number, state=TrialState.FAIL)
         count = f"{len(trials) - len(open_ones)} of {config.trials} trials done before, " if trials else ""
-        log.info("search: %s%d trials in all, in %s", count, config.trials, shown(self.folder))
+        log.info("search: %s%d trials in all, in %s", count, config.trials, display_path(self.folder))
         code = self._carry_out(study, [optuna.trial.Trial(study, trial._trial_id) for trial in unfinished], storage)
         return report(study, self, code)
 
@@ -148,11 +149,11 @@ class Search:
         config = self._compose(values)
         with composition.job_of(config, trial.number):
             plain, faults = composition.checked(self.config.verb, config)
-            hydra = composition.known_to_hydra()
+            hydra = portable_hydra_config()
         status = Status.read(folder) or Status(settings, digest_of(self.config.verb, plain))
         status.write(folder)
         if faults:
-            self._close(study, trial, status.now(state="failed", error=listed(faults)))
+            self._close(study, trial, status.now(state="failed", error=fault_list(faults)))
             return None
         plain["run_dir"] = str(folder.absolute())
         if self.config.pruner != "none":
@@ -196,7 +197,7 @@ class Search:
                 found.setdefault(fault, values)
         if found:
             raise UserError(
-                listed(
+                fault_list(
                     [
                         f"{fault} (with {' '.join(f'{k}={v}' for k, v in self.space.typed(values).items())})"
                         for fault, values in found.items()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping.table import tabulate
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.inspection.curves.study_plots import draw_history, draw_importances
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ def report(study: Study, search: Search, code: int) -> int:
     if drawable:
         numbers, losses, states = zip(*drawable, strict=True)
         draw_history(numbers, losses, states, search.folder / HISTORY)
-        log.info("  %-16s %s", "history", shown(search.folder / HISTORY))
+        log.info("  %-16s %s", "history", display_path(search.folder / HISTORY))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     importances = _importances(study) if len(complete) > 1 else {}
     if importances:
         draw_importances(importances, search.folder / IMPORTANCES)
-        log.info("  %-16s %s", "importances", shown(search.folder / IMPORTANCES))
+        log.info("  %-16s %s", "importances", display_path(search.folder / IMPORTANCES))
     if complete:
         best = study.best_trial
         log.info(

@@ -12,10 +12,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import wide_console
 from gpt2_lightning.app.sweeping.status import Status
 from gpt2_lightning.atomic import write_text
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
 from gpt2_lightning.inspection.curves.runs import read_runs
 from gpt2_lightning.inspection.curves.sweep_plot import Point, draw_sweep, short
@@ -57,8 +57,8 @@ def tabulate(folder: Path, runs: list[Path]) -> dict[Path, Status]:
     _print(best_first, keys, statuses, figures)
     points = [Point(run.name, statuses[run].settings, figures[run].best, statuses[run].state) for run in best_first]
     draw_sweep(points, keys, folder / PICTURE)
-    log.info("  %-16s %s", "table", f"{shown(folder)}/{CSV_FILE}")
-    log.info("  %-16s %s", "picture", f"{shown(folder)}/{PICTURE}")
+    log.info("  %-16s %s", "table", f"{display_path(folder)}/{CSV_FILE}")
+    log.info("  %-16s %s", "picture", f"{display_path(folder)}/{PICTURE}")
     return statuses
 
 

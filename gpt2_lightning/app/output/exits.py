@@ -1,0 +1,38 @@
+"""Exit codes of the program, and exits with an error message instead of a stack trace."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+USER_ERROR = 2
+"""Exit code of a user's mistake."""
+SIGNAL_BASE = 128
+"""Added to the number of a signal that stopped the program, as shells do."""
+INTERRUPTED = SIGNAL_BASE + 2
+"""Exit code after Ctrl-C."""
+
+
+class Failure(SystemExit):
+    """Exit of the program after an error message was printed.
+
+    Args:
+        code: exit code.
+        message: the error message.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code)
+        self.message = message
+
+
+def fail(message: str, code: int = USER_ERROR) -> NoReturn:
+    """Print an error message, without a stack trace, and exit."""
+    print(f"error: {message}", file=sys.stderr)
+    raise Failure(code, message)
+
+
+def fault_list(faults: list[str]) -> str:
+    """Format the faults of a configuration as one message."""
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return f"{count} in the configuration\n" + "\n".join(f"  {fault}" for fault in faults)

@@ -1,0 +1,46 @@
+"""A training job: what is trained on what, and its run once it has begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.checkpoints.content import Description
+from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
+from gpt2_lightning.training.callbacks import Metrics
+from gpt2_lightning.training.lightning_module import TrainingTask
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a run trains, and on which data."""
+
+    data: SampleDataModule
+    description: Description
+    """Description of the trained model, saved in each checkpoint."""
+    block_size: int
+    """Tokens per sample, for a limit in tokens."""
+    make_task: Callable[[], TrainingTask[Any, Any]]
+    """Make the LightningModule; called after the random seed is set."""
+    on_start: Callable[[Run], None]
+    """Called on rank zero before the first step."""
+    on_end: Callable[[Run], None]
+    """Called on rank zero after the last step."""
+    excluded_callbacks: frozenset[str] = frozenset()
+    """Callbacks of the configuration that do not apply to this task."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a training job."""
+
+    job: TrainingJob
+    task: TrainingTask[Any, Any]
+    metrics: Metrics
+    callbacks: Sequence[object]
+    max_steps: int
+    folder: Path
+    resumed: Path | None
+    """The checkpoint that it resumed from."""
