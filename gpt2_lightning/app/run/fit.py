@@ -47,7 +47,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
     """
     make_loggers(
         settings, Path(settings.run_dir)
-    )  # a package that is not installed is reported before there is a folder
+    )  # reports a missing package before there is a folder
     spec = build.make(settings.trainer)
     max_steps = spec.steps(job.data.batch_size, job.block_size, job.data.samples.per_epoch)
     if settings.micro_batch_size == "auto" and settings.plan is not True:

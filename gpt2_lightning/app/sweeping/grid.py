@@ -53,6 +53,8 @@ class Command(Protocol):
     arguments: list[str]
     """The command line, as it was typed."""
 
+    def __call__(self, config: DictConfig) -> Any: ...
+
 
 @dataclass(frozen=True)
 class Job:

@@ -105,7 +105,7 @@ class Search:
         count = f"{len(trials) - len(open_ones)} of {config.trials} trials done before, " if trials else ""
         log.info("search: %s%d trials in all, in %s", count, config.trials, display_path(self.folder))
         code = self._carry_out(study, [optuna.trial.Trial(study, trial._trial_id) for trial in unfinished], storage)
-        return report(study, self, code)
+        return report(study, self.folder, self.best_command, self.again(), code)
 
     def _carry_out(self, study: Study, unfinished: list[Trial], storage: str) -> int:
         """Keep the workers busy until there are enough trials; the exit code of a search that was stopped, else 0."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping.table import tabulate
@@ -12,19 +14,21 @@ from gpt2_lightning.inspection.curves.study_plots import draw_history, draw_impo
 if TYPE_CHECKING:
     from optuna import Study
 
-    from gpt2_lightning.app.sweeping.study import Search
-
 log = logging.getLogger(__name__)
 
 HISTORY, IMPORTANCES = "history.png", "importances.png"
 
 
-def report(study: Study, search: Search, code: int) -> int:
+def report(
+    study: Study, folder: Path, best_command: Callable[[dict[str, Any]], str], resume_command: str, code: int
+) -> int:
     """Print and draw.
 
     Args:
         study: with its trials.
-        search: whose study it is.
+        folder: folder of the study.
+        best_command: returns the command of one run with the parameters of a trial.
+        resume_command: the command that continues the search.
         code: the exit code of a search that was stopped; 0 for one that has ended.
 
     Returns:
@@ -33,27 +37,27 @@ def report(study: Study, search: Search, code: int) -> int:
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
-    statuses = tabulate(search.folder, [search.folder / str(trial.number) for trial in trials])
+    statuses = tabulate(folder, [folder / str(trial.number) for trial in trials])
     reached = [
         (trial.number, trial.value, status.state) for trial, status in zip(trials, statuses.values(), strict=True)
     ]
     drawable = [one for one in reached if one[1] is not None]
     if drawable:
         numbers, losses, states = zip(*drawable, strict=True)
-        draw_history(numbers, losses, states, search.folder / HISTORY)
-        log.info("  %-16s %s", "history", display_path(search.folder / HISTORY))
+        draw_history(numbers, losses, states, folder / HISTORY)
+        log.info("  %-16s %s", "history", display_path(folder / HISTORY))
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     importances = _importances(study) if len(complete) > 1 else {}
     if importances:
-        draw_importances(importances, search.folder / IMPORTANCES)
-        log.info("  %-16s %s", "importances", display_path(search.folder / IMPORTANCES))
+        draw_importances(importances, folder / IMPORTANCES)
+        log.info("  %-16s %s", "importances", display_path(folder / IMPORTANCES))
     if complete:
         best = study.best_trial
         log.info(
-            "\nbest: trial %d, validation loss %.4f:\n  %s", best.number, best.value, search.best_command(best.params)
+            "\nbest: trial %d, validation loss %.4f:\n  %s", best.number, best.value, best_command(best.params)
         )
     if code:
-        log.info("stopped; to go on:\n  %s", search.again())
+        log.info("stopped; to go on:\n  %s", resume_command)
     elif not complete:
         log.error("error: no trial has ended well; status.json in the folder of each says why")
         return 1
