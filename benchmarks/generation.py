@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from benchmarks.results import report
 from gpt2_lightning.generation import Decoder, Sampling
 from gpt2_lightning.huggingface import config_to_huggingface, folder, to_huggingface
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.kernels import fused
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 
 _THREADS = 2
@@ -173,7 +173,9 @@ def _attention_seconds(model: GPT2, length: int) -> float:
     config = model.config
     held = torch.randn(config.n_layer, 2, 1, config.n_head, length, config.head_size)
     query = torch.randn(1, config.n_head, 1, config.head_size)
-    return statistics.median(_seconds(lambda: [fused.attention(query, k, v) for k, v in held]) for _ in range(21))
+    return statistics.median(
+        _seconds(lambda: [F.scaled_dot_product_attention(query, k, v) for k, v in held]) for _ in range(21)
+    )
 
 
 def _seconds(act: Callable[..., Any], *arguments: Any) -> float:

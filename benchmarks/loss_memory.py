@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.results import report
 from gpt2_lightning.model import GPT2Config
-from gpt2_lightning.model.linear import Linear
-from gpt2_lightning.model.loss import cross_entropy, summed_loss
+from gpt2_lightning.model.gpt2 import Linear
+from gpt2_lightning.model.loss import chunked_cross_entropy, cross_entropy
 
 _ROWS, _TOKENS, _TIMES = 4, 1024, 5
 _HEADS = {"124M": (GPT2Config().n_embd, GPT2Config().vocab_size), "narrow": (32, 14_000)}
@@ -59,7 +59,7 @@ def _measure(head: str, way: str) -> tuple[float, float]:
 def _compute(name: str, way: str) -> float:
     torch.manual_seed(0)
     width, n_classes = _HEADS[name]
-    head = Linear(GPT2Config(), width, n_classes, bias=False)
+    head = Linear(width, n_classes, bias=False)
     features = torch.randn(_ROWS, _TOKENS, width, requires_grad=True)
     targets = torch.randint(n_classes, (_ROWS, _TOKENS))
     fastest = float("inf")
@@ -68,7 +68,7 @@ def _compute(name: str, way: str) -> float:
         if way == "at once":
             cross_entropy(head(features), targets, reduction="sum").backward()
         elif way == "in parts":
-            summed_loss(head, features, targets).backward()
+            chunked_cross_entropy(head, features, targets).backward()
         fastest = min(fastest, time.perf_counter() - started)
         head.weight.grad = features.grad = None
     return fastest

@@ -99,7 +99,7 @@ torch.testing.assert_close(product(7, 3), product(12, 8))
 assert not torch.allclose(product(7, 3), product(7, 4))
 ids = torch.randint(11, (2, 13))
 cache = KVCache(config, 2, torch.device("cpu"), torch.float32)
-parts = torch.cat([model(part, cache) for part in ids.split([5, 1, 7], dim=1)], dim=1)
+parts = torch.cat([model(part, cache=cache) for part in ids.split([5, 1, 7], dim=1)], dim=1)
 torch.testing.assert_close(parts, model(ids), atol=1e-5, rtol=0)
 print("equal")
 """

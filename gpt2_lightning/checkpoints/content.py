@@ -15,7 +15,7 @@ from gpt2_lightning.checkpoints.label_task import KIND, LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.model.meta import without_values
+from gpt2_lightning.model.meta import on_meta_device
 from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 
 KEY = "gpt2_lightning"
@@ -106,7 +106,7 @@ def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
 def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
     """The model of a checkpoint that was read, in evaluation mode, and its description; errors as in `load_model`."""
     description = describe(checkpoint, path)
-    with without_values():
+    with on_meta_device():
         model = GPT2(description.model)
     try:
         own = {key: tensor for key, tensor in checkpoint["state_dict"].items() if key != SCORE}
@@ -157,7 +157,7 @@ def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifi
             f"{path} is inconsistent: its head has the shape {list(score.shape)}, and {labels.n_scores} scores of a "
             f"model of width {description.model.n_embd} need {[labels.n_scores, description.model.n_embd]}"
         )
-    classifier = Classifier(model, labels.n_scores, labels.reads)
+    classifier = Classifier(model, labels.n_scores, labels.pooling)
     classifier.score.weight = torch.nn.Parameter(score)
     return classifier.eval(), description
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from gpt2_lightning.model.classifier import Reads
+from gpt2_lightning.model.classifier import Pooling
 
 KIND = "classify"
 """The entry `kind` in the description of a classifier's task."""
@@ -25,7 +25,7 @@ class LabelTask:
     """The classes in the order of the scores; none for regression."""
     label_kind: LabelKind
     """A text has one class, any number of classes, or a number."""
-    reads: Reads
+    pooling: Pooling
     """See `Classifier`."""
     truncation: int
     """Tokens of a text that are read; the rest is cut off."""
@@ -35,7 +35,7 @@ class LabelTask:
     def __post_init__(self) -> None:
         faults = [
             f"{name}: {value!r} is not one of {', '.join(get_args(allowed))}"
-            for name, value, allowed in (("label_kind", self.label_kind, LabelKind), ("reads", self.reads, Reads))
+            for name, value, allowed in (("label_kind", self.label_kind, LabelKind), ("reads", self.pooling, Pooling))
             if value not in get_args(allowed)
         ]
         fewest = {"single": 2, "multi": 1}.get(self.label_kind, 0)
@@ -55,7 +55,8 @@ class LabelTask:
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values, for `Description.task`."""
-        return {"kind": KIND, **dataclasses.asdict(self), "labels": list(self.labels)}
+        plain = dataclasses.asdict(self)
+        return {"kind": KIND, "reads": plain.pop("pooling"), **plain, "labels": list(self.labels)}
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> LabelTask:

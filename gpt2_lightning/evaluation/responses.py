@@ -39,6 +39,6 @@ def response_loss(model: GPT2, batches: Iterable[Batch]) -> ResponseLoss:
     total, tokens = 0.0, 0
     for inputs, targets, documents in batches:
         documents = None if documents is None else documents.to(device)
-        total += float(model(inputs.to(device), documents=documents, targets=targets.to(device)))
+        total += float(model(inputs.to(device), targets.to(device), document_ids=documents))
         tokens += int((targets != IGNORED).sum())
     return ResponseLoss(total / tokens, tokens)

@@ -136,5 +136,7 @@ def search(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | N
 
 
 def _packed_for(sampling: Sampling, model: GPT2) -> AbstractContextManager[None]:
-    is_worth_it = sampling.max_new_tokens >= _WORTH_PACKING and model.step is None  # what is compiled packs by itself
+    is_worth_it = (
+        sampling.max_new_tokens >= _WORTH_PACKING and model.decode_step is None
+    )  # what is compiled packs by itself
     return packed(model) if is_worth_it else nullcontext()

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.history import History
 from gpt2_lightning.model import GPT2, KVCache
+from gpt2_lightning.model.inference.compiled import decode_compiled
 
 
 class Reader:
@@ -47,7 +48,7 @@ class Reader:
         self.model = model
         self.history = History([prompt.to(weight.device) for prompt in prompts])
         needed = self.history.ids.size(1) + max_new_tokens
-        capacity = model.config.block_size if model.step else min(model.config.block_size, needed)
+        capacity = model.config.block_size if model.decode_step else min(model.config.block_size, needed)
         self._cache = KVCache(model.config, rows, weight.device, _cache_dtype(weight), capacity)
         self._on_slide = on_slide
 
@@ -55,8 +56,8 @@ class Reader:
         """Read the prompts, or the end of one longer than the context: logits (P, V) of what follows each."""
         lengths = self.history.lengths.clamp(max=self.model.config.block_size)  # (P,)
         windows = [self.history.last(row, length) for row, length in enumerate(lengths.tolist())]
-        self._cache.clear(len(windows))
-        features = self.model.features(pad_sequence(windows, batch_first=True), self._cache)  # (P, T, C)
+        self._cache.reset(len(windows))
+        features = self.model.features(pad_sequence(windows, batch_first=True), cache=self._cache)  # (P, T, C)
         self._cache.lengths = lengths.tolist()
         return self.model.lm_head(features[torch.arange(len(windows), device=features.device), lengths - 1])
 
@@ -75,17 +76,14 @@ class Reader:
 
     def _features(self, ids: Tensor) -> Tensor:
         """Read one token of each text: (R, 1) to (R, 1, C)."""
-        if self.model.step is None:
-            return self.model.features(ids, self._cache)
-        positions, visible = self._cache.places(1, fixed=True)
-        features = self.model.step(ids, positions, visible, self._cache.layers(positions, fixed=True))
-        self._cache.advance(1)
-        return features
+        if self.model.decode_step is None:
+            return self.model.features(ids, cache=self._cache)
+        return decode_compiled(self.model, ids, self._cache)
 
     def _slide(self, row: int) -> None:
         kept = 3 * self.model.config.block_size // 4
         if kept:  # a context of one token keeps none
-            self.model.features(self.history.last(row, kept).unsqueeze(0), self._cache.row(row))
+            self.model.features(self.history.last(row, kept).unsqueeze(0), cache=self._cache.row(row))
         self._cache.lengths[row] = kept
         if self._on_slide is not None:
             self._on_slide()

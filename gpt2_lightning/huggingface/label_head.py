@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.meta import without_values
+from gpt2_lightning.model.meta import on_meta_device
 
 ARCHITECTURE = "GPT2ForSequenceClassification"
 WEIGHT = "score.weight"
@@ -92,7 +92,7 @@ def without_own_head(model: GPT2) -> GPT2:
     """The same model with the embedding as its head, for a classifier, which has no other; the weights are shared."""
     if model.config.tied_head:
         return model
-    with without_values():
+    with on_meta_device():
         twin = GPT2(dataclasses.replace(model.config, tied_head=True))
     twin.load_state_dict({**model.state_dict(), _OWN_HEAD: model.wte.weight}, assign=True)
     twin.tie_head()

@@ -88,7 +88,7 @@ def their_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None
 @torch.no_grad()
 def our_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """Scores (B, labels) of padded texts (B, T) by a model and a head (labels, C), in the model's dtype."""
-    classifier = Classifier(model, len(score), reads="last")
+    classifier = Classifier(model, len(score), pooling="last")
     classifier.score.weight = nn.Parameter(score.to(model.wte.weight.dtype))
     scores: Tensor = classifier.eval()(ids, mask)
     return scores

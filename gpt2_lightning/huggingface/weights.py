@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.meta import without_values
+from gpt2_lightning.model.meta import on_meta_device
 
 PREFIX = "transformer."
 _CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
@@ -81,7 +81,7 @@ def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = Fa
     Raises:
         ValueError: listing every tensor that is missing, left over, of another shape or dtype, or not finite.
     """
-    with without_values():
+    with on_meta_device():
         model = GPT2(config)
     needed = model.state_dict()
     found = dict(weights)
@@ -110,7 +110,7 @@ def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = Fa
 
 def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
     """The same model with weights of another dtype, in evaluation mode."""
-    with without_values():
+    with on_meta_device():
         twin = GPT2(model.config)
     twin.load_state_dict({name: tensor.to(dtype) for name, tensor in model.state_dict().items()}, assign=True)
     twin.tie_head()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gpt2_lightning.model.gpt2 import GPT2
 
-Reads = Literal["last", "first", "mean"]
+Pooling = Literal["last", "first", "mean"]
 """What a classifier reads of a text: its last token, its first, or the mean over its tokens."""
 
 
@@ -22,20 +22,20 @@ class Classifier(nn.Module):
     Args:
         transformer: the language model; it is not copied.
         labels: number of scores for each text.
-        reads: the last token alone has seen the whole text; the first has seen itself alone.
+        pooling: the last token alone has seen the whole text; the first has seen itself alone.
 
     Raises:
-        ValueError: if there are no labels, or `reads` is none of the three.
+        ValueError: if there are no labels, or `pooling` is none of the three.
     """
 
-    def __init__(self, transformer: GPT2, labels: int, reads: Reads = "last") -> None:
+    def __init__(self, transformer: GPT2, labels: int, pooling: Pooling = "last") -> None:
         super().__init__()
         if labels < 1:
             raise ValueError(f"labels: {labels} is out of range, 1 or more is allowed")
-        if reads not in get_args(Reads):
-            raise ValueError(f"reads: '{reads}' is not one of {', '.join(get_args(Reads))}")
+        if pooling not in get_args(Pooling):
+            raise ValueError(f"pooling: '{pooling}' is not one of {', '.join(get_args(Pooling))}")
         self.transformer = transformer
-        self.reads = reads
+        self.pooling = pooling
         weight = transformer.wte.weight
         self.score = nn.Linear(transformer.config.n_embd, labels, bias=False, device=weight.device, dtype=weight.dtype)
         nn.init.normal_(self.score.weight, std=transformer.config.initializer_range)
@@ -61,13 +61,13 @@ class Classifier(nn.Module):
             raise ValueError(f"row {int(lengths.argmin())} has no token to read; leave out empty texts")
         order = mask.int().argsort(dim=1, descending=True, stable=True)[:, :longest]  # tokens first, in their order
         features = self.transformer.features(ids.gather(1, order))  # (B, longest, C)
-        return self.score(self._read(features, lengths))
+        return self.score(self._pool(features, lengths))
 
-    def _read(self, features: Tensor, lengths: Tensor) -> Tensor:
+    def _pool(self, features: Tensor, lengths: Tensor) -> Tensor:
         """One vector for each text, (B, C). What comes after a text cannot change it: attention looks back alone."""
-        if self.reads == "first":
+        if self.pooling == "first":
             return features[:, 0]
-        if self.reads == "last":
+        if self.pooling == "last":
             return features[torch.arange(len(features), device=features.device), lengths - 1]
         is_token = torch.arange(features.size(1), device=features.device) < lengths.unsqueeze(1)  # (B, T)
         return (features * is_token.unsqueeze(2)).sum(dim=1) / lengths.unsqueeze(1)

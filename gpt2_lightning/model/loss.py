@@ -15,7 +15,7 @@ IGNORED = -100
 """A target that carries no loss."""
 LARGEST_LOGITS = 2**26
 """Elements of the logits that are held at once, at most: 256 MiB in float32."""
-_REUSED = 2**22
+LARGE_LOGITS = 2**22
 """Elements that a CPU's memory is kept for: 16 MiB in float32. From 32 MiB on, glibc gives a tensor's memory back each
 time, and new pages can take longer than what is computed in them."""
 
@@ -31,7 +31,7 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
 
 
-def summed_loss(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
+def chunked_cross_entropy(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
     """The sum of the targets' cross-entropies, without ever holding more than `LARGEST_LOGITS` elements of logits.
 
     At GPT-2's vocabulary the logits and their gradient would take more memory than all blocks together. So where they
@@ -46,24 +46,26 @@ def summed_loss(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
         A scalar in float32, in nats. Where there are several parts, it goes backward once.
     """
     n_classes = int(head.out_features)  # type: ignore[arg-type]  # an int
-    n_parts = math.ceil(targets.numel() * n_classes / _largest_part(features, n_classes))
-    if n_parts <= 1:
+    n_chunks = math.ceil(targets.numel() * n_classes / _largest_chunk(features, n_classes))
+    if n_chunks <= 1:
         return cross_entropy(head(features), targets, reduction="sum")
     if not torch.is_grad_enabled():
-        parts = _parts(features, targets, n_parts)
+        parts = _chunks(features, targets, n_chunks)
         return torch.stack([_loss_in_place(head(part).float(), its_targets) for part, its_targets in parts]).sum()
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    return _LossInParts.apply(head, targets, n_parts, features, *trained)
+    return _ChunkedCrossEntropy.apply(head, targets, n_chunks, features, *trained)
 
 
-class _LossInParts(torch.autograd.Function):
+class _ChunkedCrossEntropy(torch.autograd.Function):
     """Computes the gradients of each part in the place of its logits; backward only scales them."""
 
     @staticmethod
-    def forward(ctx: Any, head: nn.Module, targets: Tensor, n_parts: int, features: Tensor, *trained: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, head: nn.Module, targets: Tensor, n_chunks: int, features: Tensor, *trained: Tensor
+    ) -> Tensor:
         losses, of_features = [], []
         of_trained = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in trained]
-        for part, its_targets in _parts(features, targets, n_parts):
+        for part, its_targets in _chunks(features, targets, n_chunks):
             with torch.enable_grad():
                 part = part.detach().requires_grad_()
                 logits = head(part)
@@ -92,17 +94,17 @@ class _LossInParts(torch.autograd.Function):
         return None, None, None, *(gradient.mul_(scale) for gradient in gradients)
 
 
-def _parts(features: Tensor, targets: Tensor, n_parts: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _chunks(features: Tensor, targets: Tensor, n_chunks: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Features (1, n, C) and targets (1, n) of about as many tokens each."""
     flat = features.flatten(0, 1).unsqueeze(0), targets.flatten().unsqueeze(0)
-    return zip(*(tensor.tensor_split(n_parts, dim=1) for tensor in flat), strict=True)
+    return zip(*(tensor.tensor_split(n_chunks, dim=1) for tensor in flat), strict=True)
 
 
-def _largest_part(features: Tensor, n_classes: int) -> int:
+def _largest_chunk(features: Tensor, n_classes: int) -> int:
     """Elements of the logits of a part. Each adds a gradient of V x C to the head's, and should be larger itself."""
     if features.device.type != "cpu":
         return LARGEST_LOGITS
-    return min(LARGEST_LOGITS, max(_REUSED, 2 * n_classes * features.size(-1)))
+    return min(LARGEST_LOGITS, max(LARGE_LOGITS, 2 * n_classes * features.size(-1)))
 
 
 @torch.no_grad()

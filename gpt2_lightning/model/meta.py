@@ -30,7 +30,7 @@ class _NothingDrawn(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def without_values() -> Iterator[None]:
+def on_meta_device() -> Iterator[None]:
     """Put modules that are made inside on the meta device, where they take no memory and no time."""
     with torch.device("meta"), _NothingDrawn():
         yield

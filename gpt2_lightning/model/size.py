@@ -9,7 +9,7 @@ from torch import nn
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.config import GPT2Config
 from gpt2_lightning.model.gpt2 import GPT2
-from gpt2_lightning.model.meta import without_values
+from gpt2_lightning.model.meta import on_meta_device
 
 TRAINING_BYTES_PER_PARAMETER = 16
 """float32 weight, gradient, and AdamW's two moments."""
@@ -17,7 +17,7 @@ TRAINING_BYTES_PER_PARAMETER = 16
 
 def count_parameters(config: GPT2Config) -> int:
     """Number of trained values, tied weights once."""
-    with without_values():
+    with on_meta_device():
         return sum(parameter.numel() for parameter in GPT2(config).parameters())
 
 

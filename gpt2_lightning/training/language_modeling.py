@@ -27,12 +27,12 @@ class LanguageModeling(TrainingTask[GPT2, Batch]):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Every token weighs alike, however many are predicted in this micro-batch or on this rank."""
-        total = self.model(batch.inputs, documents=batch.documents, targets=batch.targets)
+        total = self.model(batch.inputs, batch.targets, document_ids=batch.documents)
         self.train_losses.append(total.detach() / (batch.targets != IGNORED).sum())
         return total / (len(batch.targets) * self.data.samples.targets_per_sample)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        total = self.model(batch.inputs, documents=batch.documents, targets=batch.targets)
+        total = self.model(batch.inputs, batch.targets, document_ids=batch.documents)
         self.count_val_loss(total, (batch.targets != IGNORED).sum())
 
     def figures(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:

@@ -84,7 +84,7 @@ def test_the_end_is_a_target_wherever_it_stands() -> None:
 def loss_and_gradients(model: GPT2, batches: list[Batch]) -> tuple[Tensor, list[Tensor]]:
     """The sum over all targets, and its gradients."""
     model.zero_grad()
-    losses = [cross_entropy(model(b.inputs, documents=b.documents), b.targets, reduction="sum") for b in batches]
+    losses = [cross_entropy(model(b.inputs, document_ids=b.documents), b.targets, reduction="sum") for b in batches]
     total = torch.stack(losses).sum()
     total.backward()
     return total.detach(), [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]

@@ -143,7 +143,7 @@ def losses_of_documents(model: GPT2, ids: list[int]) -> list[float]:
 def test_masked_documents_are_as_if_each_were_read_alone(tmp_path: Path, model: GPT2, text: str) -> None:
     ids = ids_of(text)
     batch = read_batch(sequence_of(tmp_path, ids), np.array([0]), None, 13, masked_by=END)
-    logits = model(batch.inputs, documents=batch.documents)
+    logits = model(batch.inputs, document_ids=batch.documents)
     found = [cross_entropy(logits[:, i : i + 1], batch.targets[:, i : i + 1]).item() for i in range(13)]
     expected = losses_of_documents(model, ids)
     assert found == pytest.approx(expected, abs=1e-6), "the loss is computed in float32"
@@ -159,6 +159,6 @@ def test_separate_windows_have_the_losses_of_masked_documents(tmp_path: Path, mo
     separate = read_batch(sequence, *windows.places(np.arange(len(windows))), 13)
     masked = read_batch(sequence, np.array([0]), None, 13, masked_by=END)
     one = cross_entropy(model(separate.inputs), separate.targets, reduction="sum")
-    other = cross_entropy(model(masked.inputs, documents=masked.documents), masked.targets, reduction="sum")
+    other = cross_entropy(model(masked.inputs, document_ids=masked.documents), masked.targets, reduction="sum")
     assert one.item() == pytest.approx(other.item(), abs=1e-5)
     assert (separate.targets != IGNORED).sum() == 13

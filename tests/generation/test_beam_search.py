@@ -37,7 +37,7 @@ def prompts(model: GPT2LMHeadModel) -> list[tuple[Tensor, int]]:
 
 
 class UncachedModel:
-    """Reads all of every beam again at each step."""
+    """Pooling all of every beam again at each step."""
 
     def __init__(self, model: GPT2LMHeadModel, prompt: Tensor) -> None:
         self.model = model

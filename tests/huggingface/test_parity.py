@@ -111,7 +111,7 @@ def test_logits_and_loss_agree_with_an_untied_head(kernels: str) -> None:
 def test_recorded_attention_agrees(reference: Reference) -> None:
     record: list[Tensor] = []
     with torch.no_grad():
-        from_huggingface(reference.weights, reference.config).eval()(reference.ids, record=record)
+        from_huggingface(reference.weights, reference.config).eval()(reference.ids, attn_weights=record)
     assert len(record) == len(reference.attentions) == reference.config.n_layer
     for ours, theirs in zip(record, reference.attentions, strict=True):
         torch.testing.assert_close(ours, theirs, **TOLERANCE)

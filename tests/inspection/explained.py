@@ -30,7 +30,7 @@ def explained(texts: list[str], kind: LabelKind = "single", n_left_out: int = 0)
     torch.manual_seed(2)
     model = GPT2(GPT2Config(_VOCABULARY, 43, n_layer=2, n_head=3, n_embd=21))
     task = NUMBER if kind == "regression" else TASK
-    classifier = Classifier(model, task.n_scores, task.reads).eval()
+    classifier = Classifier(model, task.n_scores, task.pooling).eval()
     enliven(classifier)
     made = []
     for text in texts:

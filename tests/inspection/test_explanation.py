@@ -12,7 +12,7 @@ from gpt2_lightning.checkpoints.label_task import LabelKind
 from gpt2_lightning.inspection.attribution.deletion import SHARES, explain
 from gpt2_lightning.inspection.attribution.methods import METHODS, Output, attributions, evidence, rolled_out
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.classifier import Classifier, Reads
+from gpt2_lightning.model.classifier import Classifier, Pooling
 from tests.huggingface.networks import lively
 
 IDS = torch.tensor([3, 7, 1, 7, 20, 0, 11])
@@ -20,14 +20,14 @@ CONFIG = GPT2Config(vocab_size=11, block_size=13, n_layer=2, n_head=1, n_embd=5)
 DECIDING, PLAIN = 4, 2
 
 
-def some_classifier(labels: int = 3, reads: Reads = "last") -> Classifier:
+def some_classifier(labels: int = 3, reads: Pooling = "last") -> Classifier:
     classifier = Classifier(lively(), labels, reads).eval()
     classifier.score.weight = nn.Parameter(torch.randn(labels, 35, generator=torch.Generator().manual_seed(7)))
     return classifier
 
 
 @torch.no_grad()
-def linear_classifier(labels: int, reads: Reads) -> Classifier:
+def linear_classifier(labels: int, reads: Pooling) -> Classifier:
     """Blocks that add nothing and no final norm: the scores are linear in the embeddings."""
     torch.manual_seed(3)
     model = GPT2(CONFIG)
@@ -78,8 +78,8 @@ def test_evidence_is_the_log_odds_of_the_probability() -> None:
     torch.testing.assert_close(binary, torch.tensor([[1.75, -1.75], [0.0, 0.0]]).double())
 
 
-@pytest.mark.parametrize("reads", get_args(Reads))
-def test_gradient_times_input_of_a_linear_classifier_is_what_each_token_adds(reads: Reads) -> None:
+@pytest.mark.parametrize("reads", get_args(Pooling))
+def test_gradient_times_input_of_a_linear_classifier_is_what_each_token_adds(reads: Pooling) -> None:
     classifier = linear_classifier(2, reads)
     ids = torch.tensor([3, 7, 1, 7, 10])
     shares = torch.tensor({"last": [0.0, 0, 0, 0, 1], "first": [1.0, 0, 0, 0, 0], "mean": [0.2] * 5}[reads])
@@ -126,7 +126,7 @@ def test_explaining_leaves_the_classifier_as_it_was() -> None:
     ("kind", "labels", "reads"), [("single", 3, "last"), ("multi", 2, "mean"), ("regression", 1, "first")]
 )
 def test_occlusion_is_the_text_without_each_token_one_at_a_time(
-    kind: LabelKind, labels: int, reads: Reads, batch_size: int
+    kind: LabelKind, labels: int, reads: Pooling, batch_size: int
 ) -> None:
     classifier = some_classifier(labels, reads)
     found = attributions(Output(classifier, kind, labels - 1, batch_size), IDS)["occlusion"]
@@ -142,7 +142,7 @@ def test_rollout_of_two_layers_that_look_at_all_tokens_alike_is_that_worked_by_h
     hand = torch.tensor([[1, 0, 0], [7 / 16, 9 / 16, 0], [23 / 72, 17 / 72, 32 / 72]])
     ids = torch.tensor([3, 7, 1])
     for reads, expected in (("last", hand[2]), ("first", hand[0]), ("mean", hand.mean(dim=0))):
-        classifier.reads = reads
+        classifier.pooling = reads
         torch.testing.assert_close(rolled_out(classifier, ids), expected, rtol=0, atol=1e-6)
 
 

@@ -38,8 +38,8 @@ def test_a_compiled_step_writes_the_same_texts_from_few_graphs(model: GPT2, monk
         assert texts(model) == plain
         with compiled(model):
             pass
-        assert model.step is not None, "the inner one leaves it to the outer one"
+        assert model.decode_step is not None, "the inner one leaves it to the outer one"
         assert texts(model) == plain
-    assert model.step is None
+    assert model.decode_step is None
     assert counters["stats"]["unique_graphs"] <= 3, "for one text, for several, and no more"
     assert counters["stats"]["unique_graphs"] >= 1

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gpt2_lightning.model import GPT2, GPT2Config, KVCache, cross_entropy
-from gpt2_lightning.model.attention import CausalSelfAttention
+from gpt2_lightning.model.gpt2 import MLP, AttentionContext, CausalSelfAttention
 from gpt2_lightning.model.kernels import KERNELS
-from gpt2_lightning.model.layers import MLP
 from gpt2_lightning.model.positions import POSITIONS
 
 PRIMES = GPT2Config(vocab_size=23, block_size=13, n_layer=3, n_head=5, n_embd=35)
@@ -53,7 +52,7 @@ def ids() -> Tensor:
 def test_shapes(config: GPT2Config, ids: Tensor) -> None:
     model = GPT2(config)
     record: list[Tensor] = []
-    assert model.features(ids, record=record).shape == (B, T, C)
+    assert model.features(ids, attn_weights=record).shape == (B, T, C)
     assert [tuple(weights.shape) for weights in record] == [(B, H, T, T)] * 3
     assert model(ids).shape == (B, T, V)
     assert model(ids[:, :1]).shape == (B, 1, V)
@@ -83,7 +82,7 @@ def test_cached_logits_equal_uncached_at_every_step(config: GPT2Config, ids: Ten
     cache = KVCache(config, B, ids.device, torch.float64)
     end = 0
     for step in (3, 1, 1, 4, 1, 1):
-        logits = model(ids[:, end : end + step], cache)
+        logits = model(ids[:, end : end + step], cache=cache)
         end += step
         assert cache.lengths == [end, end]
         torch.testing.assert_close(logits, model(ids[:, :end])[:, -step:], rtol=0, atol=1e-12)
@@ -94,10 +93,10 @@ def test_cached_logits_equal_uncached_at_every_step(config: GPT2Config, ids: Ten
 def test_a_cleared_cache_reads_anew(config: GPT2Config, ids: Tensor) -> None:
     model = large_weights(config)
     cache = KVCache(config, B, ids.device, torch.float64)
-    model(ids, cache)
-    cache.clear()
+    model(ids, cache=cache)
+    cache.reset()
     other = ids.flip(1)
-    torch.testing.assert_close(model(other, cache), model(other), rtol=0, atol=1e-12)
+    torch.testing.assert_close(model(other, cache=cache), model(other), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
@@ -121,7 +120,7 @@ def test_kernels_agree_in_logits_and_in_every_gradient(positions: str, ids: Tens
 def test_recorded_attention_is_a_causal_distribution(config: GPT2Config, ids: Tensor) -> None:
     model = large_weights(config)
     record: list[Tensor] = []
-    recorded = model(ids, record=record)
+    recorded = model(ids, attn_weights=record)
     torch.testing.assert_close(recorded, model(ids), rtol=0, atol=0)
     assert len(record) == config.n_layer
     ahead = torch.ones(T, T, dtype=torch.bool).triu(1)
@@ -137,10 +136,10 @@ def test_recorded_attention_after_a_cache_is_the_last_rows(config: GPT2Config, i
     model = large_weights(config)
     whole: list[Tensor] = []
     part: list[Tensor] = []
-    model(ids, record=whole)
+    model(ids, attn_weights=whole)
     cache = KVCache(config, B, ids.device, torch.float64)
-    model(ids[:, :8], cache)
-    model(ids[:, 8:], cache, record=part)
+    model(ids[:, :8], cache=cache)
+    model(ids[:, 8:], cache=cache, attn_weights=part)
     for all_rows, last_rows in zip(whole, part, strict=True):
         assert last_rows.shape == (B, H, 3, T)
         torch.testing.assert_close(last_rows, all_rows[:, :, 8:], rtol=0, atol=1e-12)
@@ -234,11 +233,11 @@ def test_cached_tokens_count_towards_the_context() -> None:
     model = GPT2(PRIMES)
     cache = KVCache(PRIMES, 1, torch.device("cpu"), torch.float32)
     with torch.no_grad():
-        model(torch.zeros(1, 11, dtype=torch.int64), cache)
+        model(torch.zeros(1, 11, dtype=torch.int64), cache=cache)
         with pytest.raises(ValueError, match=r"^14 tokens do not fit .* block_size is 13"):
-            model(torch.zeros(1, 3, dtype=torch.int64), cache)
+            model(torch.zeros(1, 3, dtype=torch.int64), cache=cache)
         assert cache.lengths == [11]
-        model(torch.zeros(1, 2, dtype=torch.int64), cache)
+        model(torch.zeros(1, 2, dtype=torch.int64), cache=cache)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -276,9 +275,9 @@ def test_residual_dropout_zeroes_and_scales_what_each_part_adds(part: str) -> No
     torch.manual_seed(0)
     x = torch.randn(7, 101, C)
     if part == "attention":
-        attention = CausalSelfAttention(config)
+        attention = CausalSelfAttention(config, layer_idx=0)
         module: nn.Module = attention
-        arguments = (x, lambda q, k: (q, k))
+        arguments = (x, AttentionContext(torch.arange(101)))
     else:
         module, arguments = MLP(config), (x,)
     dropped = module.train()(*arguments)
@@ -298,12 +297,10 @@ def test_a_block_reads_normed_copies_and_adds() -> None:
         spread = (y.var(dim=-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
         return (y - y.mean(dim=-1, keepdim=True)) / spread * weight + bias
 
-    def rotate(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        return q, k
-
-    middle = x + block.attn(norm(x, block.ln_1.weight, block.ln_1.bias), rotate)
+    context = AttentionContext(torch.arange(T))
+    middle = x + block.attn(norm(x, block.ln_1.weight, block.ln_1.bias), context)
     expected = middle + block.mlp(norm(middle, block.ln_2.weight, block.ln_2.bias))
-    torch.testing.assert_close(block(x, rotate), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(block(x, context), expected, rtol=0, atol=1e-12)
 
 
 def test_a_deep_copy_computes_the_same_and_shares_nothing() -> None:

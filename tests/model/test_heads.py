@@ -13,17 +13,17 @@ from transformers import GPT2ForSequenceClassification
 
 from gpt2_lightning.huggingface import config_to_huggingface, to_huggingface
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.classifier import Classifier, Reads
+from gpt2_lightning.model.classifier import Classifier, Pooling
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
 
 CONFIG = GPT2Config(vocab_size=23, block_size=13, n_layer=2, n_head=5, n_embd=35)
 LENGTHS = (7, 1, 11)
 PAD = 22
-every_reading = pytest.mark.parametrize("reads", get_args(Reads))
+every_reading = pytest.mark.parametrize("reads", get_args(Pooling))
 
 
-def lively(reads: Reads = "last", labels: int = 3, config: GPT2Config = CONFIG) -> Classifier:
+def lively(reads: Pooling = "last", labels: int = 3, config: GPT2Config = CONFIG) -> Classifier:
     torch.manual_seed(0)
     classifier = Classifier(GPT2(config), labels, reads).eval()
     with torch.no_grad():
@@ -53,7 +53,7 @@ def padded(left: int, right: int, pad: int = PAD) -> tuple[Tensor, Tensor]:
 
 
 @every_reading
-def test_answers_are_those_of_each_text_alone(reads: Reads) -> None:
+def test_answers_are_those_of_each_text_alone(reads: Pooling) -> None:
     classifier = lively(reads)
     together = classifier(*padded(0, 0))
     assert together.shape == (3, 3)
@@ -66,13 +66,13 @@ def test_answers_are_those_of_each_text_alone(reads: Reads) -> None:
 @every_reading
 @pytest.mark.parametrize("pad", [PAD, 0])
 @pytest.mark.parametrize(("left", "right"), [(0, 1), (1, 0), (0, 100), (100, 0), (3, 5)])
-def test_padding_of_any_amount_side_and_id_changes_no_bit(reads: Reads, pad: int, left: int, right: int) -> None:
+def test_padding_of_any_amount_side_and_id_changes_no_bit(reads: Pooling, pad: int, left: int, right: int) -> None:
     classifier = lively(reads)
     assert torch.equal(classifier(*padded(left, right, pad)), classifier(*padded(0, 0)))
 
 
 @pytest.mark.parametrize(("reads", "place"), [("last", -1), ("first", 0)])
-def test_one_token_is_read(reads: Reads, place: int) -> None:
+def test_one_token_is_read(reads: Pooling, place: int) -> None:
     classifier = lively(reads)
     for row, text in enumerate(texts()):
         features = classifier.transformer.features(text.unsqueeze(0))[0, place]
@@ -164,7 +164,10 @@ def test_a_text_longer_than_the_context_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
-    [({"labels": 0}, "labels: 0 is out of range"), ({"labels": 2, "reads": "max"}, "reads: 'max' is not one of last")],
+    [
+        ({"labels": 0}, "labels: 0 is out of range"),
+        ({"labels": 2, "pooling": "max"}, "pooling: 'max' is not one of last"),
+    ],
 )
 def test_a_head_that_cannot_be_is_told(arguments: dict, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config, KVCache, cross_entropy
+from gpt2_lightning.model.gpt2 import Linear
 from gpt2_lightning.model.kernels import KERNELS
-from gpt2_lightning.model.linear import Linear
 from gpt2_lightning.model.lora.adapters import (
     adapter_in_use,
     adapter_state,
@@ -176,7 +176,7 @@ def test_cached_logits_equal_uncached_at_every_step(kernels: str, ids: Tensor) -
     cache = KVCache(config, 2, ids.device, torch.float64)
     end = 0
     for step in (3, 1, 1, 4, 1, 1):
-        logits = model(ids[:, end : end + step], cache)
+        logits = model(ids[:, end : end + step], cache=cache)
         end += step
         torch.testing.assert_close(logits, model(ids[:, :end])[:, -step:], rtol=0, atol=1e-9)
 

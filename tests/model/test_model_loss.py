@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
+from gpt2_lightning.model import gpt2 as gpt2_module
 from gpt2_lightning.model import loss as loss_module
-from gpt2_lightning.model.linear import Linear
+from gpt2_lightning.model.gpt2 import Linear
 from gpt2_lightning.model.lora.adapters import add_lora, use_adapter
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.model.loss import IGNORED, summed_loss
+from gpt2_lightning.model.loss import IGNORED, chunked_cross_entropy
 
 ODDS = torch.tensor([[[1.0, 1.0, 2.0], [1.0, 6.0, 1.0]], [[5.0, 4.0, 1.0], [1.0, 1.0, 1.0]]])
 LOGITS = ODDS.log()
@@ -73,7 +74,7 @@ def parts_of_ten_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def head_of(padding: int = 0, seed: int = 0) -> Linear:
     torch.manual_seed(seed)
-    return Linear(GPT2Config(), C, V, bias=False, padding=padding)
+    return Linear(C, V, bias=False, padding=padding)
 
 
 def batch(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ def losses_and_gradients(head: nn.Module, features: Tensor, targets: Tensor) -> 
     logits = head(features)
     plain = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED)
     found = []
-    for loss in (summed_loss(head, features, targets), plain):
+    for loss in (chunked_cross_entropy(head, features, targets), plain):
         found.append((loss.detach(), *torch.autograd.grad(loss / 7, wanted, allow_unused=True)))
     return found
 
@@ -109,25 +110,25 @@ def test_parts_never_hold_more_logits_than_they_may() -> None:
     head, shapes = head_of(), []
     head.register_forward_hook(lambda _, __, logits: shapes.append(tuple(logits.shape)))
     features, targets = batch()
-    summed_loss(head, features, targets).backward()
+    chunked_cross_entropy(head, features, targets).backward()
     with torch.no_grad():
-        summed_loss(head, features, targets)
+        chunked_cross_entropy(head, features, targets)
     assert shapes == [(1, 9, V)] * 3 + [(1, 8, V)] * 3 + [(1, 9, V)] * 3 + [(1, 8, V)] * 3
 
 
 def test_parts_are_small_where_the_head_is_narrow_and_larger_where_it_is_wide() -> None:
     """Elements of a part: 16 MiB in float32; twice the head's own; and never more than the largest."""
     narrow, wide, widest = (torch.empty(1, 1, width, device="cpu") for width in (32, 256, 768))
-    assert loss_module._largest_part(narrow, 14_000) == 2**22
-    assert loss_module._largest_part(wide, 14_000) == 2 * 14_000 * 256
-    assert loss_module._largest_part(widest, 50_257) == 2**26
-    assert loss_module._largest_part(narrow.to("meta"), 14_000) == 2**26
+    assert loss_module._largest_chunk(narrow, 14_000) == 2**22
+    assert loss_module._largest_chunk(wide, 14_000) == 2 * 14_000 * 256
+    assert loss_module._largest_chunk(widest, 50_257) == 2**26
+    assert loss_module._largest_chunk(narrow.to("meta"), 14_000) == 2**26
 
 
 def test_small_logits_are_computed_at_once() -> None:
     head, shapes = head_of(), []
     head.register_forward_hook(lambda _, __, logits: shapes.append(tuple(logits.shape)))
-    summed_loss(head, *batch())
+    chunked_cross_entropy(head, *batch())
     assert shapes == [(3, 17, V)]
 
 
@@ -135,8 +136,8 @@ def test_small_logits_are_computed_at_once() -> None:
 def test_a_loss_in_parts_without_gradients_is_the_same() -> None:
     head, (features, targets) = head_of(), batch()
     with torch.no_grad():
-        without = summed_loss(head, features, targets)
-    torch.testing.assert_close(without, summed_loss(head, features, targets).detach(), rtol=1e-6, atol=0)
+        without = chunked_cross_entropy(head, features, targets)
+    torch.testing.assert_close(without, chunked_cross_entropy(head, features, targets).detach(), rtol=1e-6, atol=0)
     assert not without.requires_grad
 
 
@@ -188,8 +189,9 @@ def test_a_network_learns_alike_in_parts(tied: bool, documents: Tensor | None, m
     found = []
     for limit in (10 * V, 1000 * V):
         monkeypatch.setattr(loss_module, "LARGEST_LOGITS", limit)
+        monkeypatch.setattr(gpt2_module, "LARGE_LOGITS", limit)
         model.zero_grad()
-        loss = model(ids, documents=documents, targets=targets)
+        loss = model(ids, document_ids=documents, targets=targets)
         loss.backward()
         found.append((loss.detach(), *(parameter.grad for parameter in model.parameters())))
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
@@ -199,7 +201,7 @@ def test_a_network_learns_alike_in_parts(tied: bool, documents: Tensor | None, m
 
 @pytest.mark.usefixtures("parts_of_ten_tokens")
 def test_a_second_backward_pass_is_refused_and_not_wrong() -> None:
-    loss = summed_loss(head_of(), *batch())
+    loss = chunked_cross_entropy(head_of(), *batch())
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="backward once"):
         loss.backward()

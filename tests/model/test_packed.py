@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 from torch import Tensor
 
 from gpt2_lightning.generation import Decoder, Sampling
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.gpt2 import Linear
+from gpt2_lightning.model.inference import onednn
 from gpt2_lightning.model.inference.packed import packed
-from gpt2_lightning.model.linear import Linear
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
 
@@ -60,7 +59,7 @@ def test_packed_weights_give_the_same_logits(model: GPT2) -> None:
 def fail_while_packed(model: GPT2) -> None:
     """With a planted change of a copy, which shows that the copies are used."""
     with packed(model):
-        model.lm_head.packed = model.lm_head.kernels.pack(torch.zeros_like(model.lm_head.weight))
+        model.lm_head.packed = onednn.pack(torch.zeros_like(model.lm_head.weight))
         assert not logits(model).any()
         raise RuntimeError("planted")
 
@@ -102,12 +101,6 @@ def test_a_long_text_is_written_with_packed_weights_and_leaves_none_behind(model
     assert set(seen) == {4}
     assert count_packed(model) == 0
     assert [count_packed(model) for _ in Decoder(model, [IDS[0]], Sampling(max_new_tokens=2))] == [0, 0]
-
-
-def test_the_explicit_kernels_pack_nothing(model: GPT2) -> None:
-    explicit = GPT2(dataclasses.replace(CONFIG, kernels="explicit"))
-    with packed(explicit):
-        assert count_packed(explicit) == 0
 
 
 def test_without_room_for_copies_there_are_none(model: GPT2, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 from gpt2_lightning.model import GPT2, GPT2Config, KVCache
 from gpt2_lightning.model.positions import (
     POSITIONS,
-    LearnedPositions,
     PositionalEncoding,
     SinusoidalPositions,
 )
@@ -23,28 +22,26 @@ def small(**fields: object) -> GPT2Config:
     return GPT2Config(**{**shape, **fields})
 
 
-def test_learned_positions_add_one_row_for_each_position() -> None:
-    wpe = LearnedPositions(small())
-    x = torch.randn(3, 4, 22, generator=torch.Generator().manual_seed(0))
+def test_learned_positions_are_one_row_for_each_position() -> None:
+    wpe = GPT2(small()).wpe
     positions = torch.tensor([5, 0, 60, 7])
-    embedded = wpe.embed(x, positions)
     for t, position in enumerate([5, 0, 60, 7]):
-        assert torch.equal(embedded[:, t], x[:, t] + wpe.weight[position])
+        assert torch.equal(wpe(positions)[t], wpe.weight[position])
 
 
 def test_learned_positions_start_at_the_initializer_range() -> None:
     torch.manual_seed(0)
-    assert LearnedPositions(small(block_size=512, initializer_range=0.3)).weight.std().item() == pytest.approx(
-        0.3, rel=0.04
-    )
+    wpe = GPT2(small(block_size=512, initializer_range=0.3)).wpe
+    assert wpe.weight.std().item() == pytest.approx(0.3, rel=0.04)
+    assert wpe.weight.requires_grad
 
 
 @pytest.mark.parametrize("n_embd", [22, 23, 1], ids=["even", "odd", "one channel"])
 @pytest.mark.parametrize("scale", [0.02, 0.3])
 def test_sinusoidal_positions_follow_the_paper(n_embd: int, scale: float) -> None:
     """PE(pos, 2i) = sin(pos / 10000^(2i / C)) and PE(pos, 2i + 1) its cosine, in plain Python."""
-    wpe = SinusoidalPositions(small(n_embd=n_embd, initializer_range=scale))
-    embedded = wpe.embed(torch.zeros(1, 61, n_embd), torch.arange(61))[0]
+    wpe = SinusoidalPositions(block_size=61, n_embd=n_embd, head_size=n_embd, initializer_range=scale)
+    embedded = wpe(torch.arange(61))
     for position in range(61):
         for channel in range(n_embd):
             angle = position / 10000 ** (2 * (channel // 2) / n_embd)
@@ -53,9 +50,8 @@ def test_sinusoidal_positions_follow_the_paper(n_embd: int, scale: float) -> Non
 
 
 def test_sinusoidal_positions_are_as_large_as_token_embeddings() -> None:
-    wpe = SinusoidalPositions(small(initializer_range=0.05))
-    added = wpe.embed(torch.zeros(1, 61, 22), torch.arange(61))
-    assert added.square().mean().sqrt().item() == pytest.approx(0.05, rel=1e-5)
+    wpe = SinusoidalPositions(block_size=61, n_embd=22, head_size=22, initializer_range=0.05)
+    assert wpe(torch.arange(61)).square().mean().sqrt().item() == pytest.approx(0.05, rel=1e-5)
 
 
 def test_sinusoidal_positions_have_nothing_to_train() -> None:
@@ -78,9 +74,9 @@ def test_the_same_token_differs_by_its_position(positions: str) -> None:
 class Rotary(PositionalEncoding):
     """RoPE (Su et al. 2021), as a user would add it."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, block_size: int, n_embd: int, head_size: int, initializer_range: float) -> None:
         super().__init__()
-        self.head_size = config.head_size
+        self.head_size = head_size
 
     def rotate(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         half = torch.arange(0, self.head_size, 2, dtype=q.dtype)
@@ -124,5 +120,5 @@ def test_a_registered_encoding_counts_cached_tokens(rotary: Callable[[int], GPT2
     model = rotary(2)
     ids = torch.randint(23, (2, 13), generator=torch.Generator().manual_seed(1))
     cache = KVCache(model.config, 2, ids.device, torch.float64)
-    steps = torch.cat([model(part, cache) for part in ids.split([4, 1, 1, 5, 2], dim=1)], dim=1)
+    steps = torch.cat([model(part, cache=cache) for part in ids.split([4, 1, 1, 5, 2], dim=1)], dim=1)
     torch.testing.assert_close(steps, model(ids), rtol=0, atol=1e-12)

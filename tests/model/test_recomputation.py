@@ -26,10 +26,10 @@ def gradients(model: GPT2, recomputes: bool, documents: Tensor | None = None) ->
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    model.recomputes = recomputes
+    model.gradient_checkpointing = recomputes
     torch.manual_seed(7)
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        loss = model(IDS, documents=documents, targets=IDS.roll(-1, 1))
+        loss = model(IDS, document_ids=documents, targets=IDS.roll(-1, 1))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return list(torch.autograd.grad(loss, trained)), sum(kept.values())
 
@@ -74,5 +74,5 @@ def test_nothing_changes_without_gradients() -> None:
     network = model().eval()
     with torch.no_grad():
         expected = network(IDS)
-        network.recomputes = True
+        network.gradient_checkpointing = True
         assert torch.equal(network(IDS), expected)

@@ -43,7 +43,7 @@ def greedy(model: GPT2, ids: Tensor, cached: bool) -> Tensor:
     cache = KVCache(model.config, len(ids), ids.device, torch.float32) if cached else None
     unread = ids
     for _ in range(DIGITS):
-        token = model(unread, cache)[:, -1].argmax(-1, keepdim=True)
+        token = model(unread, cache=cache)[:, -1].argmax(-1, keepdim=True)
         ids = torch.cat((ids, token), dim=1)
         unread = token if cached else ids
     return ids[:, -DIGITS:]

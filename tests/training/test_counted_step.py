@@ -98,7 +98,9 @@ def test_activations_grow_evenly_with_the_samples(data: TokenDataModule) -> None
 def test_recomputed_activations_take_less(data: TokenDataModule) -> None:
     config = dataclasses.replace(CONFIG, block_size=64, n_layer=7)
     whole = counted(task(config), data).activations(8, 64)
-    assert counted(task(config, lambda m: setattr(m, "recomputes", True)), data).activations(8, 64) < whole / 2
+    assert (
+        counted(task(config, lambda m: setattr(m, "gradient_checkpointing", True)), data).activations(8, 64) < whole / 2
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is found in /proc")

@@ -90,9 +90,9 @@ def test_torchs_own_compiler_makes_the_same_of_the_blocks() -> None:
 def test_the_network_inside_a_classifier_is_meant() -> None:
     classifier = Classifier(GPT2(CONFIG), labels=3)
     recompute_activations(classifier, True)
-    assert classifier.transformer.recomputes
+    assert classifier.transformer.gradient_checkpointing
     recompute_activations(classifier, False)
-    assert not classifier.transformer.recomputes
+    assert not classifier.transformer.gradient_checkpointing
 
 
 def test_a_missing_compiler_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

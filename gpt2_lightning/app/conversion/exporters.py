@@ -151,8 +151,8 @@ def _task_for_transformers(source: Source) -> LabelTask:
     """A classifier's task, if GPT2ForSequenceClassification can do it."""
     source.classifier()  # which raises if head and labels do not fit
     task = LabelTask.from_plain(source.task)
-    if task.reads != "last":
-        what = {"first": "first token of a text", "mean": "mean over a text"}[task.reads]
+    if task.pooling != "last":
+        what = {"first": "first token of a text", "mean": "mean over a text"}[task.pooling]
         raise UserError(
             f"{source.place} is a classifier that reads the {what}, and GPT2ForSequenceClassification reads the last "
             "token: it would answer otherwise there. Fine-tune one with task.reads=last, or write a file for this "

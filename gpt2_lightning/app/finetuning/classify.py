@@ -23,7 +23,7 @@ from gpt2_lightning.evaluation.classification.pages import write_report
 from gpt2_lightning.evaluation.classification.predictions import predict
 from gpt2_lightning.evaluation.classification.regression import RegressionReport, regression_report
 from gpt2_lightning.evaluation.classification.report import ClassificationReport, report
-from gpt2_lightning.model.classifier import Classifier, Reads
+from gpt2_lightning.model.classifier import Classifier, Pooling
 from gpt2_lightning.pretrained.loaded import Source
 from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights
 
@@ -38,7 +38,7 @@ class Classify:
         ValueError: with every setting that is out of range.
     """
 
-    reads: Reads = "last"
+    reads: Pooling = "last"
     """What the head reads of a text."""
     add_prefix_space: bool = False
     """Whether a text that does not begin with a space gets one, so that its first word is the token that it is
@@ -137,10 +137,10 @@ def _head_of(source: Source | None, labels: LabelTask) -> Tensor | None:
             f"init_from: the head of {source.place} answers with {_answers(old)}, and the data have "
             f"{_answers(labels)}; give them its labels (data.kind, data.labels), or start from a model without a head"
         )
-    if old.reads != labels.reads:
+    if old.pooling != labels.pooling:
         raise UserError(
-            f"task.reads: {labels.reads}, but the head of {source.place} learned to read {old.reads}; "
-            f"set task.reads={old.reads}"
+            f"task.reads: {labels.pooling}, but the head of {source.place} learned to read {old.pooling}; "
+            f"set task.reads={old.pooling}"
         )
     if old.add_prefix_space != labels.add_prefix_space:
         raise UserError(

@@ -99,9 +99,9 @@ def _weights(model: GPT2, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Attention weights (L, H, T, T) and logits (T, V)."""
     if not len(ids):
         raise ValueError("there is no token to read")
-    record: list[Tensor] = []
-    logits = model(ids.unsqueeze(0).to(model.wte.weight.device), record=record)[0]
-    return torch.cat(record).float().cpu(), logits
+    attn_weights: list[Tensor] = []
+    logits = model(ids.unsqueeze(0).to(model.wte.weight.device), attn_weights=attn_weights)[0]
+    return torch.cat(attn_weights).float().cpu(), logits
 
 
 @contextlib.contextmanager

@@ -162,6 +162,6 @@ def occlusion(output: Output, ids: Tensor) -> Tensor:
 def rolled_out(classifier: Classifier, ids: Tensor) -> Tensor:
     """The share of each token in what the classifier reads, by attention `rollout`, (T,); the sum is 1."""
     flow = rollout(attention_weights(classifier.transformer, ids))  # (T, T)
-    if classifier.reads == "mean":
+    if classifier.pooling == "mean":
         return flow.mean(dim=0)
-    return flow[0 if classifier.reads == "first" else -1]
+    return flow[0 if classifier.pooling == "first" else -1]

@@ -33,7 +33,7 @@ def write_explanation_page(texts: Sequence[ExplainedText], name: str, task: Labe
     explained = "the number" if task.label_kind == "regression" else "the evidence (log-odds) for a label"
     parts = {
         "title": escape(f"Explanations: {name}"),
-        "about": escape(f"{name}. It reads {_READS[task.reads]} of a text. What is explained is {explained}."),
+        "about": escape(f"{name}. It reads {_READS[task.pooling]} of a text. What is explained is {explained}."),
         "legend": _legend(),
         "meanings": _meanings(unit),
         "summary": _summary(texts, unit) if len(texts) > 1 else "",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.meta import without_values
+from gpt2_lightning.model.meta import on_meta_device
 from gpt2_lightning.model.size import flops_per_token
 
 _GRADIENT_BYTES, _ADAMW_BYTES = 4, 8
@@ -158,7 +158,7 @@ def kv_cache_bytes_per_token(config: GPT2Config, dtype: torch.dtype) -> int:
 
 def unallocated(config: GPT2Config) -> GPT2:
     """A model that has shapes and no values, on the meta device."""
-    with without_values():
+    with on_meta_device():
         return GPT2(config)
 
 

@@ -51,7 +51,7 @@ class KVCache:
         """Tokens held of the longest text."""
         return max(self.lengths)
 
-    def clear(self, texts: int | None = None) -> None:
+    def reset(self, texts: int | None = None) -> None:
         """Forget all tokens, and begin with so many texts, `batch_size` by default; the memory stays."""
         self.lengths = [0] * (self.batch_size if texts is None else texts)
 
@@ -74,37 +74,41 @@ class KVCache:
         part.batch_size, part.lengths = 1, [0]
         return part
 
-    def places(self, count: int, fixed: bool = False) -> tuple[Tensor, Tensor | None]:
-        """Where the next tokens stand, so many for each text, and what they see.
+    def positions_and_mask(self, count: int, static: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Positions and attention mask of the next `count` tokens of each text.
 
         Args:
-            count: tokens of each text.
-            fixed: whether shapes shall depend on the count of texts alone, as what is compiled wants them: S then is
-                the whole capacity, whatever is held.
+            count: T, new tokens of each text.
+            static: whether shapes depend on the number of texts alone, which compiled code requires: S then is the
+                capacity.
 
         Returns:
-            Their positions, (T,) where all texts are equally long and else (B, T), and whether each sees a token that
-            is held or new, (B, 1, T, S), or None if that is so for all tokens that come no later.
+            Positions, (T,) where all texts are equally long and else (B, T), and the mask, (B or 1, 1, T, S): a new
+            token attends to the cached and new ones of its text that are not after it. The mask is None for a single
+            token after texts of one length, and for the first tokens of a cache: causal attention covers these.
 
         Raises:
-            ValueError: if there is no room for them.
+            ValueError: if they exceed the capacity.
         """
         if self.longest + count > self.capacity:
             raise ValueError(f"{self.longest + count} tokens do not fit into the cache: it holds {self.capacity}")
         device = self.keys[0].device
         start = self._common_length()
-        if start is not None and not fixed:
-            return torch.arange(start, start + count, device=device), None
-        lengths = torch.tensor(self.lengths, device=device)
-        positions = lengths.unsqueeze(1) + torch.arange(count, device=device)  # (B, T)
-        held = torch.arange(self.capacity if fixed else self.longest + count, device=device)  # (S,)
-        return positions, (held <= positions.unsqueeze(2)).unsqueeze(1)
+        if start is not None and not static:
+            positions = torch.arange(start, start + count, device=device)  # (T,)
+            if start == 0 or count == 1:
+                return positions, None
+        else:
+            lengths = torch.tensor(self.lengths, device=device).unsqueeze(1)  # (B, 1)
+            positions = lengths + torch.arange(count, device=device)  # (B, T)
+        keys = torch.arange(self.capacity if static else self.longest + count, device=device)  # (S,)
+        return positions, (keys <= positions.unsqueeze(-1)).view(-1, 1, count, len(keys))
 
-    def layers(self, positions: Tensor, fixed: bool = False) -> list[LayerCache]:
-        """The part of each layer, which new tokens are added to at the positions that `places` gave."""
-        texts, end = len(self.lengths), self.capacity if fixed else self.longest + positions.size(-1)
-        where = positions[:, None, :, None] if positions.dim() == 2 else None
-        return [LayerCache(k[:texts], v[:texts], end, where) for k, v in zip(self.keys, self.values, strict=True)]
+    def layers(self, positions: Tensor, static: bool = False) -> list[LayerCache]:
+        """Views of each layer, to be updated at the positions that `positions_and_mask` returned."""
+        texts, end = len(self.lengths), self.capacity if static else self.longest + positions.size(-1)
+        index = positions[:, None, :, None] if positions.dim() == 2 else None
+        return [LayerCache(k[:texts], v[:texts], end, index) for k, v in zip(self.keys, self.values, strict=True)]
 
     def advance(self, count: int) -> None:
         """Count the new tokens of each text, when all layers hold them."""
@@ -121,15 +125,15 @@ class LayerCache:
     keys: Tensor
     values: Tensor
     end: int
-    """S: tokens that are looked at with the new ones."""
-    where: Tensor | None
-    """Positions of the new tokens, (B, 1, T, 1); None where they are the last ones before `end`."""
+    """S: keys to which the new tokens attend, with their own."""
+    index: Tensor | None
+    """Positions of the new tokens, (B, 1, T, 1); None for the last ones before `end`."""
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v, (B, H, T, D), and return what is held, (B, H, S, D)."""
+    def update(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k and v, (B, H, T, D), and return all keys and values, (B, H, S, D)."""
         for held, new in ((self.keys, k), (self.values, v)):
-            if self.where is None:
+            if self.index is None:
                 held[:, :, self.end - new.size(2) : self.end] = new
             else:
-                held.scatter_(2, self.where.expand_as(new), new.to(held.dtype))
+                held.scatter_(2, self.index.expand_as(new), new.to(held.dtype))
         return self.keys[:, :, : self.end], self.values[:, :, : self.end]

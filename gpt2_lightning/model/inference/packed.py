@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from gpt2_lightning.memory import left_of_main
-from gpt2_lightning.model.linear import Linear
+from gpt2_lightning.model.gpt2 import Linear
+from gpt2_lightning.model.inference import onednn
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def packed(model: nn.Module) -> Iterator[None]:
     try:
         with torch.inference_mode():
             for layer in layers:
-                layer.packed = layer.kernels.pack(layer.weight)
+                layer.packed = onednn.pack(layer.weight)
         yield
     finally:
         for layer in layers:

@@ -1,40 +1,35 @@
-"""The arithmetic of GPT-2, twice behind one signature: `fused` calls torch's kernels, `explicit` writes them out.
+"""Sets of kernels for GPT-2's layer norm, GELU and attention, which compute the same with the same signatures.
 
-The two agree in outputs and in gradients.
+`fused` are torch's functions; `explicit` writes out their formulas. To add a set: its functions in a file here, and its
+name in `KERNELS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.nn import functional as F
 
-from gpt2_lightning.model.kernels import explicit, fused
+from gpt2_lightning.model.kernels import explicit
 
-GELUS = ("tanh", "exact")
-"""Kinds of GELU: GPT-2's approximation, and what it approximates."""
+GELUS = {"tanh": "tanh", "exact": "none"}
+"""`approximate` of torch's GELU for each kind: GPT-2's approximation, and the exact function."""
 
 
 class Kernels(NamedTuple):
-    """A set of functions."""
+    """Functions with the signatures of `torch.nn.functional`."""
 
-    linear: Callable[..., Tensor]
-    """(x, weight, bias, packed) -> (…, out)"""
-    pack: Callable[[Tensor], Tensor | None]
-    """(weight) -> a copy for `linear`, or None"""
     layer_norm: Callable[..., Tensor]
-    """(x, weight, bias, eps) -> x's shape"""
+    """`F.layer_norm`: (x, normalized_shape, weight, bias, eps) -> the shape of x."""
     gelu: Callable[..., Tensor]
-    """(x, kind) -> x's shape"""
+    """`F.gelu`: (x, approximate) -> the shape of x."""
     attention: Callable[..., Tensor]
-    """(q, k, v, dropout, visible) -> (B, H, T, D)"""
-
-    @classmethod
-    def of(cls, module: ModuleType) -> Kernels:
-        """Those of a module."""
-        return cls(*(getattr(module, name) for name in cls._fields))
+    """`F.scaled_dot_product_attention`: (q, k, v, attn_mask, dropout_p, is_causal) -> (B, H, T, D)."""
 
 
-KERNELS = {"fused": Kernels.of(fused), "explicit": Kernels.of(explicit)}
+KERNELS = {
+    "fused": Kernels(F.layer_norm, F.gelu, F.scaled_dot_product_attention),
+    "explicit": Kernels(explicit.layer_norm, explicit.gelu, explicit.scaled_dot_product_attention),
+}

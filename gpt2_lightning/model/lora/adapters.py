@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from gpt2_lightning.model.gpt2 import GPT2
-from gpt2_lightning.model.linear import Linear
+from gpt2_lightning.model.gpt2 import GPT2, Linear
 from gpt2_lightning.model.lora.layers import HEAD, LoRALinear, LoRASpec, LowRank, layers_of
-from gpt2_lightning.model.meta import without_values
+from gpt2_lightning.model.meta import on_meta_device
 
 
 def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
@@ -40,7 +39,7 @@ def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
     for path, targets in layers_of(spec, model.config.n_layer).items():
         layer = _linear(model, path)
         if not isinstance(layer, LoRALinear):
-            layer = LoRALinear(model.config, layer)
+            layer = LoRALinear(layer)
             model.set_submodule(path, layer)
         layer.adapters[name] = LowRank(_used_weight(layer), spec, targets)
     use_adapter(model, name)
@@ -49,8 +48,8 @@ def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
 def remove_lora(model: GPT2) -> None:
     """Take all adapters out. The layers are plain again, with what is merged in them, and all parameters train."""
     for path, layer in list(_lora_layers(model)):
-        with without_values():
-            plain = Linear(model.config, layer.in_features, layer.out_features, layer.bias is not None)
+        with on_meta_device():
+            plain = Linear(layer.in_features, layer.out_features, layer.bias is not None)
         plain.weight, plain.bias = layer.weight, layer.bias
         model.set_submodule(path, plain.train(layer.training))
     model.requires_grad_(True)

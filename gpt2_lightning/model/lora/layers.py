@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gpt2_lightning.model.config import GPT2Config
-from gpt2_lightning.model.linear import Linear
-from gpt2_lightning.model.meta import without_values
+from gpt2_lightning.model.gpt2 import Linear
+from gpt2_lightning.model.meta import on_meta_device
 
 HEAD = "lm_head"
 TARGETS = {
@@ -107,9 +106,9 @@ class LowRank(nn.Module):
 class LoRALinear(Linear):
     """The layer that it replaces, with the same weights under the same names, and adapters, of which one is in use."""
 
-    def __init__(self, config: GPT2Config, layer: Linear) -> None:
-        with without_values():
-            super().__init__(config, layer.in_features, layer.out_features, layer.bias is not None)
+    def __init__(self, layer: Linear) -> None:
+        with on_meta_device():
+            super().__init__(layer.in_features, layer.out_features, layer.bias is not None)
         self.weight, self.bias = layer.weight, layer.bias
         self.train(layer.training)
         self.adapters = nn.ModuleDict()
@@ -131,8 +130,8 @@ class LoRALinear(Linear):
         adapter = self.adapter(self.in_use)
         x = F.dropout(x, adapter.spec.dropout, self.training)
         for target, a, b in adapter.pairs():
-            narrow = self.kernels.linear(x, a) * adapter.spec.scale  # (..., rank)
-            y[..., rows(target, self.out_features)].add_(self.kernels.linear(narrow, b))
+            narrow = F.linear(x, a) * adapter.spec.scale  # (..., rank)
+            y[..., rows(target, self.out_features)].add_(F.linear(narrow, b))
         return y
 
     @torch.no_grad()

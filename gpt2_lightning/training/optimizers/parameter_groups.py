@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.model.layers import Block
+from gpt2_lightning.model.gpt2 import Block
 
 Exceptions = Mapping[str, Mapping[Literal["lr_scale", "weight_decay"], float]]
 """Other settings for some parameters. The keys are regular expressions, of which the first that is found in a name

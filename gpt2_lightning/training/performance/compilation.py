@@ -40,8 +40,8 @@ def compile_blocks(network: GPT2 | Classifier, wanted: Compile) -> None:
 
 
 def recompute_activations(network: GPT2 | Classifier, wanted: bool) -> None:
-    """Let the blocks keep nothing for the backward pass but their input; see `GPT2.recomputes`."""
-    language_model(network).recomputes = wanted
+    """Let the blocks keep nothing for the backward pass but their input; see `GPT2.gradient_checkpointing`."""
+    language_model(network).gradient_checkpointing = wanted
 
 
 def language_model(network: GPT2 | Classifier) -> GPT2:

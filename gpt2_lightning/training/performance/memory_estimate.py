@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.model.layers import Block
+from gpt2_lightning.model.gpt2 import Block
 from gpt2_lightning.training.lightning_module import TrainingTask
 from gpt2_lightning.training.trainer import TrainerSpec
 

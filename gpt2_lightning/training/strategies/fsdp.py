@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from gpt2_lightning.model.layers import Block
+from gpt2_lightning.model.gpt2 import Block
 from gpt2_lightning.training import distributed
 
 Tensors = dict[str, Any]
