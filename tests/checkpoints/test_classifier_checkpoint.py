@@ -36,7 +36,7 @@ def test_a_restored_classifier_gives_the_same_scores(tmp_path: Path) -> None:
     found, description = restore_classifier(files.read(tmp_path / "a.ckpt"), tmp_path / "a.ckpt")
     ids, mask = torch.arange(10).reshape(2, 5), torch.tensor([[True] * 5, [True, True, False, False, False]])
     assert torch.equal(found(ids, mask), classifier(ids, mask))
-    assert found.reads == "mean"
+    assert found.pooling == "mean"
     assert not found.training
     assert found.transformer.lm_head.weight is found.transformer.wte.weight
     assert LabelTask.from_plain(description.task) == TASK

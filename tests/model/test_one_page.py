@@ -70,9 +70,9 @@ def test_logits_come_from_this_page_alone() -> None:
 
 
 def test_another_file_would_be_seen() -> None:
-    model = GPT2(CONFIG)
+    model, cache = GPT2(CONFIG), KVCache(CONFIG, 3, IDS.device, torch.float32)
     with torch.no_grad(), files_entered() as files:
-        model(IDS, cache=KVCache(CONFIG, 3, IDS.device, torch.float32))
+        model(IDS, cache=cache)
     assert files == {"model/gpt2.py", "model/inference/kv_cache.py", "model/inference/onednn.py"}
 
 
