@@ -1,3 +1,71 @@
-"""GPT-2, from scratch, on PyTorch Lightning and Hydra."""
+"""GPT-2 from scratch, on PyTorch Lightning and Hydra.
+
+Load and use a model:
+
+    >>> import gpt2_lightning as g
+    >>> model = g.load("runs/scifi-char/2026-01-31_12-00-00")
+    >>> print(model.generate("The airlock", max_new_tokens=50))
+
+Names are imported when they are first used: importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpt2_lightning.api.language_model import LanguageModel
+    from gpt2_lightning.api.load import load
+    from gpt2_lightning.api.settings import GenerationSettings
+    from gpt2_lightning.data.classification.datamodule import LabelDataModule
+    from gpt2_lightning.data.instruction.datamodule import InstructDataModule
+    from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+    from gpt2_lightning.errors import UserError
+    from gpt2_lightning.model import GPT2, GPT2Config
+    from gpt2_lightning.training.classification import Classification
+    from gpt2_lightning.training.instruction_tuning import InstructionTuning
+    from gpt2_lightning.training.language_modeling import LanguageModeling
 
 __version__ = "0.1.0"
+__all__ = [
+    "GPT2",
+    "Classification",
+    "GPT2Config",
+    "GenerationSettings",
+    "InstructDataModule",
+    "InstructionTuning",
+    "LabelDataModule",
+    "LanguageModel",
+    "LanguageModeling",
+    "TokenDataModule",
+    "UserError",
+    "load",
+]
+_MODULES = {
+    "load": "api.load",
+    "LanguageModel": "api.language_model",
+    "GenerationSettings": "api.settings",
+    "GPT2": "model",
+    "GPT2Config": "model",
+    "UserError": "errors",
+    "LanguageModeling": "training.language_modeling",
+    "InstructionTuning": "training.instruction_tuning",
+    "Classification": "training.classification",
+    "TokenDataModule": "data.sampling.corpus_datamodule",
+    "InstructDataModule": "data.instruction.datamodule",
+    "LabelDataModule": "data.classification.datamodule",
+}
+"""The module below this package that each exported name is imported from."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

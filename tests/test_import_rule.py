@@ -18,6 +18,7 @@ LEVELS = [
     {"checkpoints", "data", "generation", "huggingface"},
     {"evaluation", "inspection", "pretrained"},
     {"training"},
+    {"api"},
     {"app"},
 ]
 ALLOWED = {room: set().union(*LEVELS[:level]) | {room} for level, rooms in enumerate(LEVELS) for room in rooms}

@@ -43,7 +43,7 @@ class Sampling:
         ValueError: with every setting that is out of range, a line each, as "field: what is wrong".
     """
 
-    max_new_tokens: int = 200
+    max_new_tokens: int = 500
     """Tokens to add, at most."""
     temperature: float = 0.8
     """Divides the logits: below 1 is safer, above 1 is wilder, 0 always takes the likeliest token."""

@@ -9,7 +9,7 @@ from typing import Any
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import chat_template, safetensors_files
 from gpt2_lightning.huggingface.config import MODEL_TYPE, config_from_huggingface, config_to_huggingface
-from gpt2_lightning.huggingface.imported.model import Foreign
+from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.label_head import ARCHITECTURE as CLASSIFIER
 from gpt2_lightning.huggingface.label_head import WEIGHT as SCORE
 from gpt2_lightning.huggingface.label_head import LabelHead
@@ -34,7 +34,7 @@ def is_one(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
-def read(folder: Path) -> Foreign:
+def read(folder: Path) -> ImportedModel:
     """The language model of a folder; a classifier's as well, whose head `read_head` reads.
 
     Raises:
@@ -56,7 +56,7 @@ def read(folder: Path) -> Foreign:
     except ValueError as error:
         raise UserError(_located(folder, error)) from None
     weights = without_prefix_and_masks(tensors)
-    return Foreign(
+    return ImportedModel(
         model=model,
         network=Network(
             weights,

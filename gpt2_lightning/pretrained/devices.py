@@ -1,4 +1,4 @@
-"""What to compute on."""
+"""The device and the dtype to compute on and in."""
 
 from __future__ import annotations
 
@@ -9,17 +9,33 @@ import torch
 from gpt2_lightning.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+DType = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""torch's dtypes by their names in the settings."""
 
 
 def device_of(wanted: Device) -> torch.device:
-    """The device that a setting means; `auto` takes the fastest there is.
+    """Resolve a device setting; `auto` is the fastest device of the machine.
 
     Raises:
-        UserError: if the machine has no such device.
+        UserError: if the machine does not have the device.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
-        return torch.device(next(name for name, available in there.items() if available))
-    if not there[wanted]:
-        raise UserError(f"device={wanted}: this machine has none, or this torch was built without it; use device=auto")
+        return torch.device(next(name for name, is_there in available.items() if is_there))
+    if wanted not in available:
+        raise UserError(f"device: '{wanted}' is not one of auto, {', '.join(available)}")
+    if not available[wanted]:
+        raise UserError(f"device={wanted}: not available on this machine or in this build of torch; use device=auto")
     return torch.device(wanted)
+
+
+def dtype_of(wanted: DType) -> torch.dtype | None:
+    """Resolve a dtype setting; None for `auto`, the dtype of the weights.
+
+    Raises:
+        UserError: if it is unknown.
+    """
+    if wanted != "auto" and wanted not in DTYPES:
+        raise UserError(f"dtype: '{wanted}' is not one of auto, {', '.join(DTYPES)}")
+    return DTYPES.get(wanted)

@@ -14,16 +14,16 @@ from gpt2_lightning.checkpoints.label_task import LabelKind, LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.label_head import LabelHead, unnamed
 from gpt2_lightning.huggingface.peft import adapters
-from gpt2_lightning.pretrained.loaded import PEFT, Source, of_ours
+from gpt2_lightning.pretrained.loaded_model import PEFT, LoadedModel, from_own_checkpoint
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 
-Open = Callable[[str], Source]
-"""Opens a model by its place."""
+Read = Callable[[str], LoadedModel]
+"""Reads a model by its name."""
 
 
 def from_checkpoint(
-    content: dict[str, Any], description: Description, path: Path, base: str | None, open_base: Open
-) -> Source:
+    content: dict[str, Any], description: Description, path: Path, base: str | None, read_base: Read
+) -> LoadedModel:
     """An adapter of ours, merged into the model that it was trained on.
 
     Args:
@@ -31,14 +31,14 @@ def from_checkpoint(
         description: what it says of itself.
         path: its file.
         base: where the model lies; None for where it was in training.
-        open_base: opens it.
+        read_base: opens it.
 
     Raises:
         UserError: if the model cannot be opened or is another, or the adapter does not fit.
     """
     adapter = TrainedAdapter.from_checkpoint(content["state_dict"], description.task[ADAPTER], path)
     try:
-        found = open_base(base or adapter.base)
+        found = read_base(base or adapter.base)
     except UserError as error:
         raise UserError(
             f"{path} holds a LoRA adapter, and the model that it was trained on cannot be opened: {error}; "
@@ -47,20 +47,20 @@ def from_checkpoint(
     adapter.require_base(found.model, path, found.place)
     task = {key: value for key, value in description.task.items() if key != ADAPTER}
     return dataclasses.replace(
-        of_ours(content, description, path, adapter.merged(found.model, path)),
+        from_own_checkpoint(content, description, path, adapter.merged(found.model, path)),
         notes=(f"its LoRA adapter is merged into {found.place}",),
         task=task,
         adapter=dataclasses.replace(adapter, base=found.place),
     )
 
 
-def from_peft(path: Path, base: str | None, open_base: Open) -> Source:
+def from_peft(path: Path, base: str | None, read_base: Read) -> LoadedModel:
     """A folder of PEFT's, merged into the model that it adapts.
 
     Args:
         path: the folder.
         base: where the model lies; None for what the folder says, if that is a path.
-        open_base: opens it.
+        read_base: opens it.
 
     Raises:
         UserError: if the model cannot be opened, or the adapter cannot be read or does not fit.
@@ -72,10 +72,10 @@ def from_peft(path: Path, base: str | None, open_base: Open) -> Source:
             f"{path} is a PEFT adapter of {of}; name that model with base=, which is a path, or hf:NAME@REVISION for "
             "one of the hub"
         )
-    found = open_base(base or str(stated))
+    found = read_base(base or str(stated))
     theirs = adapters.read(path, found.model)
     adapter = TrainedAdapter(theirs.spec, theirs.state, found.place, weights_hash(found.model))
-    merged = Source(
+    merged = LoadedModel(
         adapter.merged(found.model, path),
         found.tokenizer,
         {"origin": {"program": PEFT, "source": str(path), "base": found.place}},
@@ -87,7 +87,7 @@ def from_peft(path: Path, base: str | None, open_base: Open) -> Source:
     return merged if theirs.score is None else merged.with_head(_head_of(theirs.score, found))
 
 
-def _head_of(score: Tensor, base: Source) -> LabelHead:
+def _head_of(score: Tensor, base: LoadedModel) -> LabelHead:
     """A PEFT adapter's head, which does not tell its labels: they are the base's, where that has as many."""
     if base.score is not None and len(base.score) == len(score):
         task = LabelTask.from_plain(base.task)

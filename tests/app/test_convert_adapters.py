@@ -20,7 +20,7 @@ from gpt2_lightning.huggingface.peft.adapters import PeftAdapter
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.lora.adapters import adapter_state, add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.pretrained.load import open_source
+from gpt2_lightning.pretrained.load import load_pretrained
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 from tests.app.made_checkpoints import ONE_OF_THREE, save_adapter, save_base, save_classifier
@@ -153,7 +153,7 @@ def test_an_adapter_that_peft_made_computes_the_same_here(run_verb: Run, workpla
     assert outcome.code == 0, outcome.err
     assert re.search(r"logits over the base in peft: largest difference \d\.\de-1\d", outcome.out)
     with torch.no_grad():
-        logits = open_source("ours.ckpt", Path()).model(some_ids())
+        logits = load_pretrained("ours.ckpt").model(some_ids())
         torch.testing.assert_close(logits, theirs(some_ids()).logits, rtol=0, atol=1e-5)
 
 
@@ -169,7 +169,7 @@ def test_a_classifiers_adapter_loads_in_peft_with_the_same_scores(run_verb: Run,
     loaded = peft.PeftModel.from_pretrained(network, "adapter").eval()
     ids = some_ids() % 22
     with torch.no_grad():
-        expected = open_source("tuned.ckpt", Path()).classifier()(ids, torch.ones_like(ids, dtype=torch.bool))
+        expected = load_pretrained("tuned.ckpt").classifier()(ids, torch.ones_like(ids, dtype=torch.bool))
         torch.testing.assert_close(loaded(ids).logits, expected, rtol=0, atol=1e-5)
 
 

@@ -22,7 +22,7 @@ from gpt2_lightning.checkpoints.content import KEY, SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.pretrained.load import open_source
+from gpt2_lightning.pretrained.load import load_pretrained
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer
 from gpt2_lightning.tokenizers.bpe_training import count_words, learn_merges
 from tests.app.conftest import newest_run
@@ -150,7 +150,7 @@ def test_a_copy_of_a_checkpoint_keeps_the_head(run_verb: Run, workplace: Path) -
     outcome = run_verb("convert", "source=ours.ckpt", "target=half.ckpt", "to=gpt2_lightning", "dtype=bf16")
     assert outcome.code == 0, outcome.err
     assert files.read(workplace / "half.ckpt")["state_dict"][SCORE].dtype == torch.bfloat16
-    assert open_source("half.ckpt", workplace).classifier().score.weight.dtype == torch.bfloat16
+    assert load_pretrained("half.ckpt").classifier().score.weight.dtype == torch.bfloat16
 
 
 def test_a_tokenizer_without_end_of_text_reads_one_text_at_a_time(run_verb: Run, workplace: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY
-from gpt2_lightning.pretrained.load import open_source
+from gpt2_lightning.pretrained.load import load_pretrained
 from tests.app.conftest import newest_run
 
 Run = Callable[..., Any]
@@ -78,7 +78,7 @@ def test_an_adapter_is_saved_alone_and_used_by_all(
     saved = files.read(run / "checkpoints" / "step-000006.ckpt")
     assert all(".adapters.default.lora_" in key for key in saved["state_dict"])
     assert saved[KEY]["task"]["adapter"]["spec"]["targets"] == ["qkv", "attn_out"]
-    merged, base = open_source(str(run), Path()).model, open_source(str(tiny_run), Path()).model
+    merged, base = load_pretrained(str(run)).model, load_pretrained(str(tiny_run)).model
     changed = {key for key, tensor in base.state_dict().items() if not torch.equal(tensor, merged.state_dict()[key])}
     assert changed == {f"h.{i}.attn.{layer}.weight" for i in (0, 1) for layer in ("c_attn", "c_proj")}
     a, b = (saved["state_dict"][f"h.0.attn.c_proj.adapters.default.lora_{m}.attn_out"] for m in "AB")
@@ -106,7 +106,7 @@ def test_a_resumed_run_ends_like_one_that_was_not_stopped(finetune: Run, workpla
 def test_scratch_makes_a_model_of_the_settings(finetune: Run, workplace: Path) -> None:
     outcome = finetune("init_from=scratch", "model=tiny", "tokenizer=gpt2")
     assert outcome.code == 0, outcome.err
-    found = open_source(str(newest_run(workplace / "runs" / "tuned")), Path())
+    found = load_pretrained(str(newest_run(workplace / "runs" / "tuned")))
     assert found.model.config.n_embd == 32
     assert found.model.config.vocab_size == 50257
 
@@ -115,9 +115,9 @@ def test_dropout_takes_the_place_of_the_models_own(finetune: Run, tiny_run: Path
     assert finetune("dropout=0.3").code == 0
     assert finetune("name=own").code == 0
     dropping, own = (newest_run(workplace / "runs" / name) for name in ("tuned", "own"))
-    config = open_source(str(dropping), Path()).model.config
+    config = load_pretrained(str(dropping)).model.config
     assert (config.embd_pdrop, config.attn_pdrop, config.resid_pdrop) == (0.3, 0.3, 0.3)
-    assert open_source(str(own), Path()).model.config == open_source(str(tiny_run), Path()).model.config
+    assert load_pretrained(str(own)).model.config == load_pretrained(str(tiny_run)).model.config
     one, other = (tensors(run / "checkpoints" / "step-000006.ckpt") for run in (dropping, own))
     assert not all(torch.equal(one[key], other[key]) for key in one), "it is there while the model learns"
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
+from gpt2_lightning.api.text_generator import TextGenerator
 from gpt2_lightning.app.config.folder import config_folder
-from gpt2_lightning.app.generation.generator import Writer
 from gpt2_lightning.app.generation.settings import Config
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.generation import Sampling, write
@@ -134,7 +134,7 @@ def test_stop_strings_end_a_text(generate: Run) -> None:
     at = whole.index("\n", 3)
     assert at < len(whole) - 1, "the text has a line break"
     assert generate("prompt=the", "max_new_tokens=60", "seed=2", r'stop=["\n"]').out == whole[:at] + "\n"
-    assert Config.stop_strings.fget(SimpleNamespace(stop=[r"a\nb\t\\n", r"\d"])) == ("a\nb\t\\n", r"\d")
+    assert Config.stop_strings.fget(SimpleNamespace(stop=[r"a\nb\t\\n", r"\d"])) == ["a\nb\t\\n", r"\d"]
 
 
 @pytest.mark.parametrize("asked", [[], ["prompt=-"]], ids=["piped", "asked for"])
@@ -166,7 +166,7 @@ def test_standard_input_that_is_no_text_is_refused(
     assert (outcome.code, "standard input is no text in UTF-8, at byte 4" in outcome.err) == (2, True)
 
 
-def test_probabilities_without_colours_are_numbers(generate: Run) -> None:
+def test_probabilities_without_colors_are_numbers(generate: Run) -> None:
     plain = generate("prompt=the", "max_new_tokens=6", "top_k=3").out
     outcome = generate("prompt=the", "max_new_tokens=6", "top_k=3", "probabilities=true")
     assert outcome.out.startswith(plain)
@@ -187,7 +187,7 @@ def test_alternatives_are_listed_likeliest_first(generate: Run) -> None:
         assert float(first) >= float(second) >= float(third)
 
 
-def test_colours_say_the_probabilities(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colors_show_the_probabilities(generate: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ["prompt=the", "max_new_tokens=40", "probabilities=true"]
     plain = generate(*settings[:2]).out
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -225,12 +225,13 @@ def test_an_end_of_text_may_be_ignored() -> None:
     values = yaml.safe_load((config_folder() / "generate.yaml").read_text())
     config = Config(**{name: value for name, value in values.items() if name not in ("defaults", "hydra")})
     for seed in range(100):
-        writer = Writer(model, tokenizer, dataclasses.replace(config, max_new_tokens=40, seed=seed, temperature=2.0))
-        ((ends,),) = writer.answers([writer.read("abc")])
+        settings = dataclasses.replace(config.generation(), max_new_tokens=40, seed=seed, temperature=2.0)
+        generator = TextGenerator(model, tokenizer, settings)
+        ((ends,),) = generator.complete([generator.encode("abc")])
         if ends.finish == "end_of_text":
             break
-    writer = Writer(model, tokenizer, dataclasses.replace(writer.config, ignore_end_of_text=True))
-    ((goes_on,),) = writer.answers([writer.read("abc")])
+    generator = TextGenerator(model, tokenizer, dataclasses.replace(settings, ignore_end_of_text=True))
+    ((goes_on,),) = generator.complete([generator.encode("abc")])
     assert (goes_on.finish, len(goes_on.pieces)) == ("length", 40)
     assert goes_on.text.startswith(f"{ends.text}<|endoftext|>")
     assert tokenizer.end_of_text == 28
@@ -247,14 +248,14 @@ def test_an_end_of_text_may_be_ignored() -> None:
         (['stop=["a",""]'], "stop: an empty string would end every text"),
         (["prompt=a", "interactive=true"], "prompt: it does not go with interactive, choose one"),
         (["prompts=a.txt"], "output: missing; add output=FILE.jsonl"),
-        (["output=a.jsonl"], "output: it takes the answers to prompts=FILE"),
-        (["prompts=a", "output=-"], "output: - is no file"),
+        (["output=a.jsonl"], "output: it is for the answers to prompts=FILE"),
+        (["prompts=a", "output=-"], "output: - is not a file"),
         (["prompts=a", "output=b", "probabilities=true"], "log_probabilities=N writes them to the output"),
         (["log_probabilities=2"], "probabilities=true and alternatives=N show them here"),
         (["num_samples=2", "temperature=0"], "num_samples: 2 texts would be the same one with temperature=0"),
         (["n_beams=2"], "temperature: 0.8 does not go with n_beams=2, set temperature=0"),
         (["n_beams=2", "temperature=0", "num_samples=3"], "num_samples: 3 is out of range, n_beams=2 finds no more"),
-        (["n_beams=2", "temperature=0", 'stop=["a"]'], "stop: beam search knows no stop strings"),
+        (["n_beams=2", "temperature=0", 'stop=["a"]'], "stop: beam search does not support stop strings"),
         (["n_beams=2", "temperature=0", "alternatives=1"], "probabilities: beam search reports scores of texts alone"),
         (["early_stopping=maybe"], "early_stopping: 'maybe' does not fit"),
         (["device=tpu"], "device: 'tpu' does not fit"),

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from gpt2_lightning.api.text_generator import TextGenerator
 from gpt2_lightning.app.generation.answer_files import open_answers
-from gpt2_lightning.app.generation.generator import Writer
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.inspection.token_labels import token_label
 from tests.programs import running
@@ -130,7 +130,7 @@ def test_a_killed_run_ends_with_every_row_once(answer: Run, tiny_run: Path) -> N
     there = out.read_bytes().count(b"\n")
     assert 8 <= there < 80, "it was killed half-way"
     outcome = answer("p.jsonl", *SHORT, output=str(out))
-    assert f"{there} rows of 80 were there already" in outcome.err
+    assert f"{there} rows of 80 were answered already" in outcome.err
     assert out.read_bytes() == Path("whole.jsonl").read_bytes()
 
 
@@ -155,13 +155,13 @@ def test_every_finished_row_is_kept_whatever_the_batches(answer: Run) -> None:
         out.write_bytes(b"".join(lines[:there]) + lines[there][:20])  # its last line was cut off
         outcome = answer("p.jsonl", SHORT[0], f"batch_size={batch_size}")
         rows = "1 row" if there == 1 else f"{there} rows"
-        assert f"{rows} of 16 were there already\n{(16 - there) * 9} tokens in " in outcome.err
+        assert f"{rows} of 16 were answered already\n{(16 - there) * 9} tokens in " in outcome.err
         assert out.read_bytes() == whole
 
 
 def test_an_interrupt_says_how_much_is_answered(answer: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     write_jsonl("p.jsonl", [{"prompt": word} for word in WORDS])
-    right, calls = Writer.answers, itertools.count()
+    right, calls = TextGenerator.complete, itertools.count()
 
     def interrupted(*arguments: Any) -> Any:
         if next(calls) == 2:
@@ -169,11 +169,11 @@ def test_an_interrupt_says_how_much_is_answered(answer: Run, monkeypatch: pytest
         return right(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Writer, "answers", interrupted)
+        patch.setattr(TextGenerator, "complete", interrupted)
         outcome = answer("p.jsonl", SHORT[0], "batch_size=2")
     assert outcome.code == 130
-    assert "4 of 6 rows are answered; the same command goes on with the rest\n" in outcome.err
-    assert "4 rows of 6 were there already" in answer("p.jsonl", SHORT[0], "batch_size=2").err
+    assert "4 of 6 rows are answered; the same command continues\n" in outcome.err
+    assert "4 rows of 6 were answered already" in answer("p.jsonl", SHORT[0], "batch_size=2").err
 
 
 def test_nothing_is_said_of_speed_where_nothing_was_answered(answer: Run) -> None:
@@ -187,7 +187,7 @@ def test_a_finished_file_is_left_as_it_is(answer: Run) -> None:
     before = Path("out.jsonl").stat()
     outcome = answer("p.jsonl", SHORT[0], "batch_size=3")  # which changes no answer
     assert outcome.code == 0
-    assert "6 rows of 6 were there already" in outcome.err
+    assert "6 rows of 6 were answered already" in outcome.err
     assert Path("out.jsonl").stat().st_mtime_ns == before.st_mtime_ns
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from gpt2_lightning.api.load import load
 from gpt2_lightning.app.main import main
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, weights_hash
@@ -19,7 +20,7 @@ from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.peft.adapters import PeftAdapter
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.pretrained.load import load_any, open_source
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from tests.app.made_checkpoints import ONE_OF_THREE, save_adapter, save_base, some_score
 from tests.huggingface.networks import CONFIG, lively, some_ids
@@ -47,11 +48,7 @@ def tuned(tiny_run: Path, small_text: Path, tmp_path_factory: pytest.TempPathFac
 
 
 def logits(source: str | Path, base: str | Path | None = None) -> torch.Tensor:
-    model, description, _ = load_any(str(source), Path(), CPU, None if base is None else str(base))
-    ids = torch.tensor([description.tokenizer.encode("the ship goes over").tolist()])
-    with torch.no_grad():
-        found: torch.Tensor = model(ids)
-    return found
+    return load(source, base=None if base is None else str(base), device="cpu").logits("the ship goes over")
 
 
 def test_several_adapters_over_one_base_are_chosen_by_their_run(tuned: Path) -> None:
@@ -66,11 +63,11 @@ def test_a_base_that_was_moved_is_named_again(tuned: Path, tmp_path: Path) -> No
     moved = shutil.move(tuned / "base.ckpt", tmp_path / "moved.ckpt")
     try:
         with pytest.raises(UserError) as caught:
-            open_source(str(tuned / "one"), Path())
+            load_pretrained(str(tuned / "one"))
         for part in ("cannot be opened", str(tuned / "base.ckpt"), "if that was moved, name its place with base="):
             assert part in str(caught.value)
         assert torch.equal(logits(tuned / "one", base=moved), expected)
-        found = open_source(str(tuned / "one"), Path(), base=str(moved))
+        found = load_pretrained(str(tuned / "one"), LoadOptions(base=str(moved)))
         assert found.adapter is not None
         assert found.adapter.base == str(moved)
         assert found.notes == (f"its LoRA adapter is merged into {moved}",)
@@ -116,23 +113,23 @@ def test_an_adapter_is_trained_on_from_a_base_that_was_moved(
 def test_a_base_may_be_named_as_any_source_is(tuned: Path, tmp_path: Path) -> None:
     (tmp_path / "runs" / "it" / "checkpoints").mkdir(parents=True)
     shutil.copy(tuned / "base.ckpt", tmp_path / "runs" / "it" / "checkpoints" / "step-000012.ckpt")
-    found = open_source(str(tuned / "one"), tmp_path / "runs", base="latest")
+    found = load_pretrained(str(tuned / "one"), LoadOptions(tmp_path / "runs", base="latest"))
     with torch.no_grad():
         assert torch.equal(found.model(torch.zeros(1, 3).long()), merged(tuned / "one")(torch.zeros(1, 3).long()))
 
 
 def merged(source: Path) -> GPT2:
-    return open_source(str(source), Path()).model
+    return load_pretrained(str(source)).model
 
 
 def test_another_base_is_refused_with_both_hashes(tuned: Path, tmp_path: Path) -> None:
     content = files.read(tuned / "base.ckpt")
     content["state_dict"]["h.1.mlp.c_fc.bias"][3] += 1e-6
     files.write(content, tmp_path / "nearly.ckpt")
-    found = weights_hash(open_source(str(tmp_path / "nearly.ckpt"), Path()).model)
-    wanted = weights_hash(open_source(str(tuned / "base.ckpt"), Path()).model)
+    found = weights_hash(load_pretrained(str(tmp_path / "nearly.ckpt")).model)
+    wanted = weights_hash(load_pretrained(str(tuned / "base.ckpt")).model)
     with pytest.raises(UserError) as caught:
-        open_source(str(tuned / "one"), Path(), base=str(tmp_path / "nearly.ckpt"))
+        load_pretrained(str(tuned / "one"), LoadOptions(base=str(tmp_path / "nearly.ckpt")))
     for part in ("holds a LoRA adapter of another model than", f"the hash {found[:12]}", f"trained on {wanted[:12]}"):
         assert part in str(caught.value)
     assert found[:12] != wanted[:12]
@@ -154,7 +151,7 @@ def test_an_adapter_with_nan_names_what_it_spoils(tmp_path: Path) -> None:
     content["state_dict"]["h.1.attn.c_proj.adapters.default.lora_B.attn_out"][0, 0] = float("nan")
     files.write(content, tmp_path / "adapter.ckpt")
     with pytest.raises(UserError, match=r"no numbers\n  h\.1\.attn\.c_proj\.weight: 35 of 1,225 values"):
-        open_source(str(tmp_path / "adapter.ckpt"), tmp_path)
+        load_pretrained(str(tmp_path / "adapter.ckpt"))
 
 
 @pytest.mark.parametrize(
@@ -172,13 +169,13 @@ def test_settings_that_do_not_fit_are_told(tmp_path: Path, change: dict[str, Any
     content[KEY]["task"][ADAPTER] |= change
     files.write(content, tmp_path / "adapter.ckpt")
     with pytest.raises(UserError, match=message):
-        open_source(str(tmp_path / "adapter.ckpt"), tmp_path)
+        load_pretrained(str(tmp_path / "adapter.ckpt"))
 
 
 def test_a_classifiers_adapter_comes_with_its_head(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base.ckpt")
     adapted = save_adapter(tmp_path / "adapter.ckpt", base, SPEC, task=ONE_OF_THREE)
-    found = open_source(str(tmp_path / "adapter.ckpt"), tmp_path)
+    found = load_pretrained(str(tmp_path / "adapter.ckpt"))
     assert ADAPTER not in found.task
     ids = some_ids()
     with torch.no_grad():
@@ -186,23 +183,23 @@ def test_a_classifiers_adapter_comes_with_its_head(tmp_path: Path) -> None:
         scores = found.classifier()(ids, torch.ones_like(ids, dtype=torch.bool))
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
     with pytest.raises(UserError, match=r"base\.ckpt is a language model without a classifier's head"):
-        open_source(str(base), tmp_path).classifier()
+        load_pretrained(str(base)).classifier()
 
 
 def test_a_folder_of_pefts_is_merged_into_the_base_that_is_named(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base.ckpt")
     adapted = save_adapter(tmp_path / "adapter.ckpt", base, SPEC)
-    adapter = open_source(str(tmp_path / "adapter.ckpt"), tmp_path).adapter
+    adapter = load_pretrained(str(tmp_path / "adapter.ckpt")).adapter
     assert adapter is not None
     for name, stated in (("nameless", None), ("of-the-hub", "me/base"), ("of-a-path", str(base))):
         adapters.write(PeftAdapter(SPEC, adapter.state, stated), tmp_path / name)
     with pytest.raises(UserError, match=r"PEFT adapter of a model that it does not name; name that model with base="):
-        open_source(str(tmp_path / "nameless"), tmp_path)
+        load_pretrained(str(tmp_path / "nameless"))
     with pytest.raises(UserError, match=r"PEFT adapter of me/base, which is no path here"):
-        open_source(str(tmp_path / "of-the-hub"), tmp_path)
-    named = open_source(str(tmp_path / "of-the-hub"), tmp_path, base=str(base))
+        load_pretrained(str(tmp_path / "of-the-hub"))
+    named = load_pretrained(str(tmp_path / "of-the-hub"), LoadOptions(base=str(base)))
     with torch.no_grad():
-        for found in (named, open_source(str(tmp_path / "of-a-path"), tmp_path)):
+        for found in (named, load_pretrained(str(tmp_path / "of-a-path"))):
             torch.testing.assert_close(found.model(some_ids()), adapted(some_ids()), rtol=0, atol=1e-5)
             assert (found.model(some_ids()) - lively()(some_ids())).abs().max() > 0.1
     assert named.description().model == CONFIG

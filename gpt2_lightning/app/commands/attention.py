@@ -18,7 +18,8 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.inspection.attention.measure import inspect
 from gpt2_lightning.inspection.attention.scores import repeated_sequence
-from gpt2_lightning.pretrained.load import Source, open_source
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 
 _MOST_STEPS = 12
 
@@ -122,15 +123,15 @@ def _places(config: Config) -> list[str]:
     return [str(checkpoint) for checkpoint in checkpoints]
 
 
-def _opened(place: str, config: Config) -> Source:
-    source = open_source(place, Path(config.runs_dir).expanduser(), config.tokenizer_from, base=config.base)
+def _opened(place: str, config: Config) -> LoadedModel:
+    source = load_pretrained(place, LoadOptions(Path(config.runs_dir).expanduser(), config.base, config.tokenizer_from))
     source.description()  # there must be a tokenizer
     for note in source.notes:
         print(f"{source.place}: {note}")
     return source
 
 
-def _sources(names: Sequence[str], first: Source, tokens: int, config: Config) -> Iterator[Source]:
+def _sources(names: Sequence[str], first: LoadedModel, tokens: int, config: Config) -> Iterator[LoadedModel]:
     """The models one after the other, so that memory holds two at most; each is checked against the first."""
     yield first
     for name in names[1:]:
@@ -139,7 +140,7 @@ def _sources(names: Sequence[str], first: Source, tokens: int, config: Config) -
         yield source
 
 
-def _require_comparable(first: Source, other: Source, tokens: int) -> None:
+def _require_comparable(first: LoadedModel, other: LoadedModel, tokens: int) -> None:
     ours, theirs = first.model.config, other.model.config
     faults = [
         f"{field}: {getattr(ours, field)} and {getattr(theirs, field)}"
@@ -154,7 +155,7 @@ def _require_comparable(first: Source, other: Source, tokens: int) -> None:
         raise UserError("\n  ".join([f"{_name(first)} and {_name(other)} cannot be compared head by head", *faults]))
 
 
-def _ids(prompt: str, source: Source) -> Tensor:
+def _ids(prompt: str, source: LoadedModel) -> Tensor:
     """The prompt's tokens, (T,), as many of the last as the context holds."""
     ids = prompt_ids(prompt, source.description().tokenizer)
     if not len(ids):
@@ -165,7 +166,7 @@ def _ids(prompt: str, source: Source) -> Tensor:
     return ids[-context:]
 
 
-def _require_in_range(config: Config, source: Source, ids: Tensor) -> None:
+def _require_in_range(config: Config, source: LoadedModel, ids: Tensor) -> None:
     shape = source.model.config
     counts = {"layer": shape.n_layer, "head": shape.n_head, "token": len(ids)}
     faults = [
@@ -177,7 +178,7 @@ def _require_in_range(config: Config, source: Source, ids: Tensor) -> None:
         raise UserError("\n  ".join([f"{_name(source)} has no such place", *faults]))
 
 
-def _name(source: Source) -> str:
+def _name(source: LoadedModel) -> str:
     if source.checkpoint is None:
         return source.place
     step = "" if source.step is None else f" at step {source.step:,}"

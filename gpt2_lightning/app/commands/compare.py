@@ -22,8 +22,8 @@ from gpt2_lightning.evaluation.parity import Ours, Padding, load_theirs, measure
 from gpt2_lightning.evaluation.parity.texts import ragged
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
-from gpt2_lightning.pretrained.load import OURS, Source, open_source
-from gpt2_lightning.pretrained.loaded import PEFT
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+from gpt2_lightning.pretrained.loaded_model import OURS, PEFT, LoadedModel
 
 _NEW_TOKENS = 24
 """Of a text, where the settings do not say it."""
@@ -108,7 +108,7 @@ def run(plain: dict[str, Any]) -> None:
         with _writing(output):
             output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a large model takes
     device = torch.device(config.device)
-    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
+    source = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     description = source.description()
     with _their_folder(config, source) as (path, place):
         theirs = load_theirs(path, device, place)
@@ -144,7 +144,7 @@ def _writing(output: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _their_folder(config: Config, source: Source) -> Iterator[tuple[Path, str]]:
+def _their_folder(config: Config, source: LoadedModel) -> Iterator[tuple[Path, str]]:
     """What transformers shall load, and what to call it."""
     is_theirs = source.program not in (OURS, PEFT) and _is_theirs(config.checkpoint)
     named = config.with_ or (config.checkpoint if is_theirs else None)

@@ -19,8 +19,8 @@ from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.safetensors_files import parse_size
 from gpt2_lightning.huggingface.weights import name_of, recast
 from gpt2_lightning.model.size import count_parameters
-from gpt2_lightning.pretrained.load import OURS, Source, open_source
-from gpt2_lightning.pretrained.loaded import PEFT
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+from gpt2_lightning.pretrained.loaded_model import OURS, PEFT, LoadedModel
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -79,7 +79,9 @@ def run(plain: dict[str, Any]) -> None:
     if target.exists() and not config.overwrite:
         raise UserError(f"target: {display_path(target)} exists; name another, or add overwrite=true to replace it")
     runs_dir = Path(config.runs_dir).expanduser()
-    source = open_source(config.source, runs_dir, config.tokenizer_from, config.n_head, config.base, key="source")
+    source = load_pretrained(
+        config.source, LoadOptions(runs_dir, config.base, config.tokenizer_from, config.n_head, key="source")
+    )
     to = config.to or ("huggingface" if source.program == OURS else "gpt2_lightning")
     _require_replaceable(target, to)
     if config.dtype and (to == "peft" or (to == "gpt2_lightning" and source.program == PEFT)):
@@ -122,7 +124,7 @@ def _require_replaceable(target: Path, to: str) -> None:
         )
 
 
-def _describe(source: Source) -> None:
+def _describe(source: LoadedModel) -> None:
     config = source.model.config
     print(
         f"read {source.place}: {source.program}, {count_parameters(config):,} parameters, "

@@ -25,7 +25,8 @@ from gpt2_lightning.inspection.attribution.methods import Output
 from gpt2_lightning.inspection.token_labels import text_labels
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.pretrained.devices import device_of
-from gpt2_lightning.pretrained.load import Source, open_source
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.tokenizers import Tokenizer
 
 _QUOTED = 3
@@ -61,7 +62,7 @@ def run(plain: dict[str, Any]) -> None:
     config = Config(**plain)
     output = free_folder(config.output, config.overwrite, OURS)
     given = config.read()
-    source = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
+    source = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
     if config.label is not None:
         _require_label(config.label, task, source.place)
@@ -110,7 +111,7 @@ def _quoted(texts: Sequence[str]) -> str:
 
 
 def _explained(
-    texts: Sequence[str], classifier: Classifier, source: Source, task: LabelTask, config: Config
+    texts: Sequence[str], classifier: Classifier, source: LoadedModel, task: LabelTask, config: Config
 ) -> Iterator[ExplainedText]:
     """Each text with its explanation."""
     tokenizer = source.description().tokenizer
@@ -131,5 +132,5 @@ def _explained(
         )
 
 
-def _name(source: Source) -> str:
+def _name(source: LoadedModel) -> str:
     return source.place if source.checkpoint is None else display_path(source.checkpoint)

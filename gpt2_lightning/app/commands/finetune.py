@@ -15,7 +15,7 @@ from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.run.fit import fit
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
-from gpt2_lightning.pretrained.load import open_source
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.training import distributed
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def _beginning(config: FinetuneSettings, plain: dict[str, Any]) -> Beginning:
         architecture = build.model_config(config.model, tokenizer.vocab_size)
         return Beginning(*common, _with_dropout(architecture, config.dropout), tokenizer, None)
     runs_dir = Path(config.runs_dir).expanduser()
-    found = open_source(config.init_from, runs_dir, base=config.base, key="init_from")
+    found = load_pretrained(config.init_from, LoadOptions(runs_dir, config.base, key="init_from"))
     for note in found.notes:
         log.info("%s: %s", found.place, note)
     if found.tokenizer is None:

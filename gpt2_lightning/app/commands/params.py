@@ -16,7 +16,8 @@ from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.pretrained.load import Source, open_source
+from gpt2_lightning.pretrained.load import LoadOptions, read_pretrained
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 
 _COLUMNS_IN_FILES = 160
 _MISMATCHES_SHOWN = 10
@@ -84,7 +85,7 @@ def run(plain: dict[str, Any]) -> None:
             print_summary(figures, model, console)
 
 
-def _require_common(figures: Sequence[TensorFigures], model: GPT2, other: Source, place: str) -> None:
+def _require_common(figures: Sequence[TensorFigures], model: GPT2, other: LoadedModel, place: str) -> None:
     if any(one.change for one in figures):
         return
     raise UserError(
@@ -110,8 +111,8 @@ def _tell_of_mismatches(faults: Sequence[str]) -> None:
         print(f"  and {len(faults) - _MISMATCHES_SHOWN} more", file=sys.stderr)
 
 
-def _opened(source: str, config: Config) -> Source:
-    found = open_source(source, Path(config.runs_dir).expanduser(), base=config.base, finite=False)
+def _opened(source: str, config: Config) -> LoadedModel:
+    found = read_pretrained(source, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     for note in found.notes:
         print(f"{found.place}: {note}", file=sys.stderr)
     return found

@@ -17,7 +17,7 @@ from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.classification.predictions import predict
 from gpt2_lightning.pretrained.devices import device_of
-from gpt2_lightning.pretrained.load import open_source
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def run(plain: dict[str, Any]) -> None:
     if output is not None and output.exists() and not config.overwrite:
         raise UserError(f"output: {display_path(output)} exists; name another, or add overwrite=true to replace it")
     texts = config.read()
-    found = open_source(config.checkpoint, Path(config.runs_dir).expanduser(), base=config.base)
+    found = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation, task.add_prefix_space)
     for note in (f"from {found.place}", *found.notes):

@@ -24,14 +24,14 @@ from gpt2_lightning.huggingface.label_head import LabelHead, without_own_head
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.tokenizer_files import add_prefix_space
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.pretrained.load import open_source
-from gpt2_lightning.pretrained.loaded import Source
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 
 Write = Callable[[Check, GPT2, Path], None]
 
 
-def checkpoint(source: Source) -> Write:
+def checkpoint(source: LoadedModel) -> Write:
     """One of our checkpoints, with all weights.
 
     Raises:
@@ -47,7 +47,7 @@ def checkpoint(source: Source) -> Write:
     return write
 
 
-def huggingface_folder(source: Source, max_shard_bytes: int, name: str) -> Write:
+def huggingface_folder(source: LoadedModel, max_shard_bytes: int, name: str) -> Write:
     """A folder for transformers: of a language model, or of a classifier.
 
     Args:
@@ -82,7 +82,7 @@ def huggingface_folder(source: Source, max_shard_bytes: int, name: str) -> Write
     return write
 
 
-def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write:
+def peft_adapter(source: LoadedModel, base_name: str | None, runs_dir: Path) -> Write:
     """A LoRA adapter for PEFT.
 
     Args:
@@ -96,7 +96,7 @@ def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write
     adapter = _adapter_of(source)
     if source.score is not None:
         _task_for_transformers(source)
-    base = open_source(adapter.base, runs_dir).model
+    base = load_pretrained(adapter.base, LoadOptions(runs_dir)).model
     named = base_name or name_on_the_hub(adapter.base) or adapter.base
 
     def write(check: Check, model: GPT2, place: Path) -> None:
@@ -111,7 +111,7 @@ def peft_adapter(source: Source, base_name: str | None, runs_dir: Path) -> Write
     return write
 
 
-def adapter_checkpoint(source: Source, runs_dir: Path) -> Write:
+def adapter_checkpoint(source: LoadedModel, runs_dir: Path) -> Write:
     """One of our checkpoints, with an adapter of PEFT's alone, and the place and hash of its base.
 
     Args:
@@ -123,31 +123,31 @@ def adapter_checkpoint(source: Source, runs_dir: Path) -> Write:
     """
     adapter = _adapter_of(source)
     task = source.task | {ADAPTER: adapter.to_plain()}
-    base = open_source(adapter.base, runs_dir).model
+    base = load_pretrained(adapter.base, LoadOptions(runs_dir)).model
     description = Description(base.config, source.description().tokenizer, source.run_config, task)
 
     def write(check: Check, model: GPT2, place: Path) -> None:
         tensors = adapter.tensors() | ({} if source.score is None else {SCORE: source.score})
         files.write({"state_dict": tensors, KEY: description.to_plain()}, place)
         check_in_peft(check, Path(source.place), adapter, base, source.score)
-        check_alone(check, open_source(str(place), runs_dir))
+        check_alone(check, load_pretrained(str(place), LoadOptions(runs_dir)))
         check.lines.append(f"  the adapter alone: it needs {adapter.base}, as a run with lora= does")
 
     return write
 
 
-def _score(source: Source, model: GPT2) -> dict[str, Tensor]:
+def _score(source: LoadedModel, model: GPT2) -> dict[str, Tensor]:
     """A classifier's head in the model's dtype; empty for a language model."""
     return {} if source.score is None else {SCORE: source.score.to(model.wte.weight.dtype)}
 
 
-def _adapter_of(source: Source) -> TrainedAdapter:
+def _adapter_of(source: LoadedModel) -> TrainedAdapter:
     if source.adapter is None:
         raise UserError(f"{source.place} holds no LoRA adapter; to=peft is for a run that was fine-tuned with lora=")
     return source.adapter
 
 
-def _task_for_transformers(source: Source) -> LabelTask:
+def _task_for_transformers(source: LoadedModel) -> LabelTask:
     """A classifier's task, if GPT2ForSequenceClassification can do it."""
     source.classifier()  # which raises if head and labels do not fit
     task = LabelTask.from_plain(source.task)

@@ -12,7 +12,7 @@ from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.model_card import Card
 from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.inspection.curves.loss_curve import read_points
-from gpt2_lightning.pretrained.loaded import Source
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 
 _LOSSES = {"train/loss": "training loss", "val/loss": "validation loss"}
 _OF_LABELS = {
@@ -23,7 +23,7 @@ _OF_LABELS = {
 }
 
 
-def card_of(source: Source, name: str, head: LabelHead | None) -> Card:
+def card_of(source: LoadedModel, name: str, head: LabelHead | None) -> Card:
     """The card of a model.
 
     Args:
@@ -38,13 +38,13 @@ def card_of(source: Source, name: str, head: LabelHead | None) -> Card:
     return Card(name, source.run_config, figures, head, report, written_question(source) or "", measured_in)
 
 
-def written_question(source: Source) -> str | None:
+def written_question(source: LoadedModel) -> str | None:
     """A question in the template of the model's training; None if it was not trained on instructions."""
     template = trained_template(source)
     return None if template is None else template.prompt("QUESTION")
 
 
-def trained_template(source: Source) -> Template | None:
+def trained_template(source: LoadedModel) -> Template | None:
     """The template of the model's training; None if it was not trained on instructions."""
     return template_of(source.task) if source.task.get("kind") == INSTRUCT else None
 

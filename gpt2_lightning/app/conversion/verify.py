@@ -14,14 +14,14 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import chat_template, folder, to_huggingface, verify
 from gpt2_lightning.huggingface.weights import name_of, not_finite
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.pretrained.load import Source
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.tokenizers import Tokenizer
 
 
 class Check:
     """Compares on the way, and keeps what there is to say."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: LoadedModel) -> None:
         self.source = source
         self.ids = verify.random_ids(source.model.config)
         self.dtype = verify.precision(source.model.config)

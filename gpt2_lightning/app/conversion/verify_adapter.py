@@ -15,7 +15,7 @@ from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.peft import verify as verify_peft
 from gpt2_lightning.huggingface.weights import recast
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.pretrained.loaded import Source
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 
 
@@ -64,7 +64,7 @@ def check_in_peft(check: Check, place: Path, adapter: TrainedAdapter, base: GPT2
     check.agree_there(theirs, verify.our_scores(ours, score, ids, mask), "scores over the base", "peft")
 
 
-def check_alone(check: Check, again: Source) -> None:
+def check_alone(check: Check, again: LoadedModel) -> None:
     """What our reader makes of a checkpoint with an adapter alone: the same merged model.
 
     Args:

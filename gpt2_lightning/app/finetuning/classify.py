@@ -24,7 +24,7 @@ from gpt2_lightning.evaluation.classification.predictions import predict
 from gpt2_lightning.evaluation.classification.regression import RegressionReport, regression_report
 from gpt2_lightning.evaluation.classification.report import ClassificationReport, report
 from gpt2_lightning.model.classifier import Classifier, Pooling
-from gpt2_lightning.pretrained.loaded import Source
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights
 
 log = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class Classify:
         )
 
 
-def _head_of(source: Source | None, labels: LabelTask) -> Tensor | None:
+def _head_of(source: LoadedModel | None, labels: LabelTask) -> Tensor | None:
     """The head of a classifier that is trained further, (scores, C); None where a new one is made.
 
     Raises:

@@ -13,7 +13,7 @@ from gpt2_lightning.checkpoints.content import ADAPTER, Description, weights_has
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.pretrained.load import Source
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -29,7 +29,7 @@ class Beginning:
     cache_dir: Path
     architecture: GPT2Config
     tokenizer: Tokenizer
-    source: Source | None
+    source: LoadedModel | None
     """None for random weights."""
 
     def micro_batch_size(self) -> int:

@@ -16,26 +16,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from gpt2_lightning.api.text_generator import Completion, TextGenerator
 from gpt2_lightning.app.generation.answer_files import AnswerFile, open_answers
-from gpt2_lightning.app.generation.display import tell
-from gpt2_lightning.app.generation.generator import Answer, Writer
+from gpt2_lightning.app.generation.display import print_note
 from gpt2_lightning.app.generation.prompt_files import Row, read_prompts
 from gpt2_lightning.app.generation.settings import Config
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2
 
 _SHOWN = 10
-"""Rows that a message names at most."""
+"""Most rows that are named in a message."""
 _LOCKS = "locks"
 """Folder in `config.cache_dir`."""
 
 
-def answer_file(config: Config, load: Callable[[], tuple[Writer, str]]) -> None:
-    """Answer all prompts of `config.prompts` that have no answer in `config.output` yet.
+def answer_file(config: Config, load: Callable[[], tuple[TextGenerator, str]]) -> None:
+    """Answer the prompts of `config.prompts` that have no answer in `config.output` yet.
 
     Args:
         config: the settings.
-        load: makes who answers, and says where its model came from; called once the files are known to be usable.
+        load: returns the generator and the location of its model; called once the files are known to be usable.
 
     Raises:
         UserError: if a file cannot be used, or, in the end, if there were bad rows.
@@ -46,77 +46,77 @@ def answer_file(config: Config, load: Callable[[], tuple[Writer, str]]) -> None:
     asked = _asked(config, f"{Path(config.prompts).name}, SHA-256 {digest[:16]}")
     with open_answers(Path(config.output).expanduser(), Path(config.cache_dir).expanduser() / _LOCKS) as output:
         output.require(asked)
-        writer, place = load()
-        output.begin(asked | _model_of(writer, place))
-        prompts = _Prompts(writer, rows)
-        prompts.tell()
-        _answer_rest(writer, prompts, output)
+        generator, place = load()
+        output.begin(asked | _model_of(generator, place))
+        prompts = _Prompts(generator, config, rows)
+        prompts.print_notes()
+        _answer_rest(generator, prompts, output)
     if prompts.bad:
         raise UserError(f"prompts: {_count(len(prompts.bad), 'row')} of {len(rows)} got an error instead of an answer")
 
 
 class _Prompts:
-    """The rows of a file with their ids; those that cannot be read have a fault."""
+    """The rows of a file with their token ids; those that cannot be encoded have a fault."""
 
-    def __init__(self, writer: Writer, rows: Sequence[Row]) -> None:
-        self.writer = writer
+    def __init__(self, generator: TextGenerator, config: Config, rows: Sequence[Row]) -> None:
+        self.generator, self.config = generator, config
         self.ids: dict[int, Tensor] = {}
         self.rows = [row if row.fault else self._read(row) for row in rows]
 
     @property
     def bad(self) -> list[Row]:
-        """Those with a fault."""
+        """The rows with a fault."""
         return [row for row in self.rows if row.fault]
 
     def batches(self, done: int) -> Iterator[tuple[int, list[Row]]]:
-        """Neighbouring rows that are answered at a time, or a bad one alone, each with the place of the first.
+        """Batches of consecutive rows, or a bad row alone, each with the index of its first row.
 
         Args:
-            done: leave out so many rows at the beginning.
+            done: number of rows to skip at the beginning.
         """
         place = done
         for _, run in itertools.groupby(self.rows[done:], key=lambda row: bool(row.fault)):
             neighbours = list(run)
-            size = 1 if neighbours[0].fault else self.writer.config.batch_size
+            size = 1 if neighbours[0].fault else self.config.batch_size
             for start in range(0, len(neighbours), size):
                 batch = neighbours[start : start + size]
                 yield place, batch
                 place += len(batch)
 
-    def tell(self) -> None:
-        """Say what is wrong with rows, and what happens to others."""
+    def print_notes(self) -> None:
+        """Print the faults of bad rows and the notes on others."""
         for row in self.bad[:_SHOWN]:
-            tell(f"{self.writer.config.prompts}, row {row.number}: {row.fault}")
+            print_note(f"{self.config.prompts}, row {row.number}: {row.fault}")
         if len(self.bad) > _SHOWN:
-            tell(f"and {len(self.bad) - _SHOWN} more bad rows")
+            print_note(f"and {len(self.bad) - _SHOWN} more bad rows")
         notes: dict[str, list[int]] = {}
         for row in self.rows:
-            for note in () if row.fault else self.writer.notes(row.prompt, self.ids[row.number]):
+            for note in () if row.fault else self.generator.notes(row.prompt, self.ids[row.number]):
                 notes.setdefault(note, []).append(row.number)
         for note, numbers in itertools.islice(notes.items(), _SHOWN):
             more = " …" if len(numbers) > _SHOWN else ""
-            tell(f"row {', '.join(map(str, numbers[:_SHOWN]))}{more}: {note}")
+            print_note(f"row {', '.join(map(str, numbers[:_SHOWN]))}{more}: {note}")
         if len(notes) > _SHOWN:
-            tell(f"and {len(notes) - _SHOWN} more rows that are longer than the context")
+            print_note(f"and {len(notes) - _SHOWN} more rows that are longer than the context")
 
     def _read(self, row: Row) -> Row:
         try:
-            self.ids[row.number] = self.writer.read(row.prompt)
+            self.ids[row.number] = self.generator.encode(row.prompt)
         except UserError as error:
             return dataclasses.replace(row, fault=str(error))
         return row
 
 
-def _answer_rest(writer: Writer, prompts: _Prompts, output: AnswerFile) -> None:
+def _answer_rest(generator: TextGenerator, prompts: _Prompts, output: AnswerFile) -> None:
     there = output.rows()
     if there != [row.number for row in prompts.rows[: len(there)]]:
         raise UserError(f"output: {output.path} has other rows than the prompts; name another file")
     done, count = len(there), len(prompts.rows)
     output.keep(done)  # not the line that was cut off
     if done:
-        tell(f"{_count(done, 'row')} of {count} were there already")
+        print_note(f"{_count(done, 'row')} of {count} were answered already")
     begin, tokens = time.perf_counter(), 0
-    with _telling_of_interrupts(output, count), _progress() as progress:
+    with _reporting_interrupts(output, count), _progress() as progress:
         task = progress.add_task("", total=count, completed=done, rate="")
 
         def on_token() -> None:
@@ -129,23 +129,23 @@ def _answer_rest(writer: Writer, prompts: _Prompts, output: AnswerFile) -> None:
                 output.append([_error(batch[0])])
             else:
                 ids = [prompts.ids[row.number] for row in batch]
-                found = writer.answers(ids, place * writer.config.num_samples, on_token)
-                output.append([_entry(row, answers) for row, answers in zip(batch, found, strict=True)])
+                found = generator.complete(ids, place * generator.settings.num_samples, on_token)
+                output.append([_entry(row, texts) for row, texts in zip(batch, found, strict=True)])
             progress.advance(task, len(batch))
     seconds = time.perf_counter() - begin
     if tokens:
-        tell(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s")
-    if writer.slid:
-        tell(writer.slide_note())
-    tell(f"answers to {_count(len(prompts.rows) - len(prompts.bad), 'prompt')} in {output.path}")
+        print_note(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s")
+    if generator.slid:
+        print_note(generator.slide_note())
+    print_note(f"answers to {_count(len(prompts.rows) - len(prompts.bad), 'prompt')} in {output.path}")
 
 
 @contextlib.contextmanager
-def _telling_of_interrupts(output: AnswerFile, count: int) -> Iterator[None]:
+def _reporting_interrupts(output: AnswerFile, count: int) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tell(f"{len(output.rows())} of {_count(count, 'row')} are answered; the same command goes on with the rest")
+        print_note(f"{len(output.rows())} of {_count(count, 'row')} are answered; the same command continues")
         raise
 
 
@@ -154,17 +154,22 @@ def _error(row: Row) -> dict[str, Any]:
     return {"row": row.number, **read, "error": row.fault, **row.others}
 
 
-def _entry(row: Row, answers: Sequence[Answer]) -> dict[str, Any]:
-    return {"row": row.number, "prompt": row.prompt, "answers": [_plain(answer) for answer in answers], **row.others}
+def _entry(row: Row, completions: Sequence[Completion]) -> dict[str, Any]:
+    return {
+        "row": row.number,
+        "prompt": row.prompt,
+        "answers": [_plain(completion) for completion in completions],
+        **row.others,
+    }
 
 
-def _plain(answer: Answer) -> dict[str, Any]:
-    plain: dict[str, Any] = {"text": answer.text, "finish": answer.finish, "tokens": len(answer.pieces)}
-    if answer.seed is not None:
-        plain["seed"] = answer.seed
-    if answer.score is not None:
-        plain["score"] = answer.score
-    tokens = [piece.token for piece in answer.pieces]
+def _plain(completion: Completion) -> dict[str, Any]:
+    plain: dict[str, Any] = {"text": completion.text, "finish": completion.finish, "tokens": len(completion.pieces)}
+    if completion.seed is not None:
+        plain["seed"] = completion.seed
+    if completion.score is not None:
+        plain["score"] = completion.score
+    tokens = completion.tokens
     if tokens and tokens[0].log_probability is not None:
         plain["ids"] = [token.id for token in tokens]
         plain["log_probabilities"] = [token.log_probability for token in tokens]
@@ -173,23 +178,15 @@ def _plain(answer: Answer) -> dict[str, Any]:
 
 
 def _asked(config: Config, prompts: str) -> dict[str, Any]:
-    """What decides the answers, with the model: all of it. The batch size does not."""
-    return {
-        "prompts": prompts,
-        **dataclasses.asdict(config.sampling()),
-        "num_samples": config.num_samples,
-        "stop": list(config.stop_strings),
-        "ignore_end_of_text": config.ignore_end_of_text,
-        "raw": config.raw,
-        "system": config.system,
-    }
+    """The settings that determine the answers, together with the model. The batch size does not."""
+    return {"prompts": prompts, **dataclasses.asdict(config.generation())}
 
 
-def _model_of(writer: Writer, place: str) -> dict[str, Any]:
-    weight = writer.model.wte.weight
+def _model_of(generator: TextGenerator, place: str) -> dict[str, Any]:
+    weight = generator.model.wte.weight
     return {
-        "checkpoint": f"{Path(place).name}, SHA-256 of the weights {_weights_digest(writer.model)[:16]}",
-        "tokenizer": f"{writer.tokenizer.kind}, SHA-256 {writer.tokenizer.hash()[:16]}",
+        "checkpoint": f"{Path(place).name}, SHA-256 of the weights {_weights_digest(generator.model)[:16]}",
+        "tokenizer": f"{generator.tokenizer.kind}, SHA-256 {generator.tokenizer.hash()[:16]}",
         "device": weight.device.type,
         "dtype": str(weight.dtype).removeprefix("torch."),
     }

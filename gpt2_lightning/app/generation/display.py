@@ -1,4 +1,4 @@
-"""Answers on the terminal: the text on standard output, what is said of it on standard error."""
+"""Generated texts on the terminal: the text on standard output, all else on standard error."""
 
 from __future__ import annotations
 
@@ -8,86 +8,88 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from gpt2_lightning.app.generation.generator import Answer, Writer
-from gpt2_lightning.app.generation.token_colors import coloured, has_colours, legend, listed, summary
+from gpt2_lightning.api.text_generator import Completion, TextGenerator
+from gpt2_lightning.app.generation.settings import Config
+from gpt2_lightning.app.generation.token_colors import colored, has_colors, legend, summary, token_lines
 from gpt2_lightning.generation import Piece, Token
 from gpt2_lightning.generation.stream import TextStream
 
 
-def tell(message: str) -> None:
-    """Say something that is no part of a text."""
+def print_note(message: str) -> None:
+    """Print on standard error."""
     print(message, file=sys.stderr)
 
 
 class Display:
-    """Shows answers as the settings want them: after their prompt, or alone where it is a question.
+    """Shows generated texts, after their prompt unless that is a question.
 
     Args:
-        writer: who answers.
+        generator: generates the texts.
+        config: what is shown of each.
     """
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer, self._tokenizer = writer, writer.tokenizer
-        self._alternatives, self._shows_probabilities = writer.config.alternatives, writer.config.shows_probabilities
+    def __init__(self, generator: TextGenerator, config: Config) -> None:
+        self._generator, self._tokenizer = generator, generator.tokenizer
+        self._shows_probabilities = config.shows_probabilities
         self._console = Console(highlight=False)
-        self._in_colour = writer.config.probabilities and has_colours(self._console)
+        self._in_color = config.probabilities and has_colors(self._console)
+        self._as_list = config.alternatives > 0 or (config.probabilities and not self._in_color)
         self.text = ""
-        """What was shown of the last answer; of several texts the first."""
-        self._lists = self._alternatives > 0 or (writer.config.probabilities and not self._in_colour)
+        """The last text that was shown; of several the first."""
 
     def answer(self, prompt: str) -> None:
-        """Continue a prompt and show it: a single text as it is written.
+        """Generate what follows a prompt and show it: a single text token by token.
 
         Raises:
             UserError: if the prompt cannot be read, or no token can be chosen.
         """
-        writer = self._writer
-        ids, had_slid = writer.read(prompt), writer.slid
-        for note in writer.notes(prompt, ids):
-            tell(note)
-        if writer.streams:
-            self._show(prompt, writer.pieces([ids]))
+        generator = self._generator
+        ids, had_slid = generator.encode(prompt), generator.slid
+        for note in generator.notes(prompt, ids):
+            print_note(note)
+        if generator.streams:
+            self._show(prompt, generator.stream([ids]))
         else:
-            (answers,) = writer.answers([ids])
-            for number, answer in enumerate(answers, start=1):
-                if len(answers) > 1:
-                    _print(f"--- {_heading(number, answer, len(answers))} ---\n")
-                self._show(prompt, answer.pieces)
-            self.text = answers[0].text
-        if writer.slid and not had_slid:
-            tell(writer.slide_note())
+            (completions,) = generator.complete([ids])
+            for number, completion in enumerate(completions, start=1):
+                if len(completions) > 1:
+                    _print(f"--- {_heading(number, completion, len(completions))} ---\n")
+                self._show(prompt, completion.pieces)
+            self.text = completions[0].text
+        if generator.slid and not had_slid:
+            print_note(generator.slide_note())
 
     def _show(self, prompt: str, pieces: Iterable[Piece]) -> None:
-        _print("" if self._writer.chat else prompt)
+        _print("" if self._generator.chat else prompt)
         self.text = ""
         stream, tokens = TextStream(self._tokenizer), list[Token]()
         for piece in pieces:
             tokens.append(piece.token)
             self.text += piece.text
-            if self._in_colour:
-                self._draw(coloured(stream.add(piece.token.id), piece.token.log_probability))
+            if self._in_color:
+                self._draw(colored(stream.add(piece.token.id), piece.token.log_probability))
             else:
                 _print(piece.text)
         _print(f"{stream.rest()}\n")
-        if self._in_colour:
+        if self._in_color:
             self._draw(legend().append("\n"))
-        if self._lists:
-            for line in listed(tokens, self._tokenizer):
+        if self._as_list:
+            for line in token_lines(tokens, self._tokenizer):
                 self._draw(line.append("\n"))
         if self._shows_probabilities:
-            tell(summary(tokens))
+            print_note(summary(tokens))
 
     def _draw(self, text: Text) -> None:
-        """Without rich's own writing, which ends the program with code 1 when the reader of a pipe has seen enough."""
+        """Print styled text. Rich's own printing would end the program with code 1 when the reader of a pipe left."""
         with self._console.capture() as drawn:
             self._console.print(text, end="", soft_wrap=True)
         _print(drawn.get())
 
 
-def _heading(number: int, answer: Answer, count: int) -> str:
-    drawn = f", seed={answer.seed}" if answer.seed is not None else ""
-    found = f", score {answer.score:.4f}" if answer.score is not None else ""
-    return f"{number} of {count}{drawn}{found}"
+def _heading(number: int, completion: Completion, count: int) -> str:
+    seed = f", seed={completion.seed}" if completion.seed is not None else ""
+    score = f", score {completion.score:.4f}" if completion.score is not None else ""
+    return f"{number} of {count}{seed}{score}"
 
 
 def _print(text: str) -> None:

@@ -1,4 +1,4 @@
-"""A prompt on the terminal that answers until it is told to end."""
+"""The interactive prompt (read-eval-print loop) of the verb `generate`."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from gpt2_lightning.api.settings import GenerationSettings
+from gpt2_lightning.api.text_generator import TextGenerator
 from gpt2_lightning.app.config.preflight import preflight
-from gpt2_lightning.app.generation.display import Display, tell
-from gpt2_lightning.app.generation.generator import Writer
+from gpt2_lightning.app.generation.display import Display, print_note
 from gpt2_lightning.app.generation.settings import Config
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.generation import Sampling
 
 _HISTORY = "generate_history"
 _HISTORY_LENGTH = 1000
-_FIXED = {"log_probabilities"}
-_OWN = ("num_samples", "stop", "ignore_end_of_text", "probabilities", "alternatives")
-SETTINGS = [*(field.name for field in dataclasses.fields(Sampling) if field.name not in _FIXED), *_OWN]
-"""What /set can change."""
+_FIXED = ("log_probabilities", "raw", "system")
+_OF_GENERATION = [field.name for field in dataclasses.fields(GenerationSettings) if field.name not in _FIXED]
+SETTINGS = [*_OF_GENERATION, "probabilities", "alternatives"]
+"""Settings that /set can change."""
 
 _HELP = """\
 Type the beginning of a text and press Enter. Each answer takes the next seed.
@@ -36,17 +36,17 @@ Type the beginning of a text and press Enter. Each answer takes the next seed.
   /quit                   end, as Ctrl-D does
 Ctrl-C stops an answer. A text that begins with / is typed with // instead."""
 _CHAT_HELP = """\
-Type a question and press Enter. What was said before is read again with it.
-  /reset                  forget what was said"""
+Type a question and press Enter. The model reads it after the conversation so far.
+  /reset                  clear the conversation"""
 
 
-def converse(writer: Writer) -> None:
+def run_repl(generator: TextGenerator, config: Config) -> None:
     """Ask for prompts and answer them, until the input ends."""
-    conversation = _Conversation(writer)
-    what = "a question" if writer.chat else "the beginning of a text"
-    tell(f"type {what}; /help for more, Ctrl-D to end, Ctrl-C to stop an answer")
-    with _history(Path(writer.config.cache_dir).expanduser() / _HISTORY):
-        while conversation.goes_on:
+    repl = _Repl(generator, config)
+    what = "a question" if generator.chat else "the beginning of a text"
+    print_note(f"type {what}; /help for more, Ctrl-D to end, Ctrl-C to stop an answer")
+    with _history(Path(config.cache_dir).expanduser() / _HISTORY):
+        while not repl.quitting:
             try:
                 line = input("> " if sys.stdin.isatty() else "")
             except EOFError:
@@ -54,24 +54,24 @@ def converse(writer: Writer) -> None:
             except KeyboardInterrupt:  # drop what was typed, as a shell does
                 print()
                 continue
-            conversation.hear(line)
+            repl.handle(line)
 
 
-class _Conversation:
-    def __init__(self, writer: Writer) -> None:
-        self.writer = writer
-        self.goes_on = True
+class _Repl:
+    def __init__(self, generator: TextGenerator, config: Config) -> None:
+        self.generator, self.config = generator, config
+        self.quitting = False
         self._commands: dict[str, Callable[[str], None]] = {
             "set": self._set,
             "seed": lambda value: self._set(f"seed {value}"),
-            "help": lambda _: tell(_help(self.writer)),
+            "help": lambda _: print_note(_help(self.generator)),
             "quit": self._quit,
         }
-        if writer.chat is not None:
+        if generator.chat is not None:
             self._commands["reset"] = self._reset
 
-    def hear(self, line: str) -> None:
-        """Answer a prompt or obey a command; a mistake is told and changes nothing."""
+    def handle(self, line: str) -> None:
+        """Answer a prompt or run a command; a mistake is reported and changes nothing."""
         try:
             if line.startswith("/") and not line.startswith("//"):
                 name, _, rest = line[1:].strip().partition(" ")
@@ -81,59 +81,59 @@ class _Conversation:
             elif line.strip():
                 self._answer(line.removeprefix("/") if line.startswith("//") else line)
         except UserError as error:
-            tell(f"error: {error}")
+            print_note(f"error: {error}")
         except KeyboardInterrupt:
             print()
-            tell("stopped")
+            print_note("stopped")
 
     def _answer(self, prompt: str) -> None:
-        seed = self.writer.config.seed
-        display = Display(self.writer)
+        seed = self.config.seed
+        display = Display(self.generator, self.config)
         try:
             display.answer(prompt)
-        finally:  # what was said before Ctrl-C stays said
-            if self.writer.chat is not None:
-                self.writer.chat.add(prompt, display.text)
-        if self.writer.sampling.temperature != 0:
+        finally:  # also of an answer that Ctrl-C ended
+            if self.generator.chat is not None:
+                self.generator.chat.add(prompt, display.text)
+        if self.config.temperature != 0:
             self._change(seed=(seed + 1) % 2**63)
 
     def _set(self, wanted: str) -> None:
         name, _, value = wanted.replace("=", " ", 1).partition(" ")
         if not wanted:
-            tell("\n".join(f"  {self._shown(known)}" for known in SETTINGS))
+            print_note("\n".join(f"  {self._shown(known)}" for known in SETTINGS))
         elif name not in SETTINGS:
             raise UserError(f"{name} cannot be set here; these can: {', '.join(SETTINGS)}")
         elif not value.strip():
-            tell(self._shown(name))
+            print_note(self._shown(name))
         else:
             self._change(**{name: _parsed(value)})
-            tell(self._shown(name))
+            print_note(self._shown(name))
 
     def _shown(self, name: str) -> str:
-        return f"{name} {json.dumps(getattr(self.writer.config, name), ensure_ascii=False)}"
+        return f"{name} {json.dumps(getattr(self.config, name), ensure_ascii=False)}"
 
     def _change(self, **changes: object) -> None:
-        values, faults = preflight(OmegaConf.create({**dataclasses.asdict(self.writer.config), **changes}), Config)
+        values, faults = preflight(OmegaConf.create({**dataclasses.asdict(self.config), **changes}), Config)
         if faults:
             raise UserError("\n  ".join(faults))
-        writer = self.writer
-        self.writer = Writer(writer.model, writer.tokenizer, Config(**values), writer.slid, writer.chat)
+        self.config, last = Config(**values), self.generator
+        self.generator = TextGenerator(last.model, last.tokenizer, self.config.generation(), last.chat, last.slid)
 
     def _reset(self, _: str) -> None:
-        assert self.writer.chat is not None
-        self.writer.chat.reset()
-        tell("forgotten")
+        assert self.generator.chat is not None
+        self.generator.chat.reset()
+        print_note("the conversation is cleared")
 
     def _quit(self, _: str) -> None:
-        self.goes_on = False
+        self.quitting = True
 
 
-def _help(writer: Writer) -> str:
-    return _HELP if writer.chat is None else "\n".join([_CHAT_HELP, *_HELP.splitlines()[1:]])
+def _help(generator: TextGenerator) -> str:
+    return _HELP if generator.chat is None else "\n".join([_CHAT_HELP, *_HELP.splitlines()[1:]])
 
 
 def _parsed(value: str) -> object:
-    """A value as the command line would take it."""
+    """Parse a value as the command line does."""
     try:
         return OmegaConf.to_container(OmegaConf.create(f"value: {value}"), resolve=False)["value"]  # type: ignore[index, call-overload]
     except (YAMLError, OmegaConfBaseException):
@@ -142,7 +142,7 @@ def _parsed(value: str) -> object:
 
 @contextlib.contextmanager
 def _history(file: Path) -> Iterator[None]:
-    """Arrow keys that bring back earlier lines, also those of earlier times; kept where there is readline."""
+    """Load and save the history of typed lines, on systems with readline."""
     try:
         import readline
     except ImportError:

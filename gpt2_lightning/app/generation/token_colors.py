@@ -1,4 +1,4 @@
-"""Tokens with their probabilities: as colours, and as numbers."""
+"""Probabilities of tokens as colors and as numbers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gpt2_lightning.inspection.token_labels import token_label
 from gpt2_lightning.tokenizers import Tokenizer
 
 BOUNDS = (0.01, 0.05, 0.2, 0.5, 0.9)
-"""Where one colour ends and the next begins: probabilities are seldom even."""
+"""Probabilities at which a new color begins; not evenly spaced, as probabilities are not."""
 _NAMES = ("below 1 %", "1-5 %", "5-20 %", "20-50 %", "50-90 %", "90 % and above")
 _WIDEST = 20
 
 
 @functools.cache
 def styles() -> tuple[Style, ...]:
-    """A background for each class of probabilities, from dark to light, with letters that are read on it."""
+    """A background for each range of probabilities, from dark to light, with a legible foreground."""
     chosen = [ramp(dark=True)[round(i * 255 / len(BOUNDS))].tolist() for i in range(len(_NAMES))]
     return tuple(
         Style(color="#000000" if luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
@@ -34,20 +34,20 @@ def styles() -> tuple[Style, ...]:
 
 
 def style_of(log_probability: float | None) -> Style:
-    """The style of a token."""
+    """The style for a token of a log-probability, in nats."""
     return styles()[bisect.bisect_right(BOUNDS, math.exp(log_probability or 0.0))]
 
 
 def legend() -> Text:
-    """What the colours mean, in a line."""
+    """The legend of the colors, on one line."""
     line = Text("probability of each token: ")
     for style, name in zip(styles(), _NAMES, strict=True):
         line.append(f" {name} ", style)
     return line
 
 
-def coloured(text: str, log_probability: float | None) -> Text:
-    """A token's text in its colour; a line feed is seen as ↵, and the colour ends before it."""
+def colored(text: str, log_probability: float | None) -> Text:
+    """A token's text in its color. A line feed is shown as ↵, and the color ends before it."""
     drawn, style = Text(), style_of(log_probability)
     *lines, rest = text.split("\n")
     for line in lines:
@@ -56,8 +56,8 @@ def coloured(text: str, log_probability: float | None) -> Text:
     return drawn.append(rest, style)
 
 
-def listed(tokens: Sequence[Token], tokenizer: Tokenizer) -> Iterator[Text]:
-    """A line for each token: its probability, and the likeliest tokens in its place where they are known."""
+def token_lines(tokens: Sequence[Token], tokenizer: Tokenizer) -> Iterator[Text]:
+    """One line per token: its probability and, where known, the likeliest tokens at its position."""
 
     def label(token: int) -> str:
         return token_label(tokenizer.token_bytes(token))
@@ -80,14 +80,14 @@ def listed(tokens: Sequence[Token], tokenizer: Tokenizer) -> Iterator[Text]:
 
 
 def summary(tokens: Iterable[Token]) -> str:
-    """How probable a text was as a whole."""
+    """Mean log-probability and perplexity of a text."""
     found = [token.log_probability for token in tokens if token.log_probability is not None]
     mean = sum(found) / max(1, len(found))
     return f"{len(found)} tokens, log-probability {mean:.3f} a token, perplexity {math.exp(-mean):.2f}"
 
 
-def has_colours(console: Console) -> bool:
-    """Whether those colours are seen there; a terminal of sixteen makes several classes look the same."""
+def has_colors(console: Console) -> bool:
+    """Whether a console shows the colors; with only 16 of them, several ranges would look the same."""
     return console.color_system in ("256", "truecolor") and not console.no_color
 
 
@@ -97,6 +97,6 @@ def _number(log_probability: float | None) -> str:
 
 
 def luminance(rgb: Sequence[int]) -> float:
-    """WCAG's relative luminance of an sRGB colour."""
+    """WCAG's relative luminance of an sRGB color."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in rgb)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

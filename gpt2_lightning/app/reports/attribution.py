@@ -14,7 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from gpt2_lightning.app.generation.token_colors import has_colours, luminance
+from gpt2_lightning.app.generation.token_colors import has_colors, luminance
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS
 from gpt2_lightning.inspection.attribution.export import (
@@ -93,15 +93,15 @@ class ExplanationResult:
 def _tell_tokens(text: ExplainedText) -> None:
     console = get_console()
     console.print(Text(f"\n{text.heading}", "bold"))
-    if not has_colours(console):
+    if not has_colors(console):
         console.print(Text(text.text))
     for method, known in METHODS.items():
         strongest = text.strongest(method, _TOKENS_SHOWN)
         values = "  ".join(f"{token} {shown(value, known.is_signed)}" for token, value in strongest)
         console.print(Text(f"{known.name}: {values}"))
-        if has_colours(console):
+        if has_colors(console):
             console.print(coloured(text.tokens, text.shades(method), known.is_signed))
-    if has_colours(console):
+    if has_colors(console):
         console.print(_legend())
 
 

@@ -45,9 +45,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
     Returns:
         The lowest validation loss; NaN if the run was only estimated.
     """
-    make_loggers(
-        settings, Path(settings.run_dir)
-    )  # reports a missing package before there is a folder
+    make_loggers(settings, Path(settings.run_dir))  # reports a missing package before there is a folder
     spec = build.make(settings.trainer)
     max_steps = spec.steps(job.data.batch_size, job.block_size, job.data.samples.per_epoch)
     if settings.micro_batch_size == "auto" and settings.plan is not True:

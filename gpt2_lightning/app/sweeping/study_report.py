@@ -53,9 +53,7 @@ def report(
         log.info("  %-16s %s", "importances", display_path(folder / IMPORTANCES))
     if complete:
         best = study.best_trial
-        log.info(
-            "\nbest: trial %d, validation loss %.4f:\n  %s", best.number, best.value, best_command(best.params)
-        )
+        log.info("\nbest: trial %d, validation loss %.4f:\n  %s", best.number, best.value, best_command(best.params))
     if code:
         log.info("stopped; to go on:\n  %s", resume_command)
     elif not complete:

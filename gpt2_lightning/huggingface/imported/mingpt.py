@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface.imported.model import Foreign
+from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
 from gpt2_lightning.model import GPT2Config
@@ -45,7 +45,7 @@ def is_one(content: Mapping[str, Any]) -> bool:
     return named and all(isinstance(tensor, Tensor) for tensor in content.values())
 
 
-def read_state_dict(weights: Mapping[str, Any], path: Path, n_head: int | None) -> Foreign:
+def read_state_dict(weights: Mapping[str, Any], path: Path, n_head: int | None) -> ImportedModel:
     """The model of a state dict.
 
     Args:
@@ -59,10 +59,10 @@ def read_state_dict(weights: Mapping[str, Any], path: Path, n_head: int | None) 
     beside = path.with_name(_SETTINGS)
     found = read_json(beside) if beside.is_file() else {}
     settings = found["model"] if isinstance(found.get("model"), dict) else found
-    return _foreign(weights, settings, path, n_head)
+    return _imported(weights, settings, path, n_head)
 
 
-def read_json_file(path: Path) -> Foreign:
+def read_json_file(path: Path) -> ImportedModel:
     """The model of a JSON file: an object `config`, and for each tensor its shape, dtype and base64 of its bytes.
 
     Raises:
@@ -80,7 +80,7 @@ def read_json_file(path: Path) -> Foreign:
             faults.append(f"{name}: {error}")
     if faults:
         raise UserError(f"{path} holds tensors that cannot be read:\n  " + "\n  ".join(faults))
-    return _foreign(weights, settings, path, None)
+    return _imported(weights, settings, path, None)
 
 
 def _decode(value: Mapping[str, Any]) -> Tensor:
@@ -92,7 +92,7 @@ def _decode(value: Mapping[str, Any]) -> Tensor:
     return torch.frombuffer(data, dtype=torch.float32).view(shape)
 
 
-def _foreign(tensors: Mapping[str, Any], settings: Mapping[str, Any], path: Path, n_head: int | None) -> Foreign:
+def _imported(tensors: Mapping[str, Any], settings: Mapping[str, Any], path: Path, n_head: int | None) -> ImportedModel:
     weights = without_prefix_and_masks(tensors)
     layers = {name.split(".")[1] for name in weights if name.startswith("h.")}
     shapes = {name: tensor.shape for name, tensor in weights.items()}
@@ -106,7 +106,7 @@ def _foreign(tensors: Mapping[str, Any], settings: Mapping[str, Any], path: Path
         model = fit(weights, config)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
-    return Foreign(
+    return ImportedModel(
         model=model,
         network=Network(weights, len(layers), heads),
         tokenizer=None,

@@ -11,7 +11,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ImportedModel:
     """What was read, and what a reader of it should know."""
 
     model: GPT2

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface.imported.model import Foreign
+from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.meta import on_meta_device
@@ -38,7 +38,7 @@ def is_one(content: Mapping[str, Any]) -> bool:
     return isinstance(settings, dict) and isinstance(model, dict) and all(isinstance(t, Tensor) for t in model.values())
 
 
-def read(content: Mapping[str, Any], path: Path) -> Foreign:
+def read(content: Mapping[str, Any], path: Path) -> ImportedModel:
     """The model of a checkpoint of nanoGPT.
 
     Args:
@@ -61,7 +61,7 @@ def read(content: Mapping[str, Any], path: Path) -> Foreign:
     tensors = {name.removeprefix(_COMPILED): tensor for name, tensor in content["model"].items()}
     weights = without_prefix_and_masks(tensors)
     model, notes = _model(weights, settings, path)
-    return Foreign(
+    return ImportedModel(
         model=model,
         network=Network(weights, model.config.n_layer, model.config.n_head, exact_gelu=True),
         tokenizer=GPT2Tokenizer() if model.config.vocab_size == GPT2Tokenizer().vocab_size else None,

@@ -26,7 +26,7 @@ PEFT = "PEFT"
 
 
 @dataclass(frozen=True)
-class Source:
+class LoadedModel:
     """A model from anywhere, as ours."""
 
     model: GPT2
@@ -79,7 +79,7 @@ class Source:
         content = {"state_dict": self.tensors(), KEY: self.description().to_plain()}
         return restore_classifier(content, Path(self.place))[0]
 
-    def require_finite(self) -> Source:
+    def require_finite(self) -> LoadedModel:
         """The same.
 
         Raises:
@@ -89,7 +89,7 @@ class Source:
             raise UserError("\n  ".join([f"{self.place} holds values that are no numbers", *faults]))
         return self
 
-    def with_head(self, head: LabelHead) -> Source:
+    def with_head(self, head: LabelHead) -> LoadedModel:
         """The same model as a classifier with a head of Hugging Face's.
 
         Raises:
@@ -102,7 +102,7 @@ class Source:
         return dataclasses.replace(self, task=task.to_plain(), score=head.score)
 
 
-def of_ours(content: dict[str, Any], description: Description, path: Path, model: GPT2) -> Source:
+def from_own_checkpoint(content: dict[str, Any], description: Description, path: Path, model: GPT2) -> LoadedModel:
     """A checkpoint of ours.
 
     Args:
@@ -111,7 +111,7 @@ def of_ours(content: dict[str, Any], description: Description, path: Path, model
         path: the file.
         model: its model.
     """
-    return Source(
+    return LoadedModel(
         model,
         description.tokenizer,
         description.run_config,

@@ -1,4 +1,4 @@
-"""A conversation with a model that was trained on instructions."""
+"""Conversations with a model that was trained on instructions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 
 class Chat:
-    """Questions as the model's template has them. What was said is read again with each, as far as there is room.
+    """Renders questions in the model's template, after the earlier turns of the conversation that fit the context.
 
     Args:
         template: that of the model's training.
         tokenizer: the model's.
-        block_size: its context, in tokens.
-        notice: called with what the user should know.
-        system: a message before the first question, where the template has a place for one.
+        block_size: size of its context, in tokens.
+        notify: called with notes for the user.
+        system: a system message before the first question, for templates that have one.
 
     Raises:
-        UserError: if the template does not take `system`.
+        UserError: if the template has no system message.
     """
 
     def __init__(
@@ -33,48 +33,53 @@ class Chat:
         template: Template,
         tokenizer: Tokenizer,
         block_size: int,
-        notice: Callable[[str], None],
+        notify: Callable[[str], None],
         system: str | None = None,
     ) -> None:
         self.template, self.tokenizer, self.block_size = template, tokenizer, block_size
-        self._notice, self._noticed = notice, False
+        self._notify, self._notified = notify, False
         self._opening = [] if system is None else [Message("system", system)]
         template.render(self._opening)
         self.turns: list[Message] = []
-        """What was said and is still read, the user's and the assistant's in turns."""
+        """Earlier turns that are still in the context, user and assistant alternating."""
 
     def reset(self) -> None:
-        """Forget what was said."""
+        """Clear the conversation."""
         self.turns = []
 
     def add(self, question: str, answer: str) -> None:
-        """Remember a question with its answer, if there is one."""
+        """Append a question and its answer, unless that is empty."""
         if answer:
             self.turns += [Message("user", question), Message("assistant", answer)]
 
-    def read(self, question: str, max_new_tokens: int) -> Tensor:
-        """The ids (T,) of all that the model reads: the oldest turns go where they leave too little for an answer.
+    def encode(self, question: str, max_new_tokens: int) -> Tensor:
+        """Encode a question with the conversation so far, from which the oldest turns are dropped to make room.
 
         Args:
             question: the user's.
-            max_new_tokens: length of the answer; room is kept for it, up to half of the context.
+            max_new_tokens: length of the answer, for which room is kept, up to half of the context.
+
+        Returns:
+            Token ids of shape (T,).
 
         Raises:
             UserError: if the question is empty, has no room or has characters that the tokenizer lacks.
         """
         if not question.strip():
-            raise UserError("prompt: the question is empty; give one, or let the model write without it by raw=true")
+            raise UserError("prompt: the question is empty; give one, or generate without a question by raw=true")
         wanted = min(max_new_tokens, self.block_size // 2)
         kept = self.turns if self.template.between is not None else []
         if len(kept) < len(self.turns):
-            self._say_once(f"the template {self.template.name} is for single questions: each is answered by itself")
+            self._notify_once(f"the template {self.template.name} is for single questions: each is answered by itself")
         while True:
             messages = [*self._opening, *kept, Message("user", question)]
             ids = encode(self.template.render(messages), self.tokenizer).ids
-            if len(ids) + wanted <= self.block_size + 1 or not kept:  # the last token is written and not read
+            if len(ids) + wanted <= self.block_size + 1 or not kept:  # the last token is generated and not read
                 break
             kept = kept[2:]
-            self._say_once(f"the context of {self.block_size} tokens is full: the oldest turns are dropped from now on")
+            self._notify_once(
+                f"the context of {self.block_size} tokens is full: the oldest turns are dropped from now on"
+            )
         if len(ids) > self.block_size:
             raise UserError(
                 f"the question takes {len(ids)} tokens and the context holds {self.block_size}: ask a shorter one"
@@ -82,7 +87,7 @@ class Chat:
         self.turns = kept
         return torch.from_numpy(ids)
 
-    def _say_once(self, text: str) -> None:
-        if not self._noticed:
-            self._notice(text)
-            self._noticed = True
+    def _notify_once(self, note: str) -> None:
+        if not self._notified:
+            self._notify(note)
+            self._notified = True

@@ -1,4 +1,4 @@
-"""Probabilities as colours and as numbers."""
+"""Probabilities as colors and as numbers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rich.console import Console
 
 from gpt2_lightning.app.generation.token_colors import (
     BOUNDS,
-    coloured,
-    has_colours,
+    colored,
+    has_colors,
     legend,
-    listed,
     style_of,
     styles,
     summary,
+    token_lines,
 )
 from gpt2_lightning.generation import Token
 from gpt2_lightning.tokenizers import CharTokenizer
@@ -36,13 +36,13 @@ def test_likelier_is_lighter_so_that_no_hue_need_be_told() -> None:
     assert all(after > 1.4 * before for before, after in itertools.pairwise(lightness)), lightness
 
 
-def test_letters_are_read_on_every_colour() -> None:
+def test_letters_are_read_on_every_color() -> None:
     for style in styles():
         darker, lighter = sorted((luminance(style.color), luminance(style.bgcolor)))
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5
 
 
-def test_the_legend_names_the_colour_of_each_probability() -> None:
+def test_the_legend_names_the_color_of_each_probability() -> None:
     inside = [low * 0.5 + high * 0.5 for low, high in itertools.pairwise((0, *BOUNDS, 1))]
     chosen = [style_of(math.log(probability)) for probability in inside]
     assert [span.style for span in legend().spans] == chosen == list(styles())
@@ -52,15 +52,15 @@ def test_the_legend_names_the_colour_of_each_probability() -> None:
 
 
 @pytest.mark.parametrize(("system", "seen"), [("256", True), ("truecolor", True), ("standard", False), (None, False)])
-def test_each_class_has_a_colour_of_its_own_where_colours_are_used(system: str | None, seen: bool) -> None:
-    assert has_colours(Console(color_system=system)) == seen
+def test_each_class_has_a_color_of_its_own_where_colors_are_used(system: str | None, seen: bool) -> None:
+    assert has_colors(Console(color_system=system)) == seen
     if seen:
         kind = {"256": ColorSystem.EIGHT_BIT, "truecolor": ColorSystem.TRUECOLOR}[system]
         assert len({style.bgcolor.downgrade(kind) for style in styles()}) == len(styles())
 
 
-def test_a_line_feed_is_seen_and_ends_the_colour() -> None:
-    drawn = coloured("a\n\nb", math.log(0.3))
+def test_a_line_feed_is_seen_and_ends_the_color() -> None:
+    drawn = colored("a\n\nb", math.log(0.3))
     assert drawn.plain == "a↵\n↵\nb"
     assert {drawn.plain[i] for span in drawn.spans for i in range(span.start, span.end)} == {"a", "↵", "b"}
 
@@ -72,7 +72,7 @@ def test_tokens_are_listed_with_those_in_their_place() -> None:
         Token(0, space, None, math.log(0.25), ((wide, math.log(0.5)), (space, math.log(0.25)))),
         Token(0, wide, "length", math.log(0.125), ((line, math.log(0.75)), (space, math.log(0.00002)))),
     ]
-    assert [text.plain for text in listed(tokens, tokenizer)] == [
+    assert [text.plain for text in token_lines(tokens, tokenizer)] == [
         "p      token  likeliest",
         "0.250  ·      0.500 日     0.250 ·",
         "0.125  日     0.750 ↵      2e-05 ·",

@@ -1,0 +1,47 @@
+"""`load`: a language model from a run, a checkpoint, a folder or the Hub."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gpt2_lightning.api.language_model import LanguageModel
+from gpt2_lightning.pretrained.devices import Device, DType, device_of, dtype_of
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+
+
+def load(
+    source: str | os.PathLike[str] = "latest",
+    *,
+    device: Device = "auto",
+    dtype: DType = "auto",
+    runs_dir: str | os.PathLike[str] = "runs",
+    base: str | None = None,
+    tokenizer_from: str | None = None,
+    n_head: int | None = None,
+) -> LanguageModel:
+    """Load a model.
+
+    Args:
+        source: a run's folder, of which the best checkpoint is taken, or `latest` for the run that saved last; a
+            checkpoint of this program, nanoGPT or minGPT; a Hugging Face folder of a model or a PEFT adapter; or
+            `hf:NAME@REVISION`. An adapter is merged into the model that it was trained on.
+        device: `cpu`, `cuda` or `mps`; `auto` is the fastest device of the machine.
+        dtype: what to compute in, `fp32`, `bf16` or `fp16`; `auto` is the dtype of the weights.
+        runs_dir: the folder of all runs, for `latest`.
+        base: the model that an adapter was trained on, if it was moved; named like `source`.
+        tokenizer_from: `gpt2`, a folder with tokenizer.json, or a text file whose characters are the tokens; None for
+            the model's own.
+        n_head: the number of attention heads, for minGPT's state dicts, which do not contain it.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        UserError: with the message of the command line, if there is no such model, it cannot be read, it is of another
+            architecture, it does not fit its tokenizer, or the device is not available.
+    """
+    on, computed_in = device_of(device), dtype_of(dtype)
+    options = LoadOptions(Path(runs_dir).expanduser(), base, tokenizer_from, n_head)
+    loaded = load_pretrained(os.fspath(source), options)
+    return LanguageModel(loaded.model.to(on, computed_in), loaded.tokenizer, loaded)

@@ -1,0 +1,77 @@
+"""The settings of a generation, the same in Python and on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypedDict
+
+from gpt2_lightning.generation import Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings(Sampling):
+    """Settings of `LanguageModel.generate`: those of `Sampling`, and these.
+
+    Raises:
+        ValueError: with every setting that is out of range or does not fit the others, a line each.
+    """
+
+    num_samples: int = 1
+    """Texts for each prompt."""
+    stop: list[str] = field(default_factory=list)
+    """Strings that end a text. They are not part of it."""
+    ignore_end_of_text: bool = False
+    """Whether texts continue after an end-of-text token, up to `max_new_tokens`."""
+    raw: bool = False
+    """Whether a model that was trained on instructions continues the prompt as it stands, without its template."""
+    system: str | None = None
+    """A system message before the prompt, for models whose template has one."""
+
+    def __post_init__(self) -> None:
+        faults = [*self._own_faults()]
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            faults = [*str(error).splitlines(), *faults]
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def _own_faults(self) -> Iterator[str]:
+        if self.num_samples < 1:
+            yield f"num_samples: {self.num_samples} is out of range, 1 or more is allowed"
+        if isinstance(self.stop, str):
+            yield f"stop: {self.stop!r} is a string, a list of strings is expected"
+        elif "" in self.stop:
+            yield "stop: an empty string would end every text before it begins"
+        if self.n_beams > 1:
+            if self.num_samples > self.n_beams:
+                yield f"num_samples: {self.num_samples} is out of range, n_beams={self.n_beams} finds no more than that"
+            if self.stop:
+                yield "stop: beam search does not support stop strings; leave stop or n_beams out"
+        elif self.num_samples > 1 and self.temperature == 0:
+            yield f"num_samples: {self.num_samples} texts would be the same one with temperature=0"
+
+
+class GenerationOptions(TypedDict, total=False):
+    """Keyword arguments of `LanguageModel.generate`; see the fields of `GenerationSettings`."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int | None
+    seed: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    repetition_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    no_repeat_ngram_size: int | None
+    log_probabilities: int | None
+    n_beams: int
+    length_penalty: float
+    early_stopping: bool | Literal["never"]
+    stop: list[str]
+    ignore_end_of_text: bool
+    raw: bool
+    system: str | None
