@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gpt2_lightning.model.classifier import Pooling
+from gpt2_lightning.settings import PositiveInt, Settings, relation
 
 KIND = "classify"
 """The entry `kind` in the description of a classifier's task."""
@@ -14,7 +16,7 @@ LabelKind = Literal["single", "multi", "regression"]
 
 
 @dataclass(frozen=True)
-class LabelTask:
+class LabelTask(Settings):
     """What a classifier answers.
 
     Raises:
@@ -27,26 +29,18 @@ class LabelTask:
     """A text has one class, any number of classes, or a number."""
     pooling: Pooling
     """See `Classifier`."""
-    truncation: int
+    truncation: PositiveInt
     """Tokens of a text that are read; the rest is cut off."""
     add_prefix_space: bool = False
     """Whether a text begins with a space, which it gets where it has none; see `EncodedTexts`."""
 
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name}: {value!r} is not one of {', '.join(get_args(allowed))}"
-            for name, value, allowed in (("label_kind", self.label_kind, LabelKind), ("reads", self.pooling, Pooling))
-            if value not in get_args(allowed)
-        ]
+    @relation
+    def _labels_suit_their_kind(self) -> Iterator[str]:
         fewest = {"single": 2, "multi": 1}.get(self.label_kind, 0)
         if len(self.labels) < fewest or len(set(self.labels)) < len(self.labels):
-            faults.append(f"labels: {list(self.labels)} does not fit; it must be {fewest} or more different names")
+            yield f"labels: {list(self.labels)} does not fit; it must be {fewest} or more different names"
         if self.labels and self.label_kind == "regression":
-            faults.append(f"labels: {list(self.labels)} does not fit; regression has none")
-        if self.truncation < 1:
-            faults.append(f"truncation: {self.truncation} is out of range, 1 or more is allowed")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield f"labels: {list(self.labels)} does not fit; regression has none"
 
     @property
     def n_scores(self) -> int:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from gpt2_lightning.settings import Advice, NonNegativeInt, PositiveInt, ProperShare, Settings, relation
 
 Split = Literal["train", "val"]
 Documents = Literal["joined", "masked", "separate"]
@@ -44,41 +46,30 @@ class BadRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusSettings:
+class CorpusSettings(Settings):
     """What every corpus of documents can be told.
 
     Raises:
         ValueError: with every setting that is out of range.
     """
 
-    val_fraction: float = 0.1
+    val_fraction: Annotated[ProperShare, Advice("to train on all, name other text to validate on with val_path")] = 0.1
     """Share that only validates, where the corpus has no validation part of its own: with 0.1 every tenth document; of
     fewer than ten text files, the last tenth of each."""
-    limit: int | None = None
+    limit: PositiveInt | None = None
     """Take only this many documents, the first ones; of a separate validation part as well."""
-    shard: int | None = None
+    shard: NonNegativeInt | None = None
     """Prepare only this of `num_shards` parts, counted from 0; null for all of them."""
-    num_shards: int = 1
+    num_shards: PositiveInt = 1
     """Machines that share out the preparation. The result does not depend on it."""
     documents: Documents = "joined"
     """How windows treat documents: `joined` as in GPT-2's training, where windows and attention run over boundaries;
     `masked`: attention and positions stay within a document; `separate`: a window holds one document only."""
 
-    def __post_init__(self) -> None:
-        faults = []
-        if not 0 < self.val_fraction < 1:
-            faults.append(
-                f"val_fraction: {self.val_fraction} is out of range, above 0 and below 1 is allowed; to train on all, "
-                "name other text to validate on with val_path"
-            )
-        if self.limit is not None and self.limit < 1:
-            faults.append(f"limit: {self.limit} is out of range, 1 or more is allowed")
-        if self.num_shards < 1:
-            faults.append(f"num_shards: {self.num_shards} is out of range, 1 or more is allowed")
-        elif self.shard is not None and not 0 <= self.shard < self.num_shards:
-            faults.append(f"shard: {self.shard} is out of range, 0 to {self.num_shards - 1} is allowed")
-        if faults:
-            raise ValueError("\n".join(faults))
+    @relation
+    def _shard_exists(self) -> Iterator[str]:
+        if self.shard is not None and self.shard >= self.num_shards:
+            yield f"shard: {self.shard} is out of range, 0 to {self.num_shards - 1} is allowed"
 
 
 @dataclass(frozen=True, kw_only=True)

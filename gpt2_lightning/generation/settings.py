@@ -6,87 +6,77 @@ typical. Their `generate` takes the 50 likeliest tokens where nothing is said; h
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Literal
 
+from annotated_types import Interval
 from torch import Tensor
 
 from gpt2_lightning.generation.filters import keep_min_p, keep_top_k, keep_top_p, keep_typical
 from gpt2_lightning.generation.penalties import ban_repeated_ngrams, penalize_generated, penalize_repetition
-
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "max_new_tokens": (lambda value: value >= 1, "1 or more is allowed"),
-    "temperature": (lambda value: value >= 0, "0 or more is allowed"),
-    "top_k": (lambda value: value >= 1, "1 or more is allowed"),
-    "seed": (lambda value: 0 <= value < 2**63, "0 up to (not including) 2**63 is allowed"),
-    "top_p": (lambda value: 0 < value <= 1, "above 0 up to 1 is allowed"),
-    "min_p": (lambda value: 0 <= value <= 1, "0 up to 1 is allowed"),
-    "typical_p": (lambda value: 0 < value <= 1, "above 0 up to 1 is allowed"),
-    "repetition_penalty": (lambda value: 0 < value < math.inf, "a number above 0 is allowed"),
-    "presence_penalty": (lambda value: -2 <= value <= 2, "-2 up to 2 is allowed"),
-    "frequency_penalty": (lambda value: -2 <= value <= 2, "-2 up to 2 is allowed"),
-    "no_repeat_ngram_size": (lambda value: value >= 1, "1 or more is allowed"),
-    "log_probabilities": (lambda value: value >= 0, "0 or more is allowed"),
-    "n_beams": (lambda value: value >= 1, "1 or more is allowed"),
-    "length_penalty": (lambda value: -10 <= value <= 10, "-10 up to 10 is allowed"),
-    "early_stopping": (lambda value: value in (True, False, "never"), "true, false or never is allowed"),
-}
+from gpt2_lightning.settings import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    Probability,
+    Seed,
+    Settings,
+    relation,
+)
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Settings):
     """Settings of one generation. They mean what they mean in Hugging Face's `generate`, unless their text differs.
 
     Raises:
         ValueError: with every setting that is out of range, a line each, as "field: what is wrong".
     """
 
-    max_new_tokens: int = 500
+    max_new_tokens: PositiveInt = 500
     """Tokens to add, at most."""
-    temperature: float = 0.8
+    temperature: NonNegativeFloat = 0.8
     """Divides the logits: below 1 is safer, above 1 is wilder, 0 always takes the likeliest token."""
-    top_k: int | None = None
+    top_k: PositiveInt | None = None
     """Choose among this many of the likeliest tokens; all of them where it is null."""
-    seed: int = 0
+    seed: Seed = 0
     """The same seed gives the same text."""
-    top_p: float = 1.0
+    top_p: PositiveShare = 1.0
     """Choose among the fewest tokens that hold this probability together; 1 is off."""
-    min_p: float = 0.0
+    min_p: Probability = 0.0
     """Choose among tokens at least this many times as likely as the likeliest; 0 is off."""
-    typical_p: float = 1.0
+    typical_p: PositiveShare = 1.0
     """Choose among the most typical tokens that hold this probability together; 1 is off."""
-    repetition_penalty: float = 1.0
+    repetition_penalty: PositiveFloat = 1.0
     """Divides positive logits of tokens in the prompt and the text, multiplies negative ones; 1 is off."""
-    presence_penalty: float = 0.0
+    presence_penalty: Annotated[float, Interval(ge=-2, le=2)] = 0.0
     """Taken off the logit of each token that was generated before; as in OpenAI's API, the prompt does not count."""
-    frequency_penalty: float = 0.0
+    frequency_penalty: Annotated[float, Interval(ge=-2, le=2)] = 0.0
     """Taken off the logit of a token for each time that it was generated; the prompt does not count."""
-    no_repeat_ngram_size: int | None = None
+    no_repeat_ngram_size: PositiveInt | None = None
     """No sequence of so many tokens comes twice in prompt and text; no limit where it is null."""
-    log_probabilities: int | None = None
+    log_probabilities: NonNegativeInt | None = None
     """Also report the log-probability of each chosen token and of this many of the likeliest; null reports none."""
-    n_beams: int = 1
+    n_beams: PositiveInt = 1
     """Texts that beam search keeps at a time; 1 is no beam search. It draws nothing and wants temperature 0."""
-    length_penalty: float = 1.0
+    length_penalty: Annotated[float, Interval(ge=-10, le=10)] = 1.0
     """Beam search divides a text's log-probability by its length to this power: above 0 favours longer texts."""
     early_stopping: bool | Literal["never"] = False
     """When beam search ends: true, at `n_beams` finished texts; false, when the best open beam looks worse than all of
     those at its present length; never, when it looks worse at any length."""
 
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name}: {value} is out of range, {allowed}"
-            for name, (fits, allowed) in _RANGES.items()
-            if (value := getattr(self, name)) is not None and not fits(value)
-        ]
+    @relation
+    def _beam_search_draws_nothing(self) -> Iterator[str]:
         if self.n_beams > 1 and self.temperature != 0:
-            faults.append(f"temperature: {self.temperature} does not go with n_beams={self.n_beams}, set temperature=0")
+            yield f"temperature: {self.temperature} does not go with n_beams={self.n_beams}, set temperature=0"
+
+    @relation
+    def _beam_search_scores_texts(self) -> Iterator[str]:
         if self.n_beams > 1 and self.log_probabilities is not None:
-            faults.append(f"log_probabilities: beam search (n_beams={self.n_beams}) reports scores of texts alone")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield f"log_probabilities: beam search (n_beams={self.n_beams}) reports scores of texts alone"
 
     @property
     def reads_history(self) -> bool:

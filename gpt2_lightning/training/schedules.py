@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpt2_lightning.settings import NonNegativeInt, PositiveShare, Probability, Settings
+
 
 class Schedule(Protocol):
     """Scales the peak learning rate."""
@@ -18,13 +20,9 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
-class _Warmup:
-    warmup_steps: int = 100
+class _Warmup(Settings):
+    warmup_steps: NonNegativeInt = 100
     """Steps over which the rate rises in a line from near 0 to its peak."""
-
-    def __post_init__(self) -> None:
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps: {self.warmup_steps} is out of range, 0 or more is allowed")
 
     def factor(self, step: int, max_steps: int) -> float:
         if step < self.warmup_steps:
@@ -44,13 +42,8 @@ class Constant(_Warmup):
 
 @dataclass(frozen=True)
 class _Decay(_Warmup):
-    final_fraction: float = 0.1
+    final_fraction: Probability = 0.1
     """The last rate, as a fraction of the peak."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.final_fraction <= 1:
-            raise ValueError(f"final_fraction: {self.final_fraction} is out of range, 0 to 1 is allowed")
 
     def _between(self, remaining: float) -> float:
         return self.final_fraction + (1 - self.final_fraction) * remaining
@@ -76,13 +69,8 @@ class Linear(_Decay):
 class WarmupStableDecay(_Decay):
     """Warm-up, the peak for most of the run, then a line down to the final rate (Hu et al. 2024, section 4.2)."""
 
-    decay_fraction: float = 0.2
+    decay_fraction: PositiveShare = 0.2
     """Share of the steps after the warm-up in which the rate falls."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.decay_fraction <= 1:
-            raise ValueError(f"decay_fraction: {self.decay_fraction} is out of range, it must lie in (0, 1]")
 
     def _after_warmup(self, progress: float) -> float:
         return self._between(min(1.0, (1 - progress) / self.decay_fraction))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import Logger
 
+from gpt2_lightning.settings import PositiveFloat, PositiveInt, relation
 from gpt2_lightning.training import distributed, precision
 from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.precision import Precision
@@ -17,7 +18,6 @@ from gpt2_lightning.training.strategies.fsdp import ShardedStrategy
 from gpt2_lightning.training.strategies.placement import Placement
 
 DEFAULT_STEPS = 2000
-_LIMITS = ("max_steps", "max_tokens", "max_epochs")
 
 
 @dataclass(frozen=True)
@@ -28,38 +28,35 @@ class TrainerSpec(Placement):
         ValueError: with every setting that is out of range, or if two limits are set.
     """
 
-    max_steps: int | None = None
+    max_steps: PositiveInt | None = None
     """Optimizer steps of the run; 2,000 where no limit is set."""
-    max_tokens: float | None = None
+    max_tokens: PositiveFloat | None = None
     """Tokens to train on, such as 1e9, rounded up to whole steps: another way to set the limit."""
-    max_epochs: float | None = None
+    max_epochs: PositiveFloat | None = None
     """Passes over the training text, rounded up to whole steps: a third way to set the limit."""
-    val_check_interval: int = 250
+    val_check_interval: PositiveInt = 250
     """Steps between two validations; the last step is always validated."""
-    log_every_n_steps: int = 10
+    log_every_n_steps: PositiveInt = 10
     """Steps between two rows of metrics."""
-    gradient_clip_val: float | None = 1.0
+    gradient_clip_val: PositiveFloat | None = 1.0
     """Largest norm of all gradients together; null for no limit."""
     precision: Precision = "fp32"
     """In which number formats to compute, see `precision.Precision`."""
 
-    def __post_init__(self) -> None:
-        limits = [f"{name}={getattr(self, name)}" for name in _LIMITS if getattr(self, name) is not None]
-        faults = []
-        if len(limits) > 1:
-            first = limits[0].split("=")[0]
-            faults.append(f"{first}: {' and '.join(limits)} exclude each other; set all but one to null")
-        for name in (*_LIMITS, "val_check_interval", "log_every_n_steps", "gradient_clip_val"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                faults.append(f"{name}: {value} is out of range, it must be above 0 and finite")
-        faults += self.faults()
+    @relation
+    def _one_limit(self) -> Iterator[str]:
+        limits = {"max_steps": self.max_steps, "max_tokens": self.max_tokens, "max_epochs": self.max_epochs}
+        given = [f"{name}={value}" for name, value in limits.items() if value is not None]
+        if len(given) > 1:
+            first = given[0].partition("=")[0]
+            yield f"{first}: {' and '.join(given)} exclude each other; set all but one to null"
+
+    @relation
+    def _precision_suits_the_device(self) -> Iterator[str]:
         if self._has_accelerator() and (fault := precision.fault(self.precision, self.device_type)) is not None:
-            faults.append(fault)
+            yield fault
         elif self.strategy == "fsdp" and self.precision == "fp16":
-            faults.append("precision: fp16 scales the loss, which fsdp does not take part in; use bf16 or fp32")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield "precision: fp16 scales the loss, which fsdp does not take part in; use bf16 or fp32"
 
     @property
     def device_type(self) -> str:

@@ -1,11 +1,11 @@
 """Every fault of a configuration in one message, before any work.
 
-The schema is the code: the annotated fields of a verb's `Config`, and the annotated signature of every `_target_`.
+The schema is the code: the annotated fields of a verb's `Config`, and the annotated signature of every `_target_`, with
+the ranges in the annotations (`gpt2_lightning.settings`).
 """
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
 import inspect
@@ -18,7 +18,8 @@ from typing import Annotated, Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2_lightning.app.config.validation import broken_invariants, stand_ins, type_faults
+from gpt2_lightning.app.config.validation import type_faults
+from gpt2_lightning.settings import Settings, hints_of, range_faults, relation_faults
 
 ALLOWED_MODULES = (
     "gpt2_lightning",
@@ -91,16 +92,16 @@ class _Checker:
         return [*unknown, *self.faults] or [f"{key}: {why}" for key, why in self.unresolved.items()]
 
     def check(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
-        """Check the values given to a callable against its signature, and itself against its invariants."""
+        """Check the values given to a callable against its signature, and against the relations of its fields."""
         parameters = inspect.signature(target).parameters
-        hints = _hints(target)
+        hints = hints_of(target)
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         supplied = FROM_BUILD.keys() & parameters if path else set()
         variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
         self.known += [path + name for name in names]
         unknown = [path + n for n in values if n not in names and n != _TARGET and not takes_any]
-        faulty = {near for n in unknown for near in difflib.get_close_matches(n.removeprefix(path), names, n=1)}
+        unusable = {near for n in unknown for near in difflib.get_close_matches(n.removeprefix(path), names, n=1)}
         for name in names:
             faults = []
             if name in values:
@@ -108,14 +109,12 @@ class _Checker:
             elif parameters[name].default is inspect.Parameter.empty and path + name not in self.unresolved:
                 faults = [_missing(path + name)]
             if faults or path + name in self.unresolved:
-                faulty.add(name)
+                unusable.add(name)
             self.faults += faults
         self.unknown += unknown
-        if _is_our_class(target):
-            given = {name: value for name, value in values.items() if name in names}
-            given |= {name: FROM_BUILD[name] for name in supplied}
-            pairs = {name: stand_ins(parameters[name].default, hints.get(name, Any)) for name in faulty}
-            self.faults += [path + line for line in broken_invariants(target, given, pairs)]
+        given = {name: value for name, value in values.items() if name in names}
+        given |= {name: FROM_BUILD[name] for name in supplied}
+        self.faults += [path + line for line in _broken_relations(target, given, unusable)]
 
     def _check_value(self, hint: Any, value: Any, path: str) -> list[str]:
         """Faults of the value itself; those inside a node are noted with the node."""
@@ -134,7 +133,7 @@ class _Checker:
             for name, child in value.items():
                 self._check_node(child, f"{path}.{name}")
             return []
-        return type_faults(hint, value, path)
+        return type_faults(hint, value, path) or range_faults(hint, value, path)
 
     def _check_node(self, value: Any, path: str) -> None:
         if not isinstance(value, dict) or _TARGET not in value:
@@ -174,14 +173,19 @@ def _is_allowed(name: str) -> bool:
     return any(name.startswith(f"{module}.") for module in ALLOWED_MODULES)
 
 
-def _is_our_class(target: Callable[..., Any]) -> bool:
-    """Whether making one checks its invariants and does nothing else, which holds for every class of this package."""
-    return inspect.isclass(target) and target.__module__.split(".")[0] == ALLOWED_MODULES[0]
-
-
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    is_plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
-    return typing.get_type_hints(target.__init__ if is_plain_class else target, include_extras=True)
+def _broken_relations(target: Callable[..., Any], values: dict[str, Any], unusable: set[str]) -> list[str]:
+    """What a class refuses of settings that are in range one by one."""
+    if not inspect.isclass(target) or target.__module__.split(".")[0] != ALLOWED_MODULES[0]:
+        return []
+    if issubclass(target, Settings):
+        return relation_faults(target, values, unusable)
+    if unusable:
+        return []
+    try:
+        target(**values)  # construction checks, and does nothing else: so it is with every class of this package
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _missing(path: str) -> str:

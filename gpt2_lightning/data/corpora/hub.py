@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from gpt2_lightning.data.corpus import BadRow, Corpus, Piece, Segment, Split, split_of
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import FreeText, PathText, RegularExpression, relation
 
 if TYPE_CHECKING:
     import datasets
@@ -39,7 +40,7 @@ class HubPiece:
 class HubCorpus(Corpus):
     """Rows of a data set, streamed: nothing but the shards is stored. Code that comes with a data set is never run."""
 
-    name: str
+    name: PathText
     """On the hub, as in `roneneldan/TinyStories`; or a folder of parquet or `.jsonl` files."""
     revision: str | None = None
     """Commit of the data set, all 40 digits, so that it is the same every time. A folder of yours has none."""
@@ -51,27 +52,16 @@ class HubCorpus(Corpus):
     """Name of the split that validates; null to take a part of the other."""
     field: str = "text"
     """Where a row has its text."""
-    document_start: str | None = None
+    document_start: Annotated[str, RegularExpression(), FreeText(nullable=True)] | None = None
     """Where rows are lines: a regular expression that fits the first line of every document. Null where rows are
     documents. A document ends with the file that it is stored in."""
     small: bool = False
     """Whether training may prepare it on its own."""
 
-    def __post_init__(self) -> None:
-        faults = []
-        try:
-            super().__post_init__()
-        except ValueError as error:
-            faults.append(str(error))
+    @relation
+    def _revision_is_a_commit(self) -> Iterator[str]:
         if not self._is_folder and (self.revision is None or not _REVISION.fullmatch(self.revision)):
-            faults.append(f"revision: {self.revision} is no commit of 40 digits; copy that of {self.name} from the hub")
-        if self.document_start is not None:
-            try:
-                re.compile(self.document_start)
-            except re.error as error:
-                faults.append(f"document_start: {self.document_start!r} is no regular expression: {error}")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield f"revision: {self.revision} is no commit of 40 digits; copy that of {self.name} from the hub"
 
     @property
     def _is_folder(self) -> bool:

@@ -13,6 +13,7 @@ from gpt2_lightning.data.corpora import text_files
 from gpt2_lightning.data.corpus import BadRow, Corpus, Piece, Segment, Split, split_of
 from gpt2_lightning.data.shards.digests import digest
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import PathText
 
 _PIECES = 256
 _SMALLEST_PIECE, _LARGEST_PIECE = 2**18, 2**30
@@ -60,9 +61,9 @@ class TextCorpus(Corpus):
     `.zst` are decompressed while they are read.
     """
 
-    path: str
+    path: PathText
     """A file, a folder, a pattern such as `books/**/*.txt`; `embedded:NAME` is a folder of the package."""
-    val_path: str | None = None
+    val_path: PathText | None = None
     """Text that only validates; null to take a part of `path`."""
     field: str = "text"
     """Where a row of a `.jsonl` file has its text."""

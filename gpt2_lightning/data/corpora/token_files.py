@@ -19,6 +19,7 @@ from gpt2_lightning.data.shards.prepare import META, SETTINGS
 from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import PathText, ProperShare, Settings
 from gpt2_lightning.tokenizers import Tokenizer
 
 _UINT16 = np.dtype("<u2")
@@ -34,7 +35,7 @@ Stretch = tuple[Path, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenFiles:
+class TokenFiles(Settings):
     """Existing token files. The tokenizer has to be the one that made them; GPT-2's ids need `tokenizer=gpt2`.
 
     Read are folders that `prepare` made; nanoGPT's `.bin`, bare little-endian uint16; and llm.c's, which have a header.
@@ -43,19 +44,15 @@ class TokenFiles:
         ValueError: if `val_fraction` is out of range.
     """
 
-    path: str
+    path: PathText
     """A file, a pattern such as `fineweb_train_*.bin`, or a folder, of which the files with `train` in their names."""
-    val_path: str | None = None
+    val_path: PathText | None = None
     """The same for validation. Null for the files beside those of `path` that have `val` in their names in place of
     `train`; where there are none, the last tokens of `path` validate."""
-    val_fraction: float = 0.1
+    val_fraction: ProperShare = 0.1
     """Share of the tokens that validates where there are no files for it."""
     documents: Documents = "joined"
     """How windows treat documents; see `corpus.Corpus`."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"val_fraction: {self.val_fraction} is out of range, it must lie between 0 and 1")
 
     def open(self, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
         """Both sequences.

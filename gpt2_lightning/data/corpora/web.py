@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from gpt2_lightning.data.corpora.download import Progress, download
 from gpt2_lightning.data.corpora.text import TextCorpus
 from gpt2_lightning.data.corpus import CorpusSettings
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import relation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,11 @@ class WebText(Remote):
     sha256: dict[str, str] = field(default_factory=dict)
     """Checksums of files, where they are published."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if unknown := [name for name in self.sha256 if name not in self.files]:
-            raise ValueError(f"sha256.{unknown[0]}: there is no file of this name; there are {', '.join(self.files)}")
+    @relation
+    def _checksums_name_files(self) -> Iterator[str]:
+        for name in self.sha256:
+            if name not in self.files:
+                yield f"sha256.{name}: there is no file of this name; there are {', '.join(self.files)}"
 
     def fetch(self, cache_dir: Path, progress: Progress) -> TextCorpus:
         key = hashlib.sha256(json.dumps([self.files, self.sha256], sort_keys=True).encode()).hexdigest()[:12]
@@ -68,10 +71,10 @@ class GutenbergBooks(Remote):
     books: list[int]
     """Ebook numbers, in order."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    @relation
+    def _books_differ(self) -> Iterator[str]:
         if twice := sorted({number for number in self.books if self.books.count(number) > 1}):
-            raise ValueError(f"books: {', '.join(map(str, twice))} is there more than once")
+            yield f"books: {', '.join(map(str, twice))} is there more than once"
 
     def fetch(self, cache_dir: Path, progress: Progress) -> TextCorpus:
         books = self.books[: self.limit]

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from gpt2_lightning.data.tables.instructions import Alpaca, Message
 from gpt2_lightning.data.tables.records import did_you_mean
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import FreeText, Settings, relation
 
 KIND = "instruct"
 """What `Description.task` calls a model that was trained with a template."""
 _FIELD = re.compile(r"\{(\w+)\}")
-_FIELDS = {
-    "question": ("instruction",),
-    "question_with_input": ("instruction", "input"),
-    "system": ("system",),
-    "between": (),
-    "answer_end": (),
-}
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Template:
+class Template(Settings):
     """The text around questions and answers. It is plain values alone, and a checkpoint keeps it whole.
 
     Names in braces are fields. Texts such as `<|im_start|>` are ordinary text for the tokenizer, and several tokens: a
@@ -48,23 +42,38 @@ class Template:
 
     name: str
     """For messages."""
-    question: str
+    question: Annotated[str, FreeText(nullable=True)]
     """All that comes before an answer, with `{instruction}`."""
-    question_with_input: str | None = None
+    question_with_input: Annotated[str, FreeText(nullable=True)] | None = None
     """The same with `{instruction}` and `{input}`; null if an input follows its instruction after a blank line."""
-    between: str | None = None
+    between: Annotated[str, FreeText(nullable=True)] | None = None
     """What comes after an answer and before the next question; null for a single question."""
-    system: str | None = None
+    system: Annotated[str, FreeText(nullable=True)] | None = None
     """What comes before the first question, with `{system}`, if there is a message of the system; null to refuse it."""
-    answer_end: str = ""
+    answer_end: Annotated[str, FreeText(nullable=True)] = ""
     """Closes each answer, before the end-of-text token. It is learned, and ends a text that is generated."""
 
-    def __post_init__(self) -> None:
-        faults = [fault for name, fields in _FIELDS.items() for fault in _faults(name, getattr(self, name), fields)]
+    @relation
+    def _question_has_its_fields(self) -> Iterator[str]:
+        yield from _field_faults("question", self.question, "instruction")
+
+    @relation
+    def _question_with_input_has_its_fields(self) -> Iterator[str]:
+        yield from _field_faults("question_with_input", self.question_with_input, "instruction", "input")
+
+    @relation
+    def _system_has_its_field(self) -> Iterator[str]:
+        yield from _field_faults("system", self.system, "system")
+
+    @relation
+    def _between_has_no_field(self) -> Iterator[str]:
+        yield from _field_faults("between", self.between)
+
+    @relation
+    def _answer_end_is_a_text(self) -> Iterator[str]:
+        yield from _field_faults("answer_end", self.answer_end)
         if self.answer_end and not self.answer_end.strip():
-            faults.append("answer_end: it is white space alone, which answers hold as well; name another text, or none")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield "answer_end: it is white space alone, which answers hold as well; name another text, or none"
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -155,7 +164,7 @@ def _filled(text: str, **values: str) -> str:
     return _FIELD.sub(lambda field: values[field[1]], text)
 
 
-def _faults(name: str, text: str | None, fields: tuple[str, ...]) -> list[str]:
+def _field_faults(name: str, text: str | None, *fields: str) -> list[str]:
     found = [] if text is None else _FIELD.findall(text)
     allowed = " and ".join(f"{{{field}}}" for field in fields) or "none"
     unknown = [

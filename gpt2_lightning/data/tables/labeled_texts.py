@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from gpt2_lightning.data.tables.records import BadRow, did_you_mean, listed, sho
 from gpt2_lightning.data.tables.splits import Splits, balanced
 from gpt2_lightning.data.tables.table import Table
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import relation
 
 Label = str | tuple[str, ...] | float
 """A class, the classes that apply, or a number, by the kind of the table."""
@@ -49,24 +50,26 @@ class LabeledTexts(Table):
     stratify: bool = False
     """Whether each class is cut by itself, so that all parts have the same mix."""
 
-    def _faults(self) -> list[str]:
-        faults = super()._faults()
+    @relation
+    def _separator_suits_the_kind(self) -> Iterator[str]:
         if self.separator is not None and (self.kind != "multi" or not self.separator):
-            faults.append(
-                f"separator: {self.separator!r} does not fit; it is a text between labels, for kind=multi alone"
-            )
-        if self.labels is not None and self.kind == "regression":
-            faults.append("labels: is of no use with kind=regression; leave it out")
-        elif self.labels is not None:
-            fewest = 2 if self.kind == "single" else 1
-            if len(self._classes()) != len(self.labels) or len(self.labels) < fewest:
-                faults.append(f"labels: {self.labels} does not fit; it must be {fewest} or more different names")
-        faults += [
-            f"{name}: is for kind=single alone; leave it out with kind={self.kind}"
-            for name, wanted in (("balance", self.balance), ("stratify", self.stratify))
-            if wanted and self.kind != "single"
-        ]
-        return faults
+            yield f"separator: {self.separator!r} does not fit; it is a text between labels, for kind=multi alone"
+
+    @relation
+    def _labels_suit_the_kind(self) -> Iterator[str]:
+        if self.labels is None:
+            return
+        fewest = 2 if self.kind == "single" else 1
+        if self.kind == "regression":
+            yield "labels: is of no use with kind=regression; leave it out"
+        elif len(self._classes()) != len(self.labels) or len(self.labels) < fewest:
+            yield f"labels: {self.labels} does not fit; it must be {fewest} or more different names"
+
+    @relation
+    def _sampling_suits_the_kind(self) -> Iterator[str]:
+        for name, wanted in (("balance", self.balance), ("stratify", self.stratify)):
+            if wanted and self.kind != "single":
+                yield f"{name}: is for kind=single alone; leave it out with kind={self.kind}"
 
     def read(self) -> Splits[LabeledText]:
         """All rows, checked.

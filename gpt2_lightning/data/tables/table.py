@@ -6,20 +6,31 @@ import logging
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
 from gpt2_lightning.data.tables.hub import read_dataset
 from gpt2_lightning.data.tables.records import BadRow, BadRows, Record, did_you_mean, listed
 from gpt2_lightning.data.tables.splits import Row, Splits, cut
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import BelowOne, NonNegativeInt, PathText, ProperShare, Rule, Settings, relation
 
 _HUB = "hf:"
 _log = logging.getLogger(__name__)
 
 
+class _OneCharacter(Rule):
+    """A character that can stand between fields or around them."""
+
+    def fault(self, value: str) -> str | None:
+        return None if len(value) == 1 and value not in "\r\n" else f"{value!r} does not fit; it must be one character"
+
+
+OneCharacter = Annotated[str, _OneCharacter()]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Settings):
     """Files or a data set, and the three parts in it.
 
     Where `train` is left out, `path` is one table, and `val` and `test` are shares of its rows. Otherwise `train` names
@@ -30,23 +41,23 @@ class Table:
         ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
     """
 
-    path: str
+    path: PathText
     """A file or a folder; `hf:FOLDER` or `hf:NAME` is a data set for the `datasets` library."""
     train: str | None = None
     """File or split of the training part; the whole of `path` where it is null."""
-    val: str | float = 0.1
+    val: str | ProperShare = 0.1
     """File or split of the validation part, or its share of the rows."""
-    test: str | float = 0.2
+    test: str | BelowOne = 0.2
     """File or split of the test part, or its share of the rows; 0 for none."""
-    split_seed: int = 0
+    split_seed: NonNegativeInt = 0
     """Fixes which rows go where, whatever the seed of the training."""
     format: Format | None = None
     """Of the files; their suffixes tell it where it is null."""
     columns: list[str] | None = None
     """Names of the columns of a CSV or TSV file that has no header; the first line has them where it is null."""
-    delimiter: str | None = None
+    delimiter: OneCharacter | None = None
     """Between the columns of a CSV or TSV file; comma and tab where it is null."""
-    quote: str | None = '"'
+    quote: OneCharacter | None = '"'
     """Around a field of a CSV or TSV file that holds delimiters or line ends; null for files that do not quote."""
     config: str | None = None
     """Which configuration of the data set, where it has several."""
@@ -55,45 +66,38 @@ class Table:
     bad_rows: Literal["error", "skip"] = "error"
     """Whether a bad row is an error, or is left out with a warning that counts and shows them."""
 
-    def __post_init__(self) -> None:
-        faults = self._faults()
-        if faults:
-            raise ValueError("\n".join(faults))
-
-    def _faults(self) -> list[str]:
-        faults = []
-        shares = {name: value for name, value in (("val", self.val), ("test", self.test)) if not isinstance(value, str)}
-        faults += [
-            f"{name}: {share} is out of range, {'above 0' if name == 'val' else '0 or more'} and below 1 is allowed"
-            for name, share in shares.items()
-            if not 0 <= share < 1 or (name == "val" and share == 0)
-        ]
-        if not faults and sum(shares.values()) >= 1:
-            faults.append(f"test: {self.test} and val={self.val} leave nothing to train on, their sum must be below 1")
+    @relation
+    def _shares_leave_something(self) -> Iterator[str]:
+        shares = [share for share in (self.val, self.test) if not isinstance(share, str)]
+        if sum(shares) >= 1:
+            yield f"test: {self.test} and val={self.val} leave nothing to train on, their sum must be below 1"
         if self.train is None and len(shares) < 2:
-            faults.append("train: missing; where val or test names a file or a split, train must name one as well")
-        faults += [
-            f"{name}: {part} is what trains; name another table"
-            for name, part in (("val", self.val), ("test", self.test))
-            if part == self.train
-        ]
-        if self.split_seed < 0:
-            faults.append(f"split_seed: {self.split_seed} is out of range, 0 or more is allowed")
-        for name, character in (("delimiter", self.delimiter), ("quote", self.quote)):
-            if character is not None and (len(character) != 1 or character in "\r\n"):
-                faults.append(f"{name}: {character!r} does not fit; it must be one character")
+            yield "train: missing; where val or test names a file or a split, train must name one as well"
+
+    @relation
+    def _parts_differ(self) -> Iterator[str]:
+        for name, part in (("val", self.val), ("test", self.test)):
+            if part == self.train:
+                yield f"{name}: {part} is what trains; name another table"
+
+    @relation
+    def _delimiter_is_no_quote(self) -> Iterator[str]:
         if self.delimiter is not None and self.delimiter == self.quote:
-            faults.append(f"delimiter: {self.delimiter!r} does not fit; it must differ from quote")
+            yield f"delimiter: {self.delimiter!r} does not fit; it must differ from quote"
+
+    @relation
+    def _columns_differ(self) -> Iterator[str]:
         if self.columns is not None and len(set(self.columns)) < max(1, len(self.columns)):
-            faults.append(f"columns: {self.columns} does not fit; it must be different names")
+            yield f"columns: {self.columns} does not fit; it must be different names"
+
+    @relation
+    def _settings_suit_the_source(self) -> Iterator[str]:
         is_hub = self.path.startswith(_HUB)
-        only = ("format", "columns", "delimiter") if is_hub else ("config", "revision")
-        faults += [
-            f"{name}: is of no use with {'a data set' if is_hub else 'files'}; leave it out"
-            for name in only
-            if getattr(self, name) is not None
-        ]
-        return faults
+        of_files = {"format": self.format, "columns": self.columns, "delimiter": self.delimiter}
+        of_data_sets = {"config": self.config, "revision": self.revision}
+        for name, value in (of_files if is_hub else of_data_sets).items():
+            if value is not None:
+                yield f"{name}: is of no use with {'a data set' if is_hub else 'files'}; leave it out"
 
     def _load(
         self, row_of: Callable[[dict[str, Any]], Row], required: dict[str, str], optional: dict[str, str]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from gpt2_lightning.model.gpt2 import Linear
 from gpt2_lightning.model.meta import on_meta_device
+from gpt2_lightning.settings import BelowOne, OneOf, PositiveFloat, PositiveInt, Settings, relation
 
 HEAD = "lm_head"
 TARGETS = {
@@ -33,51 +35,41 @@ THIRDS = ("q", "k", "v")
 
 
 @dataclass(frozen=True)
-class LoRASpec:
+class LoRASpec(Settings):
     """The settings of an adapter.
 
     Raises:
         ValueError: with every violated invariant, a line each, as "field: what is wrong".
     """
 
-    rank: int = 8
+    rank: PositiveInt = 8
     """Inner width r of the addition."""
-    alpha: float = 16.0
+    alpha: PositiveFloat = 16.0
     """Strength of the addition, which is multiplied by alpha / r."""
-    dropout: float = 0.0
+    dropout: BelowOne = 0.0
     """Dropout probability, in training, of what the addition reads; the layer itself reads all of it."""
-    targets: Sequence[str] = ("q", "k", "v", "attn_out")
+    targets: Sequence[Annotated[str, OneOf(TARGETS)]] = ("q", "k", "v", "attn_out")
     """Names in `TARGETS`. q, k and v have a pair of matrices each; qkv has one pair for all three, as in PEFT."""
     rank_stabilised: bool = False
     """Multiply by alpha / sqrt(r) instead, so that large ranks learn as fast (rsLoRA, Kalajdzievski 2023)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))  # a YAML gives a list
-        faults = [*self._range_faults(), *self._target_faults()]
-        if faults:
-            raise ValueError("\n".join(faults))
+        super().__post_init__()
+
+    @relation
+    def _targets_do_not_overlap(self) -> Iterator[str]:
+        if not self.targets:
+            yield f"targets: none is given; name one or more of {', '.join(TARGETS)}"
+        if len(set(self.targets)) < len(self.targets):
+            yield f"targets: a name comes twice in {', '.join(self.targets)}"
+        if "qkv" in self.targets and (parts := [target for target in self.targets if target in THIRDS]):
+            yield f"targets: qkv adapts {' and '.join(parts)} already; name either"
 
     @property
     def scale(self) -> float:
         """What the addition is multiplied by: alpha / r (Hu et al. 2021, section 4.1), in rsLoRA alpha / sqrt(r)."""
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
-
-    def _range_faults(self) -> Iterator[str]:
-        if self.rank < 1:
-            yield f"rank: {self.rank} is out of range, 1 or more is allowed"
-        if not 0 < self.alpha < math.inf:
-            yield f"alpha: {self.alpha} is out of range, a number above 0 is allowed"
-        if not 0 <= self.dropout < 1:
-            yield f"dropout: {self.dropout} is out of range, 0 up to (not including) 1 is allowed"
-
-    def _target_faults(self) -> Iterator[str]:
-        if not self.targets:
-            yield f"targets: none is given; name one or more of {', '.join(TARGETS)}"
-        yield from (f"targets: '{t}' is not one of {', '.join(TARGETS)}" for t in self.targets if t not in TARGETS)
-        if len(set(self.targets)) < len(self.targets):
-            yield f"targets: a name comes twice in {', '.join(self.targets)}"
-        if "qkv" in self.targets and (parts := [target for target in self.targets if target in THIRDS]):
-            yield f"targets: qkv adapts {' and '.join(parts)} already; name either"
 
 
 class LowRank(nn.Module):

@@ -19,6 +19,7 @@ from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.inspection.attention.reading import attention_weights
 from gpt2_lightning.inspection.attention.scores import SCORES, head_scores, repeated_sequence
 from gpt2_lightning.model import GPT2
+from gpt2_lightning.settings import NonEmpty, PositiveInt, checked
 from gpt2_lightning.training.lightning_module import TrainingTask
 from gpt2_lightning.training.loggers import Guarded, RunLogger
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
@@ -55,23 +56,14 @@ class Attention(L.Callback):
         ValueError: if a number is below 1, or a prompt is empty.
     """
 
+    @checked
     def __init__(
         self,
         run_dir: Path,
-        every_n_steps: int = 100,
-        pictures_every_n_steps: int | None = 2000,
-        prompts: list[str] | None = None,
+        every_n_steps: PositiveInt = 100,
+        pictures_every_n_steps: PositiveInt | None = 2000,
+        prompts: list[NonEmpty] | None = None,
     ) -> None:
-        numbers = {"every_n_steps": every_n_steps, "pictures_every_n_steps": pictures_every_n_steps}
-        faults = [
-            f"{name}: {value} is out of range, 1 or more is allowed"
-            for name, value in numbers.items()
-            if value is not None and value < 1
-        ]
-        if not all(prompts or []):
-            faults.append("prompts: one of them is empty; leave it out")
-        if faults:
-            raise ValueError("\n".join(faults))
         self.file, self.folder = run_dir / FILE, run_dir / PICTURES
         self.every_n_steps, self.pictures_every_n_steps = every_n_steps, pictures_every_n_steps
         self.prompts = prompts

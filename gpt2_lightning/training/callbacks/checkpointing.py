@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 
 from gpt2_lightning.checkpoints import files, folder
+from gpt2_lightning.settings import PositiveInt, checked
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 
@@ -27,10 +28,8 @@ class Checkpointing(L.Callback):
         ValueError: if a number is below 1.
     """
 
-    def __init__(self, run_dir: Path, every_n_steps: int = 500, keep: int = 1) -> None:
-        for name, value in (("every_n_steps", every_n_steps), ("keep", keep)):
-            if value < 1:
-                raise ValueError(f"{name}: {value} is out of range, 1 or more is allowed")
+    @checked
+    def __init__(self, run_dir: Path, every_n_steps: PositiveInt = 500, keep: PositiveInt = 1) -> None:
         self.run_dir = run_dir
         self.every_n_steps, self.keep = every_n_steps, keep
         self.lowest_val_loss = float("inf")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+from typing import Annotated
 
 import lightning as L
+from annotated_types import Ge
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
+
+from gpt2_lightning.settings import PositiveInt, checked
 
 log = logging.getLogger(__name__)
 
@@ -21,14 +25,8 @@ class EarlyStopping(LightningEarlyStopping):
         ValueError: with every setting that is out of range.
     """
 
-    def __init__(self, patience: int = 5, min_delta: float = 0.0) -> None:
-        faults = []
-        if patience < 1:
-            faults.append(f"patience: {patience} is out of range, 1 or more is allowed")
-        if not min_delta >= 0:
-            faults.append(f"min_delta: {min_delta} is out of range, 0 or more is allowed")
-        if faults:
-            raise ValueError("\n".join(faults))
+    @checked
+    def __init__(self, patience: PositiveInt = 5, min_delta: Annotated[float, Ge(0)] = 0.0) -> None:
         super().__init__("val/loss", min_delta=min_delta, patience=patience, verbose=False)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Annotated
 
 import lightning as L
 from torch import Tensor
@@ -13,6 +14,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.generate import generate
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.generation.start import prompt_ids
+from gpt2_lightning.settings import FreeText, NonNegativeFloat, PositiveInt, Seed, checked
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers import RunLogger
 from gpt2_lightning.training.performance.compilation import as_written
@@ -34,8 +36,14 @@ class Samples(L.Callback):
         seed: the same for every text, so that they differ by what was learned.
     """
 
+    @checked
     def __init__(
-        self, run_dir: Path, prompt: str = "", max_new_tokens: int = 200, temperature: float = 0.8, seed: int = 0
+        self,
+        run_dir: Path,
+        prompt: Annotated[str, FreeText()] = "",
+        max_new_tokens: PositiveInt = 200,
+        temperature: NonNegativeFloat = 0.8,
+        seed: Seed = 0,
     ) -> None:
         self.file = run_dir / FILE
         self.prompt = prompt

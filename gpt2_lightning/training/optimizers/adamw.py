@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor, nn
 
+from gpt2_lightning.settings import BelowOne, PositiveFloat, Settings, relation
 from gpt2_lightning.training.optimizers.muon import MuonAdamW
 from gpt2_lightning.training.optimizers.parameter_groups import (
     Exceptions,
@@ -36,47 +36,28 @@ class OptimizerSpec(Protocol):
 
 
 @dataclass(frozen=True)
-class AdamW:
+class AdamW(Settings):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), by torch's fused kernel.
 
     Raises:
         ValueError: with every setting that is out of range.
     """
 
-    lr: float
+    lr: PositiveFloat
     """Peak learning rate; the schedule scales it."""
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.99)
     """Decay rates of the two moments."""
-    eps: float = 1e-8
+    eps: Annotated[float, Gt(0)] = 1e-8
     """Added to the denominator."""
-    weight_decay: float = 0.1
+    weight_decay: Annotated[float, Ge(0)] = 0.1
     """Decay of matrices; biases and norms have none."""
     groups: Exceptions = field(default_factory=dict)
     """Other settings for some parameters, as in {wte: {lr_scale: 0.5, weight_decay: 0}}."""
 
-    def __post_init__(self) -> None:
-        if faults := list(self._faults()):
-            raise ValueError("\n".join(faults))
-
-    def _faults(self) -> Iterator[str]:
-        if not 0 < self.lr < math.inf:
-            yield f"lr: {self.lr} is out of range, it must be above 0 and finite"
-        if not all(0 <= beta < 1 for beta in self.betas):
-            yield f"betas: {list(self.betas)} is out of range, 0 up to (not including) 1 is allowed"
-        if not self.eps > 0:
-            yield f"eps: {self.eps} is out of range, it must be above 0"
-        if not self.weight_decay >= 0:
-            yield f"weight_decay: {self.weight_decay} is out of range, 0 or more is allowed"
-        for pattern, settings in self.groups.items():
-            if not pattern:
-                yield "groups: '' is no name; what holds for all parameters is set outside of groups"
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                yield f"groups: '{pattern}' is no regular expression: {error}"
-            for name, value in settings.items():
-                if not 0 <= value < math.inf:
-                    yield f"groups: {name} {value} of '{pattern}' is out of range, it must be 0 or more and finite"
+    @relation
+    def _groups_are_named(self) -> Iterator[str]:
+        if "" in self.groups:
+            yield "groups: '' is no name; what holds for all parameters is set outside of groups"
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         groups = parameter_groups(model, self.weight_decay, self.groups)
@@ -96,30 +77,19 @@ class Muon(AdamW):
         ValueError: with every setting that is out of range.
     """
 
-    muon_lr: float = 0.02
+    muon_lr: PositiveFloat = 0.02
     """Peak learning rate; the schedule scales it, too."""
-    muon_weight_decay: float = 0.1
+    muon_weight_decay: Annotated[float, Ge(0)] = 0.1
     """Decay, which is multiplied by the learning rate, as AdamW's is."""
-    momentum: float = 0.95
+    momentum: BelowOne = 0.95
     """Decay rate of the mean of gradients."""
     nesterov: bool = True
     """Whether the newest gradient counts once more beside that mean."""
-    ns_steps: int = 5
+    ns_steps: Annotated[int, Interval(ge=1, le=99)] = 5
     """Steps of the iteration."""
     adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original"
     """What the learning rate of an A × B matrix is multiplied by: sqrt(max(1, A / B)), as by Jordan et al., or
     0.2 sqrt(max(A, B)), with which AdamW's learning rate and decay fit (Liu et al. 2025, section 2.2)."""
-
-    def _faults(self) -> Iterator[str]:
-        yield from super()._faults()
-        if not 0 < self.muon_lr < math.inf:
-            yield f"muon_lr: {self.muon_lr} is out of range, it must be above 0 and finite"
-        if not self.muon_weight_decay >= 0:
-            yield f"muon_weight_decay: {self.muon_weight_decay} is out of range, 0 or more is allowed"
-        if not 0 <= self.momentum < 1:
-            yield f"momentum: {self.momentum} is out of range, 0 up to (not including) 1 is allowed"
-        if not 1 <= self.ns_steps < 100:
-            yield f"ns_steps: {self.ns_steps} is out of range, 1 to 99 is allowed"
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         of_parts = {1: "block", 3: "qkv"}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor, nn
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.gpt2 import Block
+from gpt2_lightning.settings import NonNegativeFloat, RegularExpression
 
-Exceptions = Mapping[str, Mapping[Literal["lr_scale", "weight_decay"], float]]
+Exceptions = Mapping[
+    Annotated[str, RegularExpression()], Mapping[Literal["lr_scale", "weight_decay"], NonNegativeFloat]
+]
 """Other settings for some parameters. The keys are regular expressions, of which the first that is found in a name
 counts; the values are a factor for the learning rate, the decay of matrices, or both."""
 NONE: Exceptions = MappingProxyType({})

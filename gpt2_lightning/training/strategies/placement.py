@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import NonNegativeInt, PositiveFloat, PositiveInt, Settings, relation
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy
 
@@ -20,38 +20,49 @@ _ENDPOINT = re.compile(r"(?P<host>[^:\s]+):(?P<port>\d{1,5})")
 
 
 @dataclass(frozen=True)
-class Placement:
-    """Devices, machines and processes; `faults` tells what cannot be."""
+class Placement(Settings):
+    """Devices, machines and processes.
+
+    Raises:
+        ValueError: with every setting that this machine cannot fulfil.
+    """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """What to run on."""
     strategy: Literal["single", "ddp", "fsdp"] = "single"
     """One process; or one for each device: under ddp each has the whole model, and they average their gradients; under
     fsdp they share out weights, gradients and the optimizer's state, and put a block together when it is its turn."""
-    devices: int | None = None
+    devices: PositiveInt | None = None
     """Devices of each machine to use under ddp and fsdp; null for all its GPUs, and for one process on the CPU."""
-    num_nodes: int = 1
+    num_nodes: PositiveInt = 1
     """Machines, on each of which the same command is started."""
     rdzv_endpoint: str | None = None
     """HOST:PORT where several machines meet: one of them, which leads, and a free port of it."""
     under_srun: bool = False
     """Whether srun has to start the processes, so that it is an error where that was forgotten."""
-    timeout: float = 1800.0
+    timeout: PositiveFloat = 1800.0
     """Seconds that a process waits for the others, and that a stopped run has to save."""
-    max_restarts: int = 0
+    max_restarts: NonNegativeInt = 0
     """How often a run whose process died is started again, from its latest checkpoint; not under torchrun and srun,
     which have such options of their own."""
 
-    def faults(self) -> Iterator[str]:
-        """Each setting that this machine cannot fulfil, as "field: what is wrong"."""
-        for name in ("devices", "num_nodes", "timeout"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                yield f"{name}: {value} is out of range, it must be above 0 and finite"
-        if self.max_restarts < 0:
-            yield f"max_restarts: {self.max_restarts} is out of range, 0 or more is allowed"
-        if self.strategy == "single":
-            yield from self._faults_of_one()
+    @relation
+    def _one_process_has_one_device(self) -> Iterator[str]:
+        if self.strategy == "single" and self.devices not in (None, 1):
+            yield f"devices: {self.devices} need as many processes; use trainer=ddp, or ddp_cpu without GPUs"
+
+    @relation
+    def _one_process_has_one_machine(self) -> Iterator[str]:
+        if self.strategy == "single" and self.num_nodes > 1:
+            yield f"num_nodes: {self.num_nodes} machines need as many processes; use trainer=multi_node"
+
+    @relation
+    def _one_process_is_not_restarted(self) -> Iterator[str]:
+        if self.strategy == "single" and self.max_restarts:
+            yield f"max_restarts: {self.max_restarts} is for processes that are started here; use trainer=ddp or fsdp"
+
+    @relation
+    def _accelerator_exists(self) -> Iterator[str]:
         if not self._has_accelerator():
             alone = "trainer=auto for one process"
             yield (
@@ -62,17 +73,9 @@ class Placement:
             yield f"accelerator: mps has one device and {self.strategy} is for several; use trainer=auto"
         elif self.on_cuda and (self.devices or 0) > (there := torch.cuda.device_count()):
             yield f"devices: {self.devices} are asked for, and this machine has {there}; use {there} or fewer"
-        yield from self._endpoint_faults()
 
-    def _faults_of_one(self) -> Iterator[str]:
-        if self.devices not in (None, 1):
-            yield f"devices: {self.devices} need as many processes; use trainer=ddp, or ddp_cpu without GPUs"
-        if self.num_nodes > 1:
-            yield f"num_nodes: {self.num_nodes} machines need as many processes; use trainer=multi_node"
-        if self.max_restarts:
-            yield f"max_restarts: {self.max_restarts} is for processes that are started here; use trainer=ddp or fsdp"
-
-    def _endpoint_faults(self) -> Iterator[str]:
+    @relation
+    def _endpoint_has_a_port(self) -> Iterator[str]:
         if self.rdzv_endpoint is None:
             return
         found = _ENDPOINT.fullmatch(self.rdzv_endpoint)
