@@ -139,22 +139,17 @@ def checked(function: _Target) -> _Target:
     return typing.cast(_Target, call)
 
 
-def violations(target: Any, values: Mapping[str, Any], unusable: Collection[str] = ()) -> list[str]:
+def violations(target: Any, values: Mapping[str, Any]) -> list[str]:
     """Every field that is out of range, and every violated relation between those that are not.
 
     Args:
         target: a dataclass.
         values: of its fields; the others have their defaults.
-        unusable: fields about which nothing is to be said, because they are missing or of a wrong type.
     """
     hints = hints_of(target)
-    out_of_range = {
-        name: faults
-        for name, value in values.items()
-        if name not in unusable and (faults := range_faults(hints.get(name, Any), value, name))
-    }
-    lines = [line for faults in out_of_range.values() for line in faults]
-    return lines + relation_faults(target, values, {*unusable, *out_of_range})
+    lines = [line for name, value in values.items() for line in range_faults(hints.get(name, Any), value, name)]
+    # A mapping with an item out of range can still be compared with other fields.
+    return lines + relation_faults(target, values, {line.partition(":")[0] for line in lines} & values.keys())
 
 
 def relation_faults(target: type[Settings], values: Mapping[str, Any], unusable: Collection[str]) -> list[str]:
@@ -192,17 +187,19 @@ def hints_of(target: Any) -> dict[str, Any]:
     return typing.get_type_hints(target.__init__ if is_plain_class else target, include_extras=True)
 
 
-def range_faults(hint: Any, value: Any, name: str) -> list[str]:
+def range_faults(hint: Any, value: Any, name: str, whole: Any = None) -> list[str]:
     """Compare a value of the right type with the constraints in an annotation.
 
     Args:
         hint: the annotation.
         value: of a type that the annotation allows; elements of sequences and mappings are compared, too.
         name: of the field, which each fault begins with.
+        whole: the sequence that the value is an element of, if it is one.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
-        return range_faults(arguments[0], value, name) + _own_faults(list(_flat(arguments[1:])), value, name)
+        of_value = _own_faults(list(_flat(arguments[1:])), value, name, value if whole is None else whole)
+        return range_faults(arguments[0], value, name) + of_value
     if origin in (typing.Union, types.UnionType):
         faults = [range_faults(member, value, name) for member in arguments if _is_instance(value, member)]
         return [] if [] in faults or not faults else faults[0]
@@ -212,7 +209,7 @@ def range_faults(hint: Any, value: Any, name: str) -> list[str]:
         of_keys = [fault for key in value for fault in range_faults(arguments[0], key, name)]
         return of_keys + [f for key, item in value.items() for f in range_faults(arguments[1], item, f"{name}.{key}")]
     if isinstance(value, Sequence) and not isinstance(value, str) and arguments:
-        return [fault for item in value for fault in range_faults(arguments[0], item, name)]
+        return list(dict.fromkeys(f for item in value for f in range_faults(arguments[0], item, name, list(value))))
     return []
 
 
@@ -232,12 +229,12 @@ def allowed(marks: Iterable[Any]) -> str:
     return f"{least} {'and below' if above else 'up to (not including)'} {_shown(upper.lt)}".strip()
 
 
-def _own_faults(marks: list[Any], value: Any, name: str) -> list[str]:
+def _own_faults(marks: list[Any], value: Any, name: str, whole: Any) -> list[str]:
     if any(isinstance(mark, MinLen) and len(value) < mark.min_length for mark in marks):
         return [f"{name}: it is empty; name one"]
     if not all(_fits(mark, value) for mark in marks):
         advice = "".join(f"; {mark.text}" for mark in marks if isinstance(mark, Advice))
-        return [f"{name}: {value} is out of range, {allowed(marks)} is allowed{advice}"]
+        return [f"{name}: {whole} is out of range, {allowed(marks)} is allowed{advice}"]
     return [f"{name}: {fault}" for mark in marks if isinstance(mark, Rule) and (fault := mark.fault(value))]
 
 

@@ -30,6 +30,6 @@ def test_a_mix_has_at_least_two_corpora(names: list[str]) -> None:
 
 
 def test_all_faults_are_told() -> None:
-    with pytest.raises(ValueError, match=r"(?s)weights\.a: there is.*weights\.web: -1.*") as caught:
+    with pytest.raises(ValueError, match=r"(?s)weights\.web: -1.*weights\.a: there is.*") as caught:
         Mix(corpora=CORPORA, weights={"a": 1.0, "web": -1.0})
     assert len(str(caught.value).splitlines()) == 2

@@ -86,7 +86,7 @@ def test_dropout_outside_its_range_is_refused(field: str, value: float) -> None:
 @pytest.mark.parametrize("field", ["layer_norm_epsilon", "initializer_range"])
 @pytest.mark.parametrize("value", [0.0, -1e-5, float("nan")])
 def test_epsilon_and_range_must_be_above_zero(field: str, value: float) -> None:
-    assert faults_of(**{field: value}) == [f"{field}: {value} is out of range, it must be above 0"]
+    assert faults_of(**{field: value}) == [f"{field}: {value} is out of range, a finite number above 0 is allowed"]
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:

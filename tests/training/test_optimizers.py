@@ -133,7 +133,7 @@ def test_an_exception_for_nothing_lists_the_names() -> None:
     ("groups", "message"),
     [
         ({"(": {}}, r"groups: '\(' is no regular expression: missing \)"),
-        ({"wte": {"lr_scale": -1}}, "groups: lr_scale -1 of 'wte' is out of range"),
+        ({"wte": {"lr_scale": -1}}, "groups.wte.lr_scale: -1 is out of range"),
         ({"": {}}, "groups: '' is no name"),
     ],
 )

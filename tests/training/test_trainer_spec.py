@@ -51,8 +51,8 @@ def test_settings_out_of_range_are_named(field: str, value: int) -> None:
 
 
 def test_all_faults_come_at_once() -> None:
-    with pytest.raises(ValueError, match=r"max_steps: .* exclude .*\nmax_tokens: .*\nval_check_interval: "):
-        TrainerSpec(max_steps=5, max_tokens=-1, val_check_interval=0)
+    with pytest.raises(ValueError, match=r"timeout: -1 .*\nval_check_interval: 0 .*\nmax_steps: .* exclude "):
+        TrainerSpec(max_steps=5, max_tokens=1e6, val_check_interval=0, timeout=-1)
 
 
 def test_no_clipping_is_allowed() -> None:

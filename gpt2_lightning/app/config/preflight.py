@@ -108,7 +108,7 @@ class _Checker:
                 faults = self._check_value(hints.get(name, Any), values[name], path + name)
             elif parameters[name].default is inspect.Parameter.empty and path + name not in self.unresolved:
                 faults = [_missing(path + name)]
-            if faults or path + name in self.unresolved:
+            if path + name in self.unresolved or any(fault.startswith(f"{path}{name}:") for fault in faults):
                 unusable.add(name)
             self.faults += faults
         self.unknown += unknown
