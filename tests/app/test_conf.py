@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gpt2_lightning.app.commands import finetune, train
 from gpt2_lightning.app.config.folder import config_folder, register_resolvers
@@ -24,32 +19,14 @@ from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.main import VERBS
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes
+from tests.app.compositions import CONF, RECIPES, composed, named, schema_of
 
-CONF = config_folder()
-RECIPES = CONF / "experiment"
-"""Of several verbs: see `test_recipes`."""
 OPTIONS = sorted(str(f.relative_to(CONF).with_suffix("")) for f in CONF.glob("*/*.yaml") if f.parent != RECIPES)
 FINETUNING = {"lora", "task", "template"}
 """Groups of the verb `finetune` alone."""
 NEEDED = {"predict": ["text=something"], "explain": ["text=something"]}
 """What a verb cannot do without, where its YAML leaves the choice."""
 SIZES = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
-
-
-def composed(verb: str, *overrides: str) -> DictConfig:
-    """A verb's configuration, with what only a running job knows filled in."""
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(verb, list(overrides))
-    if "run_dir" in schema_of(verb).__dataclass_fields__:
-        with open_dict(config):
-            config.name = "name"
-    return config
-
-
-def schema_of(verb: str) -> Any:
-    return importlib.import_module(f"gpt2_lightning.app.commands.{verb}").Config
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -60,16 +37,6 @@ def test_every_option_passes_preflight(option: str, monkeypatch: pytest.MonkeyPa
     verb = finetune if group in FINETUNING else train
     config = composed(verb.__name__.rpartition(".")[2], f"{group}={name}")
     assert preflight(named(config), verb.Config)[1] == []
-
-
-def named(config: DictConfig) -> DictConfig:
-    """The same with a name for everything that the user has to name."""
-    for key in config:
-        if OmegaConf.is_missing(config, key):
-            config[key] = "somewhere"
-        elif isinstance(config[key], DictConfig):
-            named(config[key])
-    return config
 
 
 @pytest.mark.parametrize("verb", sorted(set(VERBS) - {"train", "finetune"}))

@@ -15,8 +15,8 @@ from gpt2_lightning.app.commands import finetune, train
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY
+from tests.app.compositions import RECIPES, composed, named
 from tests.app.conftest import newest_run
-from tests.app.test_conf import RECIPES, composed, named
 
 Run = Callable[..., Any]
 FILES = sorted(RECIPES.glob("*.yaml"))
