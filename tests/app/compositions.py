@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gpt2_lightning.app.main import config_folder, register_resolvers
+from gpt2_lightning.app.config.folder import config_folder, register_resolvers
 
 CONF = config_folder()
 RECIPES = CONF / "experiment"

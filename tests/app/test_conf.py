@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from gpt2_lightning.app.commands import finetune, train
-from gpt2_lightning.app.config.folder import config_folder, register_resolvers
 from gpt2_lightning.app.config.overrides import CommandLine
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.main import VERBS
