@@ -18,11 +18,13 @@ PACKAGE = "gpt2_lightning"
 
 LEVELS = {
     PACKAGE: [
-        {"errors", "memory", "atomic", "settings"},
+        {"errors"},
+        {"memory", "atomic", "atomic_replace", "settings"},
         {"model", "tokenizers"},
         {"checkpoints", "data", "generation", "huggingface"},
         {"evaluation", "inspection", "pretrained"},
         {"training"},
+        {"conversion"},
         {"api"},
         {"app"},
         {"__main__"},
@@ -38,7 +40,7 @@ LEVELS = {
         {"output"},
         {"config"},
         {"generation", "run"},
-        {"conversion", "finetuning", "launch", "reports"},
+        {"finetuning", "launch", "reports"},
         {"sweeping"},
         {"commands", "main"},
     ],

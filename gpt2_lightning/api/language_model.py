@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Unpack, cast, overload
+from pathlib import Path
+from typing import Any, Literal, Unpack, cast, overload
 
 import torch
 from torch import Tensor
@@ -13,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gpt2_lightning.api.chat import Chat
 from gpt2_lightning.api.settings import GenerationOptions, GenerationSettings
 from gpt2_lightning.api.text_generator import Completion, TextGenerator
+from gpt2_lightning.conversion.convert import Target, convert
 from gpt2_lightning.data.instruction.templates import KIND as INSTRUCT
 from gpt2_lightning.data.instruction.templates import template_of
 from gpt2_lightning.errors import UserError
@@ -24,6 +28,8 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 Ids = Tensor | list[int]
 """Token ids of one text, (T,); a tensor may also hold several texts of the same length, (B, T)."""
+
+SavedAs = Literal["gpt2_lightning", "huggingface"]
 
 
 class LanguageModel:
@@ -236,6 +242,32 @@ class LanguageModel:
         if len(ids) > 1:
             raise UserError(f"attention: {len(ids)} texts were given, it is computed for one")
         return attention_weights(self.network, ids[0])
+
+    def save(self, path: str | os.PathLike[str], to: SavedAs | None = None, overwrite: bool = False) -> Path:
+        """Save the model, with merged adapters, and verify what was saved as the verb `convert` does.
+
+        Args:
+            path: a checkpoint file that `load` and every verb of the command line read, if its name ends in .ckpt or
+                .pt; otherwise a Hugging Face folder, with tokenizer and model card.
+            to: `gpt2_lightning` or `huggingface`, to choose by this instead of the name.
+            overwrite: whether a path that exists is replaced, once the new one is verified.
+
+        Returns:
+            The absolute path.
+
+        Raises:
+            UserError: if the path exists or cannot be written, or the format cannot hold the model.
+        """
+        target = Target(Path(path).expanduser().resolve(), overwrite)
+        target.require_free()
+        network = copy.deepcopy(self.network).cpu()
+        score = None if self._loaded.score is None else self._loaded.score.cpu()
+        own = dataclasses.replace(
+            self._loaded, model=network, score=score, program=OURS, network=None, adapter=None
+        )  # as it is now, which need not be what its file held
+        is_file = target.path.suffix in (".ckpt", ".pt")
+        convert(own, target, to or ("gpt2_lightning" if is_file else "huggingface"))
+        return target.path
 
     def text_generator(
         self, settings: GenerationSettings, notify: Callable[[str], None] = lambda note: None

@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gpt2_lightning.app.commands import convert
-from gpt2_lightning.app.conversion import verify as conversion_check
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY, Description, load_model, weights_alone
+from gpt2_lightning.conversion import verify as conversion_check
 from gpt2_lightning.huggingface import folder, verify
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer

@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from gpt2_lightning.app.conversion import exporters
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, SCORE, Description, load_model, weights_hash
+from gpt2_lightning.conversion import exporters
 from gpt2_lightning.huggingface.peft import adapters, verify
 from gpt2_lightning.huggingface.peft.adapters import PeftAdapter
 from gpt2_lightning.model import GPT2, GPT2Config

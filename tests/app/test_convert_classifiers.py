@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from gpt2_lightning.app.conversion import model_card
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY, SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.conversion import model_card
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.pretrained.load import load_pretrained

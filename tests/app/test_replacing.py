@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.app.output.atomic import mend, replacing
+from gpt2_lightning.atomic_replace import mend, replacing
 from gpt2_lightning.errors import UserError
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from gpt2_lightning.app.output.atomic import replacing
+from gpt2_lightning.atomic_replace import replacing
 moment, right = sys.argv[1], Path.replace
 def replace(self, target):
     if moment == "after":

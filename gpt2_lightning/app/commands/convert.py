@@ -1,4 +1,4 @@
-"""The verb `convert`: checkpoints from one program to another, held to the same logits."""
+"""The verb `convert`: checkpoints from one program to another, verified by their logits."""
 
 from __future__ import annotations
 
@@ -6,23 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from gpt2_lightning.app.conversion import exporters as writing
-from gpt2_lightning.app.conversion.verify import Check
-from gpt2_lightning.app.output.atomic import mend, replacing
 from gpt2_lightning.app.output.paths import display_path
-from gpt2_lightning.checkpoints import files
-from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import folder
-from gpt2_lightning.huggingface.peft import adapters
+from gpt2_lightning.conversion.convert import Format, Target, convert
 from gpt2_lightning.huggingface.safetensors_files import parse_size
-from gpt2_lightning.huggingface.weights import name_of, recast
+from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
-from gpt2_lightning.pretrained.loaded_model import OURS, PEFT, LoadedModel
-
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+from gpt2_lightning.pretrained.loaded_model import OURS, LoadedModel
 
 
 @dataclass(frozen=True)
@@ -42,7 +32,7 @@ class Config:
     """The model that a LoRA adapter was trained on, if it was moved; a source as well."""
     target: str
     """The folder or file to write."""
-    to: Literal["huggingface", "peft", "gpt2_lightning"] | None
+    to: Format | None
     """What to write; null for a model's folder from one of our checkpoints, and for one of ours from anything else."""
     base_name: str | None
     """What a PEFT adapter calls its base; null for its place."""
@@ -72,56 +62,25 @@ class Config:
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Convert, verify, and only then put the result in its place; say what was compared."""
+    """Convert a model, and print what was verified."""
     config = Config(**plain)
-    target = Path(config.target).expanduser().resolve()
-    mend(target)
-    if target.exists() and not config.overwrite:
-        raise UserError(f"target: {display_path(target)} exists; name another, or add overwrite=true to replace it")
     runs_dir = Path(config.runs_dir).expanduser()
+    target = Target(
+        Path(config.target).expanduser().resolve(),
+        config.overwrite,
+        config.dtype,
+        parse_size(config.max_shard_size),
+        config.base_name,
+        runs_dir,
+    )
+    target.require_free()
     source = load_pretrained(
         config.source, LoadOptions(runs_dir, config.base, config.tokenizer_from, config.n_head, key="source")
     )
-    to = config.to or ("huggingface" if source.program == OURS else "gpt2_lightning")
-    _require_replaceable(target, to)
-    if config.dtype and (to == "peft" or (to == "gpt2_lightning" and source.program == PEFT)):
-        raise UserError(f"dtype: {config.dtype} does not fit an adapter, which is written as it is; leave it out")
-    if to == "peft":
-        write = writing.peft_adapter(source, config.base_name, runs_dir)
-    elif to == "huggingface":
-        write = writing.huggingface_folder(source, parse_size(config.max_shard_size), target.name)
-    elif source.program == PEFT:
-        write = writing.adapter_checkpoint(source, runs_dir)
-    else:
-        write = writing.checkpoint(source)
     _describe(source)
-
-    check = Check(source)
-    check.reading()
-    model = check.rounding(source.model if config.dtype is None else recast(source.model, _DTYPES[config.dtype]))
-    with replacing(target, "target") as temporary:
-        write(check, model, temporary)
-    _list(target)
-    print("\n".join(check.lines))
-
-
-def _require_replaceable(target: Path, to: str) -> None:
-    """Refuse to replace what is not of the kind that will be written."""
-    if not target.exists():
-        return
-    if to == "gpt2_lightning":
-        if target.is_dir():
-            raise UserError(f"target: {target} is a folder, and a checkpoint is a file; name one in it")
-        if not files.may_be_one(target):
-            raise UserError(f"target: {target} is no checkpoint, so it is not replaced; name another file")
-        return
-    if not target.is_dir():
-        raise UserError(f"target: {target} is a file, and a model of Hugging Face's is a folder; name another")
-    if strangers := (adapters if to == "peft" else folder).strangers(target):
-        raise UserError(
-            f"target: {target} holds {', '.join(strangers[:5])}, which no conversion wrote, so it is not replaced; "
-            "name another folder"
-        )
+    verified = convert(source, target, config.to or ("huggingface" if source.program == OURS else "gpt2_lightning"))
+    _list(target.path)
+    print("\n".join(verified))
 
 
 def _describe(source: LoadedModel) -> None:

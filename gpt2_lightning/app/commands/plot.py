@@ -12,9 +12,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from gpt2_lightning.app.output.atomic import replacing
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
+from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
 from gpt2_lightning.inspection.curves.page import write_page

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2_lightning.app.output.atomic import replacing
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
 from gpt2_lightning.app.reports.input_texts import GivenTexts
 from gpt2_lightning.app.reports.predictions import FORMATS, answers_of, print_answer, write_answers
+from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError

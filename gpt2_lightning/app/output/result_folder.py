@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Protocol
 
-from gpt2_lightning.app.output.atomic import mend, replacing
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
+from gpt2_lightning.atomic_replace import mend, replacing
 from gpt2_lightning.errors import UserError
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpt2_lightning.app.conversion.verify import Check
 from gpt2_lightning.checkpoints.content import SCORE
+from gpt2_lightning.conversion.verify import Check
 from gpt2_lightning.huggingface import verify
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.peft import verify as verify_peft

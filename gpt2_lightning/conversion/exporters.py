@@ -11,13 +11,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gpt2_lightning.app.conversion.model_card import card_of, trained_template, written_question
-from gpt2_lightning.app.conversion.verify import Check
-from gpt2_lightning.app.conversion.verify_adapter import check_alone, check_in_peft, check_written
-from gpt2_lightning.app.conversion.verify_classifier import check_classifier
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.conversion.model_card import card_of, trained_template, written_question
+from gpt2_lightning.conversion.verify import Check
+from gpt2_lightning.conversion.verify_adapter import check_alone, check_in_peft, check_written
+from gpt2_lightning.conversion.verify_classifier import check_classifier
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import chat_template, folder, hub
 from gpt2_lightning.huggingface.label_head import LabelHead, without_own_head

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gpt2_lightning.app.conversion.verify import Check
 from gpt2_lightning.checkpoints.content import SCORE
+from gpt2_lightning.conversion.verify import Check
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, to_huggingface, verify
 from gpt2_lightning.huggingface.label_head import LabelHead
