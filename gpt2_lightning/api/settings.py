@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from gpt2_lightning.generation import Sampling
+from gpt2_lightning.settings import PositiveInt, relation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class GenerationSettings(Sampling):
         ValueError: with every setting that is out of range or does not fit the others, a line each.
     """
 
-    num_samples: int = 1
+    num_samples: PositiveInt = 1
     """Texts for each prompt."""
     stop: list[str] = field(default_factory=list)
     """Strings that end a text. They are not part of it."""
@@ -28,29 +29,24 @@ class GenerationSettings(Sampling):
     system: str | None = None
     """A system message before the prompt, for models whose template has one."""
 
-    def __post_init__(self) -> None:
-        faults = [*self._own_faults()]
-        try:
-            super().__post_init__()
-        except ValueError as error:
-            faults = [*str(error).splitlines(), *faults]
-        if faults:
-            raise ValueError("\n".join(faults))
-
-    def _own_faults(self) -> Iterator[str]:
-        if self.num_samples < 1:
-            yield f"num_samples: {self.num_samples} is out of range, 1 or more is allowed"
+    @relation
+    def _stop_strings_are_not_empty(self) -> Iterator[str]:
         if isinstance(self.stop, str):
             yield f"stop: {self.stop!r} is a string, a list of strings is expected"
         elif "" in self.stop:
             yield "stop: an empty string would end every text before it begins"
-        if self.n_beams > 1:
-            if self.num_samples > self.n_beams:
-                yield f"num_samples: {self.num_samples} is out of range, n_beams={self.n_beams} finds no more than that"
-            if self.stop:
-                yield "stop: beam search does not support stop strings; leave stop or n_beams out"
-        elif self.num_samples > 1 and self.temperature == 0:
+
+    @relation
+    def _samples_differ(self) -> Iterator[str]:
+        if self.n_beams > 1 and self.num_samples > self.n_beams:
+            yield f"num_samples: {self.num_samples} is out of range, n_beams={self.n_beams} finds no more than that"
+        if self.n_beams == 1 and self.num_samples > 1 and self.temperature == 0:
             yield f"num_samples: {self.num_samples} texts would be the same one with temperature=0"
+
+    @relation
+    def _beam_search_has_no_stop_strings(self) -> Iterator[str]:
+        if self.n_beams > 1 and self.stop:
+            yield "stop: beam search does not support stop strings; leave stop or n_beams out"
 
 
 class GenerationOptions(TypedDict, total=False):

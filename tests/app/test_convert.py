@@ -12,7 +12,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gpt2_lightning.app.commands import convert
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY, Description, load_model, weights_alone
 from gpt2_lightning.conversion import verify as conversion_check
@@ -228,7 +227,7 @@ def test_nothing_is_destroyed_by_a_conversion_that_fails(
     run_verb: Run, ours: Path, theirs: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A planted fault: the folder that is written has one wrong weight."""
-    right = convert.folder.write
+    right = folder.write
     before = {file.name: file.read_bytes() for file in theirs.iterdir()}
 
     def wrong(model: GPT2, *rest: object) -> None:
@@ -238,7 +237,7 @@ def test_nothing_is_destroyed_by_a_conversion_that_fails(
             planted.h[1].mlp.c_fc.weight[0, 0] += 1e-6
         right(planted, *rest)
 
-    monkeypatch.setattr(convert.folder, "write", wrong)
+    monkeypatch.setattr(folder, "write", wrong)
     outcome = run_verb("convert", f"source={ours}", f"target={theirs}", "overwrite=true")
     refused(outcome, "does not hold what was written to it", "transformer.h.1.mlp.c_fc.weight")
     assert {file.name: file.read_bytes() for file in theirs.iterdir()} == before
@@ -271,7 +270,7 @@ def test_a_file_that_is_no_checkpoint_is_not_replaced(run_verb: Run, theirs: Pat
     thesis = workplace / "thesis.tex"
     thesis.write_text("years of work")
     outcome = run_verb("convert", f"source={theirs}", f"target={thesis}", "overwrite=true")
-    refused(outcome, "thesis.tex is no checkpoint", "name another file")
+    refused(outcome, "thesis.tex is not a checkpoint", "name another file")
     assert thesis.read_text() == "years of work"
 
 

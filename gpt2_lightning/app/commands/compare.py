@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge
 from rich import get_console
 
 from gpt2_lightning.app.output.paths import display_path
@@ -24,6 +25,7 @@ from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import OURS, PEFT, LoadedModel
+from gpt2_lightning.settings import Settings, relation
 
 _NEW_TOKENS = 24
 """Of a text, where the settings do not say it."""
@@ -31,7 +33,7 @@ _TITLE = "A checkpoint beside transformers' GPT-2"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The top level of `conf/compare.yaml`.
 
     Raises:
@@ -60,7 +62,7 @@ class Config:
     """Of the sampled text; 1 is off."""
     repetition_penalty: float
     """Of all texts; 1 is off."""
-    n_beams: int
+    n_beams: Annotated[int, Ge(2)]
     """Of the beam search."""
     seed: int
     """Of the sampled text."""
@@ -77,14 +79,12 @@ class Config:
     output: str | None
     """File to write the report to as well, as Markdown; null for none."""
 
-    def __post_init__(self) -> None:
-        faults = [f"n_beams: {self.n_beams} is out of range, 2 or more is allowed"] if self.n_beams < 2 else []
+    @relation
+    def _sampling_is_possible(self) -> Iterator[str]:
         try:
             self.sampling()
         except ValueError as error:
-            faults += str(error).splitlines()
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield from str(error).splitlines()
 
     def sampling(self) -> Sampling:
         """The settings of the sampled text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +14,11 @@ from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import OURS, LoadedModel
+from gpt2_lightning.settings import NonEmpty, PositiveInt, Settings, relation
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The top level of `conf/convert.yaml`.
 
     Raises:
@@ -25,12 +27,12 @@ class Config:
 
     runs_dir: str
     """Folder of all runs, for `source=latest`."""
-    source: str
+    source: NonEmpty
     """A run, a checkpoint of ours, nanoGPT's or minGPT's, a folder of Hugging Face's or PEFT's, or
     `hf:NAME@REVISION`."""
     base: str | None
     """The model that a LoRA adapter was trained on, if it was moved; a source as well."""
-    target: str
+    target: NonEmpty
     """The folder or file to write."""
     to: Format | None
     """What to write; null for a model's folder from one of our checkpoints, and for one of ours from anything else."""
@@ -40,25 +42,24 @@ class Config:
     """What to round the weights to; null to keep them as they are."""
     tokenizer_from: str | None
     """`gpt2`, a folder with tokenizer.json, or a text whose characters are the tokens; null for the source's own."""
-    n_head: int | None
+    n_head: PositiveInt | None
     """Attention heads, for minGPT's state dicts that do not tell."""
     max_shard_size: str
     """Size of a safetensors file, at most, such as 500MB or 5GB."""
     overwrite: bool
     """Whether a target that exists is replaced, once the new one is verified."""
 
-    def __post_init__(self) -> None:
-        faults = [f"{name}: it is empty; name one" for name in ("source", "target") if not getattr(self, name)]
-        if self.n_head is not None and self.n_head < 1:
-            faults.append(f"n_head: {self.n_head} is out of range, 1 or more is allowed")
+    @relation
+    def _an_adapter_names_its_base(self) -> Iterator[str]:
         if self.to != "peft" and self.base_name is not None:
-            faults.append("base_name: it is written with to=peft alone; leave it out, or name the model with base=")
+            yield "base_name: it is written with to=peft alone; leave it out, or name the model with base="
+
+    @relation
+    def _shards_have_a_size(self) -> Iterator[str]:
         try:
             parse_size(self.max_shard_size)
         except ValueError as error:
-            faults.append(f"max_shard_size: {error}")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield f"max_shard_size: {error}"
 
 
 def run(plain: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gpt2_lightning.api.settings import GenerationSettings
 from gpt2_lightning.pretrained.devices import Device, DType
+from gpt2_lightning.settings import NonNegativeInt, PositiveInt, relation
 
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
@@ -43,23 +44,14 @@ class Config(GenerationSettings):
     """A file of prompts: a line each, or JSONL with the field `prompt`."""
     output: str | None
     """The JSONL file for the answers to `prompts`."""
-    batch_size: int
+    batch_size: PositiveInt
     """Prompts of the file in a batch."""
     interactive: bool
     """Whether to ask for prompts on the terminal."""
     probabilities: bool
     """Whether to show the probability of each token."""
-    alternatives: int
+    alternatives: NonNegativeInt
     """Number of the likeliest tokens to list beside each."""
-
-    def __post_init__(self) -> None:
-        faults = [*self._faults_alone(), *self._faults_together()]
-        try:
-            super().__post_init__()
-        except ValueError as error:
-            faults = [*str(error).splitlines(), *faults]
-        if faults:
-            raise ValueError("\n".join(faults))
 
     @property
     def shows_probabilities(self) -> bool:
@@ -79,22 +71,24 @@ class Config(GenerationSettings):
             values["log_probabilities"] = self.alternatives
         return GenerationSettings(**values)
 
-    def _faults_alone(self) -> Iterator[str]:
-        for name, least in (("batch_size", 1), ("alternatives", 0)):
-            if (value := getattr(self, name)) < least:
-                yield f"{name}: {value} is out of range, {least} or more is allowed"
-
-    def _faults_together(self) -> Iterator[str]:
+    @relation
+    def _prompts_come_from_one_place(self) -> Iterator[str]:
         sources = {"prompt": self.prompt is not None, "prompts": self.prompts is not None}
         given = [name for name, is_given in {**sources, "interactive": self.interactive}.items() if is_given]
         if len(given) > 1:
             yield f"{given[0]}: it does not go with {' and '.join(given[1:])}, choose one"
+
+    @relation
+    def _prompts_have_an_output(self) -> Iterator[str]:
         if self.prompts is not None and self.output is None:
             yield "output: missing; add output=FILE.jsonl for the answers to prompts"
         if self.output is not None and self.prompts is None:
             yield "output: it is for the answers to prompts=FILE; to keep a single text add > FILE"
         if self.output == "-":
             yield "output: - is not a file, which a run needs to continue after an interruption; name one"
+
+    @relation
+    def _probabilities_have_a_place(self) -> Iterator[str]:
         if self.shows_probabilities and self.prompts is not None:
             yield "probabilities: they are for the terminal; log_probabilities=N writes them to the output"
         if self.log_probabilities is not None and self.prompts is None:
