@@ -36,7 +36,7 @@ def save_classifier(
     path: Path, task: LabelTask = ONE_OF_THREE, tokenizer: Tokenizer = LETTERS, model: GPT2 | None = None
 ) -> Classifier:
     """Write a classifier's checkpoint, and return the classifier."""
-    classifier = Classifier(model or lively(), task.n_scores, task.reads).eval()
+    classifier = Classifier(model or lively(), task.n_scores, task.pooling).eval()
     classifier.score.weight = torch.nn.Parameter(some_score(task, classifier.transformer))
     tensors = classifier.transformer.state_dict() | {SCORE: classifier.score.weight.detach()}
     description = Description(classifier.transformer.config, tokenizer, {"seed": 3}, task.to_plain())

@@ -37,7 +37,7 @@ def classifiers(workplace: Path) -> dict[str, Classifier]:
     made = {}
     for kind, task in TASKS.items():
         torch.manual_seed(1)
-        model = Classifier(GPT2(CONFIG), task.n_scores, task.reads).eval()
+        model = Classifier(GPT2(CONFIG), task.n_scores, task.pooling).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.mul_(6)
