@@ -1,4 +1,4 @@
-"""The verb `params`: what a model is made of, as a table, a tree or CSV."""
+"""The verb `params`: the parameters of a model, as a table, a tree, CSV or a diagram."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.output.atomic import replacing
 from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
 from gpt2_lightning.app.reports.parameters import print_summary, print_table, print_tree, write_csv
 from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for
+from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.inspection.diagrams.parts import FORMATS, diagram_files, diagram_format, draw_diagram
 from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.pretrained.load import LoadOptions, read_pretrained
@@ -43,6 +46,10 @@ class Config:
     """A second one; every tensor's change from it is shown."""
     view: Literal["table", "tree", "csv"]
     """How to show it."""
+    diagram: str | None
+    """A .svg or .png file for a diagram of the network; one for each part where it has `{part}` in its name."""
+    overwrite: bool
+    """Whether a diagram that exists is replaced."""
     data: Node
     tokenizer: Node
     model: Node | None = None
@@ -56,6 +63,8 @@ class Config:
             faults.append("compare: a tree shows no values; choose view=table or view=csv")
         if self.model is not None and self.compare is not None:
             faults.append("compare: an architecture has no values to compare; name a checkpoint in place of the model")
+        if self.diagram is not None and diagram_format(self.diagram) not in FORMATS:
+            faults.append(f"diagram: {self.diagram} must end in .{' or .'.join(FORMATS)}")
         if faults:
             raise ValueError("\n".join(faults))
 
@@ -63,6 +72,7 @@ class Config:
 def run(plain: dict[str, Any]) -> None:
     """Measure and print."""
     config = Config(**plain)
+    diagrams = _free_files(config)
     if config.model is not None:
         model, place = _architecture(config.model, config), "an architecture, without values"
     else:
@@ -83,6 +93,23 @@ def run(plain: dict[str, Any]) -> None:
             print(place)
             (print_table if config.view == "table" else print_tree)(figures, console)
             print_summary(figures, model, console)
+    for part, file in diagrams.items():
+        with replacing(file.resolve(), "diagram") as temporary:
+            draw_diagram(model.config, part, temporary, diagram_format(file.name))
+        print(f"drew {shown(file)}", file=sys.stderr)  # standard output may be CSV
+
+
+def _free_files(config: Config) -> dict[str, Path]:
+    """The file of each diagram to draw.
+
+    Raises:
+        UserError: if one exists and is not to be replaced.
+    """
+    files = {} if config.diagram is None else diagram_files(config.diagram)
+    existing = [shown(file) for file in files.values() if file.exists()]
+    if existing and not config.overwrite:
+        raise UserError(f"diagram: {', '.join(existing)} exists; name another, or add overwrite=true to replace it")
+    return files
 
 
 def _require_common(figures: Sequence[TensorFigures], model: GPT2, other: LoadedModel, place: str) -> None:

@@ -23,6 +23,7 @@ _PATHS = {
     "compare",
     "data.path",
     "data.val_path",
+    "diagram",
     "init_from",
     "output",
     "prompts",

@@ -1,0 +1,1 @@
+"""Diagrams of a network, drawn from its configuration."""
