@@ -19,7 +19,7 @@ from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.tokenizers import CharTokenizer
-from tests.app.made_checkpoints import save_adapter, save_base
+from tests.app.made_checkpoints import save_adapter, save_base, save_classifier
 from tests.app.test_bad_input import refused
 from tests.huggingface.networks import lively
 
@@ -210,3 +210,38 @@ def test_a_moved_base_of_an_adapter_is_named(run_verb: Run, workplace: Path) -> 
     assert outcome.code == 0, outcome.err
     changed = {name for name, row in rows(outcome.out).items() if row["relative_change"] != "0.0"}
     assert changed == {f"h.{layer}.attn.c_attn.weight" for layer in range(2)}
+
+
+def test_a_diagram_of_any_source_is_drawn(run_verb: Run, workplace: Path) -> None:
+    folder.write(lively(), LETTERS, workplace / "theirs", "", 10**9)
+    base = save_base(workplace / "base.ckpt")
+    save_adapter(workplace / "adapter.ckpt", base, LoRASpec(rank=3, targets=["q", "v"]))
+    save_classifier(workplace / "classifier.ckpt")
+    for source in ("base.ckpt", "adapter.ckpt", "classifier.ckpt", "theirs"):
+        outcome = run_verb("params", f"checkpoint={source}", f"diagram={source}.svg", "view=csv")
+        assert outcome.code == 0, outcome.err
+        assert f"drew {source}.svg" in outcome.err
+        assert outcome.out.startswith("name,shape")
+        text = (workplace / f"{source}.svg").read_text(encoding="utf-8")
+        count = sum(parameter.numel() for parameter in lively().parameters())
+        assert f">GPT-2: {count:,} parameters</text>" in text
+
+
+def test_each_part_has_a_diagram(run_verb: Run, workplace: Path) -> None:
+    command = ("params", "model=tiny", "model.vocab_size=23", "model.n_layer=7", "diagram=tiny-{part}.PNG")
+    outcome = run_verb(*command)
+    assert outcome.code == 0, outcome.err
+    drawn = {file.name for file in workplace.glob("tiny-*")}
+    assert drawn == {f"tiny-{part}.PNG" for part in ("network", "embeddings", "block", "attention", "gelu")}
+    refused(run_verb(*command), "diagram: ", "tiny-block.PNG", "overwrite=true")
+    (workplace / "tiny-block.PNG").write_bytes(b"old")
+    assert run_verb(*command, "overwrite=true").code == 0
+    assert (workplace / "tiny-block.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_diagram_that_cannot_be_written_is_named(run_verb: Run, workplace: Path) -> None:
+    tiny = ("params", "model=tiny", "model.vocab_size=23")
+    refused(run_verb(*tiny, "diagram=tiny.jpg"), "diagram: tiny.jpg", ".svg", ".png")
+    refused(run_verb(*tiny, "diagram=tiny"), "diagram: tiny ", ".svg", ".png")
+    refused(run_verb(*tiny, "diagram=nowhere/tiny.svg"), "diagram: ", "nowhere/tiny.svg", "No such file or directory")
+    assert not list(workplace.rglob("*tiny*"))

@@ -39,8 +39,13 @@ def drawn(part: str, **changes: object) -> matplotlib.figure.Figure:
     return PARTS[part](Architecture.of(dataclasses.replace(SMALL, **changes)))  # type: ignore[arg-type]  # any field
 
 
+def written(figure: matplotlib.figure.Figure) -> list[Text]:
+    found = (artist for artist in figure.findobj(Text) if isinstance(artist, Text))
+    return [text for text in found if text.get_visible() and text.get_text()]
+
+
 def texts(part: str, **changes: object) -> list[str]:
-    return [text.get_text() for text in drawn(part, **changes).findobj(Text) if text.get_text()]  # type: ignore[attr-defined]
+    return [text.get_text() for text in written(drawn(part, **changes))]
 
 
 def texts_of_file(svg: Path) -> list[str]:
@@ -139,11 +144,10 @@ def test_nothing_overlaps_and_nothing_leaves_the_page(
 ) -> None:
     monkeypatch.setitem(POSITIONS, "rotary", Rotary)
     figure = drawn(part, **changes)
-    figure.canvas.draw()  # type: ignore[no-untyped-call]  # of a canvas that matplotlib leaves untyped
-    written = [text for text in figure.findobj(Text) if text.get_text().strip()]  # type: ignore[attr-defined]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in written]
+    figure.canvas.draw()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in written(figure)]
     for text, box in boxes:
-        assert Bbox.union([figure.bbox, box]).extents.tolist() == figure.bbox.extents.tolist(), text
+        assert tuple(Bbox.union([figure.bbox, box]).extents) == tuple(figure.bbox.extents), text
     for (one, first), (other, second) in itertools.combinations(boxes, 2):
         leading = 1.0  # pixels, of 200 an inch
         assert not first.padded(-leading).overlaps(second.padded(-leading)), f"{one!r} and {other!r} overlap"

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.config.preflight import Node
 from gpt2_lightning.app.output.atomic import replacing
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
 from gpt2_lightning.app.reports.parameters import print_summary, print_table, print_tree, write_csv
 from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for
-from gpt2_lightning.checkpoints.runs import shown
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.diagrams.parts import FORMATS, diagram_files, diagram_format, draw_diagram
 from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
@@ -96,7 +96,7 @@ def run(plain: dict[str, Any]) -> None:
     for part, file in diagrams.items():
         with replacing(file.resolve(), "diagram") as temporary:
             draw_diagram(model.config, part, temporary, diagram_format(file.name))
-        print(f"drew {shown(file)}", file=sys.stderr)  # standard output may be CSV
+        print(f"drew {display_path(file)}", file=sys.stderr)  # standard output may be CSV
 
 
 def _free_files(config: Config) -> dict[str, Path]:
@@ -106,7 +106,7 @@ def _free_files(config: Config) -> dict[str, Path]:
         UserError: if one exists and is not to be replaced.
     """
     files = {} if config.diagram is None else diagram_files(config.diagram)
-    existing = [shown(file) for file in files.values() if file.exists()]
+    existing = [display_path(file) for file in files.values() if file.exists()]
     if existing and not config.overwrite:
         raise UserError(f"diagram: {', '.join(existing)} exists; name another, or add overwrite=true to replace it")
     return files
