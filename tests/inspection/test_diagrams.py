@@ -11,6 +11,7 @@ import matplotlib.figure
 import pytest
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from torch import Tensor
 
 from gpt2_lightning.inspection.diagrams.architecture import Architecture
 from gpt2_lightning.inspection.diagrams.parts import PARTS, diagram_files, draw_diagram
@@ -28,10 +29,10 @@ BLOCK = ATTENTION + MLP + 4 * C
 class Rotary(PositionalEncoding):
     """Positions that are applied to queries and keys alone."""
 
-    def __init__(self, config: GPT2Config) -> None:
+    def __init__(self, *sizes: object) -> None:
         super().__init__()
 
-    def rotate(self, q, k, positions):  # type: ignore[no-untyped-def]  # the base class states the types
+    def rotate(self, q: Tensor, k: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         return q, k
 
 

@@ -30,8 +30,8 @@ class Architecture:
         return cls(
             config=config,
             counts=counts,
-            adds_positions=encoding.embed is not PositionalEncoding.embed,
-            rotates=encoding.rotate is not PositionalEncoding.rotate,
+            adds_positions=encoding.forward is not PositionalEncoding.forward,
+            rotates=getattr(encoding, "rotate", PositionalEncoding.rotate) is not PositionalEncoding.rotate,
         )
 
     @property
