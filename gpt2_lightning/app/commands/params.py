@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.config.preflight import Node
-from gpt2_lightning.app.output.atomic import replacing
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
 from gpt2_lightning.app.reports.parameters import print_summary, print_table, print_tree, write_csv
 from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for
+from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.diagrams.parts import FORMATS, diagram_files, diagram_format, draw_diagram
 from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
