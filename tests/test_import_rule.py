@@ -21,6 +21,7 @@ LEVELS = {
         {"errors"},
         {"memory", "atomic", "atomic_replace", "settings"},
         {"model", "tokenizers"},
+        {"label_kinds"},
         {"checkpoints", "data", "generation", "huggingface"},
         {"evaluation", "inspection", "pretrained"},
         {"training"},

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
+from gpt2_lightning.label_kinds import KINDS, LabelKind
 from gpt2_lightning.model.classifier import Pooling
-from gpt2_lightning.settings import PositiveInt, Settings, relation
+from gpt2_lightning.settings import OneOf, PositiveInt, Settings, relation
 
 KIND = "classify"
 """The entry `kind` in the description of a classifier's task."""
-LabelKind = Literal["single", "multi", "regression"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class LabelTask(Settings):
     """
 
     labels: tuple[str, ...]
-    """The classes in the order of the scores; none for regression."""
-    label_kind: LabelKind
-    """A text has one class, any number of classes, or a number."""
+    """The classes in the order of the scores; none for a kind without classes."""
+    label_kind: Annotated[str, OneOf(KINDS)]
+    """Name of the `LabelKind`."""
     pooling: Pooling
     """See `Classifier`."""
     truncation: PositiveInt
@@ -36,11 +36,16 @@ class LabelTask(Settings):
 
     @relation
     def _labels_suit_their_kind(self) -> Iterator[str]:
-        fewest = {"single": 2, "multi": 1}.get(self.label_kind, 0)
-        if len(self.labels) < fewest or len(set(self.labels)) < len(self.labels):
+        fewest = self.kind.fewest_labels
+        if self.labels and not fewest:
+            yield f"labels: {list(self.labels)} does not fit; {self.label_kind} has none"
+        elif len(self.labels) < fewest or len(set(self.labels)) < len(self.labels):
             yield f"labels: {list(self.labels)} does not fit; it must be {fewest} or more different names"
-        if self.labels and self.label_kind == "regression":
-            yield f"labels: {list(self.labels)} does not fit; regression has none"
+
+    @property
+    def kind(self) -> LabelKind:
+        """What a label is."""
+        return KINDS[self.label_kind]
 
     @property
     def n_scores(self) -> int:

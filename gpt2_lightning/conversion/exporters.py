@@ -151,6 +151,11 @@ def _task_for_transformers(source: LoadedModel) -> LabelTask:
     """A classifier's task, if GPT2ForSequenceClassification can do it."""
     source.classifier()  # which raises if head and labels do not fit
     task = LabelTask.from_plain(source.task)
+    if task.kind.problem_type is None:
+        raise UserError(
+            f"{source.place} is a classifier with label_kind={task.label_kind}, which GPT2ForSequenceClassification "
+            "does not have; write a file for this program with to=gpt2_lightning"
+        )
     if task.pooling != "last":
         what = {"first": "first token of a text", "mean": "mean over a text"}[task.pooling]
         raise UserError(

@@ -12,15 +12,10 @@ from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.model_card import Card
 from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.inspection.curves.loss_curve import read_points
+from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
 
 _LOSSES = {"train/loss": "training loss", "val/loss": "validation loss"}
-_OF_LABELS = {
-    "val/accuracy": "validation accuracy",
-    "val/exact_match": "validation exact match of all classes",
-    "val/macro_f1": "validation macro F1",
-    "val/mae": "validation mean absolute error",
-}
 
 
 def card_of(source: LoadedModel, name: str, head: LabelHead | None) -> Card:
@@ -32,7 +27,7 @@ def card_of(source: LoadedModel, name: str, head: LabelHead | None) -> Card:
         head: of a classifier.
     """
     run = None if source.checkpoint is None else run_of(source.checkpoint)
-    figures = {} if run is None or source.step is None else _figures(run, source.step, classifies=head is not None)
+    figures = {} if run is None or source.step is None else _figures(run, source.step, head)
     report = report_of(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
     measured_in = name_of(source.model.wte.weight.dtype)
     return Card(name, source.run_config, figures, head, report, written_question(source) or "", measured_in)
@@ -49,7 +44,7 @@ def trained_template(source: LoadedModel) -> Template | None:
     return template_of(source.task) if source.task.get("kind") == INSTRUCT else None
 
 
-def _figures(run: Path, step: int, classifies: bool) -> dict[str, str]:
+def _figures(run: Path, step: int, head: LabelHead | None) -> dict[str, str]:
     """What the run's metrics say of a step."""
     from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
 
@@ -62,17 +57,19 @@ def _figures(run: Path, step: int, classifies: bool) -> dict[str, str]:
     figures = {"optimizer steps": f"{step:,}"}
     if (tokens := at_step("tokens")) is not None:
         figures["tokens trained on"] = f"{tokens:,.0f}"
-    per = "" if classifies else ", nats per token"
-    names = {key: f"{name}{per}" for key, name in _LOSSES.items()} | (_OF_LABELS if classifies else {})
+    per = ", nats per token" if head is None else ""
+    of_labels = {} if head is None else KINDS[head.kind].metric_names
+    names = {key: f"{name}{per}" for key, name in _LOSSES.items()}
+    names |= {f"val/{key}": f"validation {name}" for key, name in of_labels.items()}
     figures |= {name: f"{value:.4f}" for key, name in names.items() if (value := at_step(key)) is not None}
-    if not classifies and (loss := at_step("val/loss")) is not None:
+    if head is None and (loss := at_step("val/loss")) is not None:
         figures["validation perplexity, per token"] = f"{perplexity(loss):.2f}"
     return figures
 
 
 def report_of(run: Path) -> str:
     """The figures of a classifier's report: what comes before the first picture, without a heading for that."""
-    from gpt2_lightning.evaluation.classification.pages import FILE as REPORT
+    from gpt2_lightning.label_kinds.reports.report import FILE as REPORT
 
     if not (run / REPORT).is_file():
         return ""

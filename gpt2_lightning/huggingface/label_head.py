@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
+from gpt2_lightning.label_kinds import KINDS, LabelKind
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.meta import on_meta_device
 
@@ -17,11 +18,7 @@ WEIGHT = "score.weight"
 """Its name among the tensors."""
 _OWN_HEAD = "lm_head.weight"
 _UNNAMED = "LABEL_{}"
-_PROBLEMS: dict[str, Literal["single", "multi", "regression"]] = {
-    "single_label_classification": "single",
-    "multi_label_classification": "multi",
-    "regression": "regression",
-}
+_PROBLEMS = {kind.problem_type: kind for kind in KINDS.values() if kind.problem_type is not None}
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,9 @@ class LabelHead:
     score: Tensor
     """(labels, C)."""
     labels: Sequence[str]
-    """Their names, in the order of the scores; none for regression."""
-    kind: Literal["single", "multi", "regression"]
-    """A text has one label, any number of labels, or a number."""
+    """Their names, in the order of the scores; none for a kind without classes."""
+    kind: str
+    """Name of the `LabelKind`."""
     truncation: int
     """Tokens of a text that are read, `model_max_length` of the tokenizer."""
 
@@ -48,12 +45,11 @@ class LabelHead:
             pad: the token that fills up short texts; with None, their program reads one text at a time.
         """
         names = list(self.labels) or unnamed(len(self.score))
-        (problem,) = (theirs for theirs, kind in _PROBLEMS.items() if kind == self.kind)
         return {
             "num_labels": len(names),
             "id2label": {str(number): name for number, name in enumerate(names)},
             "label2id": {name: number for number, name in enumerate(names)},
-            "problem_type": problem,
+            "problem_type": KINDS[self.kind].problem_type,
             "pad_token_id": pad,
         }
 
@@ -70,17 +66,22 @@ class LabelHead:
             ValueError: if fields are not those of a classifier, as "field: what is wrong".
         """
         count = len(score)
-        problem = fields.get("problem_type") or ("regression" if count == 1 else "single_label_classification")
-        if problem not in _PROBLEMS:
+        problem = fields.get("problem_type")
+        if problem and problem not in _PROBLEMS:
             raise ValueError(f"problem_type: {problem!r} is not supported, only {', '.join(_PROBLEMS)}")
-        kind = _PROBLEMS[problem]
-        if kind == "regression" and count > 1:
-            raise ValueError(f"problem_type: regression with {count} scores is not supported, only with 1")
+        kind = _PROBLEMS[problem] if problem else default_kind(count)
+        if not kind.fewest_labels and count > 1:
+            raise ValueError(f"problem_type: {problem} with {count} scores is not supported, only with 1")
         names = fields.get("id2label") or {}
         if not isinstance(names, Mapping) or len(names) not in (0, count):
             raise ValueError(f"id2label: {names!r} does not name {count} labels, and {WEIGHT} has as many scores")
         found = [str(names.get(str(number), unnamed(count)[number])) for number in range(count)]
-        return cls(score, () if kind == "regression" else found, kind, truncation)
+        return cls(score, found if kind.fewest_labels else (), kind.name, truncation)
+
+
+def default_kind(n_scores: int) -> LabelKind:
+    """The kind that transformers assumes where a config.json states no `problem_type` and targets are class numbers."""
+    return _PROBLEMS["single_label_classification" if n_scores > 1 else "regression"]
 
 
 def unnamed(count: int) -> list[str]:

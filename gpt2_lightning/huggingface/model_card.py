@@ -12,6 +12,7 @@ from typing import Any
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.tokenizers import Tokenizer
@@ -26,7 +27,6 @@ _TOLD_OF_ORIGIN = ("steps", "best_val_loss")
 """What of a model's origin stands elsewhere in the card."""
 _SCRATCH = "scratch"
 """The `init_from` of a model that does not bring a tokenizer."""
-_ANSWERS = {"single": "one class", "multi": "any number of classes", "regression": "a number"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,11 @@ def _answers(head: LabelHead | None) -> dict[str, str]:
     if head is None:
         return {}
     classes = {"classes": ", ".join(head.labels)} if head.labels else {}
-    return {"answers with": _ANSWERS[head.kind], **classes, "reads of a text, in tokens": f"{head.truncation:,}"}
+    return {
+        "answers with": KINDS[head.kind].answers_with,
+        **classes,
+        "reads of a text, in tokens": f"{head.truncation:,}",
+    }
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from gpt2_lightning.checkpoints.content import ADAPTER, Description, weights_hash
-from gpt2_lightning.checkpoints.label_task import LabelKind, LabelTask
+from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface.label_head import LabelHead, unnamed
+from gpt2_lightning.huggingface.label_head import LabelHead, default_kind, unnamed
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.pretrained.loaded_model import PEFT, LoadedModel, from_own_checkpoint
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
@@ -92,6 +92,6 @@ def _head_of(score: Tensor, base: LoadedModel) -> LabelHead:
     if base.score is not None and len(base.score) == len(score):
         task = LabelTask.from_plain(base.task)
         return LabelHead(score, task.labels, task.label_kind, task.truncation)
-    kind: LabelKind = "single" if len(score) > 1 else "regression"
-    labels = unnamed(len(score)) if kind == "single" else []
-    return LabelHead(score, labels, kind, base.model.config.block_size)
+    kind = default_kind(len(score))
+    labels = unnamed(len(score)) if kind.fewest_labels else []
+    return LabelHead(score, labels, kind.name, base.model.config.block_size)

@@ -7,23 +7,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchmetrics import MeanAbsoluteError, MetricCollection
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryF1Score,
-    MulticlassAccuracy,
-    MulticlassF1Score,
-    MultilabelExactMatch,
-    MultilabelF1Score,
-)
+from torchmetrics import MetricCollection
 
 from gpt2_lightning.checkpoints.content import SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.data.classification.batches import LabelBatch, LabelKind
+from gpt2_lightning.data.classification.batches import LabelBatch
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.classification.predictions import THRESHOLD, probabilities
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.training.lightning_module import TrainingTask, of_all_processes, of_this_process
 from gpt2_lightning.training.optimizers.adamw import OptimizerSpec
@@ -33,13 +23,10 @@ ClassWeights = Literal["none", "balanced"] | list[float]
 """How much each class counts in the loss: alike, in inverse proportion to its rows, or as stated."""
 _TRANSFORMER = "transformer."
 _TRAIN_SCORES = "train_scores"
-HEADLINES: dict[LabelKind, str] = {"single": "accuracy", "multi": "exact_match", "regression": "mae"}
-"""What a row of metrics has beside the loss: the share of texts that are right, that are right in every class, or the
-mean absolute error."""
 
 
 class Classification(TrainingTask[Classifier, LabelBatch]):
-    """Trains a classifier: cross-entropy for one class, binary cross-entropy for several, squared error for numbers.
+    """Trains a classifier with the loss and the metrics of its label kind.
 
     Args:
         model: has a score for each label.
@@ -64,13 +51,13 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
     ) -> None:
         super().__init__(model, optimizer, schedule, description)
         labels = LabelTask.from_plain(description.task)
-        self.kind: LabelKind = labels.label_kind
-        self.headline = HEADLINES[self.kind]
+        self.kind = labels.kind
+        self.headline = self.kind.headline
         self.train_scores: list[Tensor] = []
-        """The headline figure of the micro-batches since the last row of metrics."""
+        """The headline metric of the micro-batches since the last row of metrics."""
         self.token_dropout, self.label_smoothing = token_dropout, label_smoothing
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self._val_metrics = _metrics(self.kind, len(labels.labels))
+        self._val_metrics = MetricCollection(dict(self.kind.metrics(len(labels.labels))))
         self._val_figures: dict[str, float] = {}
 
     def training_step(self, batch: LabelBatch, batch_idx: int) -> Tensor:
@@ -79,14 +66,13 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         logits = self.model(batch.ids, mask).float()
         loss = self._losses(logits, batch.labels, self.label_smoothing).mean()
         self.train_losses.append(loss.detach())
-        self.train_scores.append(_headline(probabilities(logits.detach(), self.kind), batch.labels, self.kind))
+        self.train_scores.append(self.kind.batch_metric(self.kind.outputs(logits.detach()), batch.labels))
         return loss
 
     def validation_step(self, batch: LabelBatch, batch_idx: int) -> None:
         logits = self.model(batch.ids, batch.mask).float()
         self.count_val_loss(self._losses(logits, batch.labels).sum(), len(logits))
-        outputs = probabilities(logits, self.kind)
-        self._val_metrics.update(outputs, batch.labels if self.kind == "regression" else batch.labels.long())
+        self._val_metrics.update(self.kind.outputs(logits), batch.labels)
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
@@ -94,15 +80,15 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         self._val_metrics.reset()
 
     def figures(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
-        """The headline figure; of a validation, macro F1 as well.
+        """The headline metric; of a validation, all metrics of the kind.
 
-        Of several classes, one that no row has and no answer gives counts as 0 in it.
+        In macro F1, a class that no row has and that is never predicted counts as 0.
         """
         if stage == "val":
             return self._val_figures
         mean = self.mean(self.train_scores)
         self.train_scores.clear()
-        return {self.headline: mean}
+        return {self.kind.headline: mean}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the weights as the plain language model does, and the head beside them."""
@@ -127,11 +113,7 @@ class Classification(TrainingTask[Classifier, LabelBatch]):
         """The loss of each text, (B,)."""
         weights = self.class_weights
         assert weights is None or isinstance(weights, Tensor)
-        if self.kind == "regression":
-            return (logits.squeeze(1) - labels).square()
-        if self.kind == "single":
-            return F.cross_entropy(logits, labels, weight=weights, reduction="none", label_smoothing=smoothing)
-        return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="none").mean(dim=1)
+        return self.kind.losses(logits, labels, weights, smoothing)
 
 
 def thinned(mask: Tensor, dropout: float) -> Tensor:
@@ -156,34 +138,14 @@ def class_weights(wanted: ClassWeights, data: LabelDataModule) -> Tensor | None:
     """
     if wanted == "none":
         return None
-    if data.kind == "regression":
+    if not data.classes:
         raise UserError("class_weights: numbers have no classes to weigh; set class_weights=none")
-    counts, rows, several = data.class_counts(), len(data.train), data.kind == "multi"
+    counts, rows = data.class_counts(), len(data.train)
     if wanted == "balanced":
-        return (rows - counts).clamp(min=1) / counts if several else rows / (len(counts) * counts)
+        return data.kind.balanced_weights(counts, rows)
     if len(wanted) != len(counts) or not all(0 < weight < math.inf for weight in wanted):
         raise UserError(
             f"class_weights: {wanted} does not fit; it must be none, balanced or {len(counts)} finite numbers above 0, "
             f"for {', '.join(data.classes)}"
         )
-    weights = torch.tensor(wanted, dtype=torch.float32)
-    return weights if several else weights * rows / (weights * counts).sum()
-
-
-def _metrics(kind: LabelKind, n: int) -> MetricCollection:
-    metrics: dict[str, Any] = {HEADLINES[kind]: MeanAbsoluteError()}
-    if kind == "single":
-        metrics = {HEADLINES[kind]: MulticlassAccuracy(n, average="micro"), "macro_f1": MulticlassF1Score(n)}
-    elif kind == "multi" and n > 1:
-        metrics = {HEADLINES[kind]: MultilabelExactMatch(n), "macro_f1": MultilabelF1Score(n)}
-    elif kind == "multi":
-        metrics = {HEADLINES[kind]: BinaryAccuracy(), "macro_f1": BinaryF1Score()}
-    return MetricCollection(metrics)
-
-
-def _headline(outputs: Tensor, labels: Tensor, kind: LabelKind) -> Tensor:
-    if kind == "regression":
-        return (outputs - labels).abs().mean()
-    if kind == "single":
-        return (outputs.argmax(dim=1) == labels).float().mean()
-    return ((outputs > THRESHOLD) == labels.bool()).all(dim=1).float().mean()
+    return data.kind.scaled_weights(torch.tensor(wanted, dtype=torch.float32), counts, rows)

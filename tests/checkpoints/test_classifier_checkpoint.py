@@ -72,7 +72,7 @@ def test_a_head_that_does_not_fit_its_labels_is_told() -> None:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        ({"reads": "max"}, "reads: 'max' is not one of last, first, mean"),
+        ({"reads": "max"}, "'max' is not one of last, first, mean"),
         ({"label_kind": "double"}, "label_kind: 'double' is not one of single, multi, regression"),
         ({"labels": ["a", "b", "a"]}, "2 or more different names"),
         ({"labels": ["a"]}, "2 or more different names"),

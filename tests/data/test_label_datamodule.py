@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data.classification.batches import LabelBatch, LabeledSamples, LabeledSet, encode_labels
+from gpt2_lightning.data.classification.batches import LabelBatch, LabeledSamples, LabeledSet
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.sampling.batches import TrainingBatches
 from gpt2_lightning.data.tables import LabeledText, LabeledTexts, Splits
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
 
 ALPHABET = "abcdefgh "
@@ -33,7 +34,7 @@ def rows_of(count: int, seed: int = 0) -> list[LabeledText]:
 def set_of(count: int) -> LabeledSet:
     rows = rows_of(count)
     texts = EncodedTexts([row.text for row in rows], TOKENIZER, 64)
-    return LabeledSet(rows, texts, encode_labels(rows, ("a", "b"), "single"))
+    return LabeledSet(rows, texts, KINDS["single"].targets(rows, ("a", "b")))
 
 
 def module_of(
@@ -41,7 +42,7 @@ def module_of(
 ) -> LabelDataModule:
     settings = {"classes": ("ham", "spam"), "batch_size": 4, "micro_batch_size": 2, "seed": 0, **more}
     val, test = settings.pop("val", [HAM, SPAM]), settings.pop("test", [HAM])
-    return LabelDataModule(Splits(train, val, test), TOKENIZER, kind=kind, block_size=block_size, **settings)
+    return LabelDataModule(Splits(train, val, test), TOKENIZER, kind=KINDS[kind], block_size=block_size, **settings)
 
 
 def texts_in(batch: LabelBatch) -> list[str]:
@@ -165,9 +166,9 @@ def test_training_goes_on_where_it_stood() -> None:
 
 def test_kinds_of_labels() -> None:
     several = [LabeledText("a", ("x", "z")), LabeledText("b", ()), LabeledText("c", ("y",))]
-    assert encode_labels(several, ("x", "y", "z"), "multi").tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    assert encode_labels([LabeledText("a", 2.5), LabeledText("a", -1.0)], (), "regression").tolist() == [2.5, -1.0]
-    assert encode_labels([SPAM, HAM, SPAM], ("ham", "spam"), "single").tolist() == [1, 0, 1]
+    assert KINDS["multi"].targets(several, ("x", "y", "z")).tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    assert KINDS["regression"].targets([LabeledText("a", 2.5), LabeledText("a", -1.0)], ()).tolist() == [2.5, -1.0]
+    assert KINDS["single"].targets([SPAM, HAM, SPAM], ("ham", "spam")).tolist() == [1, 0, 1]
 
 
 def test_figures_of_the_rows() -> None:
@@ -223,7 +224,7 @@ def test_real_messages_are_cut_and_padded_little(shared_data: Path) -> None:
         balance=True,
     )
     splits = table.read()
-    module = LabelDataModule(splits, GPT2Tokenizer(), ("ham", "spam"), "single", 64, 16, 8, seed=0)
+    module = LabelDataModule(splits, GPT2Tokenizer(), ("ham", "spam"), KINDS["single"], 64, 16, 8, seed=0)
     assert [len(part) for part in (module.train, module.val, module.test)] == [1045, 149, 300]
     assert (module.train.texts.n_cut, round(module.train.texts.share_cut, 3)) == (13, 0.011)
     batches = iter(module.train_dataloader())

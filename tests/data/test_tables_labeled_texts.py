@@ -226,7 +226,7 @@ def test_a_yaml_is_checked_by_the_signature() -> None:
     bad = {"_target_": target, "path": "a.tsv", "labels": "ham", "txt_column": "x", "kind": "many", "val": True}
     faults = "\n".join(preflight(OmegaConf.create({"data": bad}), Config)[1])
     assert "data.txt_column: unknown key; did you mean data.text_column?" in faults
-    for key in ("data.labels: 'ham' does not fit", "data.kind: 'many' does not fit", "data.val: True does not fit"):
+    for key in ("data.labels: 'ham' does not fit", "data.kind: 'many' is not one of", "data.val: True does not fit"):
         assert key in faults
     settings = {"_target_": target, "path": "a.tsv", "val": 3.0, "balance": True, "kind": "multi"}
     assert [fault.partition(":")[0] for fault in preflight(OmegaConf.create({"data": settings}), Config)[1]] == [

@@ -6,11 +6,12 @@ import re
 
 import torch
 
-from gpt2_lightning.checkpoints.label_task import LabelKind, LabelTask
+from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.inspection.attribution.deletion import explain
 from gpt2_lightning.inspection.attribution.export import ExplainedText
 from gpt2_lightning.inspection.attribution.methods import Output
 from gpt2_lightning.inspection.token_labels import token_label
+from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from tests.huggingface.networks import enliven
@@ -25,7 +26,7 @@ NUMBER = LabelTask((), "regression", "last", 40)
 _VOCABULARY = 61
 
 
-def explained(texts: list[str], kind: LabelKind = "single", n_left_out: int = 0) -> list[ExplainedText]:
+def explained(texts: list[str], kind: str = "single", n_left_out: int = 0) -> list[ExplainedText]:
     """Each text with an explanation of the first label."""
     torch.manual_seed(2)
     model = GPT2(GPT2Config(_VOCABULARY, 43, n_layer=2, n_head=3, n_embd=21))
@@ -36,7 +37,7 @@ def explained(texts: list[str], kind: LabelKind = "single", n_left_out: int = 0)
     for text in texts:
         words = [word.encode() for word in re.findall(r"\S+|\s", text)]
         explanation = explain(
-            Output(classifier, kind, 0, 32), torch.tensor([sum(word) % _VOCABULARY for word in words])
+            Output(classifier, KINDS[kind], 0, 32), torch.tensor([sum(word) % _VOCABULARY for word in words])
         )
         label = task.labels[0] if task.labels else None
         tokens = [token_label(word) for word in words]

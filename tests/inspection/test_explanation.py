@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gpt2_lightning.checkpoints.label_task import LabelKind
 from gpt2_lightning.inspection.attribution.deletion import SHARES, explain
-from gpt2_lightning.inspection.attribution.methods import METHODS, Output, attributions, evidence, rolled_out
+from gpt2_lightning.inspection.attribution.methods import METHODS, Output, attributions, rolled_out
+from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier, Pooling
 from tests.huggingface.networks import lively
@@ -61,20 +61,22 @@ def decided_by_one_token() -> Classifier:
     return classifier
 
 
-def without(classifier: Classifier, kind: LabelKind, ids: Tensor, gone: list[int]) -> Tensor:
+def without(classifier: Classifier, kind: str, ids: Tensor, gone: list[int]) -> Tensor:
     """The evidence for all labels in a shorter text, read by itself."""
     rest = torch.tensor([[token for place, token in enumerate(ids.tolist()) if place not in gone]])
     with torch.no_grad():
-        return evidence(classifier(rest, torch.ones_like(rest, dtype=torch.bool)), kind)[0]
+        return KINDS[kind].evidence(classifier(rest, torch.ones_like(rest, dtype=torch.bool)))[0]
 
 
 def test_evidence_is_the_log_odds_of_the_probability() -> None:
     logits = torch.tensor([[0.5, -1.25, 3.0], [7.0, 7.0, -2.0]], dtype=torch.float64)
-    torch.testing.assert_close(evidence(logits, "single"), logits.softmax(dim=1).logit(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(evidence(logits + 5, "single"), evidence(logits, "single"), rtol=0, atol=1e-5)
-    torch.testing.assert_close(evidence(logits, "multi"), logits.sigmoid().logit(), rtol=0, atol=1e-5)
-    assert evidence(logits, "regression") is logits
-    binary = evidence(logits[:, :2], "single")
+    torch.testing.assert_close(KINDS["single"].evidence(logits), logits.softmax(dim=1).logit(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        KINDS["single"].evidence(logits + 5), KINDS["single"].evidence(logits), rtol=0, atol=1e-5
+    )
+    torch.testing.assert_close(KINDS["multi"].evidence(logits), logits.sigmoid().logit(), rtol=0, atol=1e-5)
+    assert KINDS["regression"].evidence(logits) is logits
+    binary = KINDS["single"].evidence(logits[:, :2])
     torch.testing.assert_close(binary, torch.tensor([[1.75, -1.75], [0.0, 0.0]]).double())
 
 
@@ -86,7 +88,7 @@ def test_gradient_times_input_of_a_linear_classifier_is_what_each_token_adds(rea
     weight = classifier.score.weight[1] - classifier.score.weight[0]
     added = shares * (classifier.transformer.wte.weight[ids] @ weight)
     bias = shares @ (classifier.transformer.wpe.weight[:5] @ weight)
-    found = attributions(Output(classifier, "single", 1, 8), ids)["gradient_x_input"]
+    found = attributions(Output(classifier, KINDS["single"], 1, 8), ids)["gradient_x_input"]
     torch.testing.assert_close(found, added.detach(), rtol=0, atol=1e-5)
     whole = without(classifier, "single", ids, [])[1]
     torch.testing.assert_close(found.sum(), whole - bias.detach(), rtol=0, atol=1e-5)
@@ -96,7 +98,7 @@ def test_gradient_times_input_of_a_linear_classifier_is_what_each_token_adds(rea
 def test_gradient_times_input_is_the_derivative_of_scaling_an_embedding() -> None:
     classifier = some_classifier().double()
     ids = torch.tensor([3, 7, 1, 20])  # no token twice: a token's embedding is in one place
-    output = Output(classifier, "single", 2, 8)
+    output = Output(classifier, KINDS["single"], 2, 8)
     found = attributions(output, ids)["gradient_x_input"]
     weight, step = classifier.transformer.wte.weight, 1e-6
     for place, token in enumerate(ids.tolist()):
@@ -106,7 +108,7 @@ def test_gradient_times_input_is_the_derivative_of_scaling_an_embedding() -> Non
             with torch.no_grad():
                 weight[token] = factor * row
                 logits = classifier(ids.unsqueeze(0), torch.ones(1, 4, dtype=torch.bool))
-                values.append(evidence(logits, "single")[0, 2])
+                values.append(KINDS["single"].evidence(logits)[0, 2])
                 weight[token] = row
         assert float(found[place]) == pytest.approx(float(values[0] - values[1]) / (2 * step), abs=1e-4)
     assert found.abs().max() > 0.1
@@ -115,7 +117,7 @@ def test_gradient_times_input_is_the_derivative_of_scaling_an_embedding() -> Non
 def test_explaining_leaves_the_classifier_as_it_was() -> None:
     classifier = some_classifier()
     before = without(classifier, "single", IDS, [])
-    attributions(Output(classifier, "single", 0, 8), IDS)
+    attributions(Output(classifier, KINDS["single"], 0, 8), IDS)
     assert not classifier.transformer.wte._forward_hooks
     assert classifier.transformer.wte.weight.grad is None
     torch.testing.assert_close(without(classifier, "single", IDS, []), before, rtol=0, atol=0)
@@ -126,10 +128,10 @@ def test_explaining_leaves_the_classifier_as_it_was() -> None:
     ("kind", "labels", "reads"), [("single", 3, "last"), ("multi", 2, "mean"), ("regression", 1, "first")]
 )
 def test_occlusion_is_the_text_without_each_token_one_at_a_time(
-    kind: LabelKind, labels: int, reads: Pooling, batch_size: int
+    kind: str, labels: int, reads: Pooling, batch_size: int
 ) -> None:
     classifier = some_classifier(labels, reads)
-    found = attributions(Output(classifier, kind, labels - 1, batch_size), IDS)["occlusion"]
+    found = attributions(Output(classifier, KINDS[kind], labels - 1, batch_size), IDS)["occlusion"]
     whole = without(classifier, kind, IDS, [])
     expected = torch.stack([whole - without(classifier, kind, IDS, [place]) for place in range(7)])[:, -1]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -151,7 +153,7 @@ def test_a_token_that_decides_alone_comes_first_and_its_deletion_score_is_near_o
     classifier = decided_by_one_token()
     ids = torch.full((9,), PLAIN)
     ids[place] = DECIDING
-    found = explain(Output(classifier, "multi", 0, 32), ids)
+    found = explain(Output(classifier, KINDS["multi"], 0, 32), ids)
     assert found.answer > 0.999
     for method in ("gradient_x_input", "occlusion"):
         values = found.attributions[method]
@@ -170,7 +172,7 @@ def test_a_token_that_decides_alone_comes_first_and_its_deletion_score_is_near_o
 def test_deletion_removes_the_strongest_tokens_of_the_text() -> None:
     classifier = some_classifier()
     ids = torch.cat([IDS, torch.tensor([5, 9, 2])])
-    found = explain(Output(classifier, "single", 1, 4), ids)
+    found = explain(Output(classifier, KINDS["single"], 1, 4), ids)
     whole = without(classifier, "single", ids, [])[1]
     assert found.evidence == pytest.approx(float(whole), abs=1e-5)
     for method in METHODS:
@@ -185,14 +187,14 @@ def test_deletion_removes_the_strongest_tokens_of_the_text() -> None:
 
 def test_random_orders_are_the_same_every_time_and_differ() -> None:
     classifier = some_classifier()
-    first, second = (explain(Output(classifier, "single", 1, size), IDS) for size in (32, 5))
+    first, second = (explain(Output(classifier, KINDS["single"], 1, size), IDS) for size in (32, 5))
     for one, other in zip(first.random_deletions, second.random_deletions, strict=True):
         torch.testing.assert_close(one.evidence_drops, other.evidence_drops, rtol=0, atol=1e-5)
     assert len({round(deletion.evidence_score, 4) for deletion in first.random_deletions}) > 10
 
 
 def test_two_tokens_are_enough_and_one_is_not() -> None:
-    output = Output(some_classifier(), "single", 1, 4)
+    output = Output(some_classifier(), KINDS["single"], 1, 4)
     assert explain(output, IDS[:2]).attributions["occlusion"].shape == (2,)
     with pytest.raises(ValueError, match="1 tokens are too few"):
         explain(output, IDS[:1])

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from gpt2_lightning.checkpoints.content import Description, restore, restore_classifier
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.data.classification.batches import LabelKind
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.data.tables import LabeledText, Splits
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.classification.predictions import predict
+from gpt2_lightning.evaluation.predictions import predict
+from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
@@ -37,10 +37,10 @@ ALPHABET = "abcdefgh "
 TOKENIZER = CharTokenizer(ALPHABET)
 CONFIG = GPT2Config(vocab_size=len(ALPHABET), block_size=23, n_layer=2, n_head=3, n_embd=21)
 DROPOUT = GPT2Config(vocab_size=len(ALPHABET), block_size=23, n_layer=2, n_head=3, n_embd=21, resid_pdrop=0.1)
-CLASSES: dict[LabelKind, tuple[str, ...]] = {"single": ("few", "many"), "multi": ("has a", "has b"), "regression": ()}
+CLASSES: dict[str, tuple[str, ...]] = {"single": ("few", "many"), "multi": ("has a", "has b"), "regression": ()}
 
 
-def table(kind: LabelKind, count: int, seed: int) -> list[LabeledText]:
+def table(kind: str, count: int, seed: int) -> list[LabeledText]:
     """Texts whose label follows from their letters: the share of a's above or below one half; which of a and b are
     there; the share of a's."""
     dice, rows = random.Random(seed), []
@@ -48,7 +48,7 @@ def table(kind: LabelKind, count: int, seed: int) -> list[LabeledText]:
         letters = dice.choice(["a", "ab", "bc", "cd", "acd"]) if kind == "multi" else dice.choice(["aaaab", "abbbb"])
         text = "".join(dice.choice(letters) for _ in range(dice.randint(5, 21)))
         share = text.count("a") / len(text)
-        labels: dict[LabelKind, Any] = {
+        labels: dict[str, Any] = {
             "single": "many" if share > 0.5 else "few",
             "multi": tuple(f"has {letter}" for letter in "ab" if letter in text),
             "regression": share,
@@ -57,12 +57,14 @@ def table(kind: LabelKind, count: int, seed: int) -> list[LabeledText]:
     return rows
 
 
-def data_of(kind: LabelKind, micro_batch_size: int = 8, rows: list[LabeledText] | None = None) -> LabelDataModule:
+def data_of(kind: str, micro_batch_size: int = 8, rows: list[LabeledText] | None = None) -> LabelDataModule:
     splits = Splits(rows or table(kind, 300, 0), table(kind, 90, 1), table(kind, 90, 2))
-    return LabelDataModule(splits, TOKENIZER, CLASSES[kind], kind, CONFIG.block_size, 8, micro_batch_size, seed=0)
+    return LabelDataModule(
+        splits, TOKENIZER, CLASSES[kind], KINDS[kind], CONFIG.block_size, 8, micro_batch_size, seed=0
+    )
 
 
-def task_of(kind: LabelKind, config: GPT2Config = CONFIG, weights: torch.Tensor | None = None) -> Classification:
+def task_of(kind: str, config: GPT2Config = CONFIG, weights: torch.Tensor | None = None) -> Classification:
     torch.manual_seed(0)
     labels = LabelTask(CLASSES[kind], kind, "last", CONFIG.block_size)
     description = Description(config, TOKENIZER, {}, labels.to_plain())
@@ -96,7 +98,7 @@ def test_a_small_classifier_learns_what_can_be_told_apart(tmp_path: Path) -> Non
     rows = fit(task, data, tmp_path, 150)
     assert float(rows[-1]["val/accuracy"]) > 0.95
     assert float(rows[-1]["val/macro_f1"]) > 0.95
-    answers = predict(task.model, data.test.texts, "single", 16).argmax(axis=1)
+    answers = predict(task.model, data.test.texts, KINDS["single"], 16).argmax(axis=1)
     assert (answers == data.test.labels.numpy()).mean() > 0.95
 
 
@@ -109,19 +111,19 @@ def test_several_classes_are_learned(tmp_path: Path) -> None:
 def test_numbers_are_learned(tmp_path: Path) -> None:
     task, data = task_of("regression"), data_of("regression")
     rows = fit(task, data, tmp_path, 150)
-    answers = predict(task.model, data.test.texts, "regression", 16)
+    answers = predict(task.model, data.test.texts, KINDS["regression"], 16)
     assert float(rows[-1]["val/mae"]) < 0.08
     assert np.corrcoef(answers, data.test.labels.numpy())[0, 1] > 0.95
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression"])
 @pytest.mark.parametrize("batch_size", [1, 7, 90])
-def test_padding_and_bucketing_change_no_answer(kind: LabelKind, batch_size: int) -> None:
+def test_padding_and_bucketing_change_no_answer(kind: str, batch_size: int) -> None:
     task, data = task_of(kind), data_of(kind)
     with torch.no_grad():
         for parameter in task.model.parameters():
             parameter.mul_(5)
-    found = predict(task.model, data.val.texts, kind, batch_size)
+    found = predict(task.model, data.val.texts, KINDS[kind], batch_size)
     model = task.model.eval()
     for row, answer in zip(data.val.rows, found, strict=True):
         ids = torch.from_numpy(TOKENIZER.encode(row.text).astype(np.int64)).unsqueeze(0)
@@ -134,20 +136,20 @@ def test_padding_and_bucketing_change_no_answer(kind: LabelKind, batch_size: int
 def test_predicting_leaves_the_mode_alone() -> None:
     task, data = task_of("single", DROPOUT), data_of("single")
     task.model.train()
-    one, other = (predict(task.model, data.val.texts, "single", 16) for _ in range(2))
+    one, other = (predict(task.model, data.val.texts, KINDS["single"], 16) for _ in range(2))
     assert np.array_equal(one, other)
     assert task.model.training
     assert task.model.transformer.h[0].training
 
 
 @pytest.mark.parametrize("kind", ["single", "multi", "regression"])
-def test_the_loss_is_what_torch_computes_from_all_rows(kind: LabelKind) -> None:
+def test_the_loss_is_what_torch_computes_from_all_rows(kind: str) -> None:
     task, data = task_of(kind), data_of(kind)
     batch = data.samples.read(np.arange(8))
     logits = task.model(batch.ids, batch.mask)
     expected = {
         "single": lambda: F.cross_entropy(logits, batch.labels),
-        "multi": lambda: F.binary_cross_entropy_with_logits(logits, batch.labels),
+        "multi": lambda: F.binary_cross_entropy_with_logits(logits, batch.labels.float()),
         "regression": lambda: F.mse_loss(logits.squeeze(1), batch.labels),
     }[kind]()
     assert task.training_step(batch, 0).item() == pytest.approx(expected.item(), rel=1e-6)
@@ -163,7 +165,7 @@ def test_weighted_losses_are_those_worked_by_hand() -> None:
     assert several.tolist() == pytest.approx([(3 * ln2 + ln4) / 2, (ln2 + ln4 - math.log(3)) / 2])
 
 
-def unbalanced(kind: LabelKind) -> LabelDataModule:
+def unbalanced(kind: str) -> LabelDataModule:
     """Six rows of the first class and two of the second."""
     labels: list[Any] = ["few"] * 6 + ["many"] * 2
     if kind == "multi":
@@ -181,7 +183,7 @@ def unbalanced(kind: LabelKind) -> LabelDataModule:
         ("multi", [1.0, 3.0], [1.0, 3.0]),
     ],
 )
-def test_class_weights_worked_by_hand(kind: LabelKind, wanted: ClassWeights, expected: list[float] | None) -> None:
+def test_class_weights_worked_by_hand(kind: str, wanted: ClassWeights, expected: list[float] | None) -> None:
     data = unbalanced(kind)
     found = class_weights(wanted, data)
     if expected is None:
@@ -202,7 +204,7 @@ def test_class_weights_worked_by_hand(kind: LabelKind, wanted: ClassWeights, exp
         ("regression", "balanced", "numbers have no classes to weigh"),
     ],
 )
-def test_class_weights_that_do_not_fit_are_told(kind: LabelKind, wanted: ClassWeights, fault: str) -> None:
+def test_class_weights_that_do_not_fit_are_told(kind: str, wanted: ClassWeights, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         class_weights(wanted, data_of(kind))
 
@@ -230,7 +232,7 @@ def test_tokens_are_left_out_and_answers_smoothed_in_training_alone(tmp_path: Pa
     expected = torch.full_like(logits, 0.1).scatter(1, batch.labels.unsqueeze(1), 0.9)
     torch.testing.assert_close(loss, -(expected * logits.log_softmax(1)).sum(1).mean())
     row = fit(task, data, tmp_path, 6)[-1]
-    outputs = predict(task.model, data.val.texts, "single", 16)
+    outputs = predict(task.model, data.val.texts, KINDS["single"], 16)
     assert float(row["val/loss"]) == pytest.approx(
         -np.log(outputs[np.arange(90), data.val.labels.numpy()]).mean(), rel=1e-5
     )
@@ -240,7 +242,7 @@ def test_validation_figures_are_means_over_all_rows(tmp_path: Path) -> None:
     """The last batch is smaller than the others: a mean of means would differ."""
     task, data = task_of("single"), data_of("single", micro_batch_size=4)
     row = fit(task, data, tmp_path, 12)[-1]
-    outputs = predict(task.model, data.val.texts, "single", 16)
+    outputs = predict(task.model, data.val.texts, KINDS["single"], 16)
     labels = data.val.labels.numpy()
     answers = outputs.argmax(axis=1)
     assert len(data.val) % 4 == 2
@@ -252,7 +254,7 @@ def test_validation_figures_are_means_over_all_rows(tmp_path: Path) -> None:
 
 def test_one_class_that_applies_or_not_can_be_learned(tmp_path: Path) -> None:
     rows = [LabeledText(row.text, tuple(set(row.label) & {"has a"})) for row in table("multi", 120, 3)]  # type: ignore[arg-type]
-    data = LabelDataModule(Splits(rows, rows, []), TOKENIZER, ("has a",), "multi", 23, 8, 8, seed=0)
+    data = LabelDataModule(Splits(rows, rows, []), TOKENIZER, ("has a",), KINDS["multi"], 23, 8, 8, seed=0)
     torch.manual_seed(0)
     description = Description(CONFIG, TOKENIZER, {}, LabelTask(("has a",), "multi", "last", 23).to_plain())
     task = Classification(Classifier(GPT2(CONFIG), 1), AdamW(lr=3e-3), Constant(warmup_steps=3), description)
@@ -269,7 +271,7 @@ def test_a_checkpoint_has_the_names_of_a_language_model_and_the_head(tmp_path: P
     classifier, description = restore_classifier(checkpoint(tmp_path, 2), tmp_path)
     assert same_tensors(classifier.state_dict(), task.model.state_dict())
     assert LabelTask.from_plain(description.task) == LabelTask(("few", "many"), "single", "last", 23)
-    answers = [predict(network, data.val.texts, "single", 16) for network in (classifier, task.model)]
+    answers = [predict(network, data.val.texts, KINDS["single"], 16) for network in (classifier, task.model)]
     assert np.array_equal(answers[0], answers[1])
 
 

@@ -16,9 +16,8 @@ from gpt2_lightning.app.reports.input_texts import GivenTexts
 from gpt2_lightning.app.reports.predictions import answers_of, named
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
-from gpt2_lightning.data.tables.records import did_you_mean, listed
-from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.classification.predictions import predict
+from gpt2_lightning.errors import UserError, did_you_mean, listed
+from gpt2_lightning.evaluation.predictions import predict
 from gpt2_lightning.inspection.attribution.deletion import explain
 from gpt2_lightning.inspection.attribution.export import ExplainedText
 from gpt2_lightning.inspection.attribution.methods import Output
@@ -116,7 +115,7 @@ def _explained(
     """Each text with its explanation."""
     tokenizer = source.description().tokenizer
     encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
-    outputs = predict(classifier, encoded, task.label_kind, config.batch_size)
+    outputs = predict(classifier, encoded, task.kind, config.batch_size)
     for row, answer in enumerate(answers_of(texts, outputs, task)):
         ids = encoded.batch(np.array([row]))[0][0]
         print(f"text {row + 1} of {len(texts)}: {len(ids)} tokens")
@@ -128,7 +127,7 @@ def _explained(
             n_left_out=int(encoded.left_out[row]),
             answer=named(answer),
             label=label,
-            explanation=explain(Output(classifier, task.label_kind, index, config.batch_size), ids),
+            explanation=explain(Output(classifier, task.kind, index, config.batch_size), ids),
         )
 
 

@@ -15,7 +15,7 @@ from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.classification.predictions import predict
+from gpt2_lightning.evaluation.predictions import predict
 from gpt2_lightning.pretrained.devices import device_of
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 
@@ -59,7 +59,7 @@ def run(plain: dict[str, Any]) -> None:
             f"classifier reads: {encoded.share_cut:.1%} of all tokens are left out",
             file=sys.stderr,
         )
-    outputs = predict(classifier.to(device_of(config.device)), encoded, task.label_kind, config.batch_size)
+    outputs = predict(classifier.to(device_of(config.device)), encoded, task.kind, config.batch_size)
     answers = answers_of(texts, outputs, task)
     with until_the_reader_stops():
         if output is not None:

@@ -51,7 +51,7 @@ class ExplanationResult:
     @property
     def _unit(self) -> str:
         """What a deletion score is a drop of."""
-        return "number" if self.task.label_kind == "regression" else "probability"
+        return self.task.kind.unit
 
     def tell(self) -> None:
         """Print the first texts: coloured where that is seen, their strongest tokens, and the deletion scores."""

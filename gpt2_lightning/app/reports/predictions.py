@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.data.tables.labeled_texts import Label
-from gpt2_lightning.evaluation.classification.predictions import THRESHOLD
+from gpt2_lightning.label_kinds import Label
 
 FORMATS = (".jsonl", ".csv")
 
@@ -26,21 +25,15 @@ class Answer:
     label: Label
     """The class, the classes that apply, or a number."""
     probabilities: dict[str, float]
-    """By class; none for regression."""
+    """By class; empty for a kind without classes."""
 
 
 def answers_of(texts: Sequence[str], outputs: NDArray[np.float32], task: LabelTask) -> list[Answer]:
     """The answers in a classifier's outputs, see `predictions.predict`."""
-    if task.label_kind == "regression":
-        return [Answer(text, number, {}) for text, number in zip(texts, outputs.tolist(), strict=True)]
-    answers = []
-    for text, row in zip(texts, outputs.tolist(), strict=True):
-        named = dict(zip(task.labels, row, strict=True))
-        chosen: Label = max(named, key=named.__getitem__)
-        if task.label_kind == "multi":
-            chosen = tuple(name for name, probability in named.items() if probability > THRESHOLD)
-        answers.append(Answer(text, chosen, named))
-    return answers
+    return [
+        Answer(text, *task.kind.prediction(output, task.labels))
+        for text, output in zip(texts, outputs.tolist(), strict=True)
+    ]
 
 
 def write_answers(answers: Sequence[Answer], labels: Sequence[str], suffix: str, file: TextIO) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
-from gpt2_lightning.data.tables.records import BadRow, BadRows, did_you_mean, listed, text_of
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.data.tables.records import BadRow, BadRows, text_of
+from gpt2_lightning.errors import UserError, did_you_mean, listed
 
 _LINES = ".txt"
 

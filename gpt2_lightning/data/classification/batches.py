@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,8 @@ from torch.utils.data import Dataset
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.sampling.permutation import keys_of, permute
 from gpt2_lightning.data.sampling.samples import Samples
-from gpt2_lightning.data.tables import LabeledText
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.label_kinds import LabeledText
 
-LabelKind = Literal["single", "multi", "regression"]
-"""Each text has one class, any number of classes, or a number."""
 _POOL = 50
 
 
@@ -31,8 +28,7 @@ class LabelBatch(NamedTuple):
     mask: Tensor
     """(B, T), bool: whether each is a token of the text."""
     labels: Tensor
-    """(B,), int64: the number of the class. For several classes (B, L), float32, 1 for those that apply; for
-    regression (B,), float32."""
+    """The targets, (B, …); see `LabelKind.targets`."""
 
 
 class LabeledSet:
@@ -41,7 +37,7 @@ class LabeledSet:
     Args:
         rows: the texts and their labels.
         texts: the same texts, encoded.
-        labels: their labels, see `encode_labels`.
+        labels: their targets, see `LabelKind.targets`.
     """
 
     def __init__(self, rows: Sequence[LabeledText], texts: EncodedTexts, labels: Tensor) -> None:
@@ -119,27 +115,3 @@ class LabeledBatches(Dataset[LabelBatch]):
 
     def __getitem__(self, index: int) -> LabelBatch:
         return self.data.batch(self._batches[index])
-
-
-def encode_labels(rows: Sequence[LabeledText], classes: Sequence[str], kind: LabelKind) -> Tensor:
-    """The labels of rows as `LabelBatch.labels` has them.
-
-    Raises:
-        UserError: if a label is none of the classes.
-    """
-    if kind == "regression":
-        return torch.tensor([row.label for row in rows], dtype=torch.float32)
-    numbers = {name: number for number, name in enumerate(classes)}
-    try:
-        if kind == "single":
-            return torch.tensor([numbers[str(row.label)] for row in rows], dtype=torch.int64)
-        labels = torch.zeros(len(rows), len(classes))
-        for place, row in enumerate(rows):
-            assert isinstance(row.label, tuple), "a table with kind=multi has tuples"
-            labels[place, [numbers[name] for name in row.label]] = 1
-        return labels
-    except KeyError as unknown:
-        raise UserError(
-            f"data.labels: a row has the label {unknown}, which is none of {', '.join(classes)}; "
-            "mend the row or the list"
-        ) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -14,13 +13,12 @@ from gpt2_lightning.data.classification.batches import (
     LabeledBatches,
     LabeledSamples,
     LabeledSet,
-    LabelKind,
-    encode_labels,
 )
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
-from gpt2_lightning.data.tables import LabeledText, Splits
+from gpt2_lightning.data.tables import Splits
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.label_kinds import LabeledText, LabelKind
 from gpt2_lightning.tokenizers import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ class LabelDataModule(SampleDataModule):
     Args:
         splits: the rows.
         tokenizer: that of the model.
-        classes: in the order of their numbers; none for regression.
+        classes: in the order of their numbers; none for a kind without classes.
         kind: what a label is.
         block_size: the longest text in tokens; of longer ones the rest is cut off.
         batch_size: texts in an optimizer step, over all devices.
@@ -65,7 +63,7 @@ class LabelDataModule(SampleDataModule):
 
         def prepared(rows: list[LabeledText]) -> LabeledSet:
             texts = EncodedTexts([row.text for row in rows], tokenizer, block_size, add_prefix_space)
-            return LabeledSet(rows, texts, encode_labels(rows, classes, kind))
+            return LabeledSet(rows, texts, kind.targets(rows, classes))
 
         self.train, self.val, self.test = prepared(splits.train), prepared(splits.val), prepared(splits.test)
         self._check_labels()
@@ -73,19 +71,13 @@ class LabelDataModule(SampleDataModule):
 
     def class_counts(self) -> Tensor:
         """Training rows of each class, (L,)."""
-        return _counts(self.train.labels, len(self.classes))
+        return self.kind.counts(self.train.labels, len(self.classes))
 
     def val_dataloader(self) -> DataLoader[LabelBatch]:
         return self.loader(LabeledBatches(self.val, self.val_batch_size(len(self.val)), *self.place()))
 
     def _check_labels(self) -> None:
-        if self.kind == "regression":
-            if bool((self.train.labels == self.train.labels[0]).all()):
-                raise UserError(
-                    f"data.label_column: all {len(self.train)} training rows have the number "
-                    f"{self.train.labels[0].item():g}; there is nothing to learn"
-                )
-            return
+        self.kind.check_targets(self.train.labels)
         missing = self._lacking(self.train)
         if missing:
             raise UserError(
@@ -98,9 +90,5 @@ class LabelDataModule(SampleDataModule):
                 _log.warning("the %s part has no row of %s: it tells nothing of that", part, ", ".join(missing))
 
     def _lacking(self, part: LabeledSet) -> list[str]:
-        counts = _counts(part.labels, len(self.classes)).tolist()
+        counts = self.kind.counts(part.labels, len(self.classes)).tolist()
         return [name for name, count in zip(self.classes, counts, strict=True) if not count]
-
-
-def _counts(labels: Tensor, n_classes: int) -> Tensor:
-    return torch.bincount(labels, minlength=n_classes) if labels.dim() == 1 else labels.sum(dim=0).long()

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from gpt2_lightning.data.tables.instructions import Alpaca, Message
-from gpt2_lightning.data.tables.records import did_you_mean
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.errors import UserError, did_you_mean
 from gpt2_lightning.settings import FreeText, Settings, relation
 
 KIND = "instruct"

@@ -5,7 +5,8 @@
 """
 
 from gpt2_lightning.data.tables.instructions import Alpaca, Conversation, Instructions, Message
-from gpt2_lightning.data.tables.labeled_texts import LabeledText, LabeledTexts
+from gpt2_lightning.data.tables.labeled_texts import LabeledTexts
 from gpt2_lightning.data.tables.splits import Splits
+from gpt2_lightning.label_kinds import LabeledText
 
 __all__ = ["Alpaca", "Conversation", "Instructions", "LabeledText", "LabeledTexts", "Message", "Splits"]

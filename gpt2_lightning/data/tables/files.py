@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gpt2_lightning.data.tables.lines import BYTE_ORDER_MARK, Lines, not_utf8
-from gpt2_lightning.data.tables.records import BadRows, Record, listed
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.data.tables.records import BadRows, Record
+from gpt2_lightning.errors import UserError, listed
 
 Format = Literal["json", "jsonl", "csv", "tsv", "parquet"]
 _LONGEST_FIELD = 2**31 - 1

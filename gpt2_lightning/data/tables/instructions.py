@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from gpt2_lightning.data.tables.records import BadRow, checked_text, shortened, text_of
+from gpt2_lightning.data.tables.records import BadRow, checked_text, text_of
 from gpt2_lightning.data.tables.splits import Splits
 from gpt2_lightning.data.tables.table import Table
+from gpt2_lightning.errors import shortened
 
 Role = Literal["system", "user", "assistant"]
 

@@ -1,29 +1,18 @@
-"""Texts with a label, several labels or a number: what a classifier learns from."""
+"""Tables of texts with labels."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from gpt2_lightning.data.tables.records import BadRow, did_you_mean, listed, shortened, text_of
+from gpt2_lightning.data.tables.records import BadRow, text_of
 from gpt2_lightning.data.tables.splits import Splits, balanced
 from gpt2_lightning.data.tables.table import Table
-from gpt2_lightning.errors import UserError
-from gpt2_lightning.settings import relation
-
-Label = str | tuple[str, ...] | float
-"""A class, the classes that apply, or a number, by the kind of the table."""
-
-
-@dataclass(frozen=True)
-class LabeledText:
-    """One row."""
-
-    text: str
-    label: Label
+from gpt2_lightning.errors import UserError, listed, shortened
+from gpt2_lightning.label_kinds import KINDS, Label, LabeledText, LabelKind
+from gpt2_lightning.settings import OneOf, relation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +27,9 @@ class LabeledTexts(Table):
 
     text_column: str = "text"
     label_column: str = "label"
-    kind: Literal["single", "multi", "regression"] = "single"
-    """Each text has one class, any number of classes, or a finite number."""
+    kind: Annotated[str, OneOf(KINDS)] = "single"
+    """What a label is, one of `label_kinds.KINDS`: one class (`single`), any number of classes (`multi`), or a finite
+    number (`regression`)."""
     labels: list[str | int] | None = None
     """The classes in the order of their numbers; where it is null, those of the training part, sorted."""
     separator: str | None = None
@@ -52,24 +42,32 @@ class LabeledTexts(Table):
 
     @relation
     def _separator_suits_the_kind(self) -> Iterator[str]:
-        if self.separator is not None and (self.kind != "multi" or not self.separator):
-            yield f"separator: {self.separator!r} does not fit; it is a text between labels, for kind=multi alone"
+        if self.separator is not None and (
+            self._kind.is_exclusive or not self._kind.fewest_labels or not self.separator
+        ):
+            several = _named(kind for kind in KINDS.values() if kind.fewest_labels and not kind.is_exclusive)
+            yield f"separator: {self.separator!r} does not fit; it is a text between labels, for {several} alone"
 
     @relation
     def _labels_suit_the_kind(self) -> Iterator[str]:
         if self.labels is None:
             return
-        fewest = 2 if self.kind == "single" else 1
-        if self.kind == "regression":
-            yield "labels: is of no use with kind=regression; leave it out"
+        fewest = self._kind.fewest_labels
+        if not fewest:
+            yield f"labels: is of no use with kind={self.kind}; leave it out"
         elif len(self._classes()) != len(self.labels) or len(self.labels) < fewest:
             yield f"labels: {self.labels} does not fit; it must be {fewest} or more different names"
 
     @relation
     def _sampling_suits_the_kind(self) -> Iterator[str]:
+        exclusive = _named(kind for kind in KINDS.values() if kind.is_exclusive)
         for name, wanted in (("balance", self.balance), ("stratify", self.stratify)):
-            if wanted and self.kind != "single":
-                yield f"{name}: is for kind=single alone; leave it out with kind={self.kind}"
+            if wanted and not self._kind.is_exclusive:
+                yield f"{name}: is for {exclusive} alone; leave it out with kind={self.kind}"
+
+    @property
+    def _kind(self) -> LabelKind:
+        return KINDS[self.kind]
 
     def read(self) -> Splits[LabeledText]:
         """All rows, checked.
@@ -82,12 +80,12 @@ class LabeledTexts(Table):
         if self.balance:
             parts["train"] = balanced(parts["train"], [row.label for row in parts["train"]], self.split_seed)
         splits = self._cut(parts, [row.label for row in parts["train"]] if self.stratify else None)
-        if self.kind != "regression":
+        if self._kind.fewest_labels:
             self._check_classes(splits)
         return splits
 
     def classes(self, training: Iterable[LabeledText]) -> tuple[str, ...]:
-        """The classes in the order of their numbers; empty for regression."""
+        """The classes in the order of their numbers; empty for a kind without classes."""
         if self.labels is not None:
             return self._classes()
         return _sorted({name for row in training for name in _names(row.label)})
@@ -100,51 +98,14 @@ class LabeledTexts(Table):
         value = values.get(self.label_column)
         if value is None:
             raise BadRow(f"{self.label_column} is missing")
-        if self.kind == "regression":
-            return LabeledText(text, self._number(value))
-        if self.kind == "single":
-            return LabeledText(text, self._class(value))
-        return LabeledText(text, self._several(value))
-
-    def _class(self, value: Any) -> str:
-        if isinstance(value, bool):
-            value = str(value).lower()
-        if not isinstance(value, str | int):
-            raise BadRow(
-                f"{self.label_column} is {shortened(value)} ({type(value).__name__}), and must be text or a count"
-            )
-        name = str(value)
-        if not name.strip():
-            raise BadRow(f"{self.label_column} is empty")
-        known = self._classes()
-        if known and name not in known:
-            near = did_you_mean(name, known)
-            raise BadRow(f"{self.label_column} is {shortened(name)}, and must be one of {listed(known)}{near}")
-        return name
-
-    def _several(self, value: Any) -> tuple[str, ...]:
-        if isinstance(value, str) and self.separator is not None:
-            value = [name.strip() for name in value.split(self.separator)] if value.strip() else []
-        if not isinstance(value, list):
-            hint = "; set data.separator for labels in one text" if isinstance(value, str) else ""
-            raise BadRow(f"{self.label_column} is {shortened(value)}, and must be a list{hint}")
-        names = tuple(map(self._class, value))
-        if len(set(names)) < len(names):
-            raise BadRow(f"{self.label_column} is {shortened(value)}, which names a class twice")
-        return names
-
-    def _number(self, value: Any) -> float:
         try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise BadRow(f"{self.label_column} is {shortened(value)}, and must be a finite number")
-        return number
+            return LabeledText(text, self._kind.parse(value, self._classes(), self.separator))
+        except ValueError as reason:
+            raise BadRow(f"{self.label_column} {reason}") from None
 
     def _check_classes(self, splits: Splits[LabeledText]) -> None:
         classes, n_rows = self.classes(splits.train), len(splits.train)
-        if len(classes) < (2 if self.kind == "single" else 1):
+        if len(classes) < self._kind.fewest_labels:
             raise UserError(
                 f"data.label_column: all {n_rows} training rows have the same label, {listed(classes)}; "
                 "there is nothing to tell apart"
@@ -158,12 +119,16 @@ class LabeledTexts(Table):
             unseen = Counter(name for row in rows for name in _names(row.label) if name not in trained)
             if unseen:
                 shown = ", ".join(f"{shortened(name)} ({n} row{'s' * (n > 1)})" for name, n in unseen.most_common(10))
-                is_cut = self.kind == "single" and not isinstance(source, str)
+                is_cut = self._kind.is_exclusive and not isinstance(source, str)
                 remedy = ", or cut each class by itself with data.stratify=true" if is_cut else ""
                 raise UserError(
                     f"data.label_column: the {part} part has labels that the training part lacks: {shown}; mend "
                     f"them{remedy}"
                 )
+
+
+def _named(kinds: Iterable[LabelKind]) -> str:
+    return " or ".join(f"kind={kind.name}" for kind in kinds)
 
 
 def _names(label: Label) -> tuple[str, ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
+from gpt2_lightning.errors import shortened
+
 _SHOWN = 10
-_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -72,21 +70,3 @@ def checked_text(value: Any, name: str) -> str:
     except UnicodeEncodeError:
         raise BadRow(f"{name} holds half of a surrogate pair, which is no character") from None
     return value
-
-
-def shortened(value: Any, length: int = 60) -> str:
-    """A value as it may stand in a message."""
-    shown = repr(value)
-    return shown if len(shown) <= length else f"{shown[: length - 1]}…"
-
-
-def listed(names: Collection[str]) -> str:
-    """Names as they may stand in a message; `none` where there are none."""
-    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
-    return ", ".join([*(shortened(name, 40) for name in islice(names, _NAMED)), *more]) or "none"
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean …?` where a known name is near."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
 from gpt2_lightning.data.tables.hub import read_dataset
-from gpt2_lightning.data.tables.records import BadRow, BadRows, Record, did_you_mean, listed
+from gpt2_lightning.data.tables.records import BadRow, BadRows, Record
 from gpt2_lightning.data.tables.splits import Row, Splits, cut
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.errors import UserError, did_you_mean, listed
 from gpt2_lightning.settings import BelowOne, NonNegativeInt, PathText, ProperShare, Rule, Settings, relation
 
 _HUB = "hf:"

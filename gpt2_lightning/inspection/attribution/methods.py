@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpt2_lightning.checkpoints.label_task import LabelKind
 from gpt2_lightning.inspection.attention.reading import attention_weights, rollout
+from gpt2_lightning.label_kinds import LabelKind
 from gpt2_lightning.model.classifier import Classifier
 
 
@@ -49,27 +49,6 @@ METHODS = {
 """By the names that files have for them."""
 
 
-def evidence(logits: Tensor, kind: LabelKind) -> Tensor:
-    """The log-odds of each label, whose sigmoid is its probability; for regression the number itself.
-
-    Of one class among several, z - log sum exp z' over the scores z' of the others. Of classes that may apply together,
-    the score itself.
-
-    Args:
-        logits: (B, L).
-        kind: what a label is.
-
-    Returns:
-        (B, L).
-    """
-    if kind != "single":
-        return logits
-    labels = logits.size(1)
-    itself = torch.eye(labels, dtype=torch.bool, device=logits.device)
-    others = logits.unsqueeze(1).expand(-1, labels, -1).masked_fill(itself, float("-inf"))  # (B, L, L)
-    return logits - others.logsumexp(dim=-1)
-
-
 @dataclass(frozen=True)
 class Output:
     """One output of a classifier: what is to be explained."""
@@ -95,7 +74,7 @@ class Output:
         """
         device = self.classifier.score.weight.device
         logits = self.classifier(ids.to(device).expand(len(kept), -1), kept.to(device))
-        return evidence(logits.float(), self.kind)[:, self.index]
+        return self.kind.evidence(logits.float())[:, self.index]
 
     @torch.inference_mode()
     def measure(self, ids: Tensor, kept: Tensor) -> Tensor:
@@ -106,7 +85,7 @@ class Output:
 
     def answer(self, evidence: Tensor) -> Tensor:
         """What the classifier says: the label's probability, or the number."""
-        return evidence if self.kind == "regression" else evidence.sigmoid()
+        return self.kind.answer(evidence)
 
 
 def attributions(output: Output, ids: Tensor) -> dict[str, Tensor]:

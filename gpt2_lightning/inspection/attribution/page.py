@@ -29,8 +29,7 @@ def write_explanation_page(texts: Sequence[ExplainedText], name: str, task: Labe
         task: what it answers.
         page: the file.
     """
-    unit = "number" if task.label_kind == "regression" else "probability"
-    explained = "the number" if task.label_kind == "regression" else "the evidence (log-odds) for a label"
+    unit, explained = task.kind.unit, task.kind.evidence_name
     parts = {
         "title": escape(f"Explanations: {name}"),
         "about": escape(f"{name}. It reads {_READS[task.pooling]} of a text. What is explained is {explained}."),

@@ -1,4 +1,4 @@
-"""What a report has to show: confusion matrix, reliability diagram, curves, and a scatter plot for regression."""
+"""Plots of a report: confusion matrix, reliability diagram, ROC curves, scatter plot."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2_lightning.evaluation.classification.calibration import Calibration
-from gpt2_lightning.evaluation.classification.report import Curve
+from gpt2_lightning.label_kinds.reports.calibration import Calibration
+from gpt2_lightning.label_kinds.reports.roc import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,12 +22,16 @@ from torchmetrics.functional.classification import (
 
 from gpt2_lightning.data.tables import LabeledText
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.classification.calibration import BINS, calibration
-from gpt2_lightning.evaluation.classification.intervals import estimate
-from gpt2_lightning.evaluation.classification.regression import regression_report
-from gpt2_lightning.evaluation.classification.report import MISTAKES, ClassificationReport, report
+from gpt2_lightning.label_kinds.multi import Multi
+from gpt2_lightning.label_kinds.regression import Regression
+from gpt2_lightning.label_kinds.reports.calibration import BINS, calibration
+from gpt2_lightning.label_kinds.reports.classes import ClassificationReport
+from gpt2_lightning.label_kinds.reports.intervals import estimate
+from gpt2_lightning.label_kinds.reports.report import MISTAKES
+from gpt2_lightning.label_kinds.single import Single
 
 LABELS = ("ham", "spam", "eggs")
+SINGLE, MULTI, REGRESSION = Single(), Multi(), Regression()
 
 
 def answers(count: int, seed: int = 0) -> tuple[list[LabeledText], NDArray[np.float32], torch.Tensor]:
@@ -53,7 +57,7 @@ def by_hand() -> ClassificationReport:
     """Four rows: ham as ham with 0.8, ham as spam with 0.9, spam as spam with 0.6, ham as ham with 0.7."""
     rows = [LabeledText(text, label) for text, label in (("a", "ham"), ("b", "ham"), ("c", "spam"), ("d", "ham"))]
     outputs = np.array([[0.8, 0.2], [0.1, 0.9], [0.4, 0.6], [0.7, 0.3]], dtype=np.float32)
-    return report(rows, outputs, ["ham", "spam"], "single")
+    return SINGLE.report(rows, outputs, ["ham", "spam"])
 
 
 def test_a_small_case_worked_by_hand() -> None:
@@ -80,7 +84,7 @@ def test_a_small_case_worked_by_hand() -> None:
 
 def test_figures_are_those_of_torchmetrics() -> None:
     rows, outputs, true = answers(400)
-    found, scores = report(rows, outputs, LABELS, "single"), torch.from_numpy(outputs)
+    found, scores = SINGLE.report(rows, outputs, LABELS), torch.from_numpy(outputs)
     assert found.headline["accuracy"].value == pytest.approx(
         float(multiclass_accuracy(scores, true, 3, average="micro"))
     )
@@ -95,7 +99,7 @@ def test_figures_are_those_of_torchmetrics() -> None:
 
 def test_figures_of_several_classes_are_those_of_torchmetrics() -> None:
     rows, outputs, true = several(300)
-    found, scores = report(rows, outputs, LABELS, "multi"), torch.from_numpy(outputs)
+    found, scores = MULTI.report(rows, outputs, LABELS), torch.from_numpy(outputs)
     assert list(found.headline) == ["exact_match", "macro_f1"]
     assert found.headline["exact_match"].value == pytest.approx(float(multilabel_exact_match(scores, true, 3)))
     assert found.headline["macro_f1"].value == pytest.approx(float(multilabel_f1_score(scores, true, 3)))
@@ -108,36 +112,36 @@ def test_figures_of_several_classes_are_those_of_torchmetrics() -> None:
 def test_errors_of_several_classes_are_told_by_the_surest_wrong_one() -> None:
     rows = [LabeledText("a", ("ham", "eggs")), LabeledText("b", ()), LabeledText("c", ("spam",))]
     outputs = np.array([[0.9, 0.8, 0.3], [0.2, 0.1, 0.4], [0.6, 0.7, 0.05]], dtype=np.float32)
-    found = report(rows, outputs, LABELS, "multi").mistakes
+    found = MULTI.report(rows, outputs, LABELS).mistakes
     assert [(m.text, m.label, m.answer) for m in found] == [("a", "ham, eggs", "ham, spam"), ("c", "spam", "ham, spam")]
     assert [m.size for m in found] == pytest.approx([0.8, 0.6])  # 0.8 for spam is surer than 0.7 against eggs
 
 
 def test_the_order_in_which_classes_are_named_makes_no_difference() -> None:
     rows = [LabeledText("a", ("ham", "eggs")), LabeledText("b", ("eggs", "ham")), LabeledText("c", ("spam",))]
-    found = report(rows, np.full((3, 3), 0.1, dtype=np.float32), LABELS, "multi")
+    found = MULTI.report(rows, np.full((3, 3), 0.1, dtype=np.float32), LABELS)
     assert found.baseline == ("ham, eggs", 2 / 3)
 
 
 def test_the_surest_errors_come_first() -> None:
     rows, outputs, true = answers(400)
-    found = report(rows, outputs, LABELS, "single").mistakes
+    found = SINGLE.report(rows, outputs, LABELS).mistakes
     wrong = np.flatnonzero(outputs.argmax(axis=1) != true.numpy())
     surest = wrong[np.argsort(-outputs[wrong].max(axis=1))][:MISTAKES]
     assert [mistake.text for mistake in found] == [rows[i].text for i in surest]
     assert [mistake.size for mistake in found] == pytest.approx(outputs[surest].max(axis=1).tolist())
 
 
-@pytest.mark.parametrize("kind", ["single", "multi"])
-def test_what_the_rows_cannot_tell_is_not_a_number(kind: str) -> None:
+@pytest.mark.parametrize("kind", [SINGLE, MULTI])
+def test_what_the_rows_cannot_tell_is_not_a_number(kind: Single | Multi) -> None:
     """No row of eggs, and none of spam is answered so."""
     rows = [LabeledText("a", "ham"), LabeledText("b", "spam"), LabeledText("c", "ham")]
-    if kind == "multi":
+    if kind is MULTI:
         rows = [LabeledText(row.text, (str(row.label),)) for row in rows]
     outputs = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = report(rows, outputs, LABELS, kind)  # type: ignore[arg-type]
+        found = kind.report(rows, outputs, LABELS)
     _, spam, eggs = found.classes
     assert math.isnan(spam.precision)
     assert (spam.recall, spam.f1) == (0, 0)
@@ -149,7 +153,7 @@ def test_what_the_rows_cannot_tell_is_not_a_number(kind: str) -> None:
 
 
 def test_rows_of_one_class_have_no_auroc() -> None:
-    found = report([LabeledText("a", "ham")] * 3, np.full((3, 2), 0.5, dtype=np.float32), ["ham", "spam"], "single")
+    found = SINGLE.report([LabeledText("a", "ham")] * 3, np.full((3, 2), 0.5, dtype=np.float32), ["ham", "spam"])
     assert math.isnan(found.auroc)
     assert found.curves == []
     assert found.headline["accuracy"].value == 1
@@ -158,7 +162,7 @@ def test_rows_of_one_class_have_no_auroc() -> None:
 
 def test_a_label_that_the_classifier_lacks_is_told() -> None:
     with pytest.raises(UserError, match="the label 'bacon', which is none of ham, spam"):
-        report([LabeledText("a", "bacon")], np.array([[0.5, 0.5]], dtype=np.float32), ["ham", "spam"], "single")
+        SINGLE.report([LabeledText("a", "bacon")], np.array([[0.5, 0.5]], dtype=np.float32), ["ham", "spam"])
 
 
 def test_certainty_is_in_the_last_bin_and_none_in_the_first() -> None:
@@ -180,7 +184,7 @@ def test_an_interval_of_a_mean_is_that_of_theory() -> None:
 
 def test_intervals_are_those_of_rows_drawn_one_by_one() -> None:
     rows, outputs, true = answers(60)
-    found = report(rows, outputs, LABELS, "single").headline["macro_f1"]
+    found = SINGLE.report(rows, outputs, LABELS).headline["macro_f1"]
     dice, guesses, drawn = np.random.default_rng(7), torch.from_numpy(outputs).argmax(dim=1), []
     for _ in range(1000):
         chosen = torch.from_numpy(dice.integers(0, 60, 60))
@@ -191,7 +195,7 @@ def test_intervals_are_those_of_rows_drawn_one_by_one() -> None:
 
 def test_intervals_are_the_same_each_time_and_cover_about_nineteen_in_twenty() -> None:
     rows, outputs, _ = answers(60)
-    assert report(rows, outputs, LABELS, "single").headline == report(rows, outputs, LABELS, "single").headline
+    assert SINGLE.report(rows, outputs, LABELS).headline == SINGLE.report(rows, outputs, LABELS).headline
     dice = np.random.default_rng(0)
     inside = 0
     for seed in range(200):
@@ -203,7 +207,7 @@ def test_intervals_are_the_same_each_time_and_cover_about_nineteen_in_twenty() -
 
 def test_regression_is_measured() -> None:
     true, outputs = np.array([1.0, 2.0, 4.0, 101.0]), np.array([1.5, 2.0, 2.0, 100.0], dtype=np.float32)
-    found = regression_report([LabeledText(f"row {value:g}", float(value)) for value in true], outputs)
+    found = REGRESSION.report([LabeledText(f"row {value:g}", float(value)) for value in true], outputs, ())
     assert found.headline["mae"].value == pytest.approx(3.5 / 4)
     assert found.headline["rmse"].value == pytest.approx(math.sqrt((0.25 + 4 + 1) / 4))
     assert found.headline["pearson"].value == pytest.approx(np.corrcoef(true, outputs)[0, 1])
@@ -218,5 +222,5 @@ def test_numbers_that_do_not_vary_have_no_correlation() -> None:
     rows = [LabeledText("a", 1.0), LabeledText("b", 2.0)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = regression_report(rows, np.array([3.0, 3.0], dtype=np.float32)).headline["pearson"]
+        found = REGRESSION.report(rows, np.array([3.0, 3.0], dtype=np.float32), ()).headline["pearson"]
     assert math.isnan(found.value)

@@ -10,15 +10,12 @@ import pytest
 from matplotlib.image import imread
 
 from gpt2_lightning.data.tables import LabeledText
-from gpt2_lightning.evaluation.classification.pages import write_report
-from gpt2_lightning.evaluation.classification.regression import regression_report
-from gpt2_lightning.evaluation.classification.report import report
-from tests.evaluation.test_classification_report import LABELS, answers, by_hand, several
+from tests.label_kinds.test_reports import LABELS, MULTI, REGRESSION, SINGLE, answers, by_hand, several
 
 
 def test_a_page_has_the_figures_and_its_pictures(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    file = write_report(by_hand(), "Spam: test", tmp_path)
+    file = by_hand().write("Spam: test", tmp_path)
     page = file.read_text(encoding="utf-8")
     assert file == tmp_path / "report.md"
     assert page.startswith("# Spam: test\n\n4 rows.")
@@ -42,7 +39,7 @@ def test_texts_and_names_are_no_markdown(tmp_path: Path) -> None:
     text = "a | b\n# *c* <script> [d](e) `f` $x$ " + "g" * 400
     rows = [LabeledText(text, "x|y"), LabeledText("fine", "$z$")]
     outputs = np.array([[0.1, 0.9], [0.2, 0.8]], dtype=np.float32)
-    file = write_report(report(rows, outputs, ["x|y", "$z$"], "single"), "_title_", tmp_path)
+    file = SINGLE.report(rows, outputs, ["x|y", "$z$"]).write("_title_", tmp_path)
     page = file.read_text(encoding="utf-8")
     (line,) = [line for line in page.splitlines() if line.startswith("| 0.9000")]
     assert r"a \| b \# \*c\* \<script\> \[d\](e) \`f\` \$x\$ ggg" in line
@@ -57,7 +54,7 @@ def test_any_number_of_classes_is_drawn(tmp_path: Path, count: int) -> None:
     dice = np.random.default_rng(0)
     rows = [LabeledText("t", label) for label in labels * 2]
     outputs = dice.dirichlet(np.ones(count), 2 * count).astype(np.float32)
-    write_report(report(rows, outputs, labels, "single"), "many", tmp_path)
+    SINGLE.report(rows, outputs, labels).write("many", tmp_path)
     height, width, _ = imread(tmp_path / "confusion.png").shape
     assert max(height, width) < 3000
     assert 0.6 < width / height < 1.6
@@ -65,15 +62,15 @@ def test_any_number_of_classes_is_drawn(tmp_path: Path, count: int) -> None:
 
 def test_several_classes_have_no_confusion_matrix(tmp_path: Path) -> None:
     rows, outputs, _ = several(50)
-    page = write_report(report(rows, outputs, LABELS, "multi"), "several", tmp_path).read_text(encoding="utf-8")
+    page = MULTI.report(rows, outputs, LABELS).write("several", tmp_path).read_text(encoding="utf-8")
     assert "| exact match of all classes |" in page
     assert not (tmp_path / "confusion.png").exists()
 
 
 def test_numbers_have_a_page(tmp_path: Path) -> None:
     rows = [LabeledText(f"row {i}", float(i)) for i in range(30)]
-    found = regression_report(rows, np.arange(1, 31, dtype=np.float32))
-    page = write_report(found, "numbers", tmp_path).read_text(encoding="utf-8")
+    found = REGRESSION.report(rows, np.arange(1, 31, dtype=np.float32), ())
+    page = found.write("numbers", tmp_path).read_text(encoding="utf-8")
     assert "| mean absolute error | 1.0000 | 1.0000 to 1.0000 |" in page
     assert "| Pearson correlation | 1.0000 | 1.0000 to 1.0000 |" in page
     assert "always answering the median, 14.5 | 7.5000 |" in page
@@ -84,7 +81,7 @@ def test_a_report_without_errors_and_curves_is_written(tmp_path: Path) -> None:
     rows, _, _ = answers(5)
     rows = [LabeledText(row.text, "ham") for row in rows]
     outputs = np.tile(np.array([1.0, 0.0, 0.0], dtype=np.float32), (5, 1))
-    page = write_report(report(rows, outputs, LABELS, "single"), "t", tmp_path).read_text(encoding="utf-8")
+    page = SINGLE.report(rows, outputs, LABELS).write("t", tmp_path).read_text(encoding="utf-8")
     assert page.endswith("## Surest errors\n\nNone.\n")
     assert "| AUROC, mean over the classes | – |" in page
     assert not (tmp_path / "roc.png").exists()

@@ -1,0 +1,39 @@
+"""A classifier's predictions for texts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
+from gpt2_lightning.label_kinds import LabelKind
+from gpt2_lightning.model.classifier import Classifier
+
+
+@torch.inference_mode()
+def predict(classifier: Classifier, texts: EncodedTexts, kind: LabelKind, batch_size: int) -> NDArray[np.float32]:
+    """The outputs for texts, in their order. Dropout is off; the classifier is left in the mode it was in.
+
+    Args:
+        classifier: on any device.
+        texts: at least one.
+        kind: what a label is.
+        batch_size: texts in one forward pass; similar lengths go together.
+
+    Returns:
+        Probabilities (N, L), or numbers (N,); see `LabelKind.outputs`.
+    """
+    was_training, device = classifier.training, classifier.score.weight.device
+    batches, outputs = texts.by_length(batch_size), []
+    classifier.eval()
+    try:
+        for rows in batches:
+            ids, mask = (tensor.to(device) for tensor in texts.batch(rows))
+            outputs.append(kind.outputs(classifier(ids, mask)).cpu().numpy())
+    finally:
+        classifier.train(was_training)
+    found = np.concatenate(outputs)
+    ordered = np.empty_like(found)
+    ordered[np.concatenate(batches)] = found
+    return ordered

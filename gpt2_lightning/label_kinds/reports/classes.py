@@ -1,0 +1,242 @@
+"""Evaluation of predicted classes."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    binary_auroc,
+    binary_f1_score,
+    binary_precision,
+    binary_recall,
+    multiclass_confusion_matrix,
+)
+
+from gpt2_lightning.label_kinds.kind import LabeledText
+from gpt2_lightning.label_kinds.reports.calibration import BINS, Calibration, calibration
+from gpt2_lightning.label_kinds.reports.intervals import Estimate, estimate, macro_f1
+from gpt2_lightning.label_kinds.reports.plots import draw_confusion, draw_curves, draw_reliability
+from gpt2_lightning.label_kinds.reports.report import (
+    MISTAKES,
+    Mistake,
+    Report,
+    literally,
+    mistakes_table,
+    number,
+    table,
+)
+from gpt2_lightning.label_kinds.reports.roc import Curve, roc_curves
+
+UNDEFINED = float("nan")
+
+
+@dataclass(frozen=True)
+class ClassMetrics:
+    """One class against all others. Metrics that the rows leave undefined are NaN."""
+
+    label: str
+    rows: int
+    """Rows that have the label."""
+    precision: float
+    """Share of the rows with this prediction that are right."""
+    recall: float
+    """Share of the rows with this label that are found."""
+    f1: float
+    auroc: float
+    """How often a row of this class gets a higher probability for it than a row of another."""
+
+
+@dataclass(frozen=True)
+class ClassificationReport(Report):
+    """Evaluation of one predicted class a row, or of several."""
+
+    baseline: tuple[str, float]
+    """The most frequent label, and the first headline metric of always predicting it."""
+    auroc: float
+    """Mean over the classes that have one."""
+    classes: list[ClassMetrics]
+    curves: list[Curve]
+    """Of the classes that have one; of two classes that exclude each other, the second alone."""
+    calibration: Calibration
+    """Of the predicted class; for several classes, of every class of every row."""
+    confusion: NDArray[np.int64] | None
+    """Rows by label and prediction, (L, L); None for several classes."""
+    mistakes: list[Mistake]
+    """The surest first."""
+
+    def sections(self, folder: Path) -> list[str]:
+        frequent, share = self.baseline
+        more = [
+            ["AUROC, mean over the classes", number(self.auroc), ""],
+            [f"expected calibration error, {BINS} bins", number(self.calibration.error), ""],
+            [f"always answering {literally(frequent)}", number(share), ""],
+        ]
+        lines = [*self.headline_table(more), "", "## Classes", "", *self._class_table()]
+        if self.confusion is not None:
+            draw_confusion(self.confusion, [c.label for c in self.classes], folder / "confusion.png")
+            lines += ["", "![Confusion matrix](confusion.png)"]
+        draw_reliability(self.calibration, folder / "reliability.png")
+        lines += ["", "## Calibration", "", "![Reliability diagram](reliability.png)"]
+        if self.curves:
+            areas = {c.label: c.auroc for c in self.classes}
+            draw_curves(self.curves, [areas[curve.label] for curve in self.curves], folder / "roc.png")
+            lines += ["", "## Receiver operating characteristic", "", "![ROC curves](roc.png)"]
+        return [*lines, "", "## Surest errors", "", *mistakes_table(self.mistakes, "probability")]
+
+    def _class_table(self) -> list[str]:
+        return table(
+            ["class", "rows", "precision", "recall", "F1", "AUROC"],
+            (
+                [literally(c.label), f"{c.rows:,}", *map(number, (c.precision, c.recall, c.f1, c.auroc))]
+                for c in self.classes
+            ),
+        )
+
+
+def exclusive_report(
+    rows: Sequence[LabeledText],
+    outputs: NDArray[np.float32],
+    labels: Sequence[str],
+    targets: Tensor,
+    names: Mapping[str, str],
+) -> ClassificationReport:
+    """Evaluate one predicted class a row: that with the highest probability.
+
+    Args:
+        rows: at least one.
+        outputs: probabilities (N, L).
+        labels: the classes in the order of the probabilities.
+        targets: numbers of the right classes, (N,), int64.
+        names: display names of accuracy and macro F1, by key.
+    """
+    probabilities = torch.from_numpy(outputs)
+    confidence, predicted = probabilities.max(dim=1)
+    true, chosen = (torch.nn.functional.one_hot(numbers, len(labels)).bool() for numbers in (targets, predicted))
+    confusion: NDArray[np.int64] = multiclass_confusion_matrix(probabilities, targets, num_classes=len(labels)).numpy()
+    size = confidence.where(predicted != targets, -1)
+    return _report(
+        *(rows, labels, probabilities, true, chosen, names, size),
+        calibration=calibration(confidence.numpy(), (predicted == targets).numpy()),
+        confusion=confusion,
+    )
+
+
+def several_report(
+    rows: Sequence[LabeledText],
+    outputs: NDArray[np.float32],
+    labels: Sequence[str],
+    targets: Tensor,
+    predicted: NDArray[np.bool_],
+    names: Mapping[str, str],
+) -> ClassificationReport:
+    """Evaluate predictions of any number of classes a row.
+
+    Args:
+        rows: at least one.
+        outputs: probabilities (N, L).
+        labels: the classes in the order of the probabilities.
+        targets: whether each class applies, bool, (N, L).
+        predicted: whether each class is predicted, (N, L).
+        names: display names of exact match and macro F1, by key.
+    """
+    probabilities, chosen = torch.from_numpy(outputs), torch.from_numpy(predicted)
+    size = torch.where(chosen, probabilities, 1 - probabilities).where(chosen != targets, -1).amax(dim=1)
+    return _report(
+        *(rows, labels, probabilities, targets, chosen, names, size),
+        calibration=calibration(outputs.flatten(), targets.flatten().numpy()),
+        confusion=None,
+    )
+
+
+def _report(
+    rows: Sequence[LabeledText],
+    labels: Sequence[str],
+    probabilities: Tensor,
+    true: Tensor,
+    chosen: Tensor,
+    names: Mapping[str, str],
+    size: Tensor,
+    calibration: Calibration,
+    confusion: NDArray[np.int64] | None,
+) -> ClassificationReport:
+    """What both reports have in common.
+
+    Args:
+        rows: at least one.
+        labels: names of the classes.
+        probabilities: (N, L).
+        true: whether each class applies, bool, (N, L).
+        chosen: whether each class is predicted, bool, (N, L).
+        names: display names of the share of right rows, and of macro F1, by key.
+        size: of each row's mistake, see `Mistake.size`, (N,); -1 where the prediction is right.
+        calibration: see `ClassificationReport`.
+        confusion: see `ClassificationReport`.
+    """
+    classes = [
+        _class_metrics(label, *columns)
+        for label, *columns in zip(labels, probabilities.T, chosen.T, true.T, strict=True)
+    ]
+    frequent, count = Counter(_named(row, labels) for row in true.tolist()).most_common(1)[0]
+    defined = [metrics.auroc for metrics in classes if not np.isnan(metrics.auroc)]
+    return ClassificationReport(
+        rows=len(rows),
+        headline=_headline(chosen.numpy(), true.numpy(), next(iter(names))),
+        names=names,
+        baseline=(frequent, count / len(rows)),
+        auroc=float(np.mean(defined)) if defined else UNDEFINED,
+        classes=classes,
+        curves=roc_curves(labels, probabilities, true, only_last=confusion is not None and len(labels) == 2),
+        calibration=calibration,
+        confusion=confusion,
+        mistakes=_mistakes(rows, size, chosen, true, labels),
+    )
+
+
+def _class_metrics(label: str, probabilities: Tensor, chosen: Tensor, true: Tensor) -> ClassMetrics:
+    rows, predicted = int(true.sum()), int(chosen.sum())
+    return ClassMetrics(
+        label,
+        rows,
+        float(binary_precision(chosen, true)) if predicted else UNDEFINED,
+        float(binary_recall(chosen, true)) if rows else UNDEFINED,
+        float(binary_f1_score(chosen, true)) if rows or predicted else UNDEFINED,
+        float(binary_auroc(probabilities, true.long())) if 0 < rows < len(true) else UNDEFINED,
+    )
+
+
+def _headline(chosen: NDArray[np.bool_], true: NDArray[np.bool_], share_of_right: str) -> dict[str, Estimate]:
+    n, n_labels = true.shape
+    right = (chosen == true).all(axis=1, keepdims=True)
+    columns = np.concatenate([right, chosen & true, chosen, true], axis=1)
+    ends = np.cumsum([1, n_labels, n_labels])
+    return estimate(
+        columns,
+        {
+            share_of_right: lambda sums: sums[:, 0] / n,
+            "macro_f1": lambda sums: macro_f1(*np.split(sums, ends, axis=1)[1:]),
+        },
+    )
+
+
+def _mistakes(
+    rows: Sequence[LabeledText], size: Tensor, chosen: Tensor, true: Tensor, labels: Sequence[str]
+) -> list[Mistake]:
+    surest = [row for row in size.argsort(descending=True, stable=True).tolist() if size[row] >= 0]
+    return [
+        Mistake(
+            rows[row].text, _named(true[row].tolist(), labels), _named(chosen[row].tolist(), labels), float(size[row])
+        )
+        for row in surest[:MISTAKES]
+    ]
+
+
+def _named(applies: Sequence[bool], labels: Sequence[str]) -> str:
+    return ", ".join(itertools.compress(labels, applies)) or "none"
