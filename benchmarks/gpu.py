@@ -29,8 +29,8 @@ from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.size import flops_per_token
 from gpt2_lightning.tokenizers.gpt2 import GPT2Tokenizer
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers.adamw import AdamW
-from gpt2_lightning.training.performance import throughput
+from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.performance import peak_flops
 from gpt2_lightning.training.performance.compilation import compile_blocks
 from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -55,7 +55,7 @@ def main() -> None:
     log_to_terminal()
     device = torch.device("cuda")
     config = GPT2Config(pad_vocab_to_multiple_of=64)
-    peak = throughput.peak_flops(device, "bf16")
+    peak = peak_flops.peak_flops(device, "bf16")
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

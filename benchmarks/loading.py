@@ -22,7 +22,7 @@ from gpt2_lightning.data.sampling.batches import TrainingBatches
 from gpt2_lightning.data.sampling.samples import JoinedSamples
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 
 BLOCK_SIZE, BATCH_SIZE = 256, 4
 SMALL, LARGE = 10**6, 2 * 10**9

@@ -18,7 +18,7 @@ from benchmarks.results import report
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 
 _TARGETS = {"attention": ["qkv", "attn_out"], "all_linear": ["qkv", "attn_out", "mlp_up", "mlp_down"]}
 _ROWS, _TOKENS, _STEPS = 2, 128, 3

@@ -29,7 +29,7 @@ from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import Tokenizer
 from gpt2_lightning.training.callbacks import StepLimit
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.precision import Precision
 from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec

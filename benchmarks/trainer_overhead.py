@@ -33,7 +33,7 @@ from gpt2_lightning.tokenizers import Tokenizer, char
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics, ProgressBar, StepLimit
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec
 

@@ -15,8 +15,8 @@ from gpt2_lightning.data.classification.batches import LabelBatch
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.training.lightning_module import TrainingTask, of_all_processes, of_this_process
-from gpt2_lightning.training.optimizers.adamw import OptimizerSpec
+from gpt2_lightning.training.lightning_module import TrainingModule, of_all_processes, of_this_process
+from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
 
 ClassWeights = Literal["none", "balanced"] | list[float]
@@ -25,13 +25,13 @@ _TRANSFORMER = "transformer."
 _TRAIN_SCORES = "train_scores"
 
 
-class Classification(TrainingTask[Classifier, LabelBatch]):
+class Classification(TrainingModule[Classifier, LabelBatch]):
     """Trains a classifier with the loss and the metrics of its label kind.
 
     Args:
         model: has a score for each label.
-        optimizer: see `TrainingTask`.
-        schedule: see `TrainingTask`.
+        optimizer: see `TrainingModule`.
+        schedule: see `TrainingModule`.
         description: its task is a `LabelTask`.
         class_weights: see `class_weights`; None for equal ones.
         token_dropout: share of a text's tokens that are left out while it is learned, by chance and anew each time

@@ -12,13 +12,13 @@ from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.evaluation.language_metrics import bits_per_byte, perplexity
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.loss import IGNORED
-from gpt2_lightning.training.lightning_module import TrainingTask
-from gpt2_lightning.training.optimizers.adamw import OptimizerSpec
+from gpt2_lightning.training.lightning_module import TrainingModule
+from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
 
 
-class LanguageModeling(TrainingTask[GPT2, Batch]):
-    """Trains a GPT2 to predict the next token; see `TrainingTask` for the arguments."""
+class LanguageModeling(TrainingModule[GPT2, Batch]):
+    """Trains a GPT2 to predict the next token; see `TrainingModule` for the arguments."""
 
     headline = "bits_per_byte"
 

@@ -15,10 +15,10 @@ from torchmetrics import SumMetric
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, Description, adapter_alone
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.training import distributed, random_state
-from gpt2_lightning.training.optimizers.adamw import OptimizerSpec
+from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.precision import Float16
 from gpt2_lightning.training.schedules import Schedule
-from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, whole
+from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, require_sharding_support, whole
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 BatchT = TypeVar("BatchT")
 
 
-class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
+class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
     """Trains a network. A subclass says what happens to a batch.
 
     Args:
@@ -95,19 +95,21 @@ class TrainingTask(L.LightningModule, Generic[ModelT, BatchT]):
         if isinstance(self.trainer.strategy, ShardedStrategy):
             self.trainer.strategy.shard(self.model)
 
-    def whole_model(self) -> ModelT | None:
+    def full_model(self) -> ModelT | None:
         """The network as one process has it, for the first process; None on others. All processes have to ask."""
         strategy = self.trainer.strategy
         if isinstance(strategy, ShardedStrategy):
-            return strategy.whole_network(self.model)
+            return strategy.full_network(self.model)
         return self.model if distributed.is_rank_zero() else None
 
-    def put_together(self) -> None:
+    def unshard(self) -> None:
         """After training, leave the whole network with the first process, and nothing with others that had a share."""
         if isinstance(self.trainer.strategy, ShardedStrategy):
-            self.model = self.trainer.strategy.whole_network(self.model)  # type: ignore[assignment]
+            self.model = self.trainer.strategy.full_network(self.model)  # type: ignore[assignment]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        if isinstance(self.trainer.strategy, ShardedStrategy):
+            require_sharding_support(self.optimizer_spec)
         return self.optimizer_spec.build(self.model)
 
     def on_train_batch_start(self, batch: BatchT, batch_idx: int) -> None:

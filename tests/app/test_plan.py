@@ -12,7 +12,7 @@ from typing import Any
 from gpt2_lightning.app.run.estimate_counts import ASSUMED_MFU, Device, Figures, OnDevices, measured
 from gpt2_lightning.app.run.estimate_report import sections
 from gpt2_lightning.training.performance.memory_estimate import Held
-from gpt2_lightning.training.performance.probe import Trial
+from gpt2_lightning.training.performance.probe import Probe
 
 Run = Callable[..., Any]
 TINY = ["model=tiny", "trainer=cpu", "batch_size=12", "micro_batch_size=3", "trainer.max_steps=50"]
@@ -39,10 +39,10 @@ FIGURES = Figures(
 )
 
 
-def page(figures: Figures, trial: Trial | None = None, price: float | None = None) -> dict[str, str]:
+def page(figures: Figures, probe: Probe | None = None, price: float | None = None) -> dict[str, str]:
     """Cells by the name of their row, and the sentences together."""
     found = {}
-    parts = sections(figures, None if trial is None else measured(figures, trial), price)
+    parts = sections(figures, None if probe is None else measured(figures, probe), price)
     for section in parts:
         for row in section.table.rows if section.table else ():
             found[f"{section.title.split()[0]} {row[0]}"] = " | ".join(row[1:])
@@ -61,7 +61,7 @@ def test_time_and_cost_by_hand() -> None:
 
 def test_a_measured_time_by_hand() -> None:
     """A step is four micro-batches of three on each of two devices: 3 x 0.2 + 0.4 s."""
-    found = page(FIGURES, Trial(seconds_to_add=0.2, seconds_to_step=0.4, peak_memory=5_000_000_000), price=36.0)
+    found = page(FIGURES, Probe(seconds_to_add=0.2, seconds_to_step=0.4, peak_memory=5_000_000_000), price=36.0)
     assert found["Time, a step"] == "1 s"
     assert found["Time, time"] == "2 min"
     assert found["Time, tokens per second"] == "240"

@@ -11,7 +11,7 @@ from gpt2_lightning.inspection.curves.runs import UNSET, Run, differing_settings
 from gpt2_lightning.inspection.curves.table import labels, tabulate
 from tests.inspection.metrics_of_runs import USUAL, write_run
 
-ADAMW = {"_target_": "gpt2_lightning.training.optimizers.adamw.AdamW", "lr": 0.001}
+ADAMW = {"_target_": "gpt2_lightning.training.optimizers.AdamW", "lr": 0.001}
 BETTER = "10,0.1,1000,3.0,,0.001,100\n20,0.2,2000,,2.75,,"
 
 

@@ -18,11 +18,11 @@ from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics, pace
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics, throughput
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Constant, Schedule
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -96,7 +96,7 @@ class Run:
     def rows(self) -> list[dict[str, str]]:
         """The rows of metrics.csv without the columns that depend on the clock."""
         with (self.run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return [{k: v for k, v in row.items() if k not in pace.FIGURES} for row in csv.DictReader(file)]
+            return [{k: v for k, v in row.items() if k not in throughput.METRICS} for row in csv.DictReader(file)]
 
     def column(self, name: str) -> dict[int, float]:
         """Values of a column by step."""

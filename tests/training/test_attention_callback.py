@@ -21,7 +21,7 @@ from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.callbacks import Attention
 from gpt2_lightning.training.loggers import guard
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from tests.inspection.planted import planted_network
 from tests.training.short_run import ALPHABET, BLOCK, CONFIG, Plan, Run, same_tensors
 from tests.training.test_loggers import Kept

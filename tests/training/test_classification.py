@@ -24,11 +24,11 @@ from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics, pace
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics, throughput
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights, thinned
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.training.short_run import same_tensors
@@ -86,7 +86,7 @@ def fit(
     )
     trainer.fit(task, datamodule=data, ckpt_path=resume, weights_only=True)
     with (run_dir / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        return [{k: v for k, v in row.items() if k not in pace.FIGURES} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in throughput.METRICS} for row in csv.DictReader(file)]
 
 
 def checkpoint(run_dir: Path, step: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from gpt2_lightning.data.corpus import Documents
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from tests.training.short_run import BLOCK, CONFIG, Plan, Run
 
 Train = Callable[..., Run]

@@ -21,7 +21,7 @@ from gpt2_lightning.training.callbacks import Checkpointing, Metrics
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.instruction_tuning import InstructionTuning
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.data.conversations import BARE, LETTERS, splits

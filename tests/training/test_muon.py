@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from gpt2_lightning.errors import UserError
@@ -16,9 +15,10 @@ from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.training.optimizers.adamw import Muon
+from gpt2_lightning.training.optimizers import AdamW, Muon
 from gpt2_lightning.training.optimizers.muon import MuonAdamW
 from gpt2_lightning.training.schedules import Linear
+from gpt2_lightning.training.strategies.fsdp import require_sharding_support
 from tests.training.short_run import Plan, Run, same_tensors
 
 Train = Callable[..., Run]
@@ -199,23 +199,10 @@ def test_a_resumed_run_takes_its_settings_from_the_configuration(train: Train, t
     assert {(g["momentum"], g["ns_steps"]) for g in state["param_groups"] if g["algorithm"] == "muon"} == {(0.5, 2)}
 
 
-@pytest.fixture
-def alone() -> Iterator[None]:
-    """A group of one process."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
-
-
-@pytest.mark.usefixtures("alone")
-def test_sharded_matrices_are_refused() -> None:
-    from torch.distributed.fsdp import fully_shard
-    from torch.distributed.tensor import init_device_mesh
-
-    model = network()
-    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-    with pytest.raises(UserError, match=r"fsdp shards them; use trainer=ddp, or optimizer=adamw"):
-        Muon(lr=1e-3).build(model)
+def test_sharding_is_refused() -> None:
+    require_sharding_support(AdamW(lr=1e-3))
+    with pytest.raises(UserError, match=r"optimizer: Muon .*strategy=fsdp"):
+        require_sharding_support(Muon(lr=1e-3))
 
 
 def test_a_closure_is_computed_with_gradients() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.training import random_state
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Cosine, Linear
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 

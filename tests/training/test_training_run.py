@@ -13,7 +13,7 @@ import torch
 from gpt2_lightning.data.sampling.permutation import SampleOrder
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Linear, WarmupStableDecay
 from tests.training.short_run import BLOCK, CONFIG, Plan, Run, same_tensors
 

@@ -44,9 +44,9 @@ def run(plain: dict[str, Any]) -> float:
         data = token_data(corpus, tokenizer, cache_dir, architecture.block_size, config, micro_batch_size)
     description = Description(architecture, tokenizer, plain)
 
-    def make_task() -> LanguageModeling:
+    def make_module() -> LanguageModeling:
         optimizer, schedule = build.make(config.optimizer), build.make(config.schedule)
         return LanguageModeling(GPT2(architecture), optimizer, schedule, description)
 
-    job = TrainingJob(data, description, architecture.block_size, make_task, describe_start, summarize)
+    job = TrainingJob(data, description, architecture.block_size, make_module, describe_start, summarize)
     return fit("train", config, plain, job)

@@ -84,7 +84,7 @@ class Classify:
         head = continued_head(beginning.source, labels)
         description = beginning.describe(labels.to_plain())
 
-        def make_task() -> Classification:
+        def make_module() -> Classification:
             model = Classifier(beginning.model(), labels.n_scores, self.reads)
             if head is not None:
                 model.score.load_state_dict({"weight": head})
@@ -109,5 +109,5 @@ class Classify:
             evaluate(run, data, labels)
 
         return TrainingJob(
-            data, description, block_size, make_task, begin, finish, excluded_callbacks=frozenset({"samples"})
+            data, description, block_size, make_module, begin, finish, excluded_callbacks=frozenset({"samples"})
         )

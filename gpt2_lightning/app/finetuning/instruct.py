@@ -87,7 +87,7 @@ class Instruct:
         )
         description = beginning.describe(data.task)
 
-        def make_task() -> InstructionTuning:
+        def make_module() -> InstructionTuning:
             model = beginning.model()
             beginning.adapt(model)
             return InstructionTuning(model, *beginning.optimizer_and_schedule(), description)
@@ -105,7 +105,7 @@ class Instruct:
             self._summarize(run, data, beginning)
 
         return TrainingJob(
-            data, description, block_size, make_task, begin, finish, excluded_callbacks=frozenset({"samples"})
+            data, description, block_size, make_module, begin, finish, excluded_callbacks=frozenset({"samples"})
         )
 
     def _summarize(self, run: Run, data: InstructDataModule, beginning: Beginning) -> None:

@@ -29,12 +29,12 @@ class Pretrain:
         )
         description = beginning.describe({})
 
-        def make_task() -> LanguageModeling:
+        def make_module() -> LanguageModeling:
             model = beginning.model()
             beginning.adapt(model)
             return LanguageModeling(model, *beginning.optimizer_and_schedule(), description)
 
-        return TrainingJob(data, description, beginning.architecture.block_size, make_task, _begin, summarize)
+        return TrainingJob(data, description, beginning.architecture.block_size, make_module, _begin, summarize)
 
 
 def _begin(run: Run) -> None:

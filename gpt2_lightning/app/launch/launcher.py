@@ -21,9 +21,8 @@ from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.app.run.resume import as_restarted, require_same_settings
 from gpt2_lightning.app.run.settings import require_shares
-from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.optimizers.adamw import Muon
+from gpt2_lightning.training.strategies.fsdp import require_sharding_support
 from gpt2_lightning.training.trainer import TrainerSpec
 
 log = logging.getLogger(__name__)
@@ -45,8 +44,8 @@ def run(verb: str, plain: dict[str, Any]) -> Any:
     """
     spec = build.make(plain["trainer"])
     count = spec.processes()
-    if spec.strategy == "fsdp" and isinstance(build.make(plain["optimizer"]), Muon):
-        raise UserError("optimizer: muon needs whole matrices, and fsdp shares them out; use adamw, or trainer=ddp")
+    if spec.strategy == "fsdp":
+        require_sharding_support(build.make(plain["optimizer"]))
     require_shares(plain, count)  # now, and not when all have started
     if distributed.environment() is None and (count > 1 or spec.max_restarts) and plain["plan"] is not True:
         return _start(verb, plain, spec)

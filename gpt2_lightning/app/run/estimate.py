@@ -13,10 +13,10 @@ from gpt2_lightning.app.run.estimate_report import sections
 from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.performance.compilation import compile_blocks, recompute_activations
 from gpt2_lightning.training.performance.micro_batch_search import find_micro_batch
-from gpt2_lightning.training.performance.probe import try_steps
+from gpt2_lightning.training.performance.probe import probe_steps
 from gpt2_lightning.training.trainer import TrainerSpec
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _TRIED_STEPS = 4
 
 
-def make_task(settings: RunSettings, job: TrainingJob) -> TrainingTask[Any, Any]:
+def make_module(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:
     """The task of a run, with what makes it faster or smaller."""
     task = _uncompiled(settings, job)
     compile_blocks(task.model, settings.compile)
@@ -38,7 +38,7 @@ def search_micro_batch(settings: RunSettings, job: TrainingJob, spec: TrainerSpe
         UserError: if there is none.
     """
     share = job.data.batch_size // spec.processes()
-    found = find_micro_batch(lambda: make_task(settings, job), job.data, spec, share, job.block_size)
+    found = find_micro_batch(lambda: make_module(settings, job), job.data, spec, share, job.block_size)
     log.info("tried:  micro-batches of %s are the largest that fit, of a share of %s", f"{found:,}", f"{share:,}")
 
 
@@ -53,8 +53,8 @@ def show_estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, ma
     figures = count(settings, job, spec, max_steps, lambda: _uncompiled(settings, job))
     found = None
     if settings.plan == "probe":
-        trial = try_steps(lambda: make_task(settings, job), job.data, spec, figures.parts, _TRIED_STEPS)
-        found = measured(figures, trial)
+        probe = probe_steps(lambda: make_module(settings, job), job.data, spec, figures.parts, _TRIED_STEPS)
+        found = measured(figures, probe)
     if not distributed.is_rank_zero():
         return
     if settings.plan is True and settings.micro_batch_size == "auto":
@@ -62,7 +62,7 @@ def show_estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, ma
     show(sections(figures, found, settings.price), get_console())
 
 
-def _uncompiled(settings: RunSettings, job: TrainingJob) -> TrainingTask[Any, Any]:
-    task = job.make_task()
+def _uncompiled(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:
+    task = job.make_module()
     recompute_activations(task.model, settings.activation_checkpointing)
     return task

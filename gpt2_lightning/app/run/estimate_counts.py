@@ -18,12 +18,11 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.lora.freezing import count_trainable
 from gpt2_lightning.model.size import training_work
 from gpt2_lightning.training import precision
-from gpt2_lightning.training.lightning_module import TrainingTask
-from gpt2_lightning.training.optimizers.adamw import Muon
-from gpt2_lightning.training.performance.memory_estimate import CountedStep, Held
-from gpt2_lightning.training.performance.probe import Trial
-from gpt2_lightning.training.performance.sequence_lengths import longest, mean_width
-from gpt2_lightning.training.performance.throughput import device_name, peak_flops
+from gpt2_lightning.training.lightning_module import TrainingModule
+from gpt2_lightning.training.performance.memory_estimate import Held, StepEstimate
+from gpt2_lightning.training.performance.peak_flops import device_name, peak_flops
+from gpt2_lightning.training.performance.probe import Probe
+from gpt2_lightning.training.performance.sequence_lengths import max_length, mean_length
 from gpt2_lightning.training.trainer import TrainerSpec
 
 ASSUMED_MFU = 0.4
@@ -126,7 +125,7 @@ def count(
     job: TrainingJob,
     spec: TrainerSpec,
     max_steps: int,
-    make_task: Callable[[], TrainingTask[Any, Any]],
+    make_module: Callable[[], TrainingModule[Any, Any]],
 ) -> Figures:
     """Count what a run takes, and allocate nothing.
 
@@ -135,12 +134,12 @@ def count(
         job: what is trained, with the micro-batch of the run.
         spec: where.
         max_steps: for how long.
-        make_task: makes the task.
+        make_module: makes the task.
     """
     data, devices = job.data, spec.processes()
-    step = CountedStep(make_task, data, spec)
-    model, held = step.task.model, step.held
-    widest, width = longest(data.samples, job.block_size), mean_width(data.samples, data.micro_batch_size)
+    step = StepEstimate(make_module, data, spec)
+    model, held = step.module.model, step.held
+    widest, width = max_length(data.samples, job.block_size), mean_length(data.samples, data.micro_batch_size)
     masked = isinstance(data, TokenDataModule) and data.documents == "masked"
     activations = functools.cache(lambda rows: step.activations(rows, widest, masked))
 
@@ -149,7 +148,7 @@ def count(
             rows = data.micro_batch_size if n == devices else settings.micro_batch_among(n, job.description.model)
         except UserError:
             return OnDevices(n, 0, 0, 0)
-        sharded = held.together if n == 1 else math.ceil(held.together / n) + step.put_together
+        sharded = held.together if n == 1 else math.ceil(held.together / n) + step.unsharded
         return OnDevices(n, rows, held.together + activations(rows), sharded + activations(rows))
 
     samples = max_steps * data.batch_size
@@ -167,7 +166,7 @@ def count(
         epochs=samples / data.samples.per_epoch,
         held=held,
         activations=activations(data.micro_batch_size),
-        shardable=spec.precision != "fp16" and not isinstance(step.task.optimizer_spec, Muon),
+        shardable=spec.precision != "fp16" and step.module.optimizer_spec.supports_sharding,
         sharded=spec.strategy == "fsdp",
         by_devices=tuple(on(n) for n in sorted({*_DEVICES, devices})),
         precision=precision.choose(spec.precision, spec.device_type),
@@ -175,15 +174,15 @@ def count(
     )
 
 
-def measured(figures: Figures, trial: Trial) -> Measured:
+def measured(figures: Figures, probe: Probe) -> Measured:
     """What the run takes, by what a few steps took."""
-    seconds, peak = trial.seconds_of(figures.parts), figures.device.peak_flops
+    seconds, peak = probe.seconds_of(figures.parts), figures.device.peak_flops
     return Measured(
         seconds_a_step=seconds,
         seconds=figures.steps * seconds,
         tokens_per_second=figures.targets / (figures.steps * seconds),
         mfu=None if peak is None else figures.flops / figures.steps / (seconds * peak * figures.devices),
-        peak_memory=trial.peak_memory,
+        peak_memory=probe.peak_memory,
     )
 
 

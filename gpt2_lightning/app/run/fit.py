@@ -13,7 +13,7 @@ import torch
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.run import rank_failures
-from gpt2_lightning.app.run.estimate import batch_sizes, make_task, search_micro_batch, show_estimate
+from gpt2_lightning.app.run.estimate import batch_sizes, make_module, search_micro_batch, show_estimate
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.reporter import in_sweep, make_loggers, open_reporter
 from gpt2_lightning.app.run.resume import choose_checkpoint, log_changes
@@ -25,7 +25,7 @@ from gpt2_lightning.memory import is_exhausted
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Metrics, assemble
 from gpt2_lightning.training.interrupts import Interrupted
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded
 from gpt2_lightning.training.precision import choose as choose_precision
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -67,7 +67,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
             if stop.saved:
                 distributed.leave_together()
             raise SystemExit(stop.exit_code) from None
-        run.task.put_together()
+        run.task.unshard()
         distributed.leave()
         reporter.on_end(run)
     return run.metrics.best_val_loss
@@ -109,11 +109,11 @@ def _prepare(
     return Run(job, task, metrics, callbacks, max_steps, run_dir, resumed), trainer
 
 
-def _seeded_task(settings: RunSettings, job: TrainingJob) -> TrainingTask[Any, Any]:
+def _seeded_task(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:
     """Make the LightningModule with equal weights on all ranks; afterwards each rank draws its own dropout."""
     torch.manual_seed(settings.seed)
     with _explain_out_of_memory(job.data.micro_batch_size):
-        task = make_task(settings, job)
+        task = make_module(settings, job)
     if distributed.rank():
         torch.manual_seed(settings.seed + distributed.rank())
     return task

@@ -10,7 +10,7 @@ from typing import Any
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.training.callbacks import Metrics
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.lightning_module import TrainingModule
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TrainingJob:
     """Description of the trained model, saved in each checkpoint."""
     block_size: int
     """Tokens per sample, for a limit in tokens."""
-    make_task: Callable[[], TrainingTask[Any, Any]]
+    make_module: Callable[[], TrainingModule[Any, Any]]
     """Make the LightningModule; called after the random seed is set."""
     on_start: Callable[[Run], None]
     """Called on rank zero before the first step."""
@@ -37,7 +37,7 @@ class Run:
     """A run of a training job."""
 
     job: TrainingJob
-    task: TrainingTask[Any, Any]
+    task: TrainingModule[Any, Any]
     metrics: Metrics
     callbacks: Sequence[object]
     max_steps: int

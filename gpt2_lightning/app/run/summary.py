@@ -20,7 +20,7 @@ from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.callbacks.attention import FILE as ATTENTION
 from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES
 from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
-from gpt2_lightning.training.performance.throughput import device_name
+from gpt2_lightning.training.performance.peak_flops import device_name
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def summarize(run: Run) -> None:
 
 def list_files(run: Run) -> None:
     """Say how fast it was, what it took, and where everything is."""
-    _describe_pace(run)
+    _describe_throughput(run)
     for name, what in (
         (METRICS, "figures"),
         (runs.LOSS_PICTURE, "loss curve"),
@@ -110,10 +110,10 @@ def list_files(run: Run) -> None:
             log.info("  %-16s %s", what, f"{display_path(run.folder)}/{name}")
 
 
-def _describe_pace(run: Run) -> None:
-    pace, device = run.metrics.pace, run.task.trainer.strategy.root_device
-    figures = pace.whole.figures(pace.peak_flops)
-    if not pace.whole.steps:
+def _describe_throughput(run: Run) -> None:
+    throughput, device = run.metrics.throughput, run.task.trainer.strategy.root_device
+    figures = throughput.whole.figures(throughput.peak_flops)
+    if not throughput.whole.steps:
         return
     mfu = (
         f"MFU {figures['mfu']:.1%}" if "mfu" in figures else f"MFU unknown: no peak is listed for {device_name(device)}"

@@ -20,7 +20,7 @@ from gpt2_lightning.inspection.attention.reading import attention_weights
 from gpt2_lightning.inspection.attention.scores import SCORES, head_scores, repeated_sequence
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.settings import NonEmpty, PositiveInt, checked
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded, RunLogger
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.performance.compilation import as_written
@@ -76,7 +76,7 @@ class Attention(L.Callback):
         Raises:
             UserError: if a prompt has characters that the tokenizer lacks.
         """
-        assert isinstance(pl_module, TrainingTask)
+        assert isinstance(pl_module, TrainingModule)
         self._texts = self._chosen_texts(pl_module)
         self._last_seen_step = trainer.global_step
         if trainer.is_global_zero:
@@ -91,8 +91,8 @@ class Attention(L.Callback):
         is_drawn = self.pictures_every_n_steps is not None and _is_due(trainer, self.pictures_every_n_steps)
         if not (stepped and (is_drawn or _is_due(trainer, self.every_n_steps))):
             return
-        assert isinstance(pl_module, TrainingTask)
-        whole = pl_module.whole_model()
+        assert isinstance(pl_module, TrainingModule)
+        whole = pl_module.full_model()
         if whole is None:
             return  # one process is enough
         network = _network(whole)
@@ -105,7 +105,7 @@ class Attention(L.Callback):
         if is_drawn:
             self._draw(trainer, weights)
 
-    def _chosen_texts(self, module: TrainingTask[Any, Any]) -> dict[str, Tensor]:
+    def _chosen_texts(self, module: TrainingModule[Any, Any]) -> dict[str, Tensor]:
         """Names and ids (T,) of what is read."""
         shape, tokenizer = _network(module).config, module.description.tokenizer
         texts = {REPEATED: repeated_sequence(shape.vocab_size, shape.block_size)[0]}
@@ -160,7 +160,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _log_scores(trainer: L.Trainer, module: TrainingTask[Any, Any], scores: Mapping[str, Tensor]) -> None:
+def _log_scores(trainer: L.Trainer, module: TrainingModule[Any, Any], scores: Mapping[str, Tensor]) -> None:
     """Scores (L, H) to every logger; to `metrics.csv`, in which each key is a column, the largest alone."""
     place: dict[str, float] = {"tokens": module.data.tokens_seen, "epoch": module.data.epochs_seen}
     largest = {f"attention/{name}/max": float(score.max()) for name, score in scores.items()}

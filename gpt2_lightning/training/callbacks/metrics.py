@@ -9,8 +9,8 @@ from typing import Any, Literal
 import lightning as L
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.callbacks.pace import Pace, duration
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.callbacks.throughput import ThroughputMeter, duration
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.precision import Precision
 
 log = logging.getLogger(__name__)
@@ -20,16 +20,16 @@ class Metrics(L.Callback):
     """Logs a row every n optimizer steps and at every validation.
 
     Losses stay tensors between rows, so that a device is asked to wait for its figures once a row. Training losses are
-    means over the steps since the last row. How fast training is says `Pace`.
+    means over the steps since the last row. How fast training is says `ThroughputMeter`.
 
     Args:
         every_n_steps: optimizer steps between two rows.
-        precision: see `Pace`.
+        precision: see `ThroughputMeter`.
     """
 
     def __init__(self, every_n_steps: int, precision: Precision = "fp32") -> None:
         self.every_n_steps = every_n_steps
-        self.pace = Pace(precision)
+        self.throughput = ThroughputMeter(precision)
         self.latest: dict[str, float] = {}
         """The newest value of every key."""
         self.best_val_loss = float("inf")
@@ -37,16 +37,16 @@ class Metrics(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._step_of_last_row = trainer.global_step
-        self.pace.begin(trainer, _task(trainer))
+        self.throughput.begin(trainer, _task(trainer))
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, *_: Any) -> None:
-        self.pace.count(batch)
+        self.throughput.count(batch)
 
     def on_validation_start(self, *_: Any) -> None:
-        self.pace.pause()
+        self.throughput.pause()
 
     def on_save_checkpoint(self, *_: Any) -> None:
-        self.pace.pause()
+        self.throughput.pause()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         step = trainer.global_step
@@ -69,7 +69,7 @@ class Metrics(L.Callback):
         log.info("step %s of %s: %s", f"{trainer.global_step:,}", f"{trainer.max_steps:,}", ", ".join(figures))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.pace.end(trainer, _task(trainer))
+        self.throughput.end(trainer, _task(trainer))
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_val_loss": self.best_val_loss}
@@ -77,7 +77,7 @@ class Metrics(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_val_loss = state_dict["best_val_loss"]
 
-    def _log_training(self, trainer: L.Trainer, module: TrainingTask[Any, Any]) -> None:
+    def _log_training(self, trainer: L.Trainer, module: TrainingModule[Any, Any]) -> None:
         loss = module.mean(module.train_losses)
         module.train_losses.clear()
         # The first group of a rate counts: an exception to it may follow.
@@ -87,10 +87,10 @@ class Metrics(L.Callback):
             figures["grad_norm"] = float(module.gradient_norm)
         if module.skipped_steps is not None:
             figures["skipped_steps"] = module.skipped_steps
-        figures |= self.pace.figures(trainer, module)
+        figures |= self.throughput.figures(trainer, module)
         self._log(trainer, "train", loss, figures)
         _require_finite("training", loss, trainer)
-        self.pace.go_on()
+        self.throughput.go_on()
 
     def _log(
         self, trainer: L.Trainer, stage: Literal["train", "val"], loss: float, more: dict[str, float] | None = None
@@ -116,6 +116,6 @@ def _require_finite(part: str, loss: float, trainer: L.Trainer) -> None:
         )
 
 
-def _task(trainer: L.Trainer) -> TrainingTask[Any, Any]:
-    assert isinstance(trainer.lightning_module, TrainingTask)
+def _task(trainer: L.Trainer) -> TrainingModule[Any, Any]:
+    assert isinstance(trainer.lightning_module, TrainingModule)
     return trainer.lightning_module

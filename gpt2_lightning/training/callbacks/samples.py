@@ -68,7 +68,7 @@ class Samples(L.Callback):
         loss = float(trainer.callback_metrics["val/loss"])
         if not math.isfinite(loss):
             return  # a diverged model has nothing to say
-        model = pl_module.whole_model()
+        model = pl_module.full_model()
         if model is None:
             return  # one sample is enough
         tokenizer = pl_module.description.tokenizer

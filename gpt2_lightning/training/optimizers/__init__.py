@@ -1,1 +1,7 @@
 """Optimizers and their parameter groups."""
+
+from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers.base import OptimizerSpec
+from gpt2_lightning.training.optimizers.muon import Muon
+
+__all__ = ["AdamW", "Muon", "OptimizerSpec"]

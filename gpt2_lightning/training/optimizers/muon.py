@@ -1,14 +1,70 @@
-"""Muon for matrices and AdamW for all else, as one optimizer."""
+"""Muon for the matrices of the blocks, and AdamW for all other parameters, as one optimizer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
 
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import BelowOne, PositiveFloat
+from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers.parameter_groups import grouped, matrices_in_blocks, matrix_or_vector
+
+
+@dataclass(frozen=True)
+class Muon(AdamW):
+    """Muon for the matrices of the blocks (Jordan et al. 2024), AdamW for all else: embeddings, heads, biases, norms.
+
+    A matrix moves by a mean of its gradients, made orthogonal by a few steps of Newton and Schulz's iteration. Queries,
+    keys and values come from one matrix here, of which each third is made orthogonal by itself: Jordan et al. found
+    that this works better ("Empirical considerations").
+
+    Raises:
+        ValueError: with every setting that is out of range.
+    """
+
+    supports_sharding: ClassVar[bool] = False  # the iteration needs whole matrices
+
+    muon_lr: PositiveFloat = 0.02
+    """Peak learning rate; the schedule scales it, too."""
+    muon_weight_decay: Annotated[float, Ge(0)] = 0.1
+    """Decay, which is multiplied by the learning rate, as AdamW's is."""
+    momentum: BelowOne = 0.95
+    """Decay rate of the mean of gradients."""
+    nesterov: bool = True
+    """Whether the newest gradient counts once more beside that mean."""
+    ns_steps: Annotated[int, Interval(ge=1, le=99)] = 5
+    """Steps of the iteration."""
+    adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original"
+    """What the learning rate of an A × B matrix is multiplied by: sqrt(max(1, A / B)), as by Jordan et al., or
+    0.2 sqrt(max(A, B)), with which AdamW's learning rate and decay fit (Liu et al. 2025, section 2.2)."""
+
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        of_parts = {1: "block", 3: "qkv"}
+        in_blocks = {parameter: of_parts[parts] for parameter, parts in matrices_in_blocks(model).items()}
+        others = {"algorithm": "adamw", "betas": self.betas, "eps": self.eps}
+        muon = {
+            "algorithm": "muon",
+            "rate": "muon_lr",
+            "lr_scale": self.muon_lr / self.lr,
+            "weight_decay": self.muon_weight_decay,
+            "momentum": self.momentum,
+            "nesterov": self.nesterov,
+            "ns_steps": self.ns_steps,
+            "adjust_lr_fn": self.adjust_lr_fn,
+        }
+        kinds = {
+            "matrix": {"weight_decay": self.weight_decay, **others},
+            "vector": others,
+            "block": {"parts": 1, **muon},
+            "qkv": {"parts": 3, **muon},
+        }
+        groups = grouped(model, kinds, lambda p: in_blocks.get(p) or matrix_or_vector(p), self.groups)
+        return MuonAdamW([group | {"lr": self.lr * group["lr_scale"]} for group in groups])
 
 
 class MuonAdamW(torch.optim.Optimizer):
@@ -19,18 +75,11 @@ class MuonAdamW(torch.optim.Optimizer):
 
     Args:
         groups: parameters, their algorithm, and what of its settings differs from torch's defaults.
-
-    Raises:
-        UserError: if a matrix of Muon's is sharded among processes.
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
         muon = [group for group in groups if group["algorithm"] == "muon"]
         adamw = [group for group in groups if group["algorithm"] == "adamw"]
-        if any(hasattr(parameter, "placements") for group in muon for parameter in group["params"]):
-            raise UserError(
-                "optimizer: muon needs whole matrices, and fsdp shards them; use trainer=ddp, or optimizer=adamw"
-            )
         self._muon, self._adamw = _DividingMuon(muon), torch.optim.AdamW(adamw, fused=True)
         super().__init__(groups, {})
         self._share()

@@ -18,7 +18,7 @@ from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.gpt2 import Block
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.trainer import TrainerSpec
 
 
@@ -35,33 +35,33 @@ class Held:
         return self.weights + self.gradients + self.optimizer
 
 
-class CountedStep:
+class StepEstimate:
     """A task without values, whose steps are gone through operation by operation to see what they would hold.
 
     Kernels are taken to be those of the CPU, which keep the same tensors as those of GPUs.
 
     Args:
-        make_task: makes the task; on the meta device, so that nothing is allocated.
+        make_module: makes the task; on the meta device, so that nothing is allocated.
         data: what it is trained on.
         spec: says in what precision.
     """
 
     def __init__(
-        self, make_task: Callable[[], TrainingTask[Any, Any]], data: SampleDataModule, spec: TrainerSpec
+        self, make_module: Callable[[], TrainingModule[Any, Any]], data: SampleDataModule, spec: TrainerSpec
     ) -> None:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that loading weights does nothing here
-            self.task = make_task()
+            self.module = make_module()
         trainer = spec.build(max_steps=1, accumulate=1, callbacks=[], loggers=[])
         trainer.datamodule = data  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
-        trainer.precision_plugin.convert_module(self.task)
+        trainer.precision_plugin.convert_module(self.module)
         trainer.precision_plugin.teardown()
-        self.task.trainer = trainer
+        self.module.trainer = trainer
         self._mixed = spec.computes_in
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
-            _move_to_cpu(self.task)
-            self._optimizer = self.task.configure_optimizers()
+            _move_to_cpu(self.module)
+            self._optimizer = self.module.configure_optimizers()
             self._step(1, 1, masked=False)
             self._optimizer.step()
 
@@ -69,20 +69,20 @@ class CountedStep:
     def held(self) -> Held:
         """What stays from step to step, in a process that has all of it."""
         return Held(
-            weights=_bytes(self.task.model.parameters()),
-            gradients=_bytes(parameter.grad for parameter in self.task.model.parameters()),
+            weights=_bytes(self.module.model.parameters()),
+            gradients=_bytes(parameter.grad for parameter in self.module.model.parameters()),
             optimizer=_bytes(tree_leaves(list(self._optimizer.state.values()))),
         )
 
     @property
-    def put_together(self) -> int:
+    def unsharded(self) -> int:
         """Bytes of weights and gradients that a process has as a whole at a time, where they are shared out by FSDP.
 
         All that is no block, and two blocks: one that computes and one that is fetched meanwhile.
         """
-        blocks = [module for module in self.task.model.modules() if isinstance(module, Block)]
+        blocks = [module for module in self.module.model.modules() if isinstance(module, Block)]
         in_blocks = {parameter for block in blocks for parameter in block.parameters()}
-        rest = [parameter for parameter in self.task.model.parameters() if parameter not in in_blocks]
+        rest = [parameter for parameter in self.module.model.parameters() if parameter not in in_blocks]
         whole = [*rest, *(parameter for block in blocks[:2] for parameter in block.parameters())]
         narrower = 1.0 if self._mixed is None else self._mixed.itemsize / torch.float32.itemsize
         return round(narrower * (_bytes(whole) + _bytes(parameter.grad for parameter in whole)))
@@ -102,14 +102,14 @@ class CountedStep:
     def _step(self, rows: int, width: int, masked: bool) -> None:
         ids = torch.zeros(rows, width, dtype=torch.int64)
         with torch.autocast("cpu", self._mixed, enabled=self._mixed is not None):
-            if isinstance(self.task.model, Classifier):
+            if isinstance(self.module.model, Classifier):
                 # Its forward asks how long the texts are, which shapes do not tell.
-                features = self.task.model.transformer.features(ids)
-                loss = self.task.model.score(features[:, -1]).float().sum()
+                features = self.module.model.transformer.features(ids)
+                loss = self.module.model.score(features[:, -1]).float().sum()
             else:
-                loss = self.task.training_step(Batch(ids, ids, ids if masked else None), 0)
+                loss = self.module.training_step(Batch(ids, ids, ids if masked else None), 0)
         loss.backward()
-        self.task.train_losses.clear()
+        self.module.train_losses.clear()
 
 
 class _Peak(TorchDispatchMode):

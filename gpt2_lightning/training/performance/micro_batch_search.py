@@ -13,9 +13,9 @@ from gpt2_lightning import memory
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.lightning_module import TrainingTask
-from gpt2_lightning.training.performance.probe import try_steps
-from gpt2_lightning.training.performance.sequence_lengths import widest
+from gpt2_lightning.training.lightning_module import TrainingModule
+from gpt2_lightning.training.performance.probe import probe_steps
+from gpt2_lightning.training.performance.sequence_lengths import at_max_length
 from gpt2_lightning.training.trainer import TrainerSpec
 
 _STEPS = 2
@@ -25,7 +25,7 @@ _HEADROOM = 0.1
 
 
 def find_micro_batch(
-    make_task: Callable[[], TrainingTask[Any, Any]],
+    make_module: Callable[[], TrainingModule[Any, Any]],
     data: SampleDataModule,
     spec: TrainerSpec,
     share: int,
@@ -37,7 +37,7 @@ def find_micro_batch(
     CPU the two smallest are measured; memory grows evenly with the samples, so the others are forecast.
 
     Args:
-        make_task: makes the task.
+        make_module: makes the task.
         data: what it is trained on; its micro-batch is set to what was found.
         spec: the trainer of the run.
         share: samples of a step that this process has.
@@ -54,12 +54,12 @@ def find_micro_batch(
         if limit is not None and len(measured) == 2:
             return all(distributed.all_gather(_forecast(measured, rows) <= limit))
         data.micro_batch_size = rows
-        peak = _peak_of(lambda: try_steps(make_task, data, spec, share // rows, _STEPS).peak_memory, device)
+        peak = _peak_of(lambda: probe_steps(make_module, data, spec, share // rows, _STEPS).peak_memory, device)
         if peak is not None:
             measured[rows] = peak
         return all(distributed.all_gather(peak is not None and (limit is None or peak <= limit)))
 
-    with widest(data, block_size):
+    with at_max_length(data, block_size):
         found = largest_that_fits(share, fits)
     if found is None:
         raise UserError(

@@ -14,12 +14,12 @@ import torch
 
 from gpt2_lightning import memory
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.trainer import TrainerSpec
 
 
 @dataclass(frozen=True)
-class Trial:
+class Probe:
     """What steps took, in this process."""
 
     seconds_to_add: float
@@ -34,17 +34,17 @@ class Trial:
         return (parts - 1) * self.seconds_to_add + self.seconds_to_step
 
 
-def try_steps(
-    make_task: Callable[[], TrainingTask[Any, Any]],
+def probe_steps(
+    make_module: Callable[[], TrainingModule[Any, Any]],
     data: SampleDataModule,
     spec: TrainerSpec,
     parts: int,
     steps: int,
-) -> Trial:
+) -> Probe:
     """Train for some steps, without validating, logging or saving. The first is not timed.
 
     Args:
-        make_task: makes the task, which is not needed afterwards.
+        make_module: makes the task, which is not needed afterwards.
         data: of the run, with its micro-batch.
         spec: of the run.
         parts: micro-batches of this process in a step; of more than two, two are tried.
@@ -57,12 +57,12 @@ def try_steps(
     trainer = spec.build(max_steps=steps, accumulate=min(parts, 2), callbacks=[clock], loggers=[])
     trainer.limit_val_batches = 0
     try:
-        trainer.fit(make_task(), datamodule=data)
+        trainer.fit(make_module(), datamodule=data)
     except SystemExit:  # so Lightning ends after a Ctrl-C
         raise KeyboardInterrupt from None
     finally:
         data.trainer = None
-    return clock.trial()
+    return clock.probe()
 
 
 class _Clock(L.Callback):
@@ -81,12 +81,12 @@ class _Clock(L.Callback):
         self._step = trainer.global_step
         self._peak = memory.peak(device)
 
-    def trial(self) -> Trial:
+    def probe(self) -> Probe:
         seconds: dict[bool, list[float]] = {True: [], False: []}
         first_step = next(number for number, (_, stepped) in enumerate(self._ends) if stepped)
         for (before, _), (after, stepped) in itertools.pairwise(self._ends[first_step:]):
             seconds[stepped].append(after - before)
-        return Trial(
+        return Probe(
             seconds_to_add=statistics.median(seconds[False] or [0.0]),
             seconds_to_step=statistics.median(seconds[True]),
             peak_memory=self._peak,

@@ -19,7 +19,7 @@ _AS_IT_IS = "labels"
 """The column of a batch that has no place for each token."""
 
 
-def longest(samples: Samples[Any], block_size: int) -> int:
+def max_length(samples: Samples[Any], block_size: int) -> int:
     """Tokens of the longest sample of an epoch, or of its first 65,536."""
     width = 0
     for first in range(0, min(samples.per_epoch, _MOST_ROWS), _AT_ONCE):
@@ -30,17 +30,17 @@ def longest(samples: Samples[Any], block_size: int) -> int:
     return width
 
 
-def mean_width(samples: Samples[Any], rows: int) -> float:
+def mean_length(samples: Samples[Any], rows: int) -> float:
     """Tokens of a row with its padding, the mean over 32 batches of so many rows from all parts of an epoch."""
     starts = np.linspace(0, max(0, samples.per_epoch - rows), _BATCHES).astype(np.int64) // rows * rows
     return float(np.mean([samples.read(np.arange(first, first + rows))[0].size(1) for first in np.unique(starts)]))
 
 
 @contextlib.contextmanager
-def widest(data: SampleDataModule, block_size: int) -> Iterator[None]:
+def at_max_length(data: SampleDataModule, block_size: int) -> Iterator[None]:
     """Let every batch be as wide as the longest sample, which is what may come."""
     samples = data.samples
-    data.samples = _Widened(samples, longest(samples, block_size))
+    data.samples = _Widened(samples, max_length(samples, block_size))
     try:
         yield
     finally:

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.gpt2 import Block
 from gpt2_lightning.training import distributed
+from gpt2_lightning.training.optimizers import OptimizerSpec
 
 Tensors = dict[str, Any]
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -72,7 +74,7 @@ class ShardedStrategy(ModelParallelStrategy):
         for part in (self._rest, *self._blocks):
             part.reshard()
 
-    def whole_network(self, network: NetworkT) -> NetworkT | None:
+    def full_network(self, network: NetworkT) -> NetworkT | None:
         """A copy of the network that is not shared out, on the device of the first process; None on the others."""
         tensors = gather(network.state_dict(keep_vars=True))
         if not distributed.is_rank_zero():
@@ -112,6 +114,19 @@ class ShardedStrategy(ModelParallelStrategy):
                 for number, values in found["state"].items()
             }
             optimizer.load_state_dict({**found, "state": state})
+
+
+def require_sharding_support(optimizer: OptimizerSpec) -> None:
+    """Refuse an optimizer that needs whole parameters.
+
+    Raises:
+        UserError: if the optimizer does not support sharding.
+    """
+    if not optimizer.supports_sharding:
+        raise UserError(
+            f"optimizer: {type(optimizer).__name__} needs whole parameters, and trainer.strategy=fsdp shards them; "
+            "use optimizer=adamw, or trainer=ddp"
+        )
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.size import flops_per_token
-from gpt2_lightning.training.callbacks import pace
-from gpt2_lightning.training.callbacks.pace import Pace, duration
+from gpt2_lightning.training.callbacks import throughput
+from gpt2_lightning.training.callbacks.throughput import ThroughputMeter, duration
 from tests.training.short_run import BLOCK, CONFIG, Plan, Run
 
 Train = Callable[..., Run]
@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(throughput, "time", clock)
     return clock
 
 
@@ -51,8 +51,8 @@ BATCH = (torch.zeros(3, BLOCK, dtype=torch.int64),)
 
 def test_figures_by_hand(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two micro-batches of 3 x 7 tokens in 4 s, beside 16 s for other things; 90 steps of 2 s with those are 900 s."""
-    monkeypatch.setattr(pace, "peak_flops", lambda device, precision: 1e6)
-    watch = Pace("fp32")
+    monkeypatch.setattr(throughput, "peak_flops", lambda device, precision: 1e6)
+    watch = ThroughputMeter("fp32")
     watch.begin(*stage(step=8, tokens=400))
     for _ in range(2):
         watch.count(BATCH)
@@ -66,7 +66,7 @@ def test_figures_by_hand(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_row_begins_anew_and_the_whole_goes_on(clock: Clock) -> None:
-    watch = Pace("fp32")
+    watch = ThroughputMeter("fp32")
     watch.begin(*stage(step=0, tokens=0))
     for step, seconds in ((1, 1), (2, 3)):
         watch.count(BATCH)
@@ -79,7 +79,7 @@ def test_a_row_begins_anew_and_the_whole_goes_on(clock: Clock) -> None:
 
 
 def test_what_comes_after_the_last_row_belongs_to_the_whole(clock: Clock) -> None:
-    watch = Pace("fp32")
+    watch = ThroughputMeter("fp32")
     watch.begin(*stage(step=0, tokens=0))
     watch.count(BATCH)
     clock.now += 2
@@ -107,9 +107,11 @@ def test_a_resumed_run_is_measured_from_where_it_goes_on(
 ) -> None:
     train(Plan(tmp_path, max_steps=6))
     found: list[int] = []
-    of_stretch = pace.Stretch.figures
+    of_interval = throughput.Interval.figures
     monkeypatch.setattr(
-        pace.Stretch, "figures", lambda stretch, peak: found.append(stretch.tokens) or of_stretch(stretch, peak)
+        throughput.Interval,
+        "figures",
+        lambda each, peak: found.append(each.tokens) or of_interval(each, peak),
     )
     train(Plan(tmp_path, max_steps=10), resume=tmp_path / "checkpoints" / "step-000004.ckpt")
     assert found == [2 * 6 * BLOCK] * 3
@@ -119,7 +121,7 @@ def test_time_for_validation_and_saving_is_none_of_training(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
+    monkeypatch.setattr(throughput, "time", clock)
 
     class Passes(L.Callback):
         def on_train_batch_start(self, *_: Any) -> None:

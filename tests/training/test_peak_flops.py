@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gpt2_lightning.training.performance.throughput import PEAKS, listed_peak, peak_flops
+from gpt2_lightning.training.performance.peak_flops import PEAKS, listed_peak, peak_flops
 from gpt2_lightning.training.precision import Precision
 
 

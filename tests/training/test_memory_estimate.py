@@ -21,8 +21,8 @@ from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers.adamw import AdamW, Muon, OptimizerSpec
-from gpt2_lightning.training.performance.memory_estimate import CountedStep
+from gpt2_lightning.training.optimizers import AdamW, Muon, OptimizerSpec
+from gpt2_lightning.training.performance.memory_estimate import StepEstimate
 from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.data.token_sequences import sequence_of
@@ -49,8 +49,8 @@ def task(
     return make
 
 
-def counted(make: Make, data: TokenDataModule, **settings: Any) -> CountedStep:
-    return CountedStep(make, data, TrainerSpec(accelerator="cpu", **settings))
+def counted(make: Make, data: TokenDataModule, **settings: Any) -> StepEstimate:
+    return StepEstimate(make, data, TrainerSpec(accelerator="cpu", **settings))
 
 
 def test_what_stays_by_hand(data: TokenDataModule) -> None:
@@ -111,7 +111,7 @@ def test_a_real_step_takes_what_was_counted(tmp_path: Path, precision: Any, tole
     ids = [i % 7 for i in range(4000)]
     data = TokenDataModule([Tokens(sequence_of(tmp_path, ids, [2000]), sequence_of(tmp_path, ids), {})], 128, 4, 4, 0)
     spec = TrainerSpec(accelerator="cpu", precision=precision)
-    expected = CountedStep(task(config), data, spec).activations(4, 128)
+    expected = StepEstimate(task(config), data, spec).activations(4, 128)
     module, trainer = task(config)(), spec.build(1, 1, [], [])
     trainer.datamodule = data  # type: ignore[attr-defined]
     module.trainer = trainer

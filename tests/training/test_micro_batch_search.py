@@ -69,7 +69,7 @@ def test_on_the_cpu_the_rest_is_forecast_from_two_sizes(data: TokenDataModule, m
         tried.append(of.micro_batch_size)
         return Trial(0.1, 0.1, 1_000_000_000 + 60_000_000 * of.micro_batch_size)
 
-    monkeypatch.setattr(micro_batch_search, "try_steps", steps)
+    monkeypatch.setattr(micro_batch_search, "probe_steps", steps)
     monkeypatch.setattr(memory, "usable", lambda *_: 1_400_000_000 / (1 - micro_batch_search._HEADROOM))
     assert find_micro_batch(task(), data, SPEC, 60, BLOCK) == 6
     assert find_micro_batch(task(), data, SPEC, 16, BLOCK) == 4

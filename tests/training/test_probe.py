@@ -13,11 +13,11 @@ from gpt2_lightning.data.classification.batches import LabelBatch
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.data.sampling.samples import Samples
 from gpt2_lightning.data.shards.prepared import Tokens
-from gpt2_lightning.training.performance.probe import Trial, try_steps
-from gpt2_lightning.training.performance.sequence_lengths import longest, mean_width, widest
+from gpt2_lightning.training.performance.probe import Probe, probe_steps
+from gpt2_lightning.training.performance.sequence_lengths import at_max_length, max_length, mean_length
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.training.short_run import BLOCK
-from tests.training.test_counted_step import task
+from tests.training.test_memory_estimate import task
 
 WIDTHS = [3, 5, 4, 2, 7, 3, 6, 2]
 
@@ -35,15 +35,15 @@ class Texts(Samples[LabelBatch]):
 
 
 def test_widths_by_hand() -> None:
-    assert longest(Texts(), 11) == 7
-    assert mean_width(Texts(), 2) == np.mean([5, 4, 7, 6])
-    assert mean_width(Texts(), 8) == 7
+    assert max_length(Texts(), 11) == 7
+    assert mean_length(Texts(), 2) == np.mean([5, 4, 7, 6])
+    assert mean_length(Texts(), 8) == 7
 
 
 def test_batches_may_be_as_wide_as_they_come(tokens: Tokens) -> None:
     data: Any = TokenDataModule([tokens], BLOCK, 6, 6, seed=0)
     data.samples = texts = Texts()
-    with widest(data, 11):
+    with at_max_length(data, 11):
         batch = data.samples.read(np.array([2, 3]))
         assert batch.ids.shape == batch.mask.shape == (2, 7)
         assert batch.mask.all()
@@ -64,14 +64,14 @@ def test_a_trial_reads_the_batches_of_the_run_and_leaves_nothing(
         return read(numbers)
 
     monkeypatch.setattr(samples, "read", noted)
-    trial = try_steps(task(), data, TrainerSpec(accelerator="cpu", val_check_interval=1), parts, steps=3)
+    probe = probe_steps(task(), data, TrainerSpec(accelerator="cpu", val_check_interval=1), parts, steps=3)
     assert shapes[: 3 * in_a_step] == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(3 * in_a_step)]
-    assert (trial.seconds_to_add > 0) == (parts > 1)
-    assert trial.seconds_to_step > 0
+    assert (probe.seconds_to_add > 0) == (parts > 1)
+    assert probe.seconds_to_step > 0
     assert data.trainer is None
     assert data.samples_seen == 0
 
 
 def test_a_step_is_as_long_as_its_parts() -> None:
-    assert Trial(seconds_to_add=2.0, seconds_to_step=5.0, peak_memory=None).seconds_of(4) == 3 * 2 + 5
-    assert Trial(seconds_to_add=0.0, seconds_to_step=5.0, peak_memory=None).seconds_of(1) == 5
+    assert Probe(seconds_to_add=2.0, seconds_to_step=5.0, peak_memory=None).seconds_of(4) == 3 * 2 + 5
+    assert Probe(seconds_to_add=0.0, seconds_to_step=5.0, peak_memory=None).seconds_of(1) == 5

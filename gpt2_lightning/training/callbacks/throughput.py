@@ -11,16 +11,16 @@ import torch
 
 from gpt2_lightning import memory
 from gpt2_lightning.model.size import Work, training_work
-from gpt2_lightning.training.lightning_module import TrainingTask
-from gpt2_lightning.training.performance.throughput import peak_flops
+from gpt2_lightning.training.lightning_module import TrainingModule
+from gpt2_lightning.training.performance.peak_flops import peak_flops
 from gpt2_lightning.training.precision import Precision
 
-FIGURES = ("tokens_per_second", "mfu", "seconds_left", "peak_memory_gb")
-"""What `Pace.figures` may have; all of it depends on the clock or on the machine."""
+METRICS = ("tokens_per_second", "mfu", "seconds_left", "peak_memory_gb")
+"""What `ThroughputMeter.figures` may have; all of it depends on the clock or on the machine."""
 
 
 @dataclass
-class Stretch:
+class Interval:
     """A part of a run."""
 
     seconds: float = 0.0
@@ -31,7 +31,7 @@ class Stretch:
     flops: int = 0
     """Of the model, in this process."""
 
-    def add(self, other: Stretch) -> None:
+    def add(self, other: Interval) -> None:
         self.seconds += other.seconds
         self.tokens += other.tokens
         self.steps += other.steps
@@ -44,7 +44,7 @@ class Stretch:
         return found if peak is None else found | {"mfu": self.flops / seconds / peak}
 
 
-class Pace:
+class ThroughputMeter:
     """A watch that stands still while a run validates, writes samples, logs or saves.
 
     For each micro-batch it adds two numbers, and does all else when it is asked. A run that was resumed is measured
@@ -58,15 +58,15 @@ class Pace:
         self.precision = precision
         self.peak_flops: float | None = None
         """FLOP/s that the device reaches at most; None if unknown."""
-        self.whole = Stretch()
+        self.whole = Interval()
         """All of the run so far, since it began or went on, as far as it was asked for."""
-        self._since = Stretch()
+        self._since = Interval()
         self._work, self._device = Work(0, 0), torch.device("cpu")
         self._began = 0.0
         self._runs_from: float | None = None
         self._tokens = self._step = 0
 
-    def begin(self, trainer: L.Trainer, task: TrainingTask[Any, Any]) -> None:
+    def begin(self, trainer: L.Trainer, task: TrainingModule[Any, Any]) -> None:
         """Take note of what is trained on what, and where it stands."""
         self._work, self._device = training_work(task.model), trainer.strategy.root_device
         self.peak_flops = peak_flops(self._device, self.precision)
@@ -94,8 +94,8 @@ class Pace:
         self._since.seconds += time.perf_counter() - self._runs_from
         self._runs_from = None
 
-    def figures(self, trainer: L.Trainer, task: TrainingTask[Any, Any]) -> dict[str, float]:
-        """What happened since the last time; see `FIGURES`. What is not known is left out. The watch is stopped.
+    def figures(self, trainer: L.Trainer, task: TrainingModule[Any, Any]) -> dict[str, float]:
+        """What happened since the last time; see `METRICS`. What is not known is left out. The watch is stopped.
 
         MFU is the share of the device's peak that the model's FLOPs come to (Chowdhery et al. 2022, appendix B);
         padding is computed and counts. Seconds left have room for as many validations and saves as so far. The peak of
@@ -108,13 +108,13 @@ class Pace:
         found["seconds_left"] = in_all * seconds_a_step * (trainer.max_steps - trainer.global_step)
         return found if (most := memory.peak(self._device)) is None else found | {"peak_memory_gb": most / 1e9}
 
-    def end(self, trainer: L.Trainer, task: TrainingTask[Any, Any]) -> None:
+    def end(self, trainer: L.Trainer, task: TrainingModule[Any, Any]) -> None:
         """Add what has come since the last row to the whole."""
         self._close(task.data.tokens_seen, trainer.global_step)
 
-    def _close(self, tokens: int, step: int) -> Stretch:
+    def _close(self, tokens: int, step: int) -> Interval:
         self.pause()
-        since, self._since = self._since, Stretch()
+        since, self._since = self._since, Interval()
         since.tokens, since.steps = tokens - self._tokens, step - self._step
         self._tokens, self._step = tokens, step
         self.whole.add(since)
