@@ -16,7 +16,7 @@ from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.performance import micro_batch_search
 from gpt2_lightning.training.performance.micro_batch_search import find_micro_batch, largest_that_fits
-from gpt2_lightning.training.performance.probe import Trial
+from gpt2_lightning.training.performance.probe import Probe
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.training.short_run import BLOCK
 from tests.training.test_counted_step import task
@@ -65,9 +65,9 @@ def test_on_the_cpu_the_rest_is_forecast_from_two_sizes(data: TokenDataModule, m
     """A process of 1 GB that takes 60 MB for a sample, in 1.4 GB beside the headroom: there is room for six."""
     tried: list[int] = []
 
-    def steps(make: Any, of: TokenDataModule, *_: Any) -> Trial:
+    def steps(make: Any, of: TokenDataModule, *_: Any) -> Probe:
         tried.append(of.micro_batch_size)
-        return Trial(0.1, 0.1, 1_000_000_000 + 60_000_000 * of.micro_batch_size)
+        return Probe(0.1, 0.1, 1_000_000_000 + 60_000_000 * of.micro_batch_size)
 
     monkeypatch.setattr(micro_batch_search, "probe_steps", steps)
     monkeypatch.setattr(memory, "usable", lambda *_: 1_400_000_000 / (1 - micro_batch_search._HEADROOM))
