@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.settings import PositiveInt, relation
 
@@ -47,6 +49,45 @@ class GenerationSettings(Sampling):
     def _beam_search_has_no_stop_strings(self) -> Iterator[str]:
         if self.n_beams > 1 and self.stop:
             yield "stop: beam search does not support stop strings; leave stop or n_beams out"
+
+
+def with_changes(settings: GenerationSettings, changes: Mapping[str, Any]) -> GenerationSettings:
+    """Replace fields of settings.
+
+    Raises:
+        UserError: if a value is out of range or does not fit the others.
+        TypeError: if there is no such field.
+    """
+    try:
+        return dataclasses.replace(settings, **changes)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def new_tokens(max_length: int, prompt_lengths: Sequence[int], changes: Mapping[str, Any]) -> int:
+    """The `max_new_tokens` that `max_length` means.
+
+    Args:
+        max_length: tokens of a prompt and what follows it.
+        prompt_lengths: tokens of each prompt.
+        changes: the other settings of the call.
+
+    Raises:
+        UserError: if it is no number above 0, the same for all prompts, or was given as well.
+    """
+    if "max_new_tokens" in changes:
+        raise UserError(
+            f"max_length: {max_length} does not go with max_new_tokens={changes['max_new_tokens']}, choose one"
+        )
+    shortest, longest = min(prompt_lengths), max(prompt_lengths)
+    if shortest < longest:
+        raise UserError(
+            f"max_length: {max_length} leaves unequal room to prompts of {shortest} to {longest} tokens; "
+            "set max_new_tokens instead"
+        )
+    if max_length <= longest:
+        raise UserError(f"max_length: {max_length} leaves no room after a prompt of {longest} tokens")
+    return max_length - longest
 
 
 class GenerationOptions(TypedDict, total=False):

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
-from gpt2_lightning.label_kinds import LabelKind
+from gpt2_lightning.label_kinds import Label, LabelKind
 from gpt2_lightning.model.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The prediction for a text."""
+
+    text: str
+    label: Label
+    """The class, the classes that apply, or a number."""
+    probabilities: dict[str, float]
+    """By class; empty for a kind without classes."""
+
+
+def predictions_of(texts: Sequence[str], outputs: NDArray[np.float32], task: LabelTask) -> list[Prediction]:
+    """The predictions in a classifier's outputs; see `predict`."""
+    return [
+        Prediction(text, *task.kind.prediction(output, task.labels))
+        for text, output in zip(texts, outputs.tolist(), strict=True)
+    ]
 
 
 @torch.inference_mode()

@@ -13,11 +13,11 @@ from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
 from gpt2_lightning.app.reports.attribution import OURS, ExplanationResult
 from gpt2_lightning.app.reports.input_texts import GivenTexts
-from gpt2_lightning.app.reports.predictions import answers_of, named
+from gpt2_lightning.app.reports.predictions import named
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError, did_you_mean, listed
-from gpt2_lightning.evaluation.predictions import predict
+from gpt2_lightning.evaluation.predictions import predict, predictions_of
 from gpt2_lightning.inspection.attribution.deletion import explain
 from gpt2_lightning.inspection.attribution.export import ExplainedText
 from gpt2_lightning.inspection.attribution.methods import Output
@@ -116,7 +116,7 @@ def _explained(
     tokenizer = source.description().tokenizer
     encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
     outputs = predict(classifier, encoded, task.kind, config.batch_size)
-    for row, answer in enumerate(answers_of(texts, outputs, task)):
+    for row, answer in enumerate(predictions_of(texts, outputs, task)):
         ids = encoded.batch(np.array([row]))[0][0]
         print(f"text {row + 1} of {len(texts)}: {len(ids)} tokens")
         label = config.label or max(answer.probabilities, key=answer.probabilities.__getitem__, default=None)

@@ -10,12 +10,12 @@ from typing import Any
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
 from gpt2_lightning.app.reports.input_texts import GivenTexts
-from gpt2_lightning.app.reports.predictions import FORMATS, answers_of, print_answer, write_answers
+from gpt2_lightning.app.reports.predictions import FORMATS, print_prediction, write_predictions
 from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.evaluation.predictions import predict
+from gpt2_lightning.evaluation.predictions import predict, predictions_of
 from gpt2_lightning.pretrained.devices import device_of
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 
@@ -60,16 +60,16 @@ def run(plain: dict[str, Any]) -> None:
             file=sys.stderr,
         )
     outputs = predict(classifier.to(device_of(config.device)), encoded, task.kind, config.batch_size)
-    answers = answers_of(texts, outputs, task)
+    predictions = predictions_of(texts, outputs, task)
     with until_the_reader_stops():
         if output is not None:
             with (
                 replacing(output.resolve(), "output") as temporary,
                 temporary.open("w", encoding="utf-8", newline="") as file,
             ):
-                write_answers(answers, task.labels, output.suffix.lower(), file)
-            print(f"wrote {len(answers):,} answers to {display_path(output)}")
+                write_predictions(predictions, task.labels, output.suffix.lower(), file)
+            print(f"wrote {len(predictions):,} answers to {display_path(output)}")
         elif config.text is not None:
-            print_answer(answers[0])
+            print_prediction(predictions[0])
         else:
-            write_answers(answers, task.labels, FORMATS[0], sys.stdout)
+            write_predictions(predictions, task.labels, FORMATS[0], sys.stdout)

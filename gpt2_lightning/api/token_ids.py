@@ -1,0 +1,79 @@
+"""Token ids in, token ids out: generation without texts, as `generate` of transformers has it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gpt2_lightning.api.settings import GenerationSettings
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation import Decoder, search
+from gpt2_lightning.model import GPT2
+
+Ids = Tensor | list[int]
+"""Token ids of one text, (T,); a tensor may also hold several texts of the same length, (B, T)."""
+
+
+def batch_of(ids: Ids, network: GPT2) -> Tensor:
+    """Check token ids, and put them on the network's device.
+
+    Returns:
+        (B, T), int64, B and T >= 1.
+
+    Raises:
+        UserError: if there are none, they have another shape or type, or the vocabulary lacks one.
+    """
+    batch, vocab_size = torch.as_tensor(ids), network.config.vocab_size
+    if not batch.numel():
+        raise UserError("ids: there are none, one token or more is needed")
+    if batch.is_floating_point() or batch.dim() not in (1, 2):
+        raise UserError(f"ids: {tuple(batch.shape)} of {batch.dtype} does not fit, (T,) or (B, T) of integers does")
+    lowest, highest = int(batch.min()), int(batch.max())
+    if lowest < 0 or highest >= vocab_size:
+        raise UserError(f"ids: {min(lowest, 0) or highest} is out of range, 0 to {vocab_size - 1} is allowed")
+    batch = batch.to(network.wte.weight.device, torch.int64)
+    return batch if batch.dim() == 2 else batch.unsqueeze(0)
+
+
+def generate_ids(
+    network: GPT2, prompts: Tensor, settings: GenerationSettings, end_of_text: int | None
+) -> list[list[int]]:
+    """Continue prompts.
+
+    Args:
+        network: in evaluation mode.
+        prompts: (B, T).
+        settings: without those that concern texts.
+        end_of_text: the id that ends a text; None to continue up to `max_new_tokens`.
+
+    Returns:
+        `num_samples` texts for each prompt: its ids, those that follow, and `end_of_text` if that ended it.
+
+    Raises:
+        UserError: if a setting does not apply to ids.
+    """
+    if settings.stop:
+        raise UserError("stop: it applies to prompts that are texts; leave it out, or pass a string")
+    refuse_system(settings)
+    if settings.n_beams > 1:
+        rows = []
+        for prompt in prompts:
+            for beam in search(network, prompt, settings, end_of_text)[: settings.num_samples]:
+                ending = [end_of_text] if beam.ended and end_of_text is not None else []
+                rows.append([*prompt.tolist(), *beam.ids, *ending])
+        return rows
+    rows = [prompt.tolist() for prompt in prompts for _ in range(settings.num_samples)]
+    for step in Decoder(network, list(prompts), settings, settings.num_samples, end_of_text):
+        for token in step:
+            rows[token.row].append(token.id)
+    return rows
+
+
+def refuse_system(settings: GenerationSettings) -> None:
+    """Refuse a system message for a prompt without a template.
+
+    Raises:
+        UserError: if there is one.
+    """
+    if settings.system is not None:
+        raise UserError("system: it is for a model trained on instructions, without raw=true; leave it out")
