@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXAMPLE = re.compile(r'^```\w+ file=(\S+)(?: before="(.*?)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+NAMES = {
+    "gpt2_lightning/model/positions.py": 'POSITIONS["rotary"] = RotaryPositions',
+    "gpt2_lightning/model/kernels/__init__.py": (
+        "from gpt2_lightning.model.kernels import chunked\n\n"
+        'KERNELS["chunked"] = Kernels(F.layer_norm, F.gelu, chunked.scaled_dot_product_attention)'
+    ),
+    "gpt2_lightning/generation/filters.py": 'FILTERS["epsilon_cutoff"] = keep_epsilon',
+}
+"""What the page says to add to a table."""
 BETWEEN = "==== the next command ===="
 
 
@@ -21,16 +30,21 @@ def extended(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = tmp_path_factory.mktemp("project")
     for name in ("gpt2_lightning", "conf"):
         shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for script in ("train.py", "finetune.py"):
+    for script in ("train.py", "finetune.py", "generate.py"):
         shutil.copy(root / script, copy)
     (copy / "diary.txt").write_text("Dear diary, the lamp went out again. " * 40)
     examples = EXAMPLE.findall((root / "docs" / "extending.md").read_text())
-    assert len(examples) == 9
-    for file, content in examples:
+    assert len(examples) == 13
+    for file, before, content in examples:
+        path = copy / file
+        if before:
+            path.write_text(path.read_text().replace(before, f"{content}\n{before}", 1))
+        else:
+            with path.open("a") as target:
+                target.write("\n\n" + content if file.endswith(".py") else content)
+    for file, line in NAMES.items():
         with (copy / file).open("a") as target:
-            target.write("\n\n" + content if file.endswith(".py") else content)
-    positions = copy / "gpt2_lightning" / "model" / "positions.py"
-    positions.write_text(positions.read_text() + '\n\nPOSITIONS["rotary"] = RotaryPositions\n')
+            target.write(f"\n\n{line}\n")
     return copy
 
 
@@ -43,7 +57,7 @@ def run(project: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def trained(extended: Path) -> tuple[str, str]:
     """What `train` with all examples says, and `finetune` with the example's template; in one process, for the time."""
-    choices = ["data=diary", "model=tiny_rotary", "optimizer=sgd", "schedule=inverse_root", "model.kernels=explicit"]
+    choices = ["data=diary", "model=tiny_rotary", "optimizer=sgd", "schedule=inverse_root", "model.kernels=chunked"]
     length = ["trainer=cpu", "trainer.max_steps=30", f"cache_dir={extended / 'cache'}", "trainer.val_check_interval=10"]
     rows = [{"instruction": f"What is {n}?", "input": "", "output": f"It is {n}."} for n in range(40)]
     (extended / "rows.json").write_text(json.dumps(rows))
@@ -104,3 +118,33 @@ torch.testing.assert_close(parts, model(ids), atol=1e-5, rtol=0)
 print("equal")
 """
     assert run(extended, "-c", program).strip() == "equal"
+
+
+def test_chunked_attention_is_that_of_torch(extended: Path) -> None:
+    program = """
+import torch
+from gpt2_lightning.model.kernels import KERNELS
+q, k, v = (torch.randn(2, 3, 150, 7, dtype=torch.float64, requires_grad=True) for _ in range(3))
+seen = torch.randn(2, 3, 150, 7, dtype=torch.float64)
+for arguments in ({"is_causal": True}, {"is_causal": False}, {"attn_mask": torch.rand(150, 150).tril() > 0}):
+    found, expected = (
+        torch.autograd.grad((KERNELS[name].attention(q, k, v, **arguments) * seen).sum(), (q, k, v))
+        for name in ("chunked", "explicit")
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+print("equal")
+"""
+    assert run(extended, "-c", program).strip() == "equal"
+
+
+def test_a_filter_is_a_setting_of_the_command_line(extended: Path, trained: tuple[str, str]) -> None:
+    program = """
+import torch
+from gpt2_lightning.generation import Sampling
+logits = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]]).log()
+found = Sampling(temperature=1, epsilon_cutoff=0.25).filtered(logits)
+print(found.isfinite().tolist(), Sampling(temperature=1).filtered(logits).isfinite().all().item())
+"""
+    assert run(extended, "-c", program).strip() == "[[True, True, False], [False, True, True]] True"
+    always_the_likeliest = run(extended, "generate.py", "prompt=Dear", "max_new_tokens=20", "epsilon_cutoff=1")
+    assert always_the_likeliest == run(extended, "generate.py", "prompt=Dear", "max_new_tokens=20", "temperature=0")

@@ -1,16 +1,23 @@
-"""Filters that leave some tokens to draw from: the others' logits become -inf.
+"""Filters of the next token's distribution: they set the logits of unlikely tokens to -inf.
 
-Each takes and returns logits of shape (R, V), a row a text, and keeps at least one token of a row. Which tokens stay,
-also among equals, is as in Hugging Face's logits processors.
+Each takes and returns logits of shape (R, V), a row for each text, and keeps at least one token of a row. Which tokens
+are kept, also among equals, is as in Hugging Face's logits processors. To add a filter: a function, its name in
+`FILTERS`, and its setting, a field of `Filters` with this name, all in this file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 from torch import Tensor
+
+from gpt2_lightning.settings import PositiveInt, PositiveShare, Probability, Settings
 
 _REMOVED = float("-inf")
 _LIKELY = 512
-"""So many of the likeliest tokens usually hold the border of `keep_top_p`."""
+"""Number of the likeliest tokens that usually include the last one that `keep_top_p` keeps."""
 _ROUNDING = 1e-5
 """Well above the error of cumulative probabilities in float32, which stays below 1e-6."""
 
@@ -76,3 +83,34 @@ def keep_typical(logits: Tensor, p: float) -> Tensor:
     held = logits.gather(1, order).softmax(dim=-1).cumsum(dim=-1)
     last = (held < p).sum(dim=-1, keepdim=True).clamp(max=logits.size(-1) - 1)
     return logits.masked_fill(distance > nearest_first.gather(1, last), _REMOVED)
+
+
+FILTERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
+    "top_k": keep_top_k,
+    "top_p": keep_top_p,
+    "min_p": keep_min_p,
+    "typical_p": keep_typical,
+}
+"""Filters by the name of their setting, in the order in which they act."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filters(Settings):
+    """Settings of all filters. A filter is off at the default of its setting."""
+
+    top_k: PositiveInt | None = None
+    """Choose among this many of the likeliest tokens; all of them where it is null."""
+    top_p: PositiveShare = 1.0
+    """Choose among the fewest tokens that hold this probability together; 1 is off."""
+    min_p: Probability = 0.0
+    """Choose among tokens at least this many times as likely as the likeliest; 0 is off."""
+    typical_p: PositiveShare = 1.0
+    """Choose among the most typical tokens that hold this probability together; 1 is off."""
+
+    def filter(self, logits: Tensor) -> Tensor:
+        """Apply the filters that are on: (R, V) to (R, V)."""
+        for name, keep in FILTERS.items():
+            value = getattr(self, name)
+            if value != getattr(Filters, name):
+                logits = keep(logits, value)
+        return logits

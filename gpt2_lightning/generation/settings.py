@@ -1,7 +1,7 @@
-"""The settings of a generation, and the order in which they act on the logits.
+"""Settings of text generation, and the order in which they act on the logits.
 
-The order is Hugging Face's: penalties (repetition, presence and frequency, n-grams), temperature, top-k, top-p, min-p,
-typical. Their `generate` takes the 50 likeliest tokens where nothing is said; here nothing means all.
+The order is Hugging Face's: penalties (repetition, presence and frequency, n-grams), temperature, filters. Their
+`generate` defaults to the 50 likeliest tokens; here all tokens are the default.
 """
 
 from __future__ import annotations
@@ -13,24 +13,21 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from torch import Tensor
 
-from gpt2_lightning.generation.filters import keep_min_p, keep_top_k, keep_top_p, keep_typical
+from gpt2_lightning.generation.filters import Filters
 from gpt2_lightning.generation.penalties import ban_repeated_ngrams, penalize_generated, penalize_repetition
 from gpt2_lightning.settings import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    PositiveShare,
-    Probability,
     Seed,
-    Settings,
     relation,
 )
 
 
 @dataclass(frozen=True)
-class Sampling(Settings):
-    """Settings of one generation. They mean what they mean in Hugging Face's `generate`, unless their text differs.
+class Sampling(Filters):
+    """Settings of one generation. Their meaning is that of Hugging Face's `generate`, unless stated otherwise.
 
     Raises:
         ValueError: with every setting that is out of range, a line each, as "field: what is wrong".
@@ -40,16 +37,8 @@ class Sampling(Settings):
     """Tokens to add, at most."""
     temperature: NonNegativeFloat = 0.8
     """Divides the logits: below 1 is safer, above 1 is wilder, 0 always takes the likeliest token."""
-    top_k: PositiveInt | None = None
-    """Choose among this many of the likeliest tokens; all of them where it is null."""
     seed: Seed = 0
     """The same seed gives the same text."""
-    top_p: PositiveShare = 1.0
-    """Choose among the fewest tokens that hold this probability together; 1 is off."""
-    min_p: Probability = 0.0
-    """Choose among tokens at least this many times as likely as the likeliest; 0 is off."""
-    typical_p: PositiveShare = 1.0
-    """Choose among the most typical tokens that hold this probability together; 1 is off."""
     repetition_penalty: PositiveFloat = 1.0
     """Divides positive logits of tokens in the prompt and the text, multiplies negative ones; 1 is off."""
     presence_penalty: Annotated[float, Interval(ge=-2, le=2)] = 0.0
@@ -100,14 +89,5 @@ class Sampling(Settings):
         return scores
 
     def filtered(self, logits: Tensor) -> Tensor:
-        """Logits (R, V) divided by the temperature, which is not 0, and -inf for tokens that are not to be drawn."""
-        logits = logits / self.temperature
-        if self.top_k is not None:
-            logits = keep_top_k(logits, self.top_k)
-        if self.top_p < 1:
-            logits = keep_top_p(logits, self.top_p)
-        if self.min_p > 0:
-            logits = keep_min_p(logits, self.min_p)
-        if self.typical_p < 1:
-            logits = keep_typical(logits, self.typical_p)
-        return logits
+        """Divide logits (R, V) by the temperature, which is not 0, and set those of filtered tokens to -inf."""
+        return self.filter(logits / self.temperature)
