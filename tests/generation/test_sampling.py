@@ -222,12 +222,14 @@ def out_of_range() -> Iterator[tuple[str, object]]:
 
 @pytest.mark.parametrize(("field", "value"), list(out_of_range()))
 def test_settings_out_of_range_are_named(field: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"^{field}: {value} is out of range, .* is allowed$"):
+    with pytest.raises(
+        ValueError, match=f"^{field}: '?{value}'? is (out of range, .* is allowed|not one of True, False, never)$"
+    ):
         Sampling(**{field: value})
 
 
 def test_all_faults_come_at_once() -> None:
-    with pytest.raises(ValueError, match=r"max_new_tokens.*\n.*temperature.*\n.*top_k.*\n.*top_p"):
+    with pytest.raises(ValueError, match=r"top_k.*\n.*top_p.*\n.*max_new_tokens.*\n.*temperature"):
         Sampling(max_new_tokens=-1, temperature=-1, top_k=-1, top_p=2)
 
 
@@ -241,6 +243,8 @@ def test_settings_that_beam_search_has_no_use_for_are_named(settings: dict[str, 
 
 
 def test_the_extreme_settings_are_allowed() -> None:
-    Sampling(1, 0.0, 1, 0, top_p=1e-9, min_p=1, typical_p=1e-9, repetition_penalty=1e-9, no_repeat_ngram_size=1)
+    Sampling(
+        1, 0.0, top_k=1, seed=0, top_p=1e-9, min_p=1, typical_p=1e-9, repetition_penalty=1e-9, no_repeat_ngram_size=1
+    )
     Sampling(seed=2**63 - 1, top_p=1, min_p=0, typical_p=1, presence_penalty=-2, frequency_penalty=2)
     Sampling(temperature=0, n_beams=7, length_penalty=-10, early_stopping="never")
