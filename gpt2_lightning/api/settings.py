@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling
-from gpt2_lightning.settings import PositiveInt, relation
+from gpt2_lightning.settings import FreeText, NonEmpty, PositiveInt, relation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,31 +22,32 @@ class GenerationSettings(Sampling):
 
     num_samples: PositiveInt = 1
     """Texts for each prompt."""
-    stop: list[str] = field(default_factory=list)
+    stop: list[NonEmpty] = field(default_factory=list)
     """Strings that end a text. They are not part of it."""
     ignore_end_of_text: bool = False
     """Whether texts continue after an end-of-text token, up to `max_new_tokens`."""
     raw: bool = False
     """Whether a model that was trained on instructions continues the prompt as it stands, without its template."""
-    system: str | None = None
+    system: Annotated[str, FreeText(nullable=True)] | None = None
     """A system message before the prompt, for models whose template has one."""
 
     @relation
-    def _stop_strings_are_not_empty(self) -> Iterator[str]:
+    def _stop_is_a_list(self) -> Iterator[str]:
         if isinstance(self.stop, str):
             yield f"stop: {self.stop!r} is a string, a list of strings is expected"
-        elif "" in self.stop:
-            yield "stop: an empty string would end every text before it begins"
 
     @relation
     def _samples_differ(self) -> Iterator[str]:
-        if self.n_beams > 1 and self.num_samples > self.n_beams:
-            yield f"num_samples: {self.num_samples} is out of range, n_beams={self.n_beams} finds no more than that"
         if self.n_beams == 1 and self.num_samples > 1 and self.temperature == 0:
             yield f"num_samples: {self.num_samples} texts would be the same one with temperature=0"
 
     @relation
-    def _beam_search_has_no_stop_strings(self) -> Iterator[str]:
+    def _beams_are_enough(self) -> Iterator[str]:
+        if self.n_beams > 1 and self.num_samples > self.n_beams:
+            yield f"num_samples: {self.num_samples} is out of range, n_beams={self.n_beams} finds no more than that"
+
+    @relation
+    def _beam_search_does_not_stop(self) -> Iterator[str]:
         if self.n_beams > 1 and self.stop:
             yield "stop: beam search does not support stop strings; leave stop or n_beams out"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor
 
 from gpt2_lightning.app.output.paths import display_path
@@ -20,59 +21,57 @@ from gpt2_lightning.inspection.attention.measure import inspect
 from gpt2_lightning.inspection.attention.scores import repeated_sequence
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
+from gpt2_lightning.settings import FreeText, NonEmpty, NonNegativeInt, PathText, Settings, relation
 
 _MOST_STEPS = 12
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
     """The top level of `conf/attention.yaml`.
 
     Raises:
         ValueError: with every setting that is out of range or does not fit the others.
     """
 
-    runs_dir: str
+    runs_dir: PathText = "runs"
     """Folder of all runs, for `latest`."""
-    checkpoint: str
+    checkpoint: PathText = "latest"
     """The model, named as for `generate`."""
-    base: str | None
+    base: PathText | None = None
     """As for `generate`, for every LoRA adapter among the models."""
-    tokenizer_from: str | None
+    tokenizer_from: PathText | None = None
     """As for `convert`, for a model that comes without a tokenizer."""
-    prompt: str
+    prompt: Annotated[NonEmpty, FreeText()]
     """The text to read."""
-    layer: int | None
+    layer: NonNegativeInt | None = None
     """The layer to draw; null for that of the head to draw."""
-    head: int | None
+    head: NonNegativeInt | None = None
     """The head to draw; null for the one with the highest induction score."""
-    token: int | None
+    token: NonNegativeInt | None = None
     """The token to follow; null for the last."""
-    compare: str | None
+    compare: PathText | None = None
     """A second model with as many layers and heads, and the same tokenizer."""
-    steps: bool
+    steps: bool = False
     """Whether to read the text with every checkpoint of the run."""
-    ablate: bool
+    ablate: bool = False
     """Whether to switch off each head in turn."""
-    pictures: bool
+    pictures: bool = True
     """Whether to draw pictures beside the numbers and the page."""
-    output: str
+    output: Annotated[PathText, MinLen(1)] = "attention"
     """The folder to write."""
-    overwrite: bool
+    overwrite: bool = False
     """Whether a folder that this verb wrote is replaced."""
 
-    def __post_init__(self) -> None:
-        faults = [f"{name}: it is empty; name one" for name in ("prompt", "output") if not getattr(self, name)]
-        for name in ("layer", "head", "token"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                faults.append(f"{name}: {value} is out of range, 0 or more is allowed")
+    @relation
+    def _head_has_its_layer(self) -> Iterator[str]:
         if self.head is not None and self.layer is None:
-            faults.append("head: each layer has one of this number; name the layer too, with layer=")
+            yield "head: each layer has one of this number; name the layer too, with layer="
+
+    @relation
+    def _steps_or_another_model(self) -> Iterator[str]:
         if self.steps and self.compare is not None:
-            faults.append("compare: steps=true compares the checkpoints of one run; choose one of them")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield "compare: steps=true compares the checkpoints of one run; choose one of them"
 
 
 def run(plain: dict[str, Any]) -> None:

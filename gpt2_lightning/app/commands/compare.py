@@ -25,14 +25,23 @@ from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import OURS, PEFT, LoadedModel
-from gpt2_lightning.settings import Settings, relation
+from gpt2_lightning.settings import (
+    FreeText,
+    NonNegativeFloat,
+    PathText,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    Seed,
+    Settings,
+)
 
 _NEW_TOKENS = 24
 """Of a text, where the settings do not say it."""
 _TITLE = "A checkpoint beside transformers' GPT-2"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     """The top level of `conf/compare.yaml`.
 
@@ -40,51 +49,44 @@ class Config(Settings):
         ValueError: with every setting that is out of range.
     """
 
-    runs_dir: str
+    runs_dir: PathText = "runs"
     """Folder of all runs, for `checkpoint=latest`."""
-    checkpoint: str
+    checkpoint: PathText = "latest"
     """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
-    base: str | None
+    base: PathText | None = None
     """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
-    with_: str | None
+    with_: PathText | None = None
     """A folder of Hugging Face's or `hf:NAME@REVISION`; null for the checkpoint itself."""
-    prompt: str
+    prompt: Annotated[str, FreeText()] = ""
     """What the texts start from; empty for the end-of-text token."""
-    text: str | None
+    text: Annotated[str, FreeText()] | None = None
     """What to measure the loss on; null for the prompt with its likeliest continuation."""
-    max_new_tokens: int | None
+    max_new_tokens: PositiveInt | None = None
     """Tokens of each text; null for as many as the context has room for, up to 24."""
-    temperature: float
+    temperature: NonNegativeFloat = 0.8
     """Of the sampled text; 0 samples none."""
-    top_k: int | None
+    top_k: PositiveInt | None = None
     """Of the sampled text; null for all tokens."""
-    top_p: float
+    top_p: PositiveShare = 1.0
     """Of the sampled text; 1 is off."""
-    repetition_penalty: float
+    repetition_penalty: PositiveFloat = 1.0
     """Of all texts; 1 is off."""
-    n_beams: Annotated[int, Ge(2)]
+    n_beams: Annotated[int, Ge(2)] = 4
     """Of the beam search."""
-    seed: int
+    seed: Seed = 0
     """Of the sampled text."""
-    training_mode: bool
+    training_mode: bool = False
     """Whether their model is left in training mode, as a program may leave it."""
-    padding_side: Literal["left", "right"]
+    padding_side: Literal["left", "right"] = "left"
     """Where a loop around their model pads prompts of different lengths."""
-    attention_mask: bool
+    attention_mask: bool = True
     """Whether that loop masks the padding."""
-    position_ids: bool
+    position_ids: bool = True
     """Whether that loop gives each prompt its own positions."""
-    device: Literal["cpu", "cuda"]
+    device: Literal["cpu", "cuda"] = "cpu"
     """Where both sides compute."""
-    output: str | None
+    output: PathText | None = None
     """File to write the report to as well, as Markdown; null for none."""
-
-    @relation
-    def _sampling_is_possible(self) -> Iterator[str]:
-        try:
-            self.sampling()
-        except ValueError as error:
-            yield from str(error).splitlines()
 
     def sampling(self) -> Sampling:
         """The settings of the sampled text."""

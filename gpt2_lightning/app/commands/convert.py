@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import MinLen
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.conversion.convert import Format, Target, convert
@@ -14,10 +16,21 @@ from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import OURS, LoadedModel
-from gpt2_lightning.settings import NonEmpty, PositiveInt, Settings, relation
+from gpt2_lightning.settings import FreeText, PathText, PositiveInt, Rule, Settings, relation
 
 
-@dataclass(frozen=True)
+class _Size(Rule):
+    """A number of bytes with its unit."""
+
+    def fault(self, value: str) -> str | None:
+        try:
+            parse_size(value)
+        except ValueError as error:
+            return str(error)
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config(Settings):
     """The top level of `conf/convert.yaml`.
 
@@ -25,41 +38,34 @@ class Config(Settings):
         ValueError: with every setting that is out of range.
     """
 
-    runs_dir: str
+    runs_dir: PathText = "runs"
     """Folder of all runs, for `source=latest`."""
-    source: NonEmpty
+    source: Annotated[PathText, MinLen(1)]
     """A run, a checkpoint of ours, nanoGPT's or minGPT's, a folder of Hugging Face's or PEFT's, or
     `hf:NAME@REVISION`."""
-    base: str | None
+    base: PathText | None = None
     """The model that a LoRA adapter was trained on, if it was moved; a source as well."""
-    target: NonEmpty
+    target: Annotated[PathText, MinLen(1)]
     """The folder or file to write."""
-    to: Format | None
+    to: Format | None = None
     """What to write; null for a model's folder from one of our checkpoints, and for one of ours from anything else."""
-    base_name: str | None
+    base_name: Annotated[str, FreeText()] | None = None
     """What a PEFT adapter calls its base; null for its place."""
-    dtype: Literal["fp32", "fp16", "bf16"] | None
+    dtype: Literal["fp32", "fp16", "bf16"] | None = None
     """What to round the weights to; null to keep them as they are."""
-    tokenizer_from: str | None
+    tokenizer_from: PathText | None = None
     """`gpt2`, a folder with tokenizer.json, or a text whose characters are the tokens; null for the source's own."""
-    n_head: PositiveInt | None
+    n_head: PositiveInt | None = None
     """Attention heads, for minGPT's state dicts that do not tell."""
-    max_shard_size: str
+    max_shard_size: Annotated[str, _Size()] = "5GB"
     """Size of a safetensors file, at most, such as 500MB or 5GB."""
-    overwrite: bool
+    overwrite: bool = False
     """Whether a target that exists is replaced, once the new one is verified."""
 
     @relation
-    def _an_adapter_names_its_base(self) -> Iterator[str]:
+    def _base_is_named_for_peft(self) -> Iterator[str]:
         if self.to != "peft" and self.base_name is not None:
             yield "base_name: it is written with to=peft alone; leave it out, or name the model with base="
-
-    @relation
-    def _shards_have_a_size(self) -> Iterator[str]:
-        try:
-            parse_size(self.max_shard_size)
-        except ValueError as error:
-            yield f"max_shard_size: {error}"
 
 
 def run(plain: dict[str, Any]) -> None:

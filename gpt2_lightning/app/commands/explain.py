@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import MinLen
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
@@ -26,6 +27,7 @@ from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.pretrained.devices import device_of
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
+from gpt2_lightning.settings import FreeText, PathText
 from gpt2_lightning.tokenizers import Tokenizer
 
 _QUOTED = 3
@@ -39,21 +41,14 @@ class Config(GivenTexts):
         ValueError: with every setting that is out of range, or does not fit the others.
     """
 
-    label: str | None
+    label: Annotated[str, FreeText()] | None = None
     """The label to explain; null for the most probable of each text."""
-    pictures: bool
+    pictures: bool = True
     """Whether to draw pictures beside the numbers and the page."""
-    output: str
+    output: Annotated[PathText, MinLen(1)] = "explanation"
     """The folder to write."""
-    overwrite: bool
+    overwrite: bool = False
     """Whether a folder that this verb wrote is replaced."""
-
-    def __post_init__(self) -> None:
-        faults = list(self.faults())
-        if not self.output:
-            faults.append("output: it is empty; name a folder")
-        if faults:
-            raise ValueError("\n".join(faults))
 
 
 def run(plain: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,32 +21,33 @@ from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare,
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.pretrained.load import LoadOptions, read_pretrained
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
+from gpt2_lightning.settings import PathText, Settings, relation
 
 _COLUMNS_IN_FILES = 160
 _MISMATCHES_SHOWN = 10
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
     """The top level of `conf/params.yaml`.
 
     Raises:
         ValueError: with every setting that does not fit the others.
     """
 
-    runs_dir: str
+    runs_dir: PathText = "runs"
     """Folder of all runs, for `latest`."""
-    cache_dir: str
+    cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of trained tokenizers, which say how large the vocabulary of a `model=` is."""
-    checkpoint: str | None
+    checkpoint: PathText | None = None
     """The model to look at, named as for `generate`; null for `latest`, unless `model` is given."""
-    base: str | None
+    base: PathText | None = None
     """Where the model lies that a LoRA adapter among them was trained on; null for where it was."""
-    compare: str | None
+    compare: PathText | None = None
     """A second one; every tensor's change from it is shown."""
-    view: Literal["table", "tree", "csv"]
+    view: Literal["table", "tree", "csv"] = "table"
     """How to show it."""
-    diagram: str | None
+    diagram: PathText | None = None
     """A .svg or .png file for a diagram of the network; one for each part where it has `{part}` in its name."""
     overwrite: bool
     """Whether a diagram that exists is replaced."""
@@ -55,18 +56,25 @@ class Config:
     model: Node | None = None
     """An architecture to look at without a checkpoint; nothing is allocated."""
 
-    def __post_init__(self) -> None:
-        faults = []
+    @relation
+    def _checkpoint_or_architecture(self) -> Iterator[str]:
         if self.model is not None and self.checkpoint is not None:
-            faults.append(f"checkpoint: {self.checkpoint} is given, and a model too; name one of them")
+            yield f"checkpoint: {self.checkpoint} is given, and a model too; name one of them"
+
+    @relation
+    def _tree_compares_nothing(self) -> Iterator[str]:
         if self.view == "tree" and self.compare is not None:
-            faults.append("compare: a tree shows no values; choose view=table or view=csv")
+            yield "compare: a tree shows no values; choose view=table or view=csv"
+
+    @relation
+    def _architecture_has_no_values(self) -> Iterator[str]:
         if self.model is not None and self.compare is not None:
-            faults.append("compare: an architecture has no values to compare; name a checkpoint in place of the model")
+            yield "compare: an architecture has no values to compare; name a checkpoint in place of the model"
+
+    @relation
+    def _diagram_has_a_format(self) -> Iterator[str]:
         if self.diagram is not None and diagram_format(self.diagram) not in FORMATS:
-            faults.append(f"diagram: {self.diagram} must end in .{' or .'.join(FORMATS)}")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield f"diagram: {self.diagram} must end in .{' or .'.join(FORMATS)}"
 
 
 def run(plain: dict[str, Any]) -> None:

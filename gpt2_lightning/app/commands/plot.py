@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import MinLen
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -22,43 +23,42 @@ from gpt2_lightning.inspection.curves.panels import SHORT_NAMES, Panel, known_co
 from gpt2_lightning.inspection.curves.plots import draw
 from gpt2_lightning.inspection.curves.runs import Run, read_runs
 from gpt2_lightning.inspection.curves.table import RunTable, labels, tabulate
+from gpt2_lightning.settings import BelowOne, PathText, Settings, relation
 
 _PICTURES = ("png", "svg", "pdf")
 _PAGE = "html"
 _COLUMNS_IN_FILES = 500
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
     """The top level of `conf/plot.yaml`.
 
     Raises:
         ValueError: with every setting that is out of range.
     """
 
-    runs_dir: str
+    runs_dir: PathText = "runs"
     """Folder of all runs, for `latest` and for names."""
-    runs: str
+    runs: Annotated[PathText, MinLen(1)] = "latest"
     """`latest`, or folders, names or patterns such as `runs/scifi-char/*`, with commas between."""
-    keys: list[str]
+    keys: Annotated[list[str], MinLen(1)] = field(
+        default_factory=lambda: ["loss", "learning_rate", "gradient_norm", "throughput"]
+    )
     """What to draw, a panel each."""
-    x: Literal["step", "tokens", "epoch", "time"]
+    x: Literal["step", "tokens", "epoch", "time"] = "step"
     """What to draw it against; time is that of training alone, without validation and samples."""
-    smoothing: float | None
+    smoothing: BelowOne | None = None
     """Weight of what came before, in the moving average; 0 for none, null for what suits the number of points."""
-    output: str
+    output: PathText = "curves.html"
     """A .png, .svg, .pdf or .html file."""
-    overwrite: bool
+    overwrite: bool = False
     """Whether an output that exists is replaced."""
 
-    def __post_init__(self) -> None:
-        faults = [f"{name}: it is empty; name one" for name in ("runs", "keys") if not getattr(self, name)]
-        if self.smoothing is not None and not 0 <= self.smoothing < 1:
-            faults.append(f"smoothing: {self.smoothing} is out of range, 0 up to (not including) 1 is allowed")
+    @relation
+    def _output_is_a_page_or_a_picture(self) -> Iterator[str]:
         if self.format not in (*_PICTURES, _PAGE):
-            faults.append(f"output: {self.output} must end in .{', .'.join(_PICTURES)} or .{_PAGE}")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield f"output: {self.output} must end in .{', .'.join(_PICTURES)} or .{_PAGE}"
 
     @property
     def format(self) -> str:

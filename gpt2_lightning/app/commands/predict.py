@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.predictions import predict, predictions_of
 from gpt2_lightning.pretrained.devices import device_of
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+from gpt2_lightning.settings import PathText, relation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +30,15 @@ class Config(GivenTexts):
         ValueError: with every setting that is out of range, or does not fit the others.
     """
 
-    output: str | None
+    output: PathText | None = None
     """A .jsonl or .csv file; null for JSONL on standard output."""
-    overwrite: bool
+    overwrite: bool = False
     """Whether an output that exists is replaced."""
 
-    def __post_init__(self) -> None:
-        faults = list(self.faults())
+    @relation
+    def _output_has_a_format(self) -> Iterator[str]:
         if self.output is not None and Path(self.output).suffix.lower() not in FORMATS:
-            faults.append(f"output: {self.output} must end in {' or '.join(FORMATS)}")
-        if faults:
-            raise ValueError("\n".join(faults))
+            yield f"output: {self.output} must end in {' or '.join(FORMATS)}"
 
 
 def run(plain: dict[str, Any]) -> None:

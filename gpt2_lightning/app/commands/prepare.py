@@ -21,30 +21,27 @@ from gpt2_lightning.data.corpus import Corpus
 from gpt2_lightning.data.shards.prepare import META, Prepared, count_done, folder_of
 from gpt2_lightning.data.shards.prepared import open_prepared
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import PathText, PositiveInt, Settings
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
     """The top level of `conf/prepare.yaml`.
 
     Raises:
         ValueError: if the number of workers is out of range.
     """
 
-    cache_dir: str
+    cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of prepared corpora, downloads and trained tokenizers."""
-    output: str | None
+    output: PathText | None = None
     """Folder of the shards; null for one in `cache_dir` that training finds by itself."""
-    workers: int | None
+    workers: PositiveInt | None = None
     """Processes; null for one per core."""
     data: Node
     tokenizer: Node
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"workers: {self.workers} is out of range, 1 or more is allowed")
 
 
 def run(plain: dict[str, Any]) -> None:

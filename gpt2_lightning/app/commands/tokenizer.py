@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich import get_console
 from rich.table import Table
@@ -22,6 +22,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.tokenizer_files import write_tokenizer_files
 from gpt2_lightning.inspection.token_labels import token_label
 from gpt2_lightning.inspection.vocabulary import VocabularyFigures, examine
+from gpt2_lightning.settings import FreeText, NonNegativeInt, PathText, PositiveInt, Settings
 from gpt2_lightning.tokenizers import BPETokenizer, GPT2Tokenizer, Tokenizer
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
 from gpt2_lightning.tokenizers.merge_trace import Step, merge_steps
@@ -34,35 +35,26 @@ _MEASURED_BYTES = 16_000_000
 _UNUSED_SHOWN = 12
 
 
-@dataclass(frozen=True)
-class Config:
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
     """The top level of `conf/tokenizer.yaml`.
 
     Raises:
         ValueError: with every setting that is out of range.
     """
 
-    cache_dir: str
+    cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of downloads and trained tokenizers."""
-    text: str
+    text: Annotated[str, FreeText()] = "The airlock opened, and the keeper of the lamp went out."
     """What to show the tokens of."""
-    steps: int
+    steps: NonNegativeInt = 20
     """Merges to show at most, the first ones; 0 for the tokens alone."""
-    output: str | None
+    output: PathText | None = None
     """Folder to write the tokenizer to; null for none."""
-    block_size: int
+    block_size: PositiveInt = 1024
     """The context that the files for Hugging Face state."""
     data: Node
     tokenizer: Node
-
-    def __post_init__(self) -> None:
-        faults = []
-        if self.steps < 0:
-            faults.append(f"steps: {self.steps} is out of range, 0 or more is allowed")
-        if self.block_size < 1:
-            faults.append(f"block_size: {self.block_size} is out of range, 1 or more is allowed")
-        if faults:
-            raise ValueError("\n".join(faults))
 
 
 def run(plain: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from gpt2_lightning.training import distributed
 from gpt2_lightning.training.language_modeling import LanguageModeling
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config(RunSettings):
     """The top level of `conf/train.yaml`; see `RunSettings`."""
 

@@ -17,11 +17,12 @@ from gpt2_lightning.data.tables import LabeledTexts
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model.classifier import Classifier, Pooling
+from gpt2_lightning.settings import BelowOne, Settings
 from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights
 
 
 @dataclass(frozen=True)
-class Classify:
+class Classify(Settings):
     """A label, several or a number for each text, from a linear layer on the features.
 
     Raises:
@@ -35,19 +36,10 @@ class Classify:
     elsewhere."""
     class_weights: ClassWeights = "none"
     """How much each class counts in the loss."""
-    token_dropout: float = 0.0
+    token_dropout: BelowOne = 0.0
     """Share of a text's tokens that are left out while it is learned, by chance and anew each time."""
-    label_smoothing: float = 0.0
+    label_smoothing: BelowOne = 0.0
     """Share of each answer that is spread over all classes, against too much certainty; for one class a text."""
-
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name}: {getattr(self, name)} is out of range, 0 up to (not including) 1 is allowed"
-            for name in ("token_dropout", "label_smoothing")
-            if not 0 <= getattr(self, name) < 1
-        ]
-        if faults:
-            raise ValueError("\n".join(faults))
 
     def job(self, beginning: Beginning) -> TrainingJob:
         """What to train.

@@ -24,6 +24,7 @@ from gpt2_lightning.evaluation.language_metrics import perplexity
 from gpt2_lightning.evaluation.responses import response_loss
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.inspection.preview import preview
+from gpt2_lightning.settings import NonNegativeInt, PositiveInt, Settings
 from gpt2_lightning.training.instruction_tuning import InstructionTuning
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ ANSWERS = "answers.md"
 
 
 @dataclass(frozen=True)
-class Instruct:
+class Instruct(Settings):
     """The answers to instructions, written in the template.
 
     Raises:
@@ -44,21 +45,12 @@ class Instruct:
     """Whether answers alone are learned; else all of the text."""
     packing: bool = True
     """Whether a row holds as many examples as fit, which do not see each other."""
-    preview: int = 1
+    preview: NonNegativeInt = 1
     """Rows to show before training: which tokens carry loss, and where examples meet."""
-    answers: int = 8
+    answers: NonNegativeInt = 8
     """Held-out instructions to answer before and after; 0 for none."""
-    max_new_tokens: int = 128
+    max_new_tokens: PositiveInt = 128
     """Length of an answer, at most."""
-
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name}: {getattr(self, name)} is out of range, {least} or more is allowed"
-            for name, least in (("preview", 0), ("answers", 0), ("max_new_tokens", 1))
-            if getattr(self, name) < least
-        ]
-        if faults:
-            raise ValueError("\n".join(faults))
 
     def job(self, beginning: Beginning) -> TrainingJob:
         """What to train.

@@ -6,10 +6,11 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from gpt2_lightning.api.settings import GenerationSettings
 from gpt2_lightning.pretrained.devices import Device, DType
-from gpt2_lightning.settings import NonNegativeInt, PositiveInt, relation
+from gpt2_lightning.settings import FreeText, NonNegativeInt, PathText, PositiveInt, relation
 
 _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
@@ -24,33 +25,33 @@ class Config(GenerationSettings):
         ValueError: with every setting that is out of range or does not fit the others.
     """
 
-    runs_dir: str
+    runs_dir: PathText = "runs"
     """Folder of all runs, for `checkpoint=latest`."""
-    cache_dir: str
+    cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of the interactive prompt's history."""
-    checkpoint: str
+    checkpoint: PathText = "latest"
     """`latest`, a run's folder, a checkpoint file, a Hugging Face folder, or `hf:NAME@REVISION`."""
-    base: str | None
+    base: PathText | None = None
     """The model that a LoRA adapter was trained on, if it was moved; null for where it was then."""
-    device: Device
+    device: Device = "auto"
     """Where to compute; `auto` is the fastest device of the machine."""
-    dtype: DType
+    dtype: DType = "auto"
     """What to compute in; `auto` is that of the checkpoint."""
-    compile: bool
+    compile: bool = False
     """Whether to compile the forward pass of a token, for which the first token waits."""
-    prompt: str | None
+    prompt: Annotated[str, FreeText()] | None = None
     """Beginning of the text; `-` reads it from standard input, as null does where something is piped in."""
-    prompts: str | None
+    prompts: PathText | None = None
     """A file of prompts: a line each, or JSONL with the field `prompt`."""
-    output: str | None
+    output: PathText | None = None
     """The JSONL file for the answers to `prompts`."""
-    batch_size: PositiveInt
+    batch_size: PositiveInt = 16
     """Prompts of the file in a batch."""
-    interactive: bool
+    interactive: bool = False
     """Whether to ask for prompts on the terminal."""
-    probabilities: bool
+    probabilities: bool = False
     """Whether to show the probability of each token."""
-    alternatives: NonNegativeInt
+    alternatives: NonNegativeInt = 0
     """Number of the likeliest tokens to list beside each."""
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from gpt2_lightning.app.config.preflight import Node
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.loss import LARGEST_LOGITS
+from gpt2_lightning.settings import PathText, PositiveFloat, PositiveInt, Seed, Settings, relation
 from gpt2_lightning.training.performance.compilation import Compile, compile_fault
 
 DEFAULT_BATCH_SIZE = 16
@@ -20,8 +21,8 @@ _ACTIVATIONS_PER_CHANNEL = 16
 """What a block keeps for the backward pass: its norms, queries, keys, values, the wide MLP twice, and what it adds."""
 
 
-@dataclass(frozen=True)
-class RunSettings:
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
     """What `train` and `finetune` have in common at the top level.
 
     Raises:
@@ -30,30 +31,30 @@ class RunSettings:
 
     name: str
     """Runs of one name lie in one folder."""
-    runs_dir: str
+    runs_dir: PathText = "runs"
     """Folder of all runs."""
-    run_dir: str
+    run_dir: PathText
     """Folder of this run."""
-    cache_dir: str
+    cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of prepared corpora, downloads and trained tokenizers."""
-    seed: int
+    seed: Seed = 1337
     """Fixes the initial weights, dropout and the order of samples."""
-    batch_size: int | None
+    batch_size: PositiveInt | None = None
     """Samples in an optimizer step, over all devices; 16 where neither this nor `batch_tokens` is set."""
-    batch_tokens: int | None
+    batch_tokens: PositiveInt | None = None
     """Tokens in an optimizer step, over all devices, in samples as long as the context: another way to set the size."""
-    micro_batch_size: int | Literal["auto"] | None
+    micro_batch_size: PositiveInt | Literal["auto"] | None = None
     """Samples in a forward pass: a number; null for as many as take about 4 GiB for activations in float32, by a
     formula; or `auto` for as many as fit on the device, by trying."""
-    compile: Compile
+    compile: Compile = False
     """Whether torch compiles the blocks, or in which of its modes; see `speed.compile_blocks`."""
-    activation_checkpointing: bool
+    activation_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory for a third more time."""
-    resume: str
+    resume: PathText = "never"
     """`never`, `auto`, `must`, `here`, or a run or checkpoint to go on with; see `resume.choose_checkpoint`."""
-    plan: bool | Literal["probe"]
+    plan: bool | Literal["probe"] = False
     """Say what the run takes, and stop: counted from its shapes, or with `probe` measured in a few steps as well."""
-    price: float | None
+    price: PositiveFloat | None = None
     """What a device costs for an hour, for the plan; null where that is of no interest."""
     data: Node
     tokenizer: Node
@@ -64,43 +65,32 @@ class RunSettings:
     callbacks: dict[str, Node | None]
     logger: dict[str, Node | None]
 
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name}: {value} is out of range, 1 or more is allowed"
-            for name, value in (("batch_size", self.batch_size), ("batch_tokens", self.batch_tokens))
-            if value is not None and value < 1
-        ]
+    @relation
+    def _one_batch_size(self) -> Iterator[str]:
         if self.batch_size is not None and self.batch_tokens is not None:
-            faults.append(
+            yield (
                 f"batch_size: batch_size={self.batch_size} and batch_tokens={self.batch_tokens} exclude each other; "
                 "set one of them to null"
             )
-        elif not faults:
-            faults += self._micro_batch_faults()
-        if self.price is not None and not 0 < self.price < math.inf:
-            faults.append(f"price: {self.price} is out of range, it must be above 0 and finite")
-        if not 0 <= self.seed < 2**63:
-            faults.append(f"seed: {self.seed} is out of range, 0 up to (not including) 2**63 is allowed")
-        if (fault := compile_fault(self.compile)) is not None:
-            faults.append(fault)
-        if faults:
-            raise ValueError("\n".join(faults))
 
-    def _micro_batch_faults(self) -> list[str]:
+    @relation
+    def _micro_batch_divides_the_batch(self) -> Iterator[str]:
         micro = self.micro_batch_size
-        if not isinstance(micro, int):
-            return []
-        if self.batch_tokens is not None:
-            return [] if micro >= 1 else [f"micro_batch_size: {micro} is out of range, 1 or more is allowed"]
+        if not isinstance(micro, int) or self.batch_tokens is not None:
+            return
         batch_size = self.batch_size or DEFAULT_BATCH_SIZE
-        if not 1 <= micro <= batch_size:
-            return [f"micro_batch_size: {micro} is out of range, 1 to {batch_size} is allowed"]
-        if batch_size % micro == 0:
-            return []
-        return [
-            f"micro_batch_size: {micro} does not divide batch_size={batch_size}; the nearest that do are "
-            f"{_nearest_divisors(batch_size, micro)}"
-        ]
+        if micro > batch_size:
+            yield f"micro_batch_size: {micro} is out of range, 1 to {batch_size} is allowed"
+        elif batch_size % micro:
+            yield (
+                f"micro_batch_size: {micro} does not divide batch_size={batch_size}; the nearest that do are "
+                f"{_nearest_divisors(batch_size, micro)}"
+            )
+
+    @relation
+    def _compiler_is_available(self) -> Iterator[str]:
+        if (fault := compile_fault(self.compile)) is not None:
+            yield fault
 
     def samples_in_step(self, block_size: int) -> int:
         """Samples in an optimizer step, over all devices.

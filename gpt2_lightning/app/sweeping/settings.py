@@ -3,55 +3,50 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Lt
+
+from gpt2_lightning.settings import NonNegativeInt, PathText, PositiveInt, Settings, relation
 from gpt2_lightning.training.callbacks.pruning import Pruner
 
 _MISSPELT = 0.8
 """How much a key of the trials has to be like one of the search, to be taken for it; see difflib."""
 
 
-@dataclass(frozen=True)
-class SweepSettings:
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(Settings):
     """The top level of `conf/sweep.yaml`.
 
     Raises:
         ValueError: with every setting that is out of range.
     """
 
-    verb: Literal["train", "finetune"]
+    verb: Literal["train", "finetune"] = "train"
     """What a trial does."""
-    trials: int
+    trials: PositiveInt = 20
     """How many in all, over all starts."""
-    workers: int
+    workers: PositiveInt = 1
     """Trials at the same time."""
-    sampler_seed: int
+    sampler_seed: Annotated[int, Ge(0), Lt(2**31)] = 0
     """Of the draws."""
-    pruner: Pruner
+    pruner: Pruner = "median"
     """What stops bad trials."""
-    startup_trials: int
+    startup_trials: PositiveInt = 5
     """Trials that are drawn at random, and that `median` waits for."""
-    warmup_steps: int
+    warmup_steps: NonNegativeInt = 0
     """Steps of a trial before it may be stopped."""
-    study_dir: str | None
+    study_dir: PathText | None = None
     """Folder of the study; None for that of the same one, or a new one."""
-    overrides: list[str]
+    overrides: list[str] = field(default_factory=list)
     """Settings of the trials."""
 
-    def __post_init__(self) -> None:
-        lowest = {"trials": 1, "workers": 1, "sampler_seed": 0, "startup_trials": 1, "warmup_steps": 0}
-        faults = [
-            f"{name}: {getattr(self, name)} is out of range, {least} or more is allowed"
-            for name, least in lowest.items()
-            if getattr(self, name) < least
-        ]
-        if self.sampler_seed >= 2**31:
-            faults.append(f"sampler_seed: {self.sampler_seed} is out of range, less than 2**31 is allowed")
+    @relation
+    def _overrides_are_of_trials(self) -> Iterator[str]:
         for key in (one.partition("=")[0] for one in self.overrides):
             if key == "hydra/launcher":
-                faults.append(f"{key}: a search starts its trials by itself, workers=2 at a time; leave it out")
+                yield f"{key}: a search starts its trials by itself, workers=2 at a time; leave it out"
             for near in difflib.get_close_matches(key, self.__dataclass_fields__, n=1, cutoff=_MISSPELT):
-                faults.append(f"{key}: unknown key; did you mean {near}?")
-        if faults:
-            raise ValueError("\n".join(faults))
+                yield f"{key}: unknown key; did you mean {near}?"
