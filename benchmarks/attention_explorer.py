@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.results import report
 from gpt2_lightning.inspection.attention.explorer import explorer
-from gpt2_lightning.inspection.attention.measure import inspect
+from gpt2_lightning.inspection.attention.measure import measure_attention
 from gpt2_lightning.inspection.attention.scores import repeated_sequence
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import GPT2Tokenizer
@@ -45,7 +45,7 @@ def main() -> None:
     for tokens in _TOKENS:
         ids = torch.randint(model.config.vocab_size, (tokens,))
         started = time.perf_counter()
-        inspected = inspect(model, ids, repeated, "random weights")
+        inspected = measure_attention(model, ids, repeated, "random weights")
         figures[f"seconds to read {tokens} tokens"] = round(time.perf_counter() - started, 2)
         started = time.perf_counter()
         page = explorer([inspected], GPT2Tokenizer(), description, (0, 0), tokens - 1)

@@ -13,7 +13,7 @@ _SHOWN = 12
 
 
 @dataclass(frozen=True)
-class VocabularyFigures:
+class VocabularyStatistics:
     """A tokenizer measured on a text."""
 
     text_bytes: int
@@ -38,7 +38,7 @@ class VocabularyFigures:
         return self.text_bytes / self.reference_tokens
 
 
-def examine(tokenizer: Tokenizer, texts: Iterable[str], reference: Tokenizer) -> VocabularyFigures:
+def examine(tokenizer: Tokenizer, texts: Iterable[str], reference: Tokenizer) -> VocabularyStatistics:
     """Count the tokens of a text.
 
     Args:
@@ -55,7 +55,7 @@ def examine(tokenizer: Tokenizer, texts: Iterable[str], reference: Tokenizer) ->
     occurring = np.flatnonzero(counts).tolist()
     by_length = sorted(occurring, key=lambda token: (-len(tokenizer.token_bytes(token)), token))
     by_count = sorted(occurring, key=lambda token: (-counts[token], token))
-    return VocabularyFigures(
+    return VocabularyStatistics(
         text_bytes=text_bytes,
         tokens=int(counts.sum()),
         reference_tokens=reference_tokens,

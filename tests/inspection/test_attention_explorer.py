@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt2_lightning.inspection.attention.explorer import explorer, explorer_bytes, pack
-from gpt2_lightning.inspection.attention.measure import Inspected, inspect
+from gpt2_lightning.inspection.attention.measure import AttentionMeasurement, measure_attention
 from gpt2_lightning.inspection.attention.reading import rollout
 from gpt2_lightning.inspection.attention.scores import repeated_sequence
 from gpt2_lightning.model import GPT2, GPT2Config
@@ -37,19 +37,19 @@ def lively(config: GPT2Config, seed: int = 0) -> GPT2:
     return model
 
 
-def inspected(prompt: str = PROMPT, seed: int = 0, ablate: bool = True) -> Inspected:
+def inspected(prompt: str = PROMPT, seed: int = 0, ablate: bool = True) -> AttentionMeasurement:
     model = lively(GPT2Config(50257, 101, n_layer=2, n_head=3, n_embd=12), seed)
     ids = torch.from_numpy(TOKENIZER.encode(prompt).astype(np.int64))
-    return inspect(model, ids, repeated_sequence(50257, 101)[0], f"seed {seed}", ablate)
+    return measure_attention(model, ids, repeated_sequence(50257, 101)[0], f"seed {seed}", ablate)
 
 
 @pytest.fixture(scope="module")
-def found() -> Inspected:
+def found() -> AttentionMeasurement:
     return inspected()
 
 
 @pytest.fixture(scope="module")
-def page(found: Inspected) -> str:
+def page(found: AttentionMeasurement) -> str:
     return explorer([found], TOKENIZER, "a text", head=(1, 2), token=3)
 
 
@@ -69,7 +69,7 @@ def decoded(page: str, tokens: int, checkpoint: int = 0) -> NDArray[np.float64]:
     return np.array(matrices)
 
 
-def test_weights_survive_to_a_255th(found: Inspected, page: str) -> None:
+def test_weights_survive_to_a_255th(found: AttentionMeasurement, page: str) -> None:
     weights = found.reading.weights
     expected = torch.cat([weights.flatten(0, 1), rollout(weights)[None]]).numpy()
     actual = decoded(page, weights.size(-1))
@@ -87,7 +87,7 @@ def test_matrices_of_any_size_begin_at_whole_letters(tokens: int) -> None:
     assert np.abs(decoded(page, tokens) - weights).max() <= 0.5 / 255 + 1e-6
 
 
-def test_tokens_scores_and_predictions_are_those_measured(found: Inspected, page: str) -> None:
+def test_tokens_scores_and_predictions_are_those_measured(found: AttentionMeasurement, page: str) -> None:
     data = data_of(page)
     (checkpoint,) = data["checkpoints"]
     assert (data["layers"], data["heads"], data["head"], data["token"]) == (2, 3, 5, 3)
@@ -131,12 +131,12 @@ def test_the_page_needs_nothing_else(page: str) -> None:
 def test_twelve_by_twelve_heads_and_128_tokens_are_two_megabytes_at_most() -> None:
     model = lively(GPT2Config(50257, 128, n_layer=12, n_head=12, n_embd=24))
     ids = torch.randint(50257, (128,), generator=torch.Generator().manual_seed(0))
-    page = explorer([inspect(model, ids, ids[:0], "many heads")], TOKENIZER, "none", (0, 0), 0)
+    page = explorer([measure_attention(model, ids, ids[:0], "many heads")], TOKENIZER, "none", (0, 0), 0)
     assert len(page.encode()) <= 2_000_000
     assert decoded(page, 128).shape == (145, 128, 128)
 
 
-def test_several_checkpoints_share_the_tokens_and_have_weights_each(found: Inspected) -> None:
+def test_several_checkpoints_share_the_tokens_and_have_weights_each(found: AttentionMeasurement) -> None:
     other = inspected(seed=1)
     page = explorer([found, other], TOKENIZER, "a text", (0, 0), 0, shown=1)
     data = data_of(page)
@@ -147,7 +147,7 @@ def test_several_checkpoints_share_the_tokens_and_have_weights_each(found: Inspe
         assert np.abs(head - expected.reading.weights[1, 1].numpy()).max() < 1 / 255
 
 
-def test_one_token_makes_a_page(found: Inspected) -> None:
+def test_one_token_makes_a_page(found: AttentionMeasurement) -> None:
     data = data_of(explorer([inspected("One")], TOKENIZER, "a text", (0, 0), 0))
     assert data["tokens"] == ["One"]
     assert data["checkpoints"][0]["loss"] is None
@@ -172,7 +172,7 @@ def test_the_script_is_valid(page: str, tmp_path: Path) -> None:
         assert (subprocess.run([node, "--check", file], capture_output=True).returncode == 0) is is_valid
 
 
-def test_a_head_of_interest_has_the_highest_induction_score(found: Inspected) -> None:
+def test_a_head_of_interest_has_the_highest_induction_score(found: AttentionMeasurement) -> None:
     score: Tensor = found.repeated_scores["induction"]
     layer, head = found.head_of_interest()
     assert score[layer, head] == score.max()

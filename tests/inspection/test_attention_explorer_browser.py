@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gpt2_lightning.inspection.attention.explorer import explorer
-from gpt2_lightning.inspection.attention.measure import Inspected
-from gpt2_lightning.inspection.colormaps import diverging, ramp
+from gpt2_lightning.inspection.attention.measure import AttentionMeasurement
+from gpt2_lightning.inspection.colormaps import diverging, sequential
 from tests.inspection.test_attention_explorer import TOKENIZER, inspected
 
 FLAGS = (
@@ -141,8 +141,8 @@ class Visit:
 
     seen: dict[str, Any]
     console: list[str]
-    first: Inspected
-    second: Inspected
+    first: AttentionMeasurement
+    second: AttentionMeasurement
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +194,9 @@ def test_a_click_on_a_token_shows_its_sources_and_targets(visit: Visit) -> None:
         assert [float(value) for *_, value in shown] == sorted((float(value) for *_, value in shown), reverse=True)
 
 
-def test_the_matrix_has_the_colour_of_the_weight(visit: Visit) -> None:
+def test_the_matrix_has_the_color_of_the_weight(visit: Visit) -> None:
     weight = round(255 * visit.first.reading.weights[1, 1, 9, 2].item()) / 255
-    expected = ramp(dark=False)[round(255 * weight**0.5)].tolist()
+    expected = sequential(dark=False)[round(255 * weight**0.5)].tolist()
     assert visit.seen["pixel"] == pytest.approx([*expected, 255], abs=3)
 
 

@@ -22,10 +22,10 @@ def metrics(tmp_path: Path) -> Path:
     return file
 
 
-def ink(picture: Path, colour: tuple[int, int, int]) -> int:
-    """Pixels of about a colour."""
+def ink(picture: Path, color: tuple[int, int, int]) -> int:
+    """Pixels of about a color."""
     pixels = imread(picture)[..., :3]
-    return int((np.abs(pixels - np.array(colour) / 255).max(axis=-1) < 0.1).sum())
+    return int((np.abs(pixels - np.array(color) / 255).max(axis=-1) < 0.1).sum())
 
 
 BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)

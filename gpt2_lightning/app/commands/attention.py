@@ -17,7 +17,7 @@ from gpt2_lightning.app.reports.attention import OURS, Result
 from gpt2_lightning.checkpoints import folder, runs
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
-from gpt2_lightning.inspection.attention.measure import inspect
+from gpt2_lightning.inspection.attention.measure import measure_attention
 from gpt2_lightning.inspection.attention.scores import repeated_sequence
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
@@ -87,7 +87,7 @@ def run(plain: dict[str, Any]) -> None:
     if config.ablate:
         print(f"switching off {shape.n_layer * shape.n_head} heads in turn")
     inspected = [
-        inspect(source.model.float().eval(), ids, repeated, _name(source), config.ablate)
+        measure_attention(source.model.float().eval(), ids, repeated, _name(source), config.ablate)
         for source in _sources(names, first, len(ids), config)
     ]
     shown = len(inspected) - 1 if config.steps else 0

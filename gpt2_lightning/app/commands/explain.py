@@ -12,15 +12,15 @@ from annotated_types import MinLen
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
-from gpt2_lightning.app.reports.attribution import OURS, ExplanationResult
-from gpt2_lightning.app.reports.input_texts import GivenTexts
+from gpt2_lightning.app.reports.attribution import OURS, AttributionReport
+from gpt2_lightning.app.reports.input_texts import InputTexts
 from gpt2_lightning.app.reports.predictions import named
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError, did_you_mean, listed
 from gpt2_lightning.evaluation.predictions import predict, predictions_of
-from gpt2_lightning.inspection.attribution.deletion import explain
-from gpt2_lightning.inspection.attribution.export import ExplainedText
+from gpt2_lightning.inspection.attribution.deletion import attribute
+from gpt2_lightning.inspection.attribution.export import AttributedText
 from gpt2_lightning.inspection.attribution.methods import Output
 from gpt2_lightning.inspection.token_labels import text_labels
 from gpt2_lightning.model.classifier import Classifier
@@ -34,7 +34,7 @@ _QUOTED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(GivenTexts):
+class Config(InputTexts):
     """The top level of `conf/explain.yaml`.
 
     Raises:
@@ -64,7 +64,7 @@ def run(plain: dict[str, Any]) -> None:
         print(note)
     texts = _readable(given, source.description().tokenizer, task)
     explained = list(_explained(texts, classifier.to(device_of(config.device)), source, task, config))
-    result = ExplanationResult(explained, _name(source), task)
+    result = AttributionReport(explained, _name(source), task)
     leave(result, output, config.pictures)
 
 
@@ -106,7 +106,7 @@ def _quoted(texts: Sequence[str]) -> str:
 
 def _explained(
     texts: Sequence[str], classifier: Classifier, source: LoadedModel, task: LabelTask, config: Config
-) -> Iterator[ExplainedText]:
+) -> Iterator[AttributedText]:
     """Each text with its explanation."""
     tokenizer = source.description().tokenizer
     encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
@@ -116,13 +116,13 @@ def _explained(
         print(f"text {row + 1} of {len(texts)}: {len(ids)} tokens")
         label = config.label or max(answer.probabilities, key=answer.probabilities.__getitem__, default=None)
         index = 0 if label is None else task.labels.index(label)
-        yield ExplainedText(
+        yield AttributedText(
             text=answer.text,
             tokens=text_labels(ids.tolist(), tokenizer),
             n_left_out=int(encoded.left_out[row]),
             answer=named(answer),
             label=label,
-            explanation=explain(Output(classifier, task.kind, index, config.batch_size), ids),
+            result=attribute(Output(classifier, task.kind, index, config.batch_size), ids),
         )
 
 

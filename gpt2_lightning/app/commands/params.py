@@ -17,7 +17,7 @@ from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for
 from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.diagrams.parts import FORMATS, diagram_files, diagram_format, draw_diagram
-from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
+from gpt2_lightning.inspection.parameters.tensors import TensorSummary, compare, meta_model, summarize_tensors
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.pretrained.load import LoadOptions, read_pretrained
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
@@ -86,7 +86,7 @@ def run(plain: dict[str, Any]) -> None:
     else:
         found = _opened(config.checkpoint or "latest", config)
         model, place = found.model, found.place
-    figures = tensor_figures(model)
+    figures = summarize_tensors(model)
     if config.compare is not None:
         other = _opened(config.compare, config)
         figures, faults = compare(figures, model, other.model)
@@ -120,7 +120,7 @@ def _free_files(config: Config) -> dict[str, Path]:
     return files
 
 
-def _require_common(figures: Sequence[TensorFigures], model: GPT2, other: LoadedModel, place: str) -> None:
+def _require_common(figures: Sequence[TensorSummary], model: GPT2, other: LoadedModel, place: str) -> None:
     if any(one.change for one in figures):
         return
     raise UserError(
@@ -156,7 +156,7 @@ def _opened(source: str, config: Config) -> LoadedModel:
 def _architecture(node: dict[str, Any], config: Config) -> GPT2:
     """The model of the settings; where they do not state a vocabulary, the tokenizer does."""
     if "vocab_size" in node:
-        return unallocated(build.make(node))
+        return meta_model(build.make(node))
     cache_dir = Path(config.cache_dir).expanduser()
     tokenizer = tokenizer_for(config.tokenizer, corpus_of(config.data, cache_dir), cache_dir)
-    return unallocated(build.model_config(node, tokenizer.vocab_size))
+    return meta_model(build.model_config(node, tokenizer.vocab_size))

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
-from gpt2_lightning.app.reports.input_texts import GivenTexts
+from gpt2_lightning.app.reports.input_texts import InputTexts
 from gpt2_lightning.app.reports.predictions import FORMATS, print_prediction, write_predictions
 from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -23,7 +23,7 @@ from gpt2_lightning.settings import PathText, relation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(GivenTexts):
+class Config(InputTexts):
     """The top level of `conf/predict.yaml`.
 
     Raises:

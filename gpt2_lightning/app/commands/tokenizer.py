@@ -21,7 +21,7 @@ from gpt2_lightning.data.corpora.token_files import TokenFiles
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.tokenizer_files import write_tokenizer_files
 from gpt2_lightning.inspection.token_labels import token_label
-from gpt2_lightning.inspection.vocabulary import VocabularyFigures, examine
+from gpt2_lightning.inspection.vocabulary import VocabularyStatistics, examine
 from gpt2_lightning.settings import FreeText, NonNegativeInt, PathText, PositiveInt, Settings
 from gpt2_lightning.tokenizers import BPETokenizer, GPT2Tokenizer, Tokenizer
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
@@ -131,7 +131,7 @@ def _coloured(tokens: list[bytes], merged: tuple[bytes, bytes] | None) -> Text:
     return line
 
 
-def _print_figures(figures: VocabularyFigures, tokenizer: Tokenizer) -> None:
+def _print_figures(figures: VocabularyStatistics, tokenizer: Tokenizer) -> None:
     log.info("on the first %s bytes of the training text:", f"{figures.text_bytes:,}")
     table = Table("")
     table.add_column(tokenizer.kind, justify="right")

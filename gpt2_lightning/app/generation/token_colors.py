@@ -13,7 +13,7 @@ from rich.style import Style
 from rich.text import Text
 
 from gpt2_lightning.generation import Token
-from gpt2_lightning.inspection.colormaps import ramp
+from gpt2_lightning.inspection.colormaps import sequential
 from gpt2_lightning.inspection.token_labels import token_label
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -26,7 +26,7 @@ _WIDEST = 20
 @functools.cache
 def styles() -> tuple[Style, ...]:
     """A background for each range of probabilities, from dark to light, with a legible foreground."""
-    chosen = [ramp(dark=True)[round(i * 255 / len(BOUNDS))].tolist() for i in range(len(_NAMES))]
+    chosen = [sequential(dark=True)[round(i * 255 / len(BOUNDS))].tolist() for i in range(len(_NAMES))]
     return tuple(
         Style(color="#000000" if luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
         for rgb in chosen

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gpt2_lightning.inspection.attention.explorer import explorer, explorer_bytes
 from gpt2_lightning.inspection.attention.export import write_arrays, write_effects, write_summary
-from gpt2_lightning.inspection.attention.measure import Inspected
+from gpt2_lightning.inspection.attention.measure import AttentionMeasurement
 from gpt2_lightning.inspection.attention.reading import rollout
 from gpt2_lightning.inspection.token_labels import text_labels, token_label
 from gpt2_lightning.tokenizers import Tokenizer
@@ -33,7 +33,7 @@ _EFFECTS_SHOWN = 20
 class Result:
     """What was found, and how to show it."""
 
-    inspected: Sequence[Inspected]
+    inspected: Sequence[AttentionMeasurement]
     shown: int
     """The one that is printed and drawn."""
     tokenizer: Tokenizer
@@ -47,7 +47,7 @@ class Result:
     """The token to follow, if one was named."""
 
     @property
-    def main(self) -> Inspected:
+    def main(self) -> AttentionMeasurement:
         return self.inspected[self.shown]
 
     @property
@@ -116,7 +116,7 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _ranking(inspected: Inspected) -> Table:
+def _ranking(inspected: AttentionMeasurement) -> Table:
     table = Table("kind of head", title="heads with the highest scores", title_justify="left")
     for name in ("in the text", "score", "repeated", "score"):
         table.add_column(name, justify="right")
@@ -131,7 +131,7 @@ def _ranking(inspected: Inspected) -> Table:
     return table
 
 
-def _effects(inspected: Inspected, tokenizer: Tokenizer) -> Table:
+def _effects(inspected: AttentionMeasurement, tokenizer: Tokenizer) -> Table:
     table = Table("head switched off", title="what each head is good for", title_justify="left")
     for name in ("loss, nats per token", "divergence", "next token", "before", "after"):
         table.add_column(name, justify="right")

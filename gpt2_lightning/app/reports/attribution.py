@@ -18,15 +18,15 @@ from gpt2_lightning.app.generation.token_colors import has_colors, luminance
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS
 from gpt2_lightning.inspection.attribution.export import (
-    ExplainedText,
+    AttributedText,
     compared_name,
+    format_value,
     mean_scores,
     scores,
-    shown,
-    write_explanations,
+    write_attributions,
 )
 from gpt2_lightning.inspection.attribution.methods import METHODS
-from gpt2_lightning.inspection.attribution.page import write_explanation_page
+from gpt2_lightning.inspection.attribution.page import write_attribution_page
 
 _NUMBERS, _PAGE = "explanation.json", "explanation.html"
 OURS = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
@@ -36,14 +36,14 @@ _TOKENS_SHOWN = 5
 _STEPS = 8
 _GROUND = (38, 38, 38)
 _FOR, _AGAINST, _STRONG = (86, 180, 233), (230, 159, 0), (235, 235, 235)
-"""Sky blue and orange, which the colour-blind tell apart (Okabe and Ito 2008), and white where there is no sign."""
+"""Sky blue and orange, which the color-blind tell apart (Okabe and Ito 2008), and white where there is no sign."""
 
 
 @dataclass(frozen=True)
-class ExplanationResult:
+class AttributionReport:
     """What was found, and how to show it."""
 
-    texts: Sequence[ExplainedText]
+    texts: Sequence[AttributedText]
     checkpoint: str
     """What readers call the classifier."""
     task: LabelTask
@@ -54,10 +54,10 @@ class ExplanationResult:
         return self.task.kind.unit
 
     def tell(self) -> None:
-        """Print the first texts: coloured where that is seen, their strongest tokens, and the deletion scores."""
+        """Print the first texts: colored where that is seen, their strongest tokens, and the deletion scores."""
         for text in self.texts[:_TEXTS_SHOWN]:
             _tell_tokens(text)
-            beaten = {method: f"{text.explanation.beaten(method)} of {RANDOM_ORDERS}" for method in METHODS}
+            beaten = {method: f"{text.result.beaten(method)} of {RANDOM_ORDERS}" for method in METHODS}
             self._tell_scores(scores(text), beaten)
         if len(self.texts) > _TEXTS_SHOWN:
             print(f"\nand {len(self.texts) - _TEXTS_SHOWN} more in {_PAGE}")
@@ -74,38 +74,38 @@ class ExplanationResult:
             table.add_column(column, justify="right")
         for compared, pair in found.items():
             more = [beaten.get(compared, "")] if beaten else []
-            table.add_row(compared_name(compared), *map(shown, pair), *more)
+            table.add_row(compared_name(compared), *map(format_value, pair), *more)
         get_console().print(table)
 
     def write(self, target: Path, pictures: bool) -> None:
         """Write numbers, page and pictures into a folder."""
-        write_explanations(self.texts, self.checkpoint, self._unit, target / _NUMBERS)
-        write_explanation_page(self.texts, self.checkpoint, self.task, target / _PAGE)
+        write_attributions(self.texts, self.checkpoint, self._unit, target / _NUMBERS)
+        write_attribution_page(self.texts, self.checkpoint, self.task, target / _PAGE)
         if not pictures:
             return
-        from gpt2_lightning.inspection.attribution.plots import draw_explanation
+        from gpt2_lightning.inspection.attribution.plots import draw_attribution
 
         for number, text in enumerate(self.texts, start=1):
             name = "explanation.png" if len(self.texts) == 1 else f"explanation-{number}.png"
-            draw_explanation(text, target / name)
+            draw_attribution(text, target / name)
 
 
-def _tell_tokens(text: ExplainedText) -> None:
+def _tell_tokens(text: AttributedText) -> None:
     console = get_console()
     console.print(Text(f"\n{text.heading}", "bold"))
     if not has_colors(console):
         console.print(Text(text.text))
     for method, known in METHODS.items():
         strongest = text.strongest(method, _TOKENS_SHOWN)
-        values = "  ".join(f"{token} {shown(value, known.is_signed)}" for token, value in strongest)
+        values = "  ".join(f"{token} {format_value(value, known.is_signed)}" for token, value in strongest)
         console.print(Text(f"{known.name}: {values}"))
         if has_colors(console):
-            console.print(coloured(text.tokens, text.shades(method), known.is_signed))
+            console.print(colored(text.tokens, text.shades(method), known.is_signed))
     if has_colors(console):
         console.print(_legend())
 
 
-def coloured(tokens: Sequence[str], shades: Sequence[float], is_signed: bool) -> Text:
+def colored(tokens: Sequence[str], shades: Sequence[float], is_signed: bool) -> Text:
     """The tokens on grounds of their shades, -1 to 1: blue for, orange against, white where there is no sign."""
     drawn = Text()
     for token, shade in zip(tokens, shades, strict=True):

@@ -14,7 +14,7 @@ from gpt2_lightning.settings import FreeText, PathText, PositiveInt, Settings, r
 
 
 @dataclass(frozen=True, kw_only=True)
-class GivenTexts(Settings):
+class InputTexts(Settings):
     """What `predict` and `explain` have in common at the top level."""
 
     runs_dir: PathText = "runs"

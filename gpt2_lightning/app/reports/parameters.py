@@ -17,12 +17,12 @@ from rich.tree import Tree
 
 from gpt2_lightning.huggingface.weights import name_of
 from gpt2_lightning.inspection.parameters.tensors import (
-    TensorFigures,
+    TensorSummary,
     cost,
     kv_cache_bytes_per_token,
     second_names,
 )
-from gpt2_lightning.inspection.parameters.tree import ModuleSum, part_of, sum_modules
+from gpt2_lightning.inspection.parameters.tree import ModuleNode, module_tree, part_of
 from gpt2_lightning.model import GPT2
 
 _OF_SPREAD = ["mean", "std", "norm"]
@@ -35,12 +35,12 @@ _CSV_SPREAD = ["mean", "std", "norm", "not_finite"]
 _CSV_CHANGE = ["relative_change", "largest_change", "cosine", "other_not_finite"]
 
 
-def print_table(figures: Sequence[TensorFigures], console: Console) -> None:
+def print_table(figures: Sequence[TensorSummary], console: Console) -> None:
     """A row for each tensor, the parts of the model apart, with their sums.
 
     Figures are never cut: columns for which the console is too narrow are left out, and named below the table.
     """
-    has_values, has_changes = any(one.spread for one in figures), any(one.change for one in figures)
+    has_values, has_changes = any(one.statistics for one in figures), any(one.change for one in figures)
     columns = ["tensor", "shape", "type", "values", "share"]
     columns += [] if not has_values else _OF_CHANGE if has_changes else _OF_SPREAD
     columns.append("kind")
@@ -60,15 +60,15 @@ def print_table(figures: Sequence[TensorFigures], console: Console) -> None:
         console.print(text, highlight=False)
 
 
-def print_tree(figures: Sequence[TensorFigures], console: Console) -> None:
+def print_tree(figures: Sequence[TensorSummary], console: Console) -> None:
     """Modules inside modules, with their sums; alike blocks are drawn once."""
-    root = sum_modules(figures)
+    root = module_tree(figures)
     tree = Tree(f"[bold]model[/]  {root.count:,}")
     _grow(tree, root, root.count)
     console.print(tree)
 
 
-def print_summary(figures: Sequence[TensorFigures], model: GPT2, console: Console) -> None:
+def print_summary(figures: Sequence[TensorSummary], model: GPT2, console: Console) -> None:
     """Totals, memory and FLOPs, and what is wrong with the values."""
     config, costs = model.config, cost(figures, model.config)
     counts = {kind: sum(one.count for one in figures if one.kind == kind) for kind in ("trained", "frozen", "buffer")}
@@ -98,7 +98,7 @@ def print_summary(figures: Sequence[TensorFigures], model: GPT2, console: Consol
                 console.print(text, style="bold red", highlight=False)
 
 
-def write_csv(figures: Sequence[TensorFigures], file: TextIO) -> None:
+def write_csv(figures: Sequence[TensorSummary], file: TextIO) -> None:
     """A row for each tensor, with every figure in full; what is not known is empty."""
     total = sum(one.count for one in figures)
     writer = csv.writer(file, lineterminator="\n")
@@ -106,12 +106,12 @@ def write_csv(figures: Sequence[TensorFigures], file: TextIO) -> None:
     for one in figures:
         shape = "x".join(map(str, one.shape))
         sizes = [one.name, shape, name_of(one.dtype), one.count, one.count / total, one.kind]
-        spread = [""] * len(_CSV_SPREAD) if one.spread is None else dataclasses.astuple(one.spread)
+        spread = [""] * len(_CSV_SPREAD) if one.statistics is None else dataclasses.astuple(one.statistics)
         change = [""] * len(_CSV_CHANGE) if one.change is None else dataclasses.astuple(one.change)
         writer.writerow([*sizes, *spread, *change])
 
 
-def _table(figures: Sequence[TensorFigures], columns: Sequence[str]) -> Table:
+def _table(figures: Sequence[TensorSummary], columns: Sequence[str]) -> Table:
     total = sum(one.count for one in figures)
     table = Table(box=box.SIMPLE, pad_edge=False)
     for title in columns:
@@ -137,7 +137,7 @@ def _width(table: Table, console: Console) -> int:
     return table.__rich_measure__(console, console.options.update_width(_UNLIMITED)).maximum
 
 
-def _grow(tree: Tree, module: ModuleSum, total: int) -> None:
+def _grow(tree: Tree, module: ModuleNode, total: int) -> None:
     for one in module.tensors:
         leaf = one.name.rpartition(".")[2]
         tree.add(f"{leaf}  [dim]{_shape(one)}  {name_of(one.dtype)}  {one.kind}[/]  {one.count:,}")
@@ -147,12 +147,12 @@ def _grow(tree: Tree, module: ModuleSum, total: int) -> None:
         _grow(tree.add(f"[bold]{child.name}[/]  {times}{child.count:,}  [dim]{share}[/]"), child, total)
 
 
-def _cells(one: TensorFigures, total: int) -> dict[str, str]:
+def _cells(one: TensorSummary, total: int) -> dict[str, str]:
     """By the title of the column; what is not known is left out."""
     cells = {"tensor": one.name, "shape": _shape(one), "type": name_of(one.dtype), "kind": one.kind}
     cells |= _sizes(one.count, total)
-    if one.spread is not None:
-        cells |= {name: _number(getattr(one.spread, name)) for name in _OF_SPREAD}
+    if one.statistics is not None:
+        cells |= {name: _number(getattr(one.statistics, name)) for name in _OF_SPREAD}
     if one.change is not None:
         cells |= {"change": _number(one.change.relative), "largest": _number(one.change.largest)}
         cells["cosine"] = "none" if math.isnan(one.change.cosine) else f"{one.change.cosine:.6f}"
@@ -163,12 +163,12 @@ def _sizes(count: int, total: int) -> dict[str, str]:
     return {"values": f"{count:,}", "share": f"{count / total:.2%}"}
 
 
-def _broken_here(one: TensorFigures) -> int:
+def _broken_here(one: TensorSummary) -> int:
     """Values that are NaN or infinite."""
-    return one.spread.not_finite if one.spread else 0
+    return one.statistics.not_finite if one.statistics else 0
 
 
-def _shape(one: TensorFigures) -> str:
+def _shape(one: TensorSummary) -> str:
     return " × ".join(f"{size:,}" for size in one.shape)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gpt2_lightning.inspection.attention.reading import loss_of
+from gpt2_lightning.inspection.attention.reading import text_losses
 from gpt2_lightning.model import GPT2
 
 _MOST_LOGITS = 2**26
@@ -18,7 +18,7 @@ _SHOWN_PREDICTIONS = 5
 
 
 @dataclass(frozen=True)
-class Effect:
+class AblationEffect:
     """What switching one head off changes on one text."""
 
     layer: int
@@ -39,7 +39,7 @@ class Effect:
 
 
 @torch.no_grad()
-def ablate_heads(model: GPT2, ids: Tensor) -> list[Effect]:
+def ablate_heads(model: GPT2, ids: Tensor) -> list[AblationEffect]:
     """Switch off every head in turn, by zeroing what it gives to its layer's output projection.
 
     Args:
@@ -52,9 +52,9 @@ def ablate_heads(model: GPT2, ids: Tensor) -> list[Effect]:
     ids = ids.to(model.wte.weight.device)
     logits = model(ids.unsqueeze(0))
     base = logits[0].float().log_softmax(dim=-1)  # (T, V)
-    (base_loss,) = loss_of(logits, ids.unsqueeze(0))
+    (base_loss,) = text_losses(logits, ids.unsqueeze(0))
     at_once = max(1, _MOST_LOGITS // base.numel())
-    effects: list[Effect] = []
+    effects: list[AblationEffect] = []
     for layer in range(model.config.n_layer):
         for heads in torch.arange(model.config.n_head).split(at_once):
             effects += _effects(model, ids, layer, heads.tolist(), base, base_loss)
@@ -63,16 +63,16 @@ def ablate_heads(model: GPT2, ids: Tensor) -> list[Effect]:
 
 def _effects(
     model: GPT2, ids: Tensor, layer: int, heads: Sequence[int], base: Tensor, base_loss: float | None
-) -> Iterator[Effect]:
+) -> Iterator[AblationEffect]:
     texts = ids.expand(len(heads), -1)  # the same text once for each head
     with _switched_off(model, layer, heads):
         logits = model(texts)
     likeliest = base[-1].topk(min(_SHOWN_PREDICTIONS, base.size(-1))).indices
-    for head, loss, row in zip(heads, loss_of(logits, texts), logits, strict=True):
+    for head, loss, row in zip(heads, text_losses(logits, texts), logits, strict=True):
         ablated = row.float().log_softmax(dim=-1)
         before, after = base[-1].exp(), ablated[-1].exp()
         most_changed = int((after - before).abs().argmax())
-        yield Effect(
+        yield AblationEffect(
             layer=layer,
             head=head,
             loss_change=None if loss is None or base_loss is None else loss - base_loss,
@@ -89,14 +89,14 @@ def _switched_off(model: GPT2, layer: int, heads: Sequence[int]) -> Iterator[Non
     """In the b-th text of a batch, the head `heads[b]` of a layer contributes nothing."""
     size = model.config.head_size
 
-    def silence(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+    def zero_heads(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
         (mixed,) = given  # the heads' results side by side, (B, T, C)
         mixed = mixed.clone()
         for text, head in enumerate(heads):
             mixed[text, :, head * size : (head + 1) * size] = 0
         return (mixed,)
 
-    hook = model.get_submodule(f"h.{layer}.attn.c_proj").register_forward_pre_hook(silence)
+    hook = model.get_submodule(f"h.{layer}.attn.c_proj").register_forward_pre_hook(zero_heads)
     try:
         yield
     finally:

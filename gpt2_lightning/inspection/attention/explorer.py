@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2_lightning.inspection.attention.measure import Inspected
+from gpt2_lightning.inspection.attention.measure import AttentionMeasurement
 from gpt2_lightning.inspection.attention.reading import Reading, rollout
-from gpt2_lightning.inspection.colormaps import diverging, ramp
+from gpt2_lightning.inspection.colormaps import diverging, sequential
 from gpt2_lightning.inspection.token_labels import text_labels, token_labels
 from gpt2_lightning.tokenizers import Tokenizer
 
 _PAGE = resources.files("gpt2_lightning.inspection.attention") / "explorer_page"
-_SCRIPTS = ("data", "colours", "heads", "text", "matrix", "lines", "lens", "tables", "main")
+_SCRIPTS = ("data", "colors", "heads", "text", "matrix", "lines", "lens", "tables", "main")
 _LARGEST = 255
 _DIGITS = 4
 TEXT, REPEATED = "on the text", "repeated"
@@ -44,7 +44,7 @@ _COLUMNS = (
 
 
 def explorer(
-    checkpoints: Sequence[Inspected],
+    checkpoints: Sequence[AttentionMeasurement],
     tokenizer: Tokenizer,
     repeated: str,
     head: tuple[int, int],
@@ -73,7 +73,7 @@ def explorer(
         "shown": shown,
         "kept": first.lens_ids.size(-1),
         "repeated": repeated,
-        "ramps": {"weights": _in_both_themes(ramp), "differences": _in_both_themes(diverging)},
+        "ramps": {"weights": _in_both_themes(sequential), "differences": _in_both_themes(diverging)},
         "vocabulary": token_labels(predicted.tolist(), tokenizer),
         "scores": _columns(bool(checkpoints[0].effects)),
         "checkpoints": [_checkpoint(checkpoint, predicted, tokenizer) for checkpoint in checkpoints],
@@ -106,9 +106,9 @@ def pack(matrices: NDArray[np.float32]) -> str:
     return base64.b64encode(padded.tobytes()).decode()
 
 
-def _in_both_themes(colours: Callable[[bool], NDArray[np.uint8]]) -> dict[str, str]:
-    """Colours in hexadecimal."""
-    return {"light": colours(False).tobytes().hex(), "dark": colours(True).tobytes().hex()}
+def _in_both_themes(colors: Callable[[bool], NDArray[np.uint8]]) -> dict[str, str]:
+    """Colors in hexadecimal."""
+    return {"light": colors(False).tobytes().hex(), "dark": colors(True).tobytes().hex()}
 
 
 def _all_matrices(reading: Reading) -> NDArray[np.float32]:
@@ -126,7 +126,7 @@ def _columns(have_effects: bool) -> list[dict[str, str]]:
     return columns
 
 
-def _checkpoint(checkpoint: Inspected, predicted: NDArray[np.int64], tokenizer: Tokenizer) -> dict[str, Any]:
+def _checkpoint(checkpoint: AttentionMeasurement, predicted: NDArray[np.int64], tokenizer: Tokenizer) -> dict[str, Any]:
     reading = checkpoint.reading
     by_head = sorted(checkpoint.effects, key=lambda effect: (effect.layer, effect.head))
     sources = {TEXT: checkpoint.scores, REPEATED: checkpoint.repeated_scores}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from gpt2_lightning.inspection.attention.measure import Inspected
+from gpt2_lightning.inspection.attention.measure import AttentionMeasurement
 from gpt2_lightning.inspection.attention.reading import rollout
 from gpt2_lightning.inspection.attention.scores import SCORES
 from gpt2_lightning.inspection.token_labels import text_labels, token_labels
@@ -33,7 +33,7 @@ def strongest(weights: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return tokens.masked_fill(values == 0, -1), values
 
 
-def write_arrays(inspected: Inspected, path: Path) -> None:
+def write_arrays(inspected: AttentionMeasurement, path: Path) -> None:
     """An npz with `ids`, `weights`, `rollout`, `score_…` and `repeated_…` of each head, and each token's strongest
     `sources` and `targets` in each head with their `source_weights` and `target_weights`."""
     weights = inspected.reading.weights
@@ -55,7 +55,7 @@ def write_arrays(inspected: Inspected, path: Path) -> None:
 
 
 def write_summary(
-    checkpoints: Sequence[tuple[Inspected, Path]], tokenizer: Tokenizer, repeated: str, path: Path
+    checkpoints: Sequence[tuple[AttentionMeasurement, Path]], tokenizer: Tokenizer, repeated: str, path: Path
 ) -> None:
     """JSON with the tokens, and for each checkpoint its heads, its tokens and what follows them.
 
@@ -84,7 +84,7 @@ def write_summary(
     path.write_text(json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_effects(inspected: Inspected, tokenizer: Tokenizer, path: Path) -> None:
+def write_effects(inspected: AttentionMeasurement, tokenizer: Tokenizer, path: Path) -> None:
     """CSV of what switching each head off changes, the worst loss first."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
@@ -95,7 +95,7 @@ def write_effects(inspected: Inspected, tokenizer: Tokenizer, path: Path) -> Non
             table.writerow([effect.layer, effect.head, change, effect.divergence, label, effect.before, effect.after])
 
 
-def _heads(inspected: Inspected, tokenizer: Tokenizer) -> list[dict[str, Any]]:
+def _heads(inspected: AttentionMeasurement, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     layers, heads = inspected.reading.weights.shape[:2]
     effects = {(effect.layer, effect.head): effect for effect in inspected.effects}
     likeliest = token_labels(inspected.reading.lens_ids[-1, -1].tolist(), tokenizer)
@@ -116,7 +116,7 @@ def _heads(inspected: Inspected, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     return listed
 
 
-def _tokens(inspected: Inspected, tokenizer: Tokenizer) -> list[dict[str, Any]]:
+def _tokens(inspected: AttentionMeasurement, tokenizer: Tokenizer) -> list[dict[str, Any]]:
     """Of each token: what it attends to and what attends to it, in the mean of all heads; and what may come next."""
     reading = inspected.reading
     mean = reading.weights.mean(dim=(0, 1))  # (T, T)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpt2_lightning.inspection.attention.ablation import Effect, ablate_heads
+from gpt2_lightning.inspection.attention.ablation import AblationEffect, ablate_heads
 from gpt2_lightning.inspection.attention.reading import Reading, attention_weights, read
 from gpt2_lightning.inspection.attention.scores import SCORES, head_scores
 from gpt2_lightning.model import GPT2
 
 
 @dataclass(frozen=True)
-class Inspected:
+class AttentionMeasurement:
     """One checkpoint and what it does with a text."""
 
     name: str
@@ -25,7 +25,7 @@ class Inspected:
     """Scores of the heads on the text, (L, H) each; see `SCORES`."""
     repeated_scores: dict[str, Tensor]
     """The same on `repeated_sequence`; NaN where there is none."""
-    effects: Sequence[Effect]
+    effects: Sequence[AblationEffect]
     """What switching each head off changes, the worst loss first; empty where it was not tried."""
 
     def head_of_interest(self, layer: int | None = None) -> tuple[int, int]:
@@ -36,7 +36,9 @@ class Inspected:
         return layer, int(score[layer].argmax())
 
 
-def inspect(model: GPT2, ids: Tensor, repeated: Tensor, name: str, ablate: bool = False) -> Inspected:
+def measure_attention(
+    model: GPT2, ids: Tensor, repeated: Tensor, name: str, ablate: bool = False
+) -> AttentionMeasurement:
     """Measure a model.
 
     Args:
@@ -51,7 +53,7 @@ def inspect(model: GPT2, ids: Tensor, repeated: Tensor, name: str, ablate: bool 
         repeated_scores = head_scores(attention_weights(model, repeated), repeated)
     else:
         repeated_scores = dict.fromkeys(SCORES, torch.full(reading.weights.shape[:2], torch.nan))
-    return Inspected(
+    return AttentionMeasurement(
         name=name,
         reading=reading,
         scores=head_scores(reading.weights, reading.ids),

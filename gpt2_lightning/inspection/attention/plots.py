@@ -1,6 +1,6 @@
 """Attention as pictures for a paper: PNG and SVG from one drawing.
 
-Colours show the square root of a weight, so that the many small ones are seen beside the few large.
+Colors show the square root of a weight, so that the many small ones are seen beside the few large.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2_lightning.inspection.colormaps import ramp
+from gpt2_lightning.inspection.colormaps import sequential
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ _SHEET = 1060
 _GAP = 0.08
 """Between thumbnails, as a share of their width."""
 _SUFFIXES = (".png", ".svg")
-_GREY = "#777777"
+_GRAY = "#777777"
 _MARK = "#D55E00"
 _MONOSPACE = "DejaVu Sans Mono"
 """A letter of it is 0.602 em wide."""
@@ -52,10 +52,10 @@ def draw_head(weights: Weights, labels: Sequence[str], title: str, path: Path) -
     size = min(8.0, max(_LETTER, 0.9 * room))
     step = math.ceil(1.1 * size / room)
     at = range(0, len(labels), step)
-    shown = [drawable(labels[i]) for i in at]
+    shown = [printable_label(labels[i]) for i in at]
     axes.set_xticks(at, shown, rotation=90, fontsize=size, parse_math=False)
     axes.set_yticks(at, shown, fontsize=size, parse_math=False)
-    axes.tick_params(length=0 if step == 1 else 2, color=_GREY)
+    axes.tick_params(length=0 if step == 1 else 2, color=_GRAY)
     axes.xaxis.tick_top()
     every = "" if step == 1 else f", every {_ordinal(step)} named"
     axes.set_xlabel(f"attended to{every}", fontsize=8)
@@ -118,10 +118,10 @@ def draw_model(weights: Weights, title: str, path: Path, suffixes: Sequence[str]
 
 
 def draw_text(row: Weights, token: int, labels: Sequence[str], title: str, path: Path) -> None:
-    """The text with each token coloured by its weight in the row (T,) of one token, which has a frame."""
+    """The text with each token colored by its weight in the row (T,) of one token, which has a frame."""
     from matplotlib.patches import Rectangle
 
-    places = list(laid_out([drawable(label, monospace=True) for label in labels]))
+    places = list(layout_tokens([printable_label(label, monospace=True) for label in labels]))
     lines = places[-1][1] + 1
     used = max(column + len(label) for column, _, label in places)
     columns = max(used, _LEAST_COLUMNS)
@@ -135,18 +135,18 @@ def draw_text(row: Weights, token: int, labels: Sequence[str], title: str, path:
     for i, (column, line, label) in enumerate(places):
         shade = _norm()(row[i]) if i <= token else 0.0
         place = (column, line + 0.08), len(label), 0.84
-        axes.add_patch(Rectangle(*place, facecolor=_colours()(shade), zorder=1))
+        axes.add_patch(Rectangle(*place, facecolor=_colors()(shade), zorder=1))
         if i == token:
             axes.add_patch(Rectangle(*place, fill=False, edgecolor=_MARK, linewidth=1.2, zorder=3))
-        colour = "white" if shade > 0.55 else "black" if i <= token else _GREY
-        drawn = axes.text(column, line + 0.5, label, parse_math=False, color=colour, va="center_baseline", zorder=2)
+        color = "white" if shade > 0.55 else "black" if i <= token else _GRAY
+        drawn = axes.text(column, line + 0.5, label, parse_math=False, color=color, va="center_baseline", zorder=2)
         drawn.set(fontsize=letter, fontfamily=_MONOSPACE)
     axes.set_title(title, fontsize=9, parse_math=False)
     _add_scale(figure, [axes], horizontal=True)
     _save(figure, path)
 
 
-def laid_out(labels: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+def layout_tokens(labels: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """Column, line and text of each token; lines end where the text has a line feed, or where there is no more room."""
     column = line = 0
     for label in labels:
@@ -167,7 +167,7 @@ def _figure(width: float, height: float | None = None) -> Figure:
 
 def _show(axes: Axes, weights: Weights) -> None:
     """Draw a matrix, or a masked one; where it is masked, the page is seen."""
-    axes.imshow(weights, cmap=_colours(), norm=_norm(), interpolation="none")
+    axes.imshow(weights, cmap=_colors(), norm=_norm(), interpolation="none")
     axes.spines[:].set_visible(False)
 
 
@@ -183,11 +183,11 @@ def _shrunk(weights: Weights, size: int) -> Weights:
 
 
 def _add_scale(figure: Figure, axes: list[Axes], horizontal: bool = False) -> None:
-    """What the colours mean, beside the axes or below."""
+    """What the colors mean, beside the axes or below."""
     from matplotlib.cm import ScalarMappable
 
     where = {"orientation": "horizontal", "aspect": 50, "shrink": 0.5} if horizontal else {"aspect": 35, "shrink": 0.7}
-    bar = figure.colorbar(ScalarMappable(_norm(), _colours()), ax=axes, pad=0.02, **where)
+    bar = figure.colorbar(ScalarMappable(_norm(), _colors()), ax=axes, pad=0.02, **where)
     bar.set_ticks([0, 0.05, 0.2, 0.5, 1], labels=["0", "0.05", "0.2", "0.5", "1"])
     bar.set_label("attention weight", fontsize=7)
     bar.ax.tick_params(labelsize=6.5, length=2)
@@ -212,13 +212,13 @@ def _norm() -> PowerNorm:
 
 
 @functools.cache
-def _colours() -> ListedColormap:
+def _colors() -> ListedColormap:
     from matplotlib.colors import ListedColormap
 
-    return ListedColormap(ramp(dark=False) / 255, name="attention")
+    return ListedColormap(sequential(dark=False) / 255, name="attention")
 
 
-def drawable(label: str, monospace: bool = False) -> str:
+def printable_label(label: str, monospace: bool = False) -> str:
     """The label in characters that the font has; others as U+ and their number."""
     known = _characters(monospace)
     return "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in label)

@@ -66,11 +66,11 @@ def read(model: GPT2, ids: Tensor) -> Reading:
         lens_probabilities=torch.stack([values for _, values in tops]).cpu(),
         next_probabilities=came.squeeze(1).cpu(),
         next_ranks=(probabilities > came).sum(dim=1).cpu(),
-        loss=loss_of(logits.unsqueeze(0), ids.unsqueeze(0))[0],
+        loss=text_losses(logits.unsqueeze(0), ids.unsqueeze(0))[0],
     )
 
 
-def loss_of(logits: Tensor, ids: Tensor) -> list[float | None]:
+def text_losses(logits: Tensor, ids: Tensor) -> list[float | None]:
     """The loss of each text (B, T), nats per token, from its logits (B, T, V); None where there is one token alone."""
     if ids.size(1) < 2:
         return [None] * len(ids)

@@ -45,7 +45,7 @@ class Deletion:
 
 
 @dataclass(frozen=True)
-class Explanation:
+class AttributionResult:
     """Which tokens of a text matter for an answer, and how far each method can be trusted."""
 
     ids: Tensor
@@ -67,7 +67,7 @@ class Explanation:
         return sum(score > other.evidence_score + _NOISE for other in self.random_deletions)
 
 
-def explain(output: Output, ids: Tensor) -> Explanation:
+def attribute(output: Output, ids: Tensor) -> AttributionResult:
     """Explain an output for a text (T,), and test the explanation.
 
     Raises:
@@ -81,7 +81,7 @@ def explain(output: Output, ids: Tensor) -> Explanation:
     without = _without(output, ids, orders)  # (N, S)
     answer = output.answer(whole)
     deletions = [Deletion(answer - output.answer(some), whole - some) for some in without]
-    return Explanation(
+    return AttributionResult(
         ids=ids,
         evidence=float(whole),
         answer=float(answer),

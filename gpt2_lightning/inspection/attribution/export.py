@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES, Deletion, Explanation
+from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES, AttributionResult, Deletion
 from gpt2_lightning.inspection.attribution.methods import METHODS
 
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
-class ExplainedText:
+class AttributedText:
     """One text, what the classifier answers, and why."""
 
     text: str
@@ -30,25 +30,25 @@ class ExplainedText:
     """The class, the classes that apply, or the number."""
     label: str | None
     """The label that is explained; None for regression."""
-    explanation: Explanation
+    result: AttributionResult
 
     @property
     def heading(self) -> str:
         """The answer, and what is explained, in a line."""
         if self.label is None:
-            return f"answer {self.explanation.answer:.4g}"
-        what = f"{self.label}: probability {self.explanation.answer:.4f}"
+            return f"answer {self.result.answer:.4g}"
+        what = f"{self.label}: probability {self.result.answer:.4f}"
         return what if self.answer == self.label else f"{what} (the answer is {self.answer})"
 
     def strongest(self, method: str, count: int) -> list[tuple[str, float]]:
         """The tokens with the largest values, whatever the sign, and their values."""
-        values = self.explanation.attributions[method]
+        values = self.result.attributions[method]
         largest = values.abs().argsort(descending=True, stable=True)[:count].tolist()
         return [(self.tokens[i], float(values[i])) for i in largest]
 
     def shades(self, method: str) -> list[float]:
-        """The values as shares of the largest, from -1 to 1: how strong a colour each token gets."""
-        values = self.explanation.attributions[method]
+        """The values as shares of the largest, from -1 to 1: how strong a color each token gets."""
+        values = self.result.attributions[method]
         shares: list[float] = (values / values.abs().max().clamp_min(torch.finfo().tiny)).tolist()
         return shares
 
@@ -62,20 +62,20 @@ def compared_name(compared: str) -> str:
     return METHODS[compared].name if compared in METHODS else "random orders"
 
 
-def scores(text: ExplainedText) -> dict[str, tuple[float, float]]:
+def scores(text: AttributedText) -> dict[str, tuple[float, float]]:
     """How far the answer and the evidence fall, on average, for each method and for `RANDOM`."""
-    found = {method: (one.score, one.evidence_score) for method, one in text.explanation.deletions.items()}
-    random = [(one.score, one.evidence_score) for one in text.explanation.random_deletions]
+    found = {method: (one.score, one.evidence_score) for method, one in text.result.deletions.items()}
+    random = [(one.score, one.evidence_score) for one in text.result.random_deletions]
     return found | {RANDOM: _mean(random)}
 
 
-def mean_scores(texts: Sequence[ExplainedText]) -> dict[str, tuple[float, float]]:
+def mean_scores(texts: Sequence[AttributedText]) -> dict[str, tuple[float, float]]:
     """The same, on average over the texts."""
     found = [scores(text) for text in texts]
     return {name: _mean([one[name] for one in found]) for name in found[0]}
 
 
-def shown(value: float, signed: bool = False) -> str:
+def format_value(value: float, signed: bool = False) -> str:
     """A value to three digits, with a true minus, and a plus if it has a sign."""
     return f"{round(value, 3) + 0.0:{'+' if signed else ''}.3f}".replace("-", "−")
 
@@ -85,7 +85,7 @@ def _mean(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return sum(firsts) / len(pairs), sum(seconds) / len(pairs)
 
 
-def write_explanations(texts: Sequence[ExplainedText], name: str, output: str, path: Path) -> None:
+def write_attributions(texts: Sequence[AttributedText], name: str, output: str, path: Path) -> None:
     """JSON with every value of every token, and the deletion scores.
 
     Args:
@@ -104,8 +104,8 @@ def write_explanations(texts: Sequence[ExplainedText], name: str, output: str, p
     path.write_text(json.dumps(summary, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _plain(text: ExplainedText, output: str) -> dict[str, Any]:
-    found = text.explanation
+def _plain(text: AttributedText, output: str) -> dict[str, Any]:
+    found = text.result
     rows = zip(text.tokens, found.ids.tolist(), *(found.attributions[m].tolist() for m in METHODS), strict=True)
     return {
         "text": text.text,

@@ -99,7 +99,7 @@ def attributions(output: Output, ids: Tensor) -> dict[str, Tensor]:
     found = {
         "gradient_x_input": gradient_times_input(output, ids),
         "occlusion": occlusion(output, ids),
-        "rollout": rolled_out(output.classifier, ids),
+        "rollout": rollout_attribution(output.classifier, ids),
     }
     return {name: found[name] for name in METHODS}
 
@@ -107,7 +107,7 @@ def attributions(output: Output, ids: Tensor) -> dict[str, Tensor]:
 def gradient_times_input(output: Output, ids: Tensor) -> Tensor:
     """The gradient of the evidence at each token's embedding, times the embedding, summed over the channels, (T,).
 
-    Denil et al. 2014, "Extraction of Salient Sentences from Labelled Documents", section 4; Shrikumar et al. 2016, "Not
+    Denil et al. 2014, "Extraction of Salient Sentences from Labeled Documents", section 4; Shrikumar et al. 2016, "Not
     Just a Black Box". Positional embeddings are no part of it. Where the evidence is linear in the embeddings, the sum
     over the tokens is the evidence less what does not depend on them.
     """
@@ -138,7 +138,7 @@ def occlusion(output: Output, ids: Tensor) -> Tensor:
     return whole - found[1:]
 
 
-def rolled_out(classifier: Classifier, ids: Tensor) -> Tensor:
+def rollout_attribution(classifier: Classifier, ids: Tensor) -> Tensor:
     """The share of each token in what the classifier reads, by attention `rollout`, (T,); the sum is 1."""
     flow = rollout(attention_weights(classifier.transformer, ids))  # (T, T)
     if classifier.pooling == "mean":

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES
-from gpt2_lightning.inspection.attribution.export import ExplainedText, compared_name, mean_scores, scores, shown
+from gpt2_lightning.inspection.attribution.export import (
+    AttributedText,
+    compared_name,
+    format_value,
+    mean_scores,
+    scores,
+)
 from gpt2_lightning.inspection.attribution.methods import METHODS
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
@@ -20,7 +26,7 @@ _BEGINNING = 60
 _CHART = (360, 18)
 
 
-def write_explanation_page(texts: Sequence[ExplainedText], name: str, task: LabelTask, page: Path) -> None:
+def write_attribution_page(texts: Sequence[AttributedText], name: str, task: LabelTask, page: Path) -> None:
     """Write the page.
 
     Args:
@@ -44,8 +50,8 @@ def write_explanation_page(texts: Sequence[ExplainedText], name: str, task: Labe
 
 def _legend() -> str:
     kinds = (("for", "speaks for it"), ("against", "speaks against it"), ("strong", "matters, without a sign"))
-    shown = "".join(f'<span class="{kind}" style="--s:100%">{words}</span>' for kind, words in kinds)
-    return f"{shown} Each method has its own scale: the strongest token of a text has the full colour."
+    format_value = "".join(f'<span class="{kind}" style="--s:100%">{words}</span>' for kind, words in kinds)
+    return f"{format_value} Each method has its own scale: the strongest token of a text has the full color."
 
 
 def _meanings(unit: str) -> str:
@@ -59,10 +65,11 @@ def _meanings(unit: str) -> str:
     return "\n".join(f"<div><dt>{escape(term)}</dt><dd>{escape(words)}</dd></div>" for term, words in terms.items())
 
 
-def _summary(texts: Sequence[ExplainedText], unit: str) -> str:
+def _summary(texts: Sequence[AttributedText], unit: str) -> str:
     """Mean scores of all texts, and a link to each."""
     rows = "".join(
-        f'<tr><th scope="row">{escape(compared_name(name))}</th><td>{shown(drop)}</td><td>{shown(evidence)}</td></tr>'
+        f'<tr><th scope="row">{escape(compared_name(name))}</th>'
+        f"<td>{format_value(drop)}</td><td>{format_value(evidence)}</td></tr>"
         for name, (drop, evidence) in mean_scores(texts).items()
     )
     links = "".join(
@@ -78,12 +85,12 @@ def _summary(texts: Sequence[ExplainedText], unit: str) -> str:
     )
 
 
-def _beginning(text: ExplainedText) -> str:
+def _beginning(text: AttributedText) -> str:
     line = " ".join(text.text.split())
     return line if len(line) <= _BEGINNING else f"{line[: _BEGINNING - 1]}…"
 
 
-def _text(number: int, text: ExplainedText, unit: str, is_numbered: bool) -> str:
+def _text(number: int, text: AttributedText, unit: str, is_numbered: bool) -> str:
     read, left_out = len(text.tokens), text.n_left_out
     note = (
         f'<p class="faint">The classifier reads the first {read:,} of {read + left_out:,} tokens.</p>'
@@ -93,18 +100,18 @@ def _text(number: int, text: ExplainedText, unit: str, is_numbered: bool) -> str
     heading = escape(f"{number}. {text.heading}" if is_numbered else text.heading)
     methods = "".join(_method(text, method) for method in METHODS)
     return (
-        f'<section data-text aria-labelledby="text-{number}"><h2 id="text-{number}">{heading}</h2>{note}'
+        f'<section data-text aria-labeledby="text-{number}"><h2 id="text-{number}">{heading}</h2>{note}'
         f'<div class="methods">{methods}</div>'
         '<p class="reading faint" aria-hidden="true">Point at a token to read its values.</p>'
         f"{_scores(text, unit)}{_values(text)}</section>"
     )
 
 
-def _method(text: ExplainedText, method: str) -> str:
-    """The text in the colours of one method; its strongest tokens are what a screen reader says of it."""
+def _method(text: AttributedText, method: str) -> str:
+    """The text in the colors of one method; its strongest tokens are what a screen reader says of it."""
     known = METHODS[method]
     largest = text.strongest(method, _READ_ALOUD)
-    strongest = ", ".join(f"{token} {shown(value, known.is_signed)}" for token, value in largest)
+    strongest = ", ".join(f"{token} {format_value(value, known.is_signed)}" for token, value in largest)
     tokens = "<wbr>".join(
         f'<span class="{_kind(shade, known.is_signed)}" style="--s:{abs(shade):.0%}" data-token="{i}">{escape(token)}'
         f"</span>{'<br>' if token.endswith('↵') else ''}"
@@ -120,8 +127,8 @@ def _kind(shade: float, is_signed: bool) -> str:
     return "against" if round(100 * shade) < 0 else "for"
 
 
-def _scores(text: ExplainedText, unit: str) -> str:
-    found = text.explanation
+def _scores(text: AttributedText, unit: str) -> str:
+    found = text.result
     others = [deletion.evidence_score for deletion in found.random_deletions]
     ends = [0.0, *others, *(deletion.evidence_score for deletion in found.deletions.values())]
     rows = ""
@@ -129,9 +136,9 @@ def _scores(text: ExplainedText, unit: str) -> str:
         is_method = name in METHODS
         chart = _chart(evidence, others, min(ends), max(ends)) if is_method else ""
         beaten = f"{found.beaten(name)} of {RANDOM_ORDERS}" if is_method else ""
-        cells = "".join(f"<td>{cell}</td>" for cell in (shown(drop), shown(evidence), chart, beaten))
+        cells = "".join(f"<td>{cell}</td>" for cell in (format_value(drop), format_value(evidence), chart, beaten))
         rows += f'<tr><th scope="row">{escape(compared_name(name))}</th>{cells}</tr>'
-    drawn = f"evidence falls ◆, random orders ○, {shown(min(ends))} to {shown(max(ends))}"
+    drawn = f"evidence falls ◆, random orders ○, {format_value(min(ends))} to {format_value(max(ends))}"
     head = _head("method", f"{unit} falls", "evidence falls", drawn, "beats random orders")
     table = f'<table class="scores"><caption>{_CAPTION}</caption>{head}<tbody>{rows}</tbody></table>'
     return f'<div class="scroll" tabindex="0" role="region" aria-label="Scores">{table}</div>'
@@ -156,13 +163,14 @@ def _chart(score: float, others: Iterable[float], low: float, high: float) -> st
     return f'<svg viewBox="0 0 {width} {height}" aria-hidden="true">{line}{rings}{diamond}</svg>'
 
 
-def _values(text: ExplainedText) -> str:
+def _values(text: AttributedText) -> str:
     """All values of all tokens, as a table."""
-    values = zip(*(text.explanation.attributions[method].tolist() for method in METHODS), strict=True)
+    values = zip(*(text.result.attributions[method].tolist() for method in METHODS), strict=True)
     rows = "".join(
         f'<tr data-token="{i}"><td>{i}</td><th scope="row" class="code">{escape(token)}</th>'
         + "".join(
-            f"<td>{shown(value, METHODS[method].is_signed)}</td>" for value, method in zip(row, METHODS, strict=True)
+            f"<td>{format_value(value, METHODS[method].is_signed)}</td>"
+            for value, method in zip(row, METHODS, strict=True)
         )
         + "</tr>"
         for i, (token, row) in enumerate(zip(text.tokens, values, strict=True))

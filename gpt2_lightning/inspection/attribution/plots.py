@@ -1,4 +1,4 @@
-"""An explanation as a picture for a paper: the text in the colours of each method, and how far each can be trusted."""
+"""An explanation as a picture for a paper: the text in the colors of each method, and how far each can be trusted."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpt2_lightning.inspection.attention.plots import drawable, laid_out
+from gpt2_lightning.inspection.attention.plots import layout_tokens, printable_label
 from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS
-from gpt2_lightning.inspection.attribution.export import ExplainedText, shown
+from gpt2_lightning.inspection.attribution.export import AttributedText, format_value
 from gpt2_lightning.inspection.attribution.methods import METHODS
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ _TITLE, _CHART = 0.3, 1.4
 """Inches."""
 _FONT = "DejaVu Sans Mono"
 _FOR, _AGAINST, _STRONG = "#4ba3dc", "#f2994a", "#a3abb5"
-"""Blue and orange are told apart by the colour-blind; a dotted line says `against` in grey as well."""
-_GREY = "#777777"
+"""Blue and orange are told apart by the color-blind; a dotted line says `against` in gray as well."""
+_GRAY = "#777777"
 
 
-def draw_explanation(text: ExplainedText, path: Path) -> None:
+def draw_attribution(text: AttributedText, path: Path) -> None:
     """Draw the text once for each method, and below what becomes of the evidence without its strongest tokens."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    places = list(laid_out([drawable(token, monospace=True) for token in text.tokens]))
+    places = list(layout_tokens([printable_label(token, monospace=True) for token in text.tokens]))
     lines = 1 + places[-1][1] + 1.3  # the name, the text, and room
     rows = len(METHODS) * lines + 1
     heights = _TITLE, rows * _LINE, _CHART
@@ -49,7 +49,7 @@ def draw_explanation(text: ExplainedText, path: Path) -> None:
         _draw_tokens(axes, places, text.shades(method), known.is_signed, top + 1)
     _draw_legend(axes, rows - 1)
     _draw_scores(figure.add_axes((0.27, 0.42 / sum(heights), 0.7, share[2] - 0.67 / sum(heights))), text)
-    figure.text(0.01, 1 - share[0] / 2, drawable(text.heading), fontsize=9.5, va="center", parse_math=False)
+    figure.text(0.01, 1 - share[0] / 2, printable_label(text.heading), fontsize=9.5, va="center", parse_math=False)
     FigureCanvasAgg(figure).print_png(path)
 
 
@@ -65,8 +65,8 @@ def _draw_token(axes: Axes, place: tuple[float, float], token: str, shade: float
     from matplotlib.patches import Rectangle
 
     (column, top), width = place, len(token)
-    colour = _STRONG if not is_signed else _FOR if shade >= 0 else _AGAINST
-    axes.add_patch(Rectangle((column, top + 0.08), width, 0.84, facecolor=colour, alpha=abs(shade), linewidth=0))
+    color = _STRONG if not is_signed else _FOR if shade >= 0 else _AGAINST
+    axes.add_patch(Rectangle((column, top + 0.08), width, 0.84, facecolor=color, alpha=abs(shade), linewidth=0))
     if is_signed and shade < 0:
         axes.plot(
             [column, column + width],
@@ -89,14 +89,14 @@ def _draw_legend(axes: Axes, top: float) -> None:
     ):
         _draw_token(axes, (column, top), words, shade, is_signed)
         column += len(words) + 1
-    axes.text(column, top + 0.5, "each method on its own scale", fontsize=7, color=_GREY, va="center_baseline")
+    axes.text(column, top + 0.5, "each method on its own scale", fontsize=7, color=_GRAY, va="center_baseline")
 
 
-def _draw_scores(axes: Axes, text: ExplainedText) -> None:
+def _draw_scores(axes: Axes, text: AttributedText) -> None:
     """The mean fall of the evidence for each method, among those of random orders."""
-    others = [deletion.evidence_score for deletion in text.explanation.random_deletions]
+    others = [deletion.evidence_score for deletion in text.result.random_deletions]
     names = []
-    for row, (method, deletion) in enumerate(text.explanation.deletions.items()):
+    for row, (method, deletion) in enumerate(text.result.deletions.items()):
         label = f"{RANDOM_ORDERS} random orders" if row == 0 else None
         axes.plot(
             others,
@@ -104,13 +104,13 @@ def _draw_scores(axes: Axes, text: ExplainedText) -> None:
             "o",
             markersize=4,
             fillstyle="none",
-            color=_GREY,
+            color=_GRAY,
             markeredgewidth=0.7,
             label=label,
         )
         axes.plot([deletion.evidence_score], [row], "D", markersize=5, color="black", clip_on=False)
-        names.append(f"{METHODS[method].name}: {shown(deletion.evidence_score)}")
-    axes.axvline(0, color=_GREY, linewidth=0.6)
+        names.append(f"{METHODS[method].name}: {format_value(deletion.evidence_score)}")
+    axes.axvline(0, color=_GRAY, linewidth=0.6)
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(labelsize=7.5, length=2)

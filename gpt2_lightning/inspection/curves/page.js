@@ -2,7 +2,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const MARGIN = { left: 56, right: 24, top: 8, bottom: 36 };
-const COLOURS = 7;
+const COLORS = 7;
 const MOST_IN_TIP = 8;
 const PART_NAMES = { train: "training", val: "validation", "": "" };
 
@@ -17,11 +17,11 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const stepsBack = (line) => data.runs.length > 1 && line.run >= COLOURS && line.run !== highlighted;
+const stepsBack = (line) => data.runs.length > 1 && line.run >= COLORS && line.run !== highlighted;
 
-function colour(line) {
+function color(line) {
   const number = data.runs.length > 1 ? line.run : line.part === "val" ? 1 : 0;
-  const name = number < COLOURS ? `--colour-${number}` : line.run === highlighted ? "--text" : "--other";
+  const name = number < COLORS ? `--color-${number}` : line.run === highlighted ? "--text" : "--other";
   return getComputedStyle(document.documentElement).getPropertyValue(name);
 }
 
@@ -145,7 +145,7 @@ function drawAxes(pen, panel, scale, width, height) {
 
 function drawLine(pen, line, scale) {
   const strong = line.run === highlighted ? 1.2 : 0;
-  pen.strokeStyle = colour(line);
+  pen.strokeStyle = color(line);
   if (line.s && option("raw") && !stepsBack(line)) {
     pen.globalAlpha = 0.25;
     pen.lineWidth = 1;
@@ -172,7 +172,7 @@ function drawBest(pen, line, scale) {
   if (line.best === null || stepsBack(line)) return;
   const [from, to] = scale.range;
   if (line.x[line.best] < from || line.x[line.best] > to) return;
-  pen.strokeStyle = colour(line);
+  pen.strokeStyle = color(line);
   pen.lineWidth = 1.5;
   pen.beginPath();
   pen.arc(scale.toX(line.x[line.best]), scale.toY(line.y[line.best]), 5, 0, 2 * Math.PI);
@@ -194,7 +194,7 @@ function drawSelection(pen, chart, height) {
   pen.lineTo(x, height);
   pen.stroke();
   if (!chart.mark) return;
-  pen.fillStyle = colour(chart.mark.line);
+  pen.fillStyle = color(chart.mark.line);
   pen.beginPath();
   pen.arc(x, chart.scales.toY(readings(chart.mark.line)[chart.mark.at]), 4, 0, 2 * Math.PI);
   pen.fill();
@@ -235,7 +235,7 @@ function read(chart, x, pixelY = null) {
 
 function tipRow({ line, at }, isNearest) {
   const swatch = make("i", { className: "swatch" });
-  swatch.style.background = colour(line);
+  swatch.style.background = color(line);
   const name = data.runs.length > 1 ? data.runs[line.run].label : PART_NAMES[line.part] || "value";
   const part = data.runs.length > 1 && line.part ? `${PART_NAMES[line.part]} ` : "";
   const value = line.y[at] === null ? "no number" : shown(readings(line)[at]);
@@ -300,7 +300,7 @@ function addLegend() {
   const single = data.runs.length === 1;
   for (const [number, part] of ["train", "val"].entries()) {
     const swatch = make("i", { className: "swatch" });
-    swatch.style.background = single ? `var(--colour-${number})` : "var(--faint)";
+    swatch.style.background = single ? `var(--color-${number})` : "var(--faint)";
     swatch.style.height = number ? "3px" : "1px";
     document.getElementById("legend").append(swatch, PART_NAMES[part]);
   }
@@ -313,7 +313,7 @@ function addRun(run, number) {
     drawAll();
   });
   const swatch = make("i", { className: "swatch" });
-  swatch.style.background = number < COLOURS ? `var(--colour-${number})` : "var(--other)";
+  swatch.style.background = number < COLORS ? `var(--color-${number})` : "var(--other)";
   const first = make("td", {}, box, ...(data.runs.length > 1 ? [swatch] : []), run.name);
   const rest = run.cells.map((cell, i) => make("td", { textContent: cell, className: data.figures[i] ? "figure" : "" }));
   const row = make("tr", {}, first, ...rest);

@@ -22,7 +22,7 @@ def write_page(panels: Sequence[Panel], table: RunTable, labels: Sequence[str], 
 
     Args:
         panels: the charts.
-        table: of the runs, in the order of their colours.
+        table: of the runs, in the order of their colors.
         labels: a short name for each run.
         title: above all.
         page: the file.

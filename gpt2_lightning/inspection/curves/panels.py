@@ -61,7 +61,7 @@ def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float 
     """A panel for each key that any run has.
 
     Args:
-        runs: in the order of their colours.
+        runs: in the order of their colors.
         keys: `loss` for both train/loss and val/loss, and so on; a name in `SHORT_NAMES`; or a column.
         x: `step`, `tokens`, `epoch`, or `time` in training.
         weight: for `smooth`; None for what suits each line's number of points. Validation, learning rate and

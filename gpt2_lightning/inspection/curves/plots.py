@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
-"""Told apart by the colour-blind (Okabe and Ito 2008), but for the last."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
+"""Told apart by the color-blind (Okabe and Ito 2008), but for the last."""
 _OTHERS = "#B0B0B0"
 _DOTS_UP_TO = 40
 _THOUSANDS_FROM = 10_000
@@ -23,8 +23,8 @@ _THOUSANDS_FROM = 10_000
 def draw(panels: Sequence[Panel], labels: Sequence[str], title: str, picture: Path, format_: str) -> None:
     """Write a picture.
 
-    A single run has a colour for training and one for validation; of several, the first have a colour each, with thin
-    lines for training and thick ones for validation, and the rest is grey.
+    A single run has a color for training and one for validation; of several, the first have a color each, with thin
+    lines for training and thick ones for validation, and the rest is gray.
 
     Args:
         panels: at least one.
@@ -72,16 +72,16 @@ def _draw_panel(axes: Axes, panel: Panel, runs: int) -> None:
 def _draw_line(axes: Axes, line: Line, runs: int) -> None:
     number = line.run if runs > 1 else int(line.part == "val")
     values = line.y if line.smoothed is None else line.smoothed
-    if number >= len(COLOURS):
+    if number >= len(COLORS):
         axes.plot(line.x, values, color=_OTHERS, linewidth=0.5, alpha=0.4, marker="" if len(line.x) > 1 else ".")
         return
     if line.smoothed is not None:
-        axes.plot(line.x, line.y, color=COLOURS[number], linewidth=0.7, alpha=0.25)
+        axes.plot(line.x, line.y, color=COLORS[number], linewidth=0.7, alpha=0.25)
     validates = line.part == "val"
     axes.plot(
         line.x,
         values,
-        color=COLOURS[number],
+        color=COLORS[number],
         linewidth=1.7 if validates else 1.2 if runs == 1 else 0.9,
         marker="o" if len(line.x) == 1 or (validates and len(line.x) <= _DOTS_UP_TO) else "",
         markersize=4 if runs == 1 else 3,
@@ -90,8 +90,8 @@ def _draw_line(axes: Axes, line: Line, runs: int) -> None:
 
 
 def _mark_best(axes: Axes, panel: Panel) -> None:
-    """A ring at the best point of each coloured run, and the figures of the best of all."""
-    found = [(line, line.best) for line in panel.lines if line.best is not None and line.run < len(COLOURS)]
+    """A ring at the best point of each colored run, and the figures of the best of all."""
+    found = [(line, line.best) for line in panel.lines if line.best is not None and line.run < len(COLORS)]
     for line, best in found:
         axes.plot(line.x[best], line.y[best], "o", mfc="none", mec="black", markersize=8, markeredgewidth=1)
     if not found:
@@ -113,10 +113,10 @@ def _add_legend(figure: Figure, labels: Sequence[str], panels: Sequence[Panel]) 
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=colour, label=_literally(label)) for colour, label in zip(COLOURS, labels, strict=False)
+        Line2D([], [], color=color, label=_literally(label)) for color, label in zip(COLORS, labels, strict=False)
     ]
-    if len(labels) > len(COLOURS):
-        handles.append(Line2D([], [], color=_OTHERS, label=f"{len(labels) - len(COLOURS)} more runs"))
+    if len(labels) > len(COLORS):
+        handles.append(Line2D([], [], color=_OTHERS, label=f"{len(labels) - len(COLORS)} more runs"))
     parts = {line.part for panel in panels for line in panel.lines}
     if parts >= {"train", "val"}:
         handles.append(Line2D([], [], color="#444444", linewidth=0.9, label="thin: training"))

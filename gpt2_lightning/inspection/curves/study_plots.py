@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2_lightning.inspection.curves.plots import COLOURS
+from gpt2_lightning.inspection.curves.plots import COLORS
 
-_MARKS = {"done": ("o", COLOURS[0], "done"), "pruned": ("x", "#999999", "pruned: where it stood")}
+_MARKS = {"done": ("o", COLORS[0], "done"), "pruned": ("x", "#999999", "pruned: where it stood")}
 
 
 def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequence[str], picture: Path) -> None:
@@ -29,12 +29,12 @@ def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequen
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     at, values = np.array(numbers), np.array(losses)
-    for state, (mark, colour, label) in _MARKS.items():
+    for state, (mark, color, label) in _MARKS.items():
         chosen = np.array([one == state for one in states], dtype=bool)
-        axes.plot(at[chosen], values[chosen], mark, color=colour, markersize=5, label=label)
+        axes.plot(at[chosen], values[chosen], mark, color=color, markersize=5, label=label)
     done = np.where(np.array([one == "done" for one in states], dtype=bool), values, np.inf)
     lowest = np.minimum.accumulate(done)
-    axes.step(at[np.isfinite(lowest)], lowest[np.isfinite(lowest)], where="post", color=COLOURS[1], label="best so far")
+    axes.step(at[np.isfinite(lowest)], lowest[np.isfinite(lowest)], where="post", color=COLORS[1], label="best so far")
     axes.set(xlabel="trial", ylabel="best validation loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
@@ -57,7 +57,7 @@ def draw_importances(importances: dict[str, float], picture: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     ordered = sorted(importances.items(), key=lambda pair: pair[1])
-    bars = axes.barh([key.replace("$", r"\$") for key, _ in ordered], [share for _, share in ordered], color=COLOURS[0])
+    bars = axes.barh([key.replace("$", r"\$") for key, _ in ordered], [share for _, share in ordered], color=COLORS[0])
     axes.bar_label(bars, fmt="{:.2f}", padding=3)
     axes.set(xlabel="importance (PED-ANOVA)", xlim=(0, 1.1))
     axes.spines[["top", "right"]].set_visible(False)

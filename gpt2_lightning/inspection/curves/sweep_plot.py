@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpt2_lightning.inspection.curves.plots import COLOURS
+from gpt2_lightning.inspection.curves.plots import COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,7 +85,7 @@ def _draw_panel(axes: Axes, points: Sequence[Point], key: str) -> None:
         axes.set_xticks(list(places.values()), [_literally(value) for value in places])
         axes.minorticks_off()
     x, y = [places[value] for value, _, _ in reached], [loss for _, loss, _ in reached]
-    axes.scatter(x, y, s=16, c=[COLOURS[0] if state == "done" else _UNFINISHED for _, _, state in reached], zorder=2)
+    axes.scatter(x, y, s=16, c=[COLORS[0] if state == "done" else _UNFINISHED for _, _, state in reached], zorder=2)
     if reached:
         best = int(np.argmin(y))
         axes.plot(x[best], y[best], "o", mfc="none", mec="black", markersize=9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpt2_lightning.inspection.parameters.tensors import tensor_figures, unallocated
+from gpt2_lightning.inspection.parameters.tensors import meta_model, summarize_tensors
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.positions import PositionalEncoding
 
@@ -24,8 +24,8 @@ class Architecture:
     @classmethod
     def of(cls, config: GPT2Config) -> Architecture:
         """Build the network on the meta device and count."""
-        model = unallocated(config)
-        counts = {one.name: one.count for one in tensor_figures(model) if one.kind != "buffer"}
+        model = meta_model(config)
+        counts = {one.name: one.count for one in summarize_tensors(model) if one.kind != "buffer"}
         encoding = type(model.wpe)
         return cls(
             config=config,

@@ -21,7 +21,7 @@ _PART = 2**18
 
 
 @dataclass(frozen=True)
-class Spread:
+class TensorStatistics:
     """How a tensor's values lie, computed in float64."""
 
     mean: float
@@ -51,7 +51,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class TensorFigures:
+class TensorSummary:
     """One tensor of a model."""
 
     name: str
@@ -59,7 +59,7 @@ class TensorFigures:
     dtype: torch.dtype
     kind: str
     """`trained`, `frozen`, or `buffer` for a table that is no parameter."""
-    spread: Spread | None
+    statistics: TensorStatistics | None
     """None on the meta device, where there are no values."""
     change: Change | None = None
     """None where there is nothing to compare with."""
@@ -89,23 +89,23 @@ class Cost:
     """The third of them that one token takes to read."""
 
 
-def tensor_figures(model: nn.Module) -> list[TensorFigures]:
+def summarize_tensors(model: nn.Module) -> list[TensorSummary]:
     """Every parameter and stored buffer, in the order of computation; a tensor with two names comes under its first."""
     return [
-        TensorFigures(
+        TensorSummary(
             name=name,
             shape=tuple(tensor.shape),
             dtype=tensor.dtype,
             kind=_kind(tensor),
-            spread=None if tensor.is_meta else spread(tensor),
+            statistics=None if tensor.is_meta else statistics(tensor),
         )
         for name, tensor in _tensors(model).items()
     ]
 
 
 def compare(
-    figures: Sequence[TensorFigures], model: nn.Module, other: nn.Module
-) -> tuple[list[TensorFigures], list[str]]:
+    figures: Sequence[TensorSummary], model: nn.Module, other: nn.Module
+) -> tuple[list[TensorSummary], list[str]]:
     """How a model differs from another, tensor by tensor.
 
     Args:
@@ -138,7 +138,7 @@ def second_names(model: nn.Module) -> dict[str, str]:
     return {name: found for name, tensor in every if (found := first.setdefault(id(tensor), name)) != name}
 
 
-def cost(figures: Sequence[TensorFigures], config: GPT2Config) -> Cost:
+def cost(figures: Sequence[TensorSummary], config: GPT2Config) -> Cost:
     """Memory of the tensors, without activations, and FLOPs of the architecture."""
     trained = sum(one.count for one in figures if one.kind == "trained")
     flops = flops_per_token(config)
@@ -156,21 +156,21 @@ def kv_cache_bytes_per_token(config: GPT2Config, dtype: torch.dtype) -> int:
     return 2 * config.n_layer * config.n_embd * dtype.itemsize
 
 
-def unallocated(config: GPT2Config) -> GPT2:
+def meta_model(config: GPT2Config) -> GPT2:
     """A model that has shapes and no values, on the meta device."""
     with on_meta_device():
         return GPT2(config)
 
 
-def spread(tensor: Tensor) -> Spread:
-    """Measure one tensor; see `Spread`."""
+def statistics(tensor: Tensor) -> TensorStatistics:
+    """Measure one tensor; see `TensorStatistics`."""
     total = squares = 0.0
     for part in _parts(tensor):
         total += float(part.sum())
         squares += float(part @ part)
     mean = total / tensor.numel()
     variance = squares / tensor.numel() - mean**2  # float64 leaves what float32 values can tell apart
-    return Spread(mean, math.sqrt(max(variance, 0.0)), math.sqrt(squares), _not_finite(tensor, squares))
+    return TensorStatistics(mean, math.sqrt(max(variance, 0.0)), math.sqrt(squares), _not_finite(tensor, squares))
 
 
 def change(tensor: Tensor, other: Tensor) -> Change:

@@ -6,17 +6,17 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpt2_lightning.inspection.parameters.tensors import TensorFigures
+from gpt2_lightning.inspection.parameters.tensors import TensorSummary
 
 
 @dataclass(frozen=True)
-class ModuleSum:
+class ModuleNode:
     """A module with everything inside it; `times` alike ones, which follow each other, are one."""
 
     name: str
     """Without the names of the modules around it; `0 to 11` for twelve blocks."""
-    children: tuple[ModuleSum, ...]
-    tensors: tuple[TensorFigures, ...]
+    children: tuple[ModuleNode, ...]
+    tensors: tuple[TensorSummary, ...]
     """Those of the module itself; of the first, where there are several."""
     times: int = 1
 
@@ -32,30 +32,30 @@ def part_of(name: str) -> str:
     return f"{first}.{second}" if second.isdigit() else first
 
 
-def sum_modules(figures: Sequence[TensorFigures], prefix: str = "") -> ModuleSum:
+def module_tree(figures: Sequence[TensorSummary], prefix: str = "") -> ModuleNode:
     """All tensors whose names begin with the prefix, as a tree in their order."""
     own, children = [], []
     names = [(one.name.removeprefix(prefix), one) for one in figures]
     for child, inside in itertools.groupby(names, key=lambda pair: pair[0].rpartition(".")[0].partition(".")[0]):
         tensors = [one for _, one in inside]
         if child:
-            children.append(sum_modules(tensors, f"{prefix}{child}."))
+            children.append(module_tree(tensors, f"{prefix}{child}."))
         else:
             own += tensors
-    return ModuleSum(prefix.removesuffix(".").rpartition(".")[2], _joined(children), tuple(own))
+    return ModuleNode(prefix.removesuffix(".").rpartition(".")[2], _joined(children), tuple(own))
 
 
-def _joined(children: Sequence[ModuleSum]) -> tuple[ModuleSum, ...]:
+def _joined(children: Sequence[ModuleNode]) -> tuple[ModuleNode, ...]:
     joined = []
     for _, group in itertools.groupby(children, key=lambda child: (child.name.isdigit() or child.name, _kinds(child))):
         alike = list(group)
         first, last = alike[0], alike[-1]
         name = first.name if first is last else f"{first.name} to {last.name}"
-        joined.append(ModuleSum(name, first.children, first.tensors, len(alike)))
+        joined.append(ModuleNode(name, first.children, first.tensors, len(alike)))
     return tuple(joined)
 
 
-def _kinds(module: ModuleSum) -> tuple[object, ...]:
+def _kinds(module: ModuleNode) -> tuple[object, ...]:
     """What two modules must have in common to be alike."""
     own = tuple((one.name.rpartition(".")[2], one.shape, one.dtype, one.kind) for one in module.tensors)
     return (own, *((child.name, child.times, _kinds(child)) for child in module.children))

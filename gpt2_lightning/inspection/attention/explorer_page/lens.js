@@ -12,7 +12,7 @@ function makeLens() {
       const likely = predictions(layer, token);
       const [label, p] = likely[0];
       const title = likely.map(([name, share]) => `${name}  ${percent(share)}`).join("\n");
-      const style = `background: ${colour(p)}; color: ${inkOn(p)}`;
+      const style = `background: ${color(p)}; color: ${inkOn(p)}`;
       row.append(el("td", { class: "token", "data-token": token, title, style }, label));
     }
     body.append(row);
@@ -40,7 +40,7 @@ function lensSvg() {
     FROM_LAST.forEach((layer, i) => {
       const [label, p] = predictions(layer, token)[0];
       const place = { x: left + token * width, y: 6 + (i + 1) * height, width: width - 1, height: height - 1 };
-      drawing.append(svg("rect", { ...place, fill: colour(p) }));
+      drawing.append(svg("rect", { ...place, fill: color(p) }));
       write(middle, i + 1, shorten(label, 9), { "text-anchor": "middle", fill: inkOn(p) });
     });
   }

@@ -39,7 +39,7 @@ function render(changed) {
   if (any("threshold")) showThreshold();
   if (any(...VIEWS[state.view].fixed)) VIEWS[state.view].make();
   if (any("token", "hover", "head", "checkpoint", "threshold", "theme")) {
-    colourText();
+    colorText();
     showDetails();
   }
   VIEWS[state.view].draw();
@@ -89,7 +89,7 @@ function showReadout() {
   }
 }
 
-/** An empty SVG drawing on the page's colour. */
+/** An empty SVG drawing on the page's color. */
 function page(width, height, ...children) {
   const font = "ui-monospace, 'DejaVu Sans Mono', Menlo, monospace";
   const drawing = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, "font-family": font });

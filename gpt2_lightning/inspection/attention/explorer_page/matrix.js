@@ -91,7 +91,7 @@ function shortened(token) {
   return shorten(TOKENS[token], 10);
 }
 
-/** The matrix as SVG: the cells of a colour are one path. */
+/** The matrix as SVG: the cells of a color are one path. */
 function matrixSvg() {
   const cell = clamp(620 / T, 3, 22);
   const margin = NAME_ROOM;
@@ -101,7 +101,7 @@ function matrixSvg() {
   for (let query = 0, at = 0; query < T; query++) {
     for (let key = 0; key <= query; key++, at++) {
       const w = matrix[at] / 255;
-      const fill = colour(isShown(w) ? w : 0, shownScale());
+      const fill = color(isShown(w) ? w : 0, shownScale());
       if (!cells.has(fill)) cells.set(fill, []);
       cells.get(fill).push(`M${key} ${query}h1v1h-1z`);
     }

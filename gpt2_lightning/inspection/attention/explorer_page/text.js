@@ -1,4 +1,4 @@
-// The text, coloured: tokens before the chosen one by how much it attends to them, those after by how much they do to it.
+// The text, colored: tokens before the chosen one by how much it attends to them, those after by how much they do to it.
 function makeText() {
   const box = $("text");
   TOKENS.forEach((label, token) => {
@@ -29,14 +29,14 @@ function tokenSpan(token) {
   return $("text").querySelector(`[data-token="${token}"]`);
 }
 
-function colourText() {
+function colorText() {
   const [box, chosen] = [$("text"), focused()];
   for (const span of box.querySelectorAll("span")) {
     const token = Number(span.dataset.token);
     const w = chosen === null ? 0 : token <= chosen ? weight(chosen, token) : weight(token, chosen);
     const isSource = chosen !== null && token <= chosen;
     const seen = isShown(w);
-    span.style.backgroundColor = !seen ? "" : isSource ? colour(w) : `rgba(${css("target-tint")}, ${Math.sqrt(w)})`;
+    span.style.backgroundColor = !seen ? "" : isSource ? color(w) : `rgba(${css("target-tint")}, ${Math.sqrt(w)})`;
     span.style.color = seen && isSource ? inkOn(w) : "";
     span.setAttribute("aria-selected", token === chosen);
     span.tabIndex = token === (state.token ?? T - 1) ? 0 : -1;

@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from gpt2_lightning.inspection.attention.plots import draw_head, draw_layer, draw_model, draw_text
-from gpt2_lightning.inspection.colormaps import ramp
+from gpt2_lightning.inspection.colormaps import sequential
 
 
 def some_weights(*shape: int) -> NDArray[np.float32]:
@@ -15,10 +15,10 @@ def some_weights(*shape: int) -> NDArray[np.float32]:
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def share_of(picture: Path, colour: NDArray[np.uint8]) -> float:
-    """Share of the pixels that have a colour, nearly."""
+def share_of(picture: Path, color: NDArray[np.uint8]) -> float:
+    """Share of the pixels that have a color, nearly."""
     pixels = imread(picture.with_suffix(".png"))[..., :3]
-    return float((np.abs(pixels - colour / 255).max(axis=-1) < 0.02).mean())
+    return float((np.abs(pixels - color / 255).max(axis=-1) < 0.02).mean())
 
 
 def is_drawn(picture: Path) -> bool:
@@ -34,16 +34,16 @@ def test_a_head_that_looks_at_the_token_before_is_a_line_below_the_diagonal(tmp_
     pixels = imread(tmp_path / "head.png")[..., :3]
     width = pixels.shape[1]
     assert width == 1300, "6.5 inches of 200 dots"
-    dark = np.abs(pixels[:, : width * 4 // 5] - ramp(False)[-1] / 255).max(axis=-1) < 0.02
+    dark = np.abs(pixels[:, : width * 4 // 5] - sequential(False)[-1] / 255).max(axis=-1) < 0.02
     rows, columns = np.nonzero(dark)
     assert np.corrcoef(rows, columns)[0, 1] > 0.98
     cell = (rows.max() - rows.min() + 1) / 10
     assert len(rows) == pytest.approx(10 * cell**2, rel=0.1)
 
 
-def test_colours_are_the_square_root_of_weights(tmp_path: Path) -> None:
+def test_colors_are_the_square_root_of_weights(tmp_path: Path) -> None:
     draw_head(np.array([[1, 0], [0.25, 0.75]], dtype=np.float32), ["a", "b"], "a head", tmp_path / "head")
-    assert share_of(tmp_path / "head", ramp(False)[128]) > 0.05
+    assert share_of(tmp_path / "head", sequential(False)[128]) > 0.05
 
 
 @pytest.mark.parametrize("tokens", [1, 64, 130])
@@ -77,10 +77,10 @@ def test_a_token_longer_than_a_line_is_cut(tmp_path: Path) -> None:
     assert is_drawn(tmp_path / "text")
 
 
-def test_what_comes_after_the_token_is_not_coloured(tmp_path: Path) -> None:
+def test_what_comes_after_the_token_is_not_colored(tmp_path: Path) -> None:
     row = np.array([1.0, 0.0, 0.0], dtype=np.float32)
     draw_text(row, 1, ["aaaaaaaa", "b", "cccccccc"], "a text", tmp_path / "text")
-    assert share_of(tmp_path / "text", ramp(False)[-1]) > 0.005
+    assert share_of(tmp_path / "text", sequential(False)[-1]) > 0.005
 
 
 @pytest.mark.parametrize("heads", [1, 5, 12])
@@ -100,7 +100,7 @@ def test_thumbnails_lie_by_layer_and_head(tmp_path: Path) -> None:
     assert not (tmp_path / "model.svg").exists()
     pixels = imread(tmp_path / "model.png")[..., :3]
     height, width = pixels.shape[:2]
-    dark = np.abs(pixels[:, : width * 17 // 20] - ramp(False)[-1] / 255).max(axis=-1) < 0.02
+    dark = np.abs(pixels[:, : width * 17 // 20] - sequential(False)[-1] / 255).max(axis=-1) < 0.02
     rows, columns = np.nonzero(dark)
     assert rows.min() > height / 2, "the lower layer"
     assert columns.min() > width / 2, "the last of three heads"
@@ -114,6 +114,6 @@ def test_a_thumbnail_of_a_long_text_shows_every_large_weight(tmp_path: Path) -> 
     draw_model(weights, "", tmp_path / "model")
     assert is_drawn(tmp_path / "model")
     pixels = imread(tmp_path / "model.png")[..., :3]
-    dark = np.abs(pixels[:, : pixels.shape[1] * 9 // 10] - ramp(False)[-1] / 255).max(axis=-1) < 0.02
+    dark = np.abs(pixels[:, : pixels.shape[1] * 9 // 10] - sequential(False)[-1] / 255).max(axis=-1) < 0.02
     columns = np.nonzero(dark.any(axis=0))[0]
     assert 1 + (np.diff(columns) > 1).sum() == 12

@@ -1,4 +1,4 @@
-"""The page of explanations in a real browser, opened from disk: pointing at a token, and colours in light and dark."""
+"""The page of explanations in a real browser, opened from disk: pointing at a token, and colors in light and dark."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from gpt2_lightning.inspection.attribution.export import shown
+from gpt2_lightning.inspection.attribution.export import format_value
 from gpt2_lightning.inspection.attribution.methods import METHODS
-from gpt2_lightning.inspection.attribution.page import write_explanation_page
-from tests.inspection.explained import TASK, TEXTS, explained
+from gpt2_lightning.inspection.attribution.page import write_attribution_page
+from tests.inspection.attributed import TASK, TEXTS, explained
 from tests.inspection.test_attention_explorer_browser import FLAGS
 
 TOKEN = 2
@@ -44,13 +44,13 @@ document.body.append(result);
 
 @pytest.fixture(scope="module", params=SCHEMES)
 def visit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What was seen in a browser that prefers a colour scheme."""
+    """What was seen in a browser that prefers a color scheme."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on PATH")
     folder: Path = tmp_path_factory.mktemp("browser")
     file = folder / "explanation.html"
-    write_explanation_page(explained(TEXTS), "a run", TASK, file)
+    write_attribution_page(explained(TEXTS), "a run", TASK, file)
     file.write_text(file.read_text(encoding="utf-8").replace("</body>", DRIVER + "</body>"), encoding="utf-8")
     scheme = f"--blink-settings=preferredColorScheme={SCHEMES[request.param]}"
     command = [chromium, *FLAGS, scheme, f"--user-data-dir={folder / 'profile'}", file.as_uri()]
@@ -61,10 +61,10 @@ def visit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return {**json.loads(plain), "console": console, "scheme": request.param}
 
 
-def luminance(colour: str) -> float:
-    """WCAG's relative luminance of a computed colour, `rgb(…)` of 255ths or `color(srgb …)`."""
-    numbers = [float(number) for number in re.findall(r"[\d.]+", colour.removeprefix("color(srgb"))][:3]
-    parts = numbers if colour.startswith("color(") else [number / 255 for number in numbers]
+def luminance(color: str) -> float:
+    """WCAG's relative luminance of a computed color, `rgb(…)` of 255ths or `color(srgb …)`."""
+    numbers = [float(number) for number in re.findall(r"[\d.]+", color.removeprefix("color(srgb"))][:3]
+    parts = numbers if color.startswith("color(") else [number / 255 for number in numbers]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -83,15 +83,15 @@ def test_pointing_at_a_token_marks_it_everywhere_and_reads_its_values(visit: dic
     text = explained(TEXTS)[1]
     assert [tag for tag, _ in visit["marked"]] == ["SPAN"] * len(METHODS) + ["TR"]
     assert {label for tag, label in visit["marked"] if tag == "SPAN"} == {text.tokens[TOKEN]}
-    values = {m: float(text.explanation.attributions[m][TOKEN]) for m in METHODS}
-    expected = ", ".join(f"{known.name} {shown(values[m], known.is_signed)}" for m, known in METHODS.items())
+    values = {m: float(text.result.attributions[m][TOKEN]) for m in METHODS}
+    expected = ", ".join(f"{known.name} {format_value(values[m], known.is_signed)}" for m, known in METHODS.items())
     assert visit["read"] == f"{text.tokens[TOKEN]} (token {TOKEN}): {expected}"
     assert visit["back"]
 
 
-def test_letters_are_read_on_every_colour(visit: dict[str, Any]) -> None:
+def test_letters_are_read_on_every_color(visit: dict[str, Any]) -> None:
     ground, _ = visit["page"]
     assert (luminance(ground) < 0.1) == (visit["scheme"] == "dark")
     assert len(visit["solid"]) == 3
-    for colours in (visit["page"], *visit["solid"]):
-        assert contrast(*colours) >= 4.5, colours
+    for colors in (visit["page"], *visit["solid"]):
+        assert contrast(*colors) >= 4.5, colors

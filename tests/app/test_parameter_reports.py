@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 
 from gpt2_lightning.app.reports.parameters import print_summary, print_table
-from gpt2_lightning.inspection.parameters.tensors import TensorFigures, compare, tensor_figures, unallocated
+from gpt2_lightning.inspection.parameters.tensors import TensorSummary, compare, meta_model, summarize_tensors
 from gpt2_lightning.model import GPT2, GPT2Config
 from tests.huggingface.networks import lively
 
 
-def printed(figures: list[TensorFigures], width: int) -> str:
+def printed(figures: list[TensorSummary], width: int) -> str:
     console = Console(width=width, file=io.StringIO())
     print_table(figures, console)
     assert isinstance(console.file, io.StringIO)
@@ -28,7 +28,7 @@ def model() -> GPT2:
 @pytest.mark.parametrize("compares", [False, True])
 def test_no_figure_is_cut_at_any_width(width: int, compares: bool) -> None:
     network = model()
-    figures = tensor_figures(network)
+    figures = summarize_tensors(network)
     if compares:
         figures, _ = compare(figures, network, model())
     text = printed(figures, width)
@@ -44,7 +44,7 @@ def test_no_figure_is_cut_at_any_width(width: int, compares: bool) -> None:
 
 
 def test_a_narrow_terminal_is_told_what_it_does_not_show() -> None:
-    figures = tensor_figures(model())
+    figures = summarize_tensors(model())
     narrow, wide = " ".join(printed(figures, 80).split()), printed(figures, 160)
     assert "left out: type, mean, std; a terminal of" in narrow
     assert "view=csv" in narrow
@@ -56,7 +56,7 @@ def test_a_narrow_terminal_is_told_what_it_does_not_show() -> None:
 
 
 def test_what_fits_no_terminal_is_still_whole() -> None:
-    figures = tensor_figures(model())
+    figures = summarize_tensors(model())
     text = printed(figures, 30)
     assert "…" not in text
     assert "23,003 × 35" in text
@@ -64,7 +64,7 @@ def test_what_fits_no_terminal_is_still_whole() -> None:
 
 def test_a_small_cache_is_told_in_kilobytes() -> None:
     console = Console(width=160, file=io.StringIO())
-    network = unallocated(GPT2Config(vocab_size=23, block_size=13, n_layer=2, n_head=5, n_embd=35))
-    print_summary(tensor_figures(network), network, console)
+    network = meta_model(GPT2Config(vocab_size=23, block_size=13, n_layer=2, n_head=5, n_embd=35))
+    print_summary(summarize_tensors(network), network, console)
     assert isinstance(console.file, io.StringIO)
     assert "560 bytes a token in float32 (7.3 kB for the whole context)" in console.file.getvalue()

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gpt2_lightning.inspection.attribution.deletion import SHARES, explain
-from gpt2_lightning.inspection.attribution.methods import METHODS, Output, attributions, rolled_out
+from gpt2_lightning.inspection.attribution.deletion import SHARES, attribute
+from gpt2_lightning.inspection.attribution.methods import METHODS, Output, attributions, rollout_attribution
 from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier, Pooling
@@ -145,7 +145,7 @@ def test_rollout_of_two_layers_that_look_at_all_tokens_alike_is_that_worked_by_h
     ids = torch.tensor([3, 7, 1])
     for reads, expected in (("last", hand[2]), ("first", hand[0]), ("mean", hand.mean(dim=0))):
         classifier.pooling = reads
-        torch.testing.assert_close(rolled_out(classifier, ids), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(rollout_attribution(classifier, ids), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("place", [0, 4, 8])
@@ -153,7 +153,7 @@ def test_a_token_that_decides_alone_comes_first_and_its_deletion_score_is_near_o
     classifier = decided_by_one_token()
     ids = torch.full((9,), PLAIN)
     ids[place] = DECIDING
-    found = explain(Output(classifier, KINDS["multi"], 0, 32), ids)
+    found = attribute(Output(classifier, KINDS["multi"], 0, 32), ids)
     assert found.answer > 0.999
     for method in ("gradient_x_input", "occlusion"):
         values = found.attributions[method]
@@ -172,7 +172,7 @@ def test_a_token_that_decides_alone_comes_first_and_its_deletion_score_is_near_o
 def test_deletion_removes_the_strongest_tokens_of_the_text() -> None:
     classifier = some_classifier()
     ids = torch.cat([IDS, torch.tensor([5, 9, 2])])
-    found = explain(Output(classifier, KINDS["single"], 1, 4), ids)
+    found = attribute(Output(classifier, KINDS["single"], 1, 4), ids)
     whole = without(classifier, "single", ids, [])[1]
     assert found.evidence == pytest.approx(float(whole), abs=1e-5)
     for method in METHODS:
@@ -187,7 +187,7 @@ def test_deletion_removes_the_strongest_tokens_of_the_text() -> None:
 
 def test_random_orders_are_the_same_every_time_and_differ() -> None:
     classifier = some_classifier()
-    first, second = (explain(Output(classifier, KINDS["single"], 1, size), IDS) for size in (32, 5))
+    first, second = (attribute(Output(classifier, KINDS["single"], 1, size), IDS) for size in (32, 5))
     for one, other in zip(first.random_deletions, second.random_deletions, strict=True):
         torch.testing.assert_close(one.evidence_drops, other.evidence_drops, rtol=0, atol=1e-5)
     assert len({round(deletion.evidence_score, 4) for deletion in first.random_deletions}) > 10
@@ -195,6 +195,6 @@ def test_random_orders_are_the_same_every_time_and_differ() -> None:
 
 def test_two_tokens_are_enough_and_one_is_not() -> None:
     output = Output(some_classifier(), KINDS["single"], 1, 4)
-    assert explain(output, IDS[:2]).attributions["occlusion"].shape == (2,)
+    assert attribute(output, IDS[:2]).attributions["occlusion"].shape == (2,)
     with pytest.raises(ValueError, match="1 tokens are too few"):
-        explain(output, IDS[:1])
+        attribute(output, IDS[:1])

@@ -10,22 +10,22 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from gpt2_lightning.inspection.attribution.plots import draw_explanation
-from tests.inspection.explained import TEXTS, explained
+from gpt2_lightning.inspection.attribution.plots import draw_attribution
+from tests.inspection.attributed import TEXTS, explained
 
 BLUE, ORANGE, GREY = "#4ba3dc", "#f2994a", "#a3abb5"
 
 
-def dots(path: Path, colour: str, above: float = 1.0) -> int:
-    """Dots of a colour in the upper share of a picture."""
+def dots(path: Path, color: str, above: float = 1.0) -> int:
+    """Dots of a color in the upper share of a picture."""
     pixels = imread(path)[..., :3]
     part = pixels[: int(len(pixels) * above)]
-    return int((np.abs(part - np.array(to_rgb(colour))).max(axis=-1) < 0.02).sum())
+    return int((np.abs(part - np.array(to_rgb(color))).max(axis=-1) < 0.02).sum())
 
 
-def test_the_strongest_token_of_each_method_has_the_full_colour(tmp_path: Path) -> None:
+def test_the_strongest_token_of_each_method_has_the_full_color(tmp_path: Path) -> None:
     (text,) = explained(["a bold title"])
-    draw_explanation(text, tmp_path / "one.png")
+    draw_attribution(text, tmp_path / "one.png")
     assert imread(tmp_path / "one.png").shape[1] == 1300, "6.5 inches of 200 dots"
     legend = dots(tmp_path / "one.png", BLUE) - dots(tmp_path / "one.png", BLUE, above=0.4)
     assert legend > 1000
@@ -35,7 +35,7 @@ def test_the_strongest_token_of_each_method_has_the_full_colour(tmp_path: Path) 
 
 @pytest.mark.parametrize("text", [*TEXTS, "a b", "bold " * 8])
 def test_any_text_is_drawn_without_a_warning(text: str, tmp_path: Path) -> None:
-    draw_explanation(explained([text])[0], tmp_path / "any.png")
+    draw_attribution(explained([text])[0], tmp_path / "any.png")
     assert (tmp_path / "any.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
 
 
@@ -44,6 +44,6 @@ def test_a_longer_text_makes_a_taller_picture(tmp_path: Path) -> None:
     heights = []
     for times in (1, 60):
         longer = dataclasses.replace(text, tokens=[token * times for token in text.tokens])
-        draw_explanation(longer, tmp_path / "text.png")
+        draw_attribution(longer, tmp_path / "text.png")
         heights.append(imread(tmp_path / "text.png").shape[0])
     assert heights[1] > heights[0] + 200

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES
-from gpt2_lightning.inspection.attribution.export import mean_scores, shown, write_explanations
+from gpt2_lightning.inspection.attribution.export import format_value, mean_scores, write_attributions
 from gpt2_lightning.inspection.attribution.methods import METHODS
-from gpt2_lightning.inspection.attribution.page import write_explanation_page
-from tests.inspection.explained import NUMBER, TASK, TEXTS, explained
+from gpt2_lightning.inspection.attribution.page import write_attribution_page
+from tests.inspection.attributed import NUMBER, TASK, TEXTS, explained
 
 
 class Page(HTMLParser):
@@ -46,7 +46,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
     path = tmp_path_factory.mktemp("page") / "explanation.html"
-    write_explanation_page(explained(TEXTS), "a <run>", TASK, path)
+    write_attribution_page(explained(TEXTS), "a <run>", TASK, path)
     return Page(path)
 
 
@@ -82,7 +82,9 @@ def test_a_screen_reader_hears_the_strongest_tokens_and_finds_all_values(page: P
     assert len(pictures) == len(TEXTS) * len(METHODS)
     first = explained(TEXTS[:1])[0]
     token, value = first.strongest("gradient_x_input", 1)[0]
-    assert f"gradient × input. Strongest tokens: {token} {shown(value, True)}, " in (pictures[0]["aria-label"] or "")
+    assert f"gradient × input. Strongest tokens: {token} {format_value(value, True)}, " in (
+        pictures[0]["aria-label"] or ""
+    )
     rows = [attributes for attributes in page.with_tag("tr") if "data-token" in attributes]
     assert len(rows) == sum(len(text.tokens) for text in explained(TEXTS))
     assert all(attributes.get("scope") in ("row", "col") for attributes in page.with_tag("th"))
@@ -90,9 +92,9 @@ def test_a_screen_reader_hears_the_strongest_tokens_and_finds_all_values(page: P
     assert page.with_tag("html") == [{"lang": "en"}]
 
 
-def test_colours_are_shares_of_the_strongest_and_tell_for_from_against(page: Page) -> None:
+def test_colors_are_shares_of_the_strongest_and_tell_for_from_against(page: Page) -> None:
     first = explained(TEXTS[:1])[0]
-    values = first.explanation.attributions["occlusion"]
+    values = first.result.attributions["occlusion"]
     spans = [attributes for attributes in page.with_tag("span") if "data-token" in attributes]
     count = len(first.tokens)
     for place, span in enumerate(spans[count : 2 * count]):
@@ -104,29 +106,29 @@ def test_colours_are_shares_of_the_strongest_and_tell_for_from_against(page: Pag
 
 def test_what_was_left_out_is_told(tmp_path: Path) -> None:
     (text,) = explained(["a bold"], n_left_out=1234)
-    write_explanation_page([text], "a run", TASK, tmp_path / "page.html")
+    write_attribution_page([text], "a run", TASK, tmp_path / "page.html")
     assert "reads the first 3 of 1,237 tokens" in Page(tmp_path / "page.html").source
 
 
 def test_a_number_is_explained_as_one(tmp_path: Path) -> None:
     texts = explained(["a bold"], "regression")
-    write_explanation_page(texts, "a run", NUMBER, tmp_path / "page.html")
+    write_attribution_page(texts, "a run", NUMBER, tmp_path / "page.html")
     page = Page(tmp_path / "page.html")
-    assert page.texts["h2"] == [f"answer {texts[0].explanation.answer:.4g}"]
+    assert page.texts["h2"] == [f"answer {texts[0].result.answer:.4g}"]
     assert "number falls" in page.texts["th"]
     assert "probability" not in page.source
 
 
 def test_json_holds_every_value(tmp_path: Path) -> None:
     texts = explained(TEXTS)
-    write_explanations(texts, "a run", "probability", tmp_path / "explanation.json")
+    write_attributions(texts, "a run", "probability", tmp_path / "explanation.json")
     found = json.loads((tmp_path / "explanation.json").read_text(encoding="utf-8"))
     assert found["deletion"] == {"drop_of": "probability", "shares": list(SHARES), "random_orders": RANDOM_ORDERS}
     for plain, text in zip(found["texts"], texts, strict=True):
         assert plain["text"] == text.text
         assert [token["token"] for token in plain["tokens"]] == text.tokens
-        assert plain["probability"] == pytest.approx(text.explanation.answer, abs=1e-6)
-        for method, values in text.explanation.attributions.items():
+        assert plain["probability"] == pytest.approx(text.result.answer, abs=1e-6)
+        for method, values in text.result.attributions.items():
             assert [token[method] for token in plain["tokens"]] == pytest.approx(values.tolist(), abs=1e-6)
             deletion = plain["deletion"][method]
             assert deletion["score"] == pytest.approx(sum(deletion["drops"]) / len(SHARES), abs=1e-5)
@@ -140,5 +142,5 @@ def test_json_holds_every_value(tmp_path: Path) -> None:
 
 
 def test_values_have_a_true_minus_and_zero_has_none() -> None:
-    assert [shown(value, True) for value in (1.0, -0.25, -0.0001)] == ["+1.000", "−0.250", "+0.000"]
-    assert [shown(value) for value in (1.0, -0.25, -0.0001)] == ["1.000", "−0.250", "0.000"]
+    assert [format_value(value, True) for value in (1.0, -0.25, -0.0001)] == ["+1.000", "−0.250", "+0.000"]
+    assert [format_value(value) for value in (1.0, -0.25, -0.0001)] == ["1.000", "−0.250", "0.000"]

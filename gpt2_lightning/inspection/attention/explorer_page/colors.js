@@ -1,4 +1,4 @@
-// Colours: the square root of a number along a ramp of even lightness, so that small ones are seen.
+// Colors: the square root of a number along a ramp of even lightness, so that small ones are seen.
 const WEIGHTS = { ramps: DATA.ramps.weights, place: (w) => Math.round(255 * Math.sqrt(w)), ticks: [0, 0.05, 0.2, 0.5, 1] };
 const DIFFERENCES = {
   ramps: DATA.ramps.differences, // of which the middle is 0
@@ -9,17 +9,17 @@ const DIFFERENCES = {
 /** What heads and matrix show: weights, or their differences from those of the first checkpoint. */
 const shownScale = () => (state.difference ? DIFFERENCES : WEIGHTS);
 
-function colour(w, scale = WEIGHTS) {
+function color(w, scale = WEIGHTS) {
   const at = 6 * scale.place(w);
   return `#${scale.ramps[state.theme].slice(at, at + 6)}`;
 }
 
-/** Red, green and blue of a colour, from 0 to 255. */
+/** Red, green and blue of a color, from 0 to 255. */
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
-/** Black or white, whichever reads better on the colour of a weight. */
+/** Black or white, whichever reads better on the color of a weight. */
 function inkOn(w) {
-  const [r, g, b] = channels(colour(w));
+  const [r, g, b] = channels(color(w));
   return 0.299 * r + 0.587 * g + 0.114 * b > 130 ? "#14181d" : "#fff";
 }
 
@@ -38,7 +38,7 @@ function imageOf(matrix, size) {
   for (let y = 0; y < size; y++) {
     for (let x = 0; x <= y; x++) {
       const number = farthest[y * size + x];
-      if (!known.has(number)) known.set(number, [...channels(colour(isShown(number / 255) ? number / 255 : 0, shownScale())), 255]);
+      if (!known.has(number)) known.set(number, [...channels(color(isShown(number / 255) ? number / 255 : 0, shownScale())), 255]);
       image.data.set(known.get(number), 4 * (y * size + x));
     }
   }

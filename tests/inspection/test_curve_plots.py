@@ -1,4 +1,4 @@
-"""Pictures of curves: formats, colours, and what is drawn of many runs."""
+"""Pictures of curves: formats, colors, and what is drawn of many runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
 from gpt2_lightning.inspection.curves.panels import make_panels
-from gpt2_lightning.inspection.curves.plots import COLOURS, draw
+from gpt2_lightning.inspection.curves.plots import COLORS, draw
 from gpt2_lightning.inspection.curves.runs import Run, read_runs
 from gpt2_lightning.inspection.curves.table import labels
 from tests.inspection.metrics_of_runs import USUAL, write_run
@@ -28,8 +28,8 @@ def picture(runs: list[Run], file: Path, keys: list[str] = KEYS, smoothing: floa
     return file
 
 
-def amount(file: Path, colour: str) -> int:
-    red, green, blue = (round(255 * part) for part in to_rgb(colour))
+def amount(file: Path, color: str) -> int:
+    red, green, blue = (round(255 * part) for part in to_rgb(color))
     return ink(file, (red, green, blue))
 
 
@@ -53,11 +53,11 @@ def test_panels_stand_in_two_columns(tmp_path: Path) -> None:
     assert imread(picture(runs, tmp_path / "one.png", ["loss"])).shape[:2] == (630, 1050)
 
 
-def test_each_run_has_its_colour_up_to_the_last_there_is(tmp_path: Path) -> None:
+def test_each_run_has_its_color_up_to_the_last_there_is(tmp_path: Path) -> None:
     few = picture(runs_in(tmp_path / "few", 3), tmp_path / "few.png", ["loss"])
-    assert [amount(few, colour) > 50 for colour in COLOURS] == [True] * 3 + [False] * 4
+    assert [amount(few, color) > 50 for color in COLORS] == [True] * 3 + [False] * 4
     many = picture(runs_in(tmp_path / "many", 12), tmp_path / "many.png", ["loss"])
-    assert all(amount(many, colour) > 50 for colour in COLOURS)
+    assert all(amount(many, color) > 50 for color in COLORS)
 
 
 def test_the_line_as_logged_lies_behind_the_smoothed_one(tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_a_run_of_one_row_and_one_of_no_numbers_are_drawn(tmp_path: Path) -> Non
     one = write_run(tmp_path / "one", "10,0.1,1000,4.0,,0.001,100")
     none = write_run(tmp_path / "none", "10,0,1,nan,nan,,\n20,0,2,nan,inf,,")
     file = picture(read_runs([one, none]), tmp_path / "a.png")
-    assert amount(file, COLOURS[0]) > 20
+    assert amount(file, COLORS[0]) > 20

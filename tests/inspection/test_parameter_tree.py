@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gpt2_lightning.inspection.parameters.tensors import tensor_figures
-from gpt2_lightning.inspection.parameters.tree import ModuleSum, part_of, sum_modules
+from gpt2_lightning.inspection.parameters.tensors import summarize_tensors
+from gpt2_lightning.inspection.parameters.tree import ModuleNode, module_tree, part_of
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.lora.freezing import freeze
 from gpt2_lightning.model.size import count_parameters
@@ -11,14 +11,14 @@ from gpt2_lightning.model.size import count_parameters
 CONFIG = GPT2Config(7, 5, 3, 2, 4)
 
 
-def child(module: ModuleSum, *names: str) -> ModuleSum:
+def child(module: ModuleNode, *names: str) -> ModuleNode:
     for name in names:
         (module,) = [inside for inside in module.children if inside.name == name]
     return module
 
 
 def test_alike_blocks_are_one_with_the_sum_of_all() -> None:
-    root = sum_modules(tensor_figures(GPT2(CONFIG)))
+    root = module_tree(summarize_tensors(GPT2(CONFIG)))
     assert root.count == count_parameters(CONFIG)
     assert [inside.name for inside in root.children] == ["wte", "wpe", "h", "ln_f"]
     blocks = child(root, "h", "0 to 2")
@@ -34,7 +34,7 @@ def test_alike_blocks_are_one_with_the_sum_of_all() -> None:
 def test_blocks_that_differ_stay_apart() -> None:
     model = GPT2(CONFIG)
     freeze(model, "first_n_blocks", 1)
-    root = sum_modules(tensor_figures(model))
+    root = module_tree(summarize_tensors(model))
     assert [(inside.name, inside.times) for inside in child(root, "h").children] == [("0", 1), ("1 to 2", 2)]
     assert root.count == count_parameters(CONFIG)
 

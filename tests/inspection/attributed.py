@@ -7,8 +7,8 @@ import re
 import torch
 
 from gpt2_lightning.checkpoints.label_task import LabelTask
-from gpt2_lightning.inspection.attribution.deletion import explain
-from gpt2_lightning.inspection.attribution.export import ExplainedText
+from gpt2_lightning.inspection.attribution.deletion import attribute
+from gpt2_lightning.inspection.attribution.export import AttributedText
 from gpt2_lightning.inspection.attribution.methods import Output
 from gpt2_lightning.inspection.token_labels import token_label
 from gpt2_lightning.label_kinds import KINDS
@@ -26,7 +26,7 @@ NUMBER = LabelTask((), "regression", "last", 40)
 _VOCABULARY = 61
 
 
-def explained(texts: list[str], kind: str = "single", n_left_out: int = 0) -> list[ExplainedText]:
+def explained(texts: list[str], kind: str = "single", n_left_out: int = 0) -> list[AttributedText]:
     """Each text with an explanation of the first label."""
     torch.manual_seed(2)
     model = GPT2(GPT2Config(_VOCABULARY, 43, n_layer=2, n_head=3, n_embd=21))
@@ -36,10 +36,10 @@ def explained(texts: list[str], kind: str = "single", n_left_out: int = 0) -> li
     made = []
     for text in texts:
         words = [word.encode() for word in re.findall(r"\S+|\s", text)]
-        explanation = explain(
+        explanation = attribute(
             Output(classifier, KINDS[kind], 0, 32), torch.tensor([sum(word) % _VOCABULARY for word in words])
         )
         label = task.labels[0] if task.labels else None
         tokens = [token_label(word) for word in words]
-        made.append(ExplainedText(text, tokens, n_left_out, label or "0.5", label, explanation))
+        made.append(AttributedText(text, tokens, n_left_out, label or "0.5", label, explanation))
     return made
