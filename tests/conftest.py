@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny models are faster on one core, here and in processes that tests start
 
 from gpt2_lightning.app.main import main
+from tests.outcomes import Outcome
 
 _ROOT = Path(__file__).parent.parent
 
@@ -30,15 +30,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data beside the checkout; set GPT2_LIGHTNING_DATA to its folder")
     return folder
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -258,3 +259,10 @@ def test_model_needs_torch_and_nothing_else() -> None:
 @pytest.mark.parametrize("unsafe", ["trust_remote_code", "weights_only=False"])
 def test_nothing_runs_code_of_a_file(unsafe: str) -> None:
     assert [module for module, source in sources().items() if unsafe in source] == []
+
+
+def test_no_test_imports_a_test_module() -> None:
+    """What tests share has a module of its own."""
+    code = {file: file.read_text() for file in (ROOT / "tests").rglob("*.py")}
+    found = [(file.name, name) for file, source in code.items() for name, _ in imports(source)]
+    assert [pair for pair in found if re.match(r"tests\..*\b(test_|conftest)", pair[1])] == []

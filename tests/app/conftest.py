@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt2_lightning.app.main import main
-
-TINY = ["model=tiny", "batch_size=4", "trainer=cpu", "callbacks.samples.max_new_tokens=20"]
-"""Settings of a run that takes a second."""
+from tests.app.tiny_runs import TINY
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +35,3 @@ def tiny_run(small_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert stop.value.code == 0
     (folder,) = (runs / "text-tiny").iterdir()
     return folder
-
-
-def newest_run(named: Path) -> Path:
-    """The folder of the run that began last, of those with a name."""
-    return max(named.iterdir(), key=lambda run: run.stat().st_mtime)

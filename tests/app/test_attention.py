@@ -18,9 +18,9 @@ import torch
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.inspection.attention.reading import read
 from gpt2_lightning.model.lora.layers import LoRASpec
-from tests.app.conftest import TINY
 from tests.app.made_checkpoints import save_adapter, save_base
-from tests.conftest import Outcome
+from tests.app.tiny_runs import TINY
+from tests.outcomes import Outcome
 
 Run = Callable[..., Outcome]
 

@@ -12,17 +12,10 @@ import pytest
 import torch
 
 from gpt2_lightning.tokenizers import gpt2
-from tests.app.conftest import TINY
+from tests.app.tiny_runs import TINY
+from tests.outcomes import refused
 
 Run = Callable[..., object]
-
-
-def refused(outcome: object, *fragments: str) -> None:
-    """The command ended with code 2, no stack trace, and a message that holds all of the fragments."""
-    assert outcome.code == 2, outcome
-    assert "Traceback" not in outcome.err + outcome.out
-    for fragment in fragments:
-        assert fragment in outcome.err, outcome.err
 
 
 @pytest.mark.parametrize(

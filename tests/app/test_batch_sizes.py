@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.app.conftest import TINY
+from tests.app.tiny_runs import TINY
 
 Run = Callable[..., Any]
 MODEL = ["model=tiny", "trainer=cpu", "callbacks.samples=null", "trainer.max_steps=2"]

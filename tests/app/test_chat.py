@@ -21,10 +21,10 @@ from gpt2_lightning.data.tables import Message
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling, generate, search
 from gpt2_lightning.model import GPT2, GPT2Config
-from tests.app.test_interactive import on_a_terminal
-from tests.conftest import Outcome
+from tests.app.terminal import on_a_terminal
 from tests.data.conversations import BARE, LETTERS
 from tests.huggingface.networks import lively
+from tests.outcomes import Outcome
 
 BLOCK = 29
 CONFIG = GPT2Config(vocab_size=LETTERS.vocab_size, block_size=BLOCK, n_layer=2, n_head=3, n_embd=15, tied_head=False)

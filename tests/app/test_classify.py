@@ -15,8 +15,8 @@ from gpt2_lightning.checkpoints.content import SCORE
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.app.made_checkpoints import ONE_OF_THREE, save_base, save_classifier
-from tests.app.test_bad_input import refused
 from tests.huggingface.networks import CONFIG, lively
+from tests.outcomes import refused
 
 Run = Callable[..., Any]
 SHORT = ["trainer=cpu", "trainer.max_epochs=null", "trainer.max_steps=1", "trainer.val_check_interval=1"]

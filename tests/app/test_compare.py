@@ -15,9 +15,9 @@ from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
-from tests.app.test_bad_input import refused
 from tests.huggingface.networks import CONFIG as SHORT
 from tests.huggingface.networks import lively
+from tests.outcomes import refused
 
 Run = Callable[..., object]
 CONFIG = GPT2Config(vocab_size=50257, block_size=53, n_layer=2, n_head=3, n_embd=15)

@@ -18,8 +18,8 @@ from gpt2_lightning.conversion import verify as conversion_check
 from gpt2_lightning.huggingface import folder, verify
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
-from tests.app.test_bad_input import refused
 from tests.huggingface.networks import CONFIG, lively, mingpt, nanogpt, nanogpt_checkpoint, some_ids
+from tests.outcomes import refused
 
 Run = Callable[..., object]
 LETTERS = CharTokenizer("abcdefghijklmnopqrstuv ")

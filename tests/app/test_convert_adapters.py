@@ -24,8 +24,8 @@ from gpt2_lightning.pretrained.load import load_pretrained
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 from tests.app.made_checkpoints import ONE_OF_THREE, save_adapter, save_base, save_classifier
-from tests.app.test_bad_input import refused
 from tests.huggingface.networks import lively, some_ids
+from tests.outcomes import refused
 
 Run = Callable[..., Any]
 CPU = torch.device("cpu")

@@ -25,10 +25,10 @@ from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.pretrained.load import load_pretrained
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer
 from gpt2_lightning.tokenizers.bpe_training import count_words, learn_merges
-from tests.app.conftest import newest_run
 from tests.app.made_checkpoints import LETTERS, ONE_OF_THREE, save_classifier, some_score
-from tests.app.test_bad_input import refused
+from tests.app.tiny_runs import newest_run
 from tests.huggingface.networks import CONFIG, lively
+from tests.outcomes import refused
 
 Run = Callable[..., Any]
 SEVERAL = LabelTask(("angry", "sad"), "multi", "last", 13)

@@ -16,7 +16,7 @@ from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.lora.layers import LoRASpec
 from tests.app.made_checkpoints import LETTERS, ONE_OF_THREE, save_adapter, save_base, save_classifier, some_score
-from tests.app.test_bad_input import refused
+from tests.outcomes import refused
 
 Run = Callable[..., Any]
 

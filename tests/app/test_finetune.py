@@ -12,7 +12,7 @@ import torch
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY
 from gpt2_lightning.pretrained.load import load_pretrained
-from tests.app.conftest import newest_run
+from tests.app.tiny_runs import newest_run
 
 Run = Callable[..., Any]
 SHORT = [

@@ -24,7 +24,7 @@ from gpt2_lightning.generation import Sampling, write
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer, Tokenizer
-from tests.generation.test_generate_loop import make_model
+from tests.generation.random_model import make_model
 
 Run = Callable[..., object]
 

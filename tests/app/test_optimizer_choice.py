@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gpt2_lightning.checkpoints import files
-from tests.app.conftest import TINY, newest_run
+from tests.app.tiny_runs import TINY, newest_run
 from tests.training.logged import in_tensorboard
 
 Run = Callable[..., Any]

@@ -20,8 +20,8 @@ from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.app.made_checkpoints import save_adapter, save_base, save_classifier
-from tests.app.test_bad_input import refused
 from tests.huggingface.networks import lively
+from tests.outcomes import refused
 
 Run = Callable[..., Any]
 LETTERS = CharTokenizer("abcdefghijklmnopqrstuv ")

@@ -11,8 +11,8 @@ import pytest
 
 from gpt2_lightning.app.commands.plot import find_runs
 from gpt2_lightning.errors import UserError
-from tests.app.test_bad_input import refused
 from tests.inspection.metrics_of_runs import HEAD, USUAL, write_run
+from tests.outcomes import refused
 
 Run = Callable[..., Any]
 

@@ -17,7 +17,7 @@ import pytest
 import zstandard
 
 from gpt2_lightning.data.corpora import text
-from tests.conftest import Outcome
+from tests.outcomes import Outcome
 
 Run = Callable[..., Outcome]
 

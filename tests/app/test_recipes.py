@@ -16,7 +16,7 @@ from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY
 from tests.app.compositions import RECIPES, composed, named
-from tests.app.conftest import newest_run
+from tests.app.tiny_runs import newest_run
 
 Run = Callable[..., Any]
 FILES = sorted(RECIPES.glob("*.yaml"))

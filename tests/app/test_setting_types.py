@@ -30,7 +30,7 @@ from gpt2_lightning.settings import (
     relation,
     relation_faults,
 )
-from tests.app.test_bad_input import refused
+from tests.outcomes import refused
 
 Run = Callable[..., object]
 

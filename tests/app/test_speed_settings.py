@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.app.conftest import TINY, newest_run
+from tests.app.tiny_runs import TINY, newest_run
 
 Run = Callable[..., object]
 SHORT = ["data=text", "trainer.max_steps=4", "trainer.val_check_interval=2", "trainer.log_every_n_steps=1"]

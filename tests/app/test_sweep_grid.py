@@ -17,7 +17,7 @@ import pytest
 from gpt2_lightning.app.sweeping import folders, grid
 from gpt2_lightning.app.sweeping.status import Status, digest_of
 from gpt2_lightning.errors import UserError
-from tests.app.conftest import TINY
+from tests.app.tiny_runs import TINY
 
 Run = Callable[..., Any]
 SHORT = [*TINY, "data=text", "trainer.max_steps=2", "callbacks.samples=null"]

@@ -19,7 +19,7 @@ from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
 from gpt2_lightning.errors import UserError
-from tests.app.conftest import TINY
+from tests.app.tiny_runs import TINY
 from tests.programs import running
 
 optuna = pytest.importorskip("optuna")

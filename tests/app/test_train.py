@@ -17,7 +17,7 @@ import yaml
 
 from gpt2_lightning.app.run.settings import largest_micro_batch
 from gpt2_lightning.model import GPT2Config
-from tests.app.conftest import TINY
+from tests.app.tiny_runs import TINY
 from tests.programs import Program, running
 
 Run = Callable[..., object]

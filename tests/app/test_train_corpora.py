@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from gpt2_lightning.tokenizers import GPT2Tokenizer
-from tests.app.conftest import TINY
-from tests.app.test_bad_input import refused
+from tests.app.tiny_runs import TINY
+from tests.outcomes import refused
 
 Run = Callable[..., object]
 SHORT = ["trainer.max_steps=2", "callbacks.samples.max_new_tokens=4"]

@@ -15,7 +15,7 @@ from gpt2_lightning.generation.reader import Reader
 from gpt2_lightning.generation.sampling import row_seed
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.kernels import KERNELS
-from tests.generation.test_generate_loop import BLOCK, CONFIG, make_model
+from tests.generation.random_model import BLOCK, CONFIG, make_model
 
 PROMPTS = [torch.tensor([3, 1, 4]), torch.tensor([5]), torch.arange(2 * BLOCK) % 29, torch.arange(7) + 20]
 """Of different lengths; one is longer than the context."""

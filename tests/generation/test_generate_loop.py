@@ -6,22 +6,10 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.generation import Sampling, generate
-from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model import GPT2
+from tests.generation.random_model import BLOCK, CONFIG, make_model
 
-BLOCK = 11
-CONFIG = GPT2Config(vocab_size=29, block_size=BLOCK, n_layer=2, n_head=3, n_embd=21, tied_head=False)
 GREEDY = Sampling(max_new_tokens=BLOCK * 3, temperature=0)
-
-
-def make_model(config: GPT2Config) -> GPT2:
-    """Weights large enough that the likeliest token depends on all that was read."""
-    torch.manual_seed(0)
-    model = GPT2(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.copy_(torch.randn_like(parameter) * 0.5)
-    return model
 
 
 @pytest.fixture(scope="module", params=["learned", "sinusoidal"])

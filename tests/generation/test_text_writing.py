@@ -15,7 +15,7 @@ from gpt2_lightning.generation import Piece, Sampling, generate, write
 from gpt2_lightning.generation.text import StoppableText
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
-from tests.generation.test_generate_loop import make_model
+from tests.generation.random_model import make_model
 
 ALPHABET = CharTokenizer("abcdefghijklmnopqrstuvwxyz .!")
 

@@ -20,32 +20,13 @@ from torch import Tensor
 from gpt2_lightning.inspection.attention.explorer import explorer, explorer_bytes, pack
 from gpt2_lightning.inspection.attention.measure import AttentionMeasurement, measure_attention
 from gpt2_lightning.inspection.attention.reading import rollout
-from gpt2_lightning.inspection.attention.scores import repeated_sequence
-from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.tokenizers import GPT2Tokenizer
-
-PROMPT = 'One <b>x</b> </script><script>throw 1</script><!-- {{title}} {{data}} &amp; “quoted” 中\nOne "x"\\'
-TOKENIZER = GPT2Tokenizer()
-
-
-def lively(config: GPT2Config, seed: int = 0) -> GPT2:
-    torch.manual_seed(seed)
-    model = GPT2(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(8)
-    return model
-
-
-def inspected(prompt: str = PROMPT, seed: int = 0, ablate: bool = True) -> AttentionMeasurement:
-    model = lively(GPT2Config(50257, 101, n_layer=2, n_head=3, n_embd=12), seed)
-    ids = torch.from_numpy(TOKENIZER.encode(prompt).astype(np.int64))
-    return measure_attention(model, ids, repeated_sequence(50257, 101)[0], f"seed {seed}", ablate)
+from gpt2_lightning.model import GPT2Config
+from tests.inspection.measured_network import TOKENIZER, lively, measured
 
 
 @pytest.fixture(scope="module")
 def found() -> AttentionMeasurement:
-    return inspected()
+    return measured()
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +118,7 @@ def test_twelve_by_twelve_heads_and_128_tokens_are_two_megabytes_at_most() -> No
 
 
 def test_several_checkpoints_share_the_tokens_and_have_weights_each(found: AttentionMeasurement) -> None:
-    other = inspected(seed=1)
+    other = measured(seed=1)
     page = explorer([found, other], TOKENIZER, "a text", (0, 0), 0, shown=1)
     data = data_of(page)
     assert [checkpoint["name"] for checkpoint in data["checkpoints"]] == ["seed 0", "seed 1"]
@@ -148,7 +129,7 @@ def test_several_checkpoints_share_the_tokens_and_have_weights_each(found: Atten
 
 
 def test_one_token_makes_a_page(found: AttentionMeasurement) -> None:
-    data = data_of(explorer([inspected("One")], TOKENIZER, "a text", (0, 0), 0))
+    data = data_of(explorer([measured("One")], TOKENIZER, "a text", (0, 0), 0))
     assert data["tokens"] == ["One"]
     assert data["checkpoints"][0]["loss"] is None
     assert set(data["checkpoints"][0]["scores"][0][:7]) == {None}

@@ -17,22 +17,9 @@ from numpy.typing import NDArray
 from gpt2_lightning.inspection.attention.explorer import explorer
 from gpt2_lightning.inspection.attention.measure import AttentionMeasurement
 from gpt2_lightning.inspection.colormaps import diverging, sequential
-from tests.inspection.test_attention_explorer import TOKENIZER, inspected
+from tests.inspection.browser import FLAGS
+from tests.inspection.measured_network import TOKENIZER, measured
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--window-size=1400,1000",
-    "--virtual-time-budget=3000",
-    "--dump-dom",
-)
 DRIVER = """<script>
 const seen = {};
 const options = (name) => ({ key: name, bubbles: true, cancelable: true });
@@ -151,7 +138,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> Visit:
     if chromium is None:
         pytest.skip("no Chromium on PATH")
     folder = tmp_path_factory.mktemp("browser")
-    first, second = inspected(), inspected(seed=1)
+    first, second = measured(), measured(seed=1)
     page = explorer([first, second], TOKENIZER, "a text", head=(1, 2), token=3)
     file = folder / "explorer.html"
     file.write_text(page.replace("</body>", DRIVER + "</body>"), encoding="utf-8")

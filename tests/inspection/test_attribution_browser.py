@@ -15,7 +15,7 @@ from gpt2_lightning.inspection.attribution.export import format_value
 from gpt2_lightning.inspection.attribution.methods import METHODS
 from gpt2_lightning.inspection.attribution.page import write_attribution_page
 from tests.inspection.attributed import TASK, TEXTS, explained
-from tests.inspection.test_attention_explorer_browser import FLAGS
+from tests.inspection.browser import FLAGS
 
 TOKEN = 2
 SCHEMES = {"dark": "0", "light": "1"}

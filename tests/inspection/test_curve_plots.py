@@ -14,7 +14,7 @@ from gpt2_lightning.inspection.curves.plots import COLORS, draw
 from gpt2_lightning.inspection.curves.runs import Run, read_runs
 from gpt2_lightning.inspection.curves.table import labels
 from tests.inspection.metrics_of_runs import USUAL, write_run
-from tests.inspection.test_loss_curves import ink
+from tests.inspection.pixels import ink
 
 KEYS = ["loss", "learning_rate", "throughput"]
 

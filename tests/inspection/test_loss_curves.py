@@ -1,10 +1,10 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.image import imread
 
 from gpt2_lightning.inspection.curves.loss_curve import draw_loss, read_points
+from tests.inspection.pixels import ink
 
 METRICS = """step,epoch,tokens,train/loss,val/loss,lr
 10,0.1,70,4.5,,0.001
@@ -20,12 +20,6 @@ def metrics(tmp_path: Path) -> Path:
     file = tmp_path / "metrics.csv"
     file.write_text(METRICS, encoding="utf-8")
     return file
-
-
-def ink(picture: Path, color: tuple[int, int, int]) -> int:
-    """Pixels of about a color."""
-    pixels = imread(picture)[..., :3]
-    return int((np.abs(pixels - np.array(color) / 255).max(axis=-1) < 0.1).sum())
 
 
 BLUE, ORANGE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)

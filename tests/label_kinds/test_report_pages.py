@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from gpt2_lightning.data.tables import LabeledText
-from tests.label_kinds.test_reports import LABELS, MULTI, REGRESSION, SINGLE, answers, by_hand, several
+from tests.label_kinds.labeled_rows import LABELS, MULTI, REGRESSION, SINGLE, answers, by_hand, several
 
 
 def test_a_page_has_the_figures_and_its_pictures(tmp_path: Path) -> None:

@@ -8,14 +8,12 @@ import torch
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.kernels import KERNELS
 from gpt2_lightning.model.positions import POSITIONS
-
-BLOCK, V = 13, 23
+from tests.model.rotary import Rotary
+from tests.model.sizes import BLOCK, V
 
 
 @pytest.fixture(params=["learned", "sinusoidal", "rotary"])
 def positions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    from tests.model.test_positions import Rotary
-
     monkeypatch.setitem(POSITIONS, "rotary", Rotary)
     return request.param
 

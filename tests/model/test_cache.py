@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, KVCache
-from tests.model.conftest import BLOCK, V
+from tests.model.sizes import BLOCK, V
 
 LENGTHS = [3, 7, 1]
 

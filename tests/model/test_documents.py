@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gpt2_lightning.model import GPT2, KVCache
 from gpt2_lightning.model.gpt2 import positions_and_mask
-from tests.model.conftest import BLOCK, V
+from tests.model.sizes import BLOCK, V
 
 LENGTHS = [[5, 1, 7], [2, 11, 0]]
 """Of the documents in each row of the window."""

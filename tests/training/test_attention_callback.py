@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -23,8 +22,9 @@ from gpt2_lightning.training.callbacks import Attention
 from gpt2_lightning.training.loggers import guard
 from gpt2_lightning.training.optimizers import AdamW
 from tests.inspection.planted import planted_network
+from tests.training.attention_runs import scores_of
+from tests.training.kept_logger import Kept
 from tests.training.short_run import ALPHABET, BLOCK, CONFIG, Plan, Run, same_tensors
-from tests.training.test_loggers import Kept
 
 Train = Callable[..., Run]
 WITH_DROPOUT = dataclasses.replace(CONFIG, embd_pdrop=0.3, attn_pdrop=0.3, resid_pdrop=0.3)
@@ -37,16 +37,6 @@ def run(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run_dir = tmp_path_factory.mktemp("run")
     attention = Attention(run_dir, 4, pictures_every_n_steps=5, prompts=["abc", "fgh fgh fgh"])
     return train(Plan(run_dir, model=WITH_DROPOUT, callbacks=[attention]))
-
-
-def scores_of(run_dir: Path) -> dict[tuple[int, str], dict[tuple[int, int], dict[str, float]]]:
-    """By step and text; then by layer and head."""
-    found: dict[tuple[int, str], dict[tuple[int, int], dict[str, float]]] = {}
-    with (run_dir / "attention.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            of_heads = found.setdefault((int(row["step"]), row["text"]), {})
-            of_heads[int(row["layer"]), int(row["head"])] = {name: float(row[name]) for name in SCORES}
-    return found
 
 
 def test_scores_are_those_of_the_checkpoint_of_the_step(run: Run) -> None:
@@ -190,8 +180,3 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 def test_unknown_characters_of_a_prompt_are_named(train: Train, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"in the prompt: .*'Q'"):
         train(Plan(tmp_path, 4, callbacks=[Attention(tmp_path, prompts=["abcQ"])]))
-
-
-def in_parallel(folder: Path, micro_batch_size: int = 3) -> Plan:
-    """A run that measures; of one process with micro-batches of 6, of two with 3."""
-    return Plan(folder, 6, micro_batch_size=micro_batch_size, callbacks=[Attention(folder, 2, 4)])

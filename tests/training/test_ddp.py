@@ -27,10 +27,9 @@ from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.optimizers import AdamW, Muon
+from tests.training.attention_runs import measuring, scores_of
+from tests.training.raised_signals import RaiseSignal
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
-from tests.training.test_attention_callback import in_parallel as measuring
-from tests.training.test_attention_callback import scores_of
-from tests.training.test_interrupts import RaiseSignal
 from tests.training.two_processes import on_two_processes
 
 Train = Callable[..., Run]

@@ -15,45 +15,15 @@ import yaml
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks import Samples
-from gpt2_lightning.training.loggers import RunLogger, TensorBoardLogger, guard, recording
+from gpt2_lightning.training.loggers import TensorBoardLogger, guard, recording
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.loggers.git_state import git_state
 from gpt2_lightning.training.loggers.run_logger import flat, require_package
+from tests.training.kept_logger import Kept
 from tests.training.logged import in_csv, in_tensorboard
 from tests.training.short_run import Plan, Run
 
 METHODS = ["log_hyperparams", "log_metrics", "log_text", "log_picture", "finalize"]
-
-
-class Kept(RunLogger):
-    """Remembers what it is told, and raises in some methods, each time."""
-
-    package = "pytest"
-
-    def __init__(self, raises: set[str] | None = None) -> None:
-        super().__init__()
-        self.raises = raises or set()
-        self.told: list[tuple[str, Any]] = []
-
-    def _hear(self, method: str, what: Any) -> None:
-        self.told.append((method, what))
-        if method in self.raises:
-            raise OSError(28, "No space left on device")
-
-    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        self._hear("log_hyperparams", params)
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self._hear("log_metrics", (step, metrics))
-
-    def log_text(self, key: str, text: str, step: int) -> None:
-        self._hear("log_text", (key, text, step))
-
-    def log_picture(self, key: str, file: Path, step: int) -> None:
-        self._hear("log_picture", (key, file, step))
-
-    def finalize(self, status: str) -> None:
-        self._hear("finalize", status)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from gpt2_lightning import memory
-from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
@@ -19,34 +18,17 @@ from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.freezing import count_trainable, freeze
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.size import count_parameters
-from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training.language_modeling import LanguageModeling
-from gpt2_lightning.training.optimizers import AdamW, Muon, OptimizerSpec
+from gpt2_lightning.training.optimizers import AdamW, Muon
 from gpt2_lightning.training.performance.memory_estimate import StepEstimate
-from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.data.token_sequences import sequence_of
-from tests.training.short_run import ALPHABET, BLOCK, CONFIG
-
-Make = Callable[[], LanguageModeling]
+from tests.training.language_modules import Make, task
+from tests.training.short_run import BLOCK, CONFIG
 
 
 @pytest.fixture
 def data(tokens: Tokens) -> TokenDataModule:
     return TokenDataModule([tokens], BLOCK, 6, 6, seed=0)
-
-
-def task(
-    config: GPT2Config = CONFIG,
-    change: Callable[[GPT2], Any] = lambda model: None,
-    optimizer: OptimizerSpec = AdamW(lr=1e-3),  # noqa: B008  # frozen
-) -> Make:
-    def make() -> LanguageModeling:
-        model = GPT2(config)
-        change(model)
-        return LanguageModeling(model, optimizer, Constant(), Description(config, CharTokenizer(ALPHABET), {}))
-
-    return make
 
 
 def counted(make: Make, data: TokenDataModule, **settings: Any) -> StepEstimate:

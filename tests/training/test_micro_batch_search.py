@@ -18,8 +18,8 @@ from gpt2_lightning.training.performance import micro_batch_search
 from gpt2_lightning.training.performance.micro_batch_search import find_micro_batch, largest_that_fits
 from gpt2_lightning.training.performance.probe import Probe
 from gpt2_lightning.training.trainer import TrainerSpec
+from tests.training.language_modules import task
 from tests.training.short_run import BLOCK
-from tests.training.test_memory_estimate import task
 
 SPEC = TrainerSpec(accelerator="cpu")
 needs_proc = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is found in /proc")

@@ -9,7 +9,7 @@ import torch
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
-from tests.training.test_distributed import SRUN, TORCHRUN, set_environment
+from tests.training.process_environment import SRUN, TORCHRUN, set_environment
 
 
 @pytest.mark.parametrize(

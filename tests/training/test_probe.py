@@ -16,8 +16,8 @@ from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.training.performance.probe import Probe, probe_steps
 from gpt2_lightning.training.performance.sequence_lengths import at_max_length, max_length, mean_length
 from gpt2_lightning.training.trainer import TrainerSpec
+from tests.training.language_modules import task
 from tests.training.short_run import BLOCK
-from tests.training.test_memory_estimate import task
 
 WIDTHS = [3, 5, 4, 2, 7, 3, 6, 2]
 
