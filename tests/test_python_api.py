@@ -27,8 +27,8 @@ from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.app.made_checkpoints import LETTERS, save_adapter, save_base, save_classifier
-from tests.conftest import Outcome
 from tests.huggingface.networks import CONFIG, lively, some_ids
+from tests.outcomes import Outcome
 
 Run = Callable[..., Outcome]
 README = Path(__file__).parent.parent / "README.md"
