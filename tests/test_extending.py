@@ -13,6 +13,10 @@ import pytest
 
 EXAMPLE = re.compile(r'^```\w+ file=(\S+)(?: before="(.*?)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 NAMES = {
+    "gpt2_lightning/label_kinds/__init__.py": """\
+from gpt2_lightning.label_kinds.count import Count
+
+KINDS["count"] = Count()""",
     "gpt2_lightning/model/positions.py": 'POSITIONS["rotary"] = RotaryPositions',
     "gpt2_lightning/model/kernels/__init__.py": (
         "from gpt2_lightning.model.kernels import chunked\n\n"
@@ -33,8 +37,9 @@ def extended(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for script in ("train.py", "finetune.py", "generate.py"):
         shutil.copy(root / script, copy)
     (copy / "diary.txt").write_text("Dear diary, the lamp went out again. " * 40)
-    examples = EXAMPLE.findall((root / "docs" / "extending.md").read_text())
-    assert len(examples) == 13
+    page = (root / "docs" / "extending.md").read_text()
+    examples = EXAMPLE.findall(page)
+    assert len(examples) == page.count(" file=")
     for file, before, content in examples:
         path = copy / file
         if before:
@@ -55,33 +60,42 @@ def run(project: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(extended: Path) -> tuple[str, str]:
-    """What `train` with all examples says, and `finetune` with the example's template; in one process, for the time."""
+def trained(extended: Path) -> dict[str, str]:
+    """Output of `train` and `finetune` with the examples, by name; in one process, for the time."""
     choices = ["data=diary", "model=tiny_rotary", "optimizer=sgd", "schedule=inverse_root", "model.kernels=chunked"]
     length = ["trainer=cpu", "trainer.max_steps=30", f"cache_dir={extended / 'cache'}", "trainer.val_check_interval=10"]
     rows = [{"instruction": f"What is {n}?", "input": "", "output": f"It is {n}."} for n in range(40)]
     (extended / "rows.json").write_text(json.dumps(rows))
-    data = ["task=instruct", "data=instructions", "data.path=rows.json", "template=quiz", "task.answers=0"]
+    texts = [{"text": "tick " * n + "tock", "label": n} for n in range(7) for _ in range(6)]
+    (extended / "ticks.json").write_text(json.dumps(texts))
     model = ["init_from=scratch", "model=tiny", "tokenizer=gpt2", f"cache_dir={extended / 'cache'}", "batch_size=4"]
-    commands = {"train": [*choices, *length], "finetune": [*data, *model, "trainer=cpu", "trainer.max_epochs=1"]}
+    model += ["trainer=cpu", "trainer.max_epochs=1"]
+    ticks = ["data=table", "data.path=ticks.json", *model]
+    finetunings = {
+        "template": ["task=instruct", "data=instructions", "data.path=rows.json", "template=quiz", "task.answers=0"],
+        "label kind": ["task=classify", "data.kind=count", *ticks, "run_dir=ticks", "optimizer.lr=0.01"],
+        "task": ["task=write_label", "template=quiz", *ticks],
+    }
+    finetunings["template"] += model
+    commands = {"train": ("train", [*choices, *length])}
+    commands |= {name: ("finetune", arguments) for name, arguments in finetunings.items()}
+    commands["predict"] = ("predict", ["checkpoint=ticks", "text=tick tick tick tock"])
     program = f"""
 import sys
 from gpt2_lightning.app.main import main
-for verb, arguments in {commands}.items():
+for verb, arguments in {list(commands.values())}:
     sys.argv = [verb + ".py"]
     try:
         main(verb, arguments)
     except SystemExit as stop:
-        assert stop.code == 0, (verb, stop.code)
+        assert stop.code == 0, (verb, arguments, stop.code)
     print("{BETWEEN}")
 """
-    of_train, of_finetune, _ = run(extended, "-c", program).split(BETWEEN)
-    return of_train, of_finetune
+    return dict(zip(commands, run(extended, "-c", program).split(BETWEEN), strict=False))
 
 
-def test_all_examples_train_together(trained: tuple[str, str]) -> None:
-    output, _ = trained
-    losses = [float(loss) for loss in re.findall(r"validation loss (\d\.\d+),", output)]
+def test_all_examples_train_together(trained: dict[str, str]) -> None:
+    losses = [float(loss) for loss in re.findall(r"validation loss (\d\.\d+),", trained["train"])]
     assert losses[-1] < losses[0] - 0.5
 
 
@@ -91,10 +105,32 @@ def test_model_size_extends_another(extended: Path) -> None:
     assert "n_head: 2" in shown
 
 
-def test_template_is_learned_from(trained: tuple[str, str]) -> None:
-    _, output = trained
-    assert "Question:·What·is" in output
-    assert "response loss" in output
+def test_template_is_learned_from(trained: dict[str, str]) -> None:
+    assert "Question:·What·is" in trained["template"]
+    assert "response loss" in trained["template"]
+
+
+def test_label_kind_is_trained_evaluated_and_predicted(trained: dict[str, str], extended: Path) -> None:
+    assert "mae" in trained["label kind"]
+    assert "| mean absolute error | " in (extended / "ticks" / "report.md").read_text()
+    assert float(trained["predict"].split()[0]) > 0
+
+
+def test_label_kind_has_the_likelihood_of_poisson(extended: Path) -> None:
+    program = """
+import torch
+from gpt2_lightning.label_kinds import KINDS
+scores, counts = torch.randn(7, 1), torch.tensor([0.0, 1, 2, 3, 5, 8, 13])
+expected = -torch.distributions.Poisson(KINDS["count"].outputs(scores)).log_prob(counts) - torch.lgamma(counts + 1)
+torch.testing.assert_close(KINDS["count"].losses(scores, counts, None, 0.0), expected)
+print("equal")
+"""
+    assert run(extended, "-c", program).strip() == "equal"
+
+
+def test_task_is_trained(trained: dict[str, str]) -> None:
+    assert "validation loss" in trained["task"]
+    assert "perplexity" in trained["task"]
 
 
 def test_rotary_products_depend_on_distances_and_agree_with_a_cache(extended: Path) -> None:

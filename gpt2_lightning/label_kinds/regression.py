@@ -49,9 +49,6 @@ class Regression(LabelKind):
                 "nothing to learn"
             )
 
-    def describe(self, labels: Sequence[str]) -> str:
-        return "a number"
-
     def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
         return (logits.squeeze(1) - targets).square()
 

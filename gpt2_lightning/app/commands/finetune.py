@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.app.config import build
-from gpt2_lightning.app.finetuning import Beginning
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA
+from gpt2_lightning.app.finetuning.context import FinetuneContext, Task
 from gpt2_lightning.app.finetuning.settings import FinetuneSettings
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.run.fit import fit
@@ -21,7 +21,6 @@ from gpt2_lightning.training import distributed
 log = logging.getLogger(__name__)
 
 SCRATCH = "scratch"
-
 
 Config = FinetuneSettings
 
@@ -38,12 +37,13 @@ def run(plain: dict[str, Any]) -> float:
     log_to_terminal()
     config = FinetuneSettings(**plain)
     with distributed.rank_zero_first():
-        job = build.make(config.task).job(_beginning(config, plain))
+        task: Task = build.make(config.task)
+        job = task.job(_context(config, plain))
     return fit("finetune", config, plain, job)
 
 
-def _beginning(config: FinetuneSettings, plain: dict[str, Any]) -> Beginning:
-    """What there is before the task."""
+def _context(config: FinetuneSettings, plain: dict[str, Any]) -> FinetuneContext:
+    """Load the pretrained model, or configure one with random weights."""
     lora = build.make(config.lora)
     common = (config, plain, lora, Path(config.cache_dir).expanduser())
     if config.init_from == SCRATCH:
@@ -52,8 +52,8 @@ def _beginning(config: FinetuneSettings, plain: dict[str, Any]) -> Beginning:
                 "lora: an adapter needs a trained model to adapt; name one with init_from, or set lora=none"
             )
         tokenizer = build.make(config.tokenizer, texts=(), several_documents=True)
-        architecture = build.model_config(config.model, tokenizer.vocab_size)
-        return Beginning(*common, _with_dropout(architecture, config.dropout), tokenizer, None)
+        model_config = build.model_config(config.model, tokenizer.vocab_size)
+        return FinetuneContext(*common, _with_dropout(model_config, config.dropout), tokenizer, None)
     runs_dir = Path(config.runs_dir).expanduser()
     found = load_pretrained(config.init_from, LoadOptions(runs_dir, config.base, key="init_from"))
     for note in found.notes:
@@ -62,10 +62,10 @@ def _beginning(config: FinetuneSettings, plain: dict[str, Any]) -> Beginning:
         found.description()  # which raises, and says what to do
     assert found.tokenizer is not None
     log.info("from:   %s", found.place)
-    return Beginning(*common, _with_dropout(found.model.config, config.dropout), found.tokenizer, found)
+    return FinetuneContext(*common, _with_dropout(found.model.config, config.dropout), found.tokenizer, found)
 
 
-def _with_dropout(architecture: GPT2Config, dropout: float | None) -> GPT2Config:
+def _with_dropout(model_config: GPT2Config, dropout: float | None) -> GPT2Config:
     if dropout is None:
-        return architecture
-    return dataclasses.replace(architecture, embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout)
+        return model_config
+    return dataclasses.replace(model_config, embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout)

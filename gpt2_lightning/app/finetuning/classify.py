@@ -8,7 +8,7 @@ from gpt2_lightning.app.config import build
 from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.classifier_head import continued_head
 from gpt2_lightning.app.finetuning.classifier_report import evaluate, log_texts
-from gpt2_lightning.app.finetuning.context import Beginning
+from gpt2_lightning.app.finetuning.context import FinetuneContext
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.summary import describe_model, describe_plan
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -41,14 +41,14 @@ class Classify(Settings):
     label_smoothing: BelowOne = 0.0
     """Share of each answer that is spread over all classes, against too much certainty; for one class a text."""
 
-    def job(self, beginning: Beginning) -> TrainingJob:
-        """What to train.
+    def job(self, context: FinetuneContext) -> TrainingJob:
+        """See `Task`.
 
         Raises:
             UserError: if the data are no labeled texts, or do not fit.
         """
-        config = beginning.config
-        table = build.make(config.data)
+        settings = context.settings
+        table = build.make(settings.data)
         if not isinstance(table, LabeledTexts):
             raise UserError(
                 f"data: {type(table).__name__} has no labels; choose labeled texts with task=classify, such as "
@@ -60,46 +60,46 @@ class Classify(Settings):
             )
         splits = table.read()
         classes = table.classes(splits.train)
-        block_size = beginning.architecture.block_size
+        block_size = context.block_size
         data = LabelDataModule(
             splits,
-            beginning.tokenizer,
+            context.tokenizer,
             classes,
             KINDS[table.kind],
             block_size,
-            config.samples_in_step(block_size),
-            beginning.micro_batch_size(),
-            config.seed,
+            context.batch_size,
+            context.micro_batch_size(),
+            settings.seed,
             self.add_prefix_space,
         )
         labels = LabelTask(tuple(classes), table.kind, self.reads, block_size, self.add_prefix_space)
-        head = continued_head(beginning.source, labels)
-        description = beginning.describe(labels.to_plain())
+        head = continued_head(context.pretrained, labels)
+        description = context.describe(labels.to_plain())
 
         def make_module() -> Classification:
-            model = Classifier(beginning.model(), labels.n_scores, self.reads)
+            model = Classifier(context.new_model(), labels.n_scores, self.reads)
             if head is not None:
                 model.score.load_state_dict({"weight": head})
-            beginning.adapt(model)
+            context.adapt(model)
             weights = class_weights(self.class_weights, data)
             return Classification(
                 model,
-                *beginning.optimizer_and_schedule(),
+                *context.optimizer_and_schedule(),
                 description,
                 weights,
                 self.token_dropout,
                 self.label_smoothing,
             )
 
-        def begin(run: Run) -> None:
+        def on_start(run: Run) -> None:
             print_parameters(run.task.model)
             describe_model(run)
             log_texts(data)
             describe_plan(run)
 
-        def finish(run: Run) -> None:
+        def on_end(run: Run) -> None:
             evaluate(run, data, labels)
 
         return TrainingJob(
-            data, description, block_size, make_module, begin, finish, excluded_callbacks=frozenset({"samples"})
+            data, description, block_size, make_module, on_start, on_end, excluded_callbacks=frozenset({"samples"})
         )

@@ -1,14 +1,15 @@
-"""What every fine-tuning task starts from."""
+"""What every fine-tuning task is given, and what it has to provide."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA, adapt
 from gpt2_lightning.app.finetuning.settings import FinetuneSettings
+from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.checkpoints.content import ADAPTER, Description, weights_hash
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
@@ -18,48 +19,70 @@ from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import Tokenizer
 
 
-@dataclass(frozen=True)
-class Beginning:
-    """The settings, and the model that is fine-tuned."""
+class Task(Protocol):
+    """A fine-tuning task: a frozen dataclass with the settings of its YAML in `conf/task`."""
 
-    config: FinetuneSettings
-    plain: dict[str, Any]
-    """The resolved configuration as it is saved."""
+    def job(self, context: FinetuneContext) -> TrainingJob:
+        """Read the data, and return what is to be trained.
+
+        Raises:
+            UserError: if the data do not fit the task.
+        """
+
+
+@dataclass(frozen=True)
+class FinetuneContext:
+    """The settings of `finetune`, and the pretrained model."""
+
+    settings: FinetuneSettings
+    resolved_config: dict[str, Any]
+    """The settings as plain containers, saved in each checkpoint."""
     lora: LoRASpec | NoLoRA
     cache_dir: Path
-    architecture: GPT2Config
+    model_config: GPT2Config
     tokenizer: Tokenizer
-    source: LoadedModel | None
+    pretrained: LoadedModel | None
     """None for random weights."""
 
-    def micro_batch_size(self) -> int:
-        """The user's, or what fits."""
-        return self.config.micro_batch(self.architecture)
+    @property
+    def block_size(self) -> int:
+        """Tokens of the context."""
+        return self.model_config.block_size
 
-    def model(self) -> GPT2:
-        """The network to start from, in float32 and for itself."""
-        fresh = GPT2(self.architecture)
-        if self.source is not None:
-            fresh.load_state_dict(self.source.model.state_dict())
-        return fresh
+    @property
+    def batch_size(self) -> int:
+        """Samples in an optimizer step, over all devices."""
+        return self.settings.samples_in_step(self.block_size)
+
+    def micro_batch_size(self) -> int:
+        """Samples in one forward pass of one device: that of the settings, or the largest that fits into memory."""
+        return self.settings.micro_batch(self.model_config)
+
+    def new_model(self) -> GPT2:
+        """A copy of the pretrained model in float32, or a model with random weights."""
+        model = GPT2(self.model_config)
+        if self.pretrained is not None:
+            model.load_state_dict(self.pretrained.model.state_dict())
+        return model
+
+    def adapt(self, model: GPT2 | Classifier) -> None:
+        """Freeze parameters, and add a LoRA adapter, according to the settings."""
+        adapt(model, self.lora, self.settings.freeze, self.settings.freeze_blocks)
 
     def describe(self, task: dict[str, Any]) -> Description:
-        """What the checkpoints will say.
+        """The description of the trained model, saved in each checkpoint.
 
         Args:
             task: see `Description.task`.
         """
         if isinstance(self.lora, LoRASpec):
-            assert self.source is not None, "checked where the source is opened"
-            place = self.source.place if ":" in self.source.place else str(Path(self.source.place).absolute())
-            adapter = TrainedAdapter(self.lora, {}, place, weights_hash(self.source.model)).to_plain()
+            assert self.pretrained is not None, "checked where the pretrained model is loaded"
+            source = self.pretrained.place
+            place = source if ":" in source else str(Path(source).absolute())
+            adapter = TrainedAdapter(self.lora, {}, place, weights_hash(self.pretrained.model)).to_plain()
             task = {**task, ADAPTER: adapter}
-        return Description(self.architecture, self.tokenizer, self.plain, task)
-
-    def adapt(self, model: GPT2 | Classifier) -> None:
-        """Freeze, and add an adapter, as the settings say."""
-        adapt(model, self.lora, self.config.freeze, self.config.freeze_blocks)
+        return Description(self.model_config, self.tokenizer, self.resolved_config, task)
 
     def optimizer_and_schedule(self) -> tuple[Any, Any]:
-        """Those of the settings."""
-        return build.make(self.config.optimizer), build.make(self.config.schedule)
+        """The optimizer's and the schedule's settings."""
+        return build.make(self.settings.optimizer), build.make(self.settings.schedule)

@@ -11,7 +11,7 @@ from gpt2_lightning.app.config import build
 from gpt2_lightning.app.config.overrides import command
 from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.best import take_best
-from gpt2_lightning.app.finetuning.context import Beginning
+from gpt2_lightning.app.finetuning.context import FinetuneContext
 from gpt2_lightning.app.finetuning.preview import print_preview
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.job import Run, TrainingJob
@@ -52,59 +52,59 @@ class Instruct(Settings):
     max_new_tokens: PositiveInt = 128
     """Length of an answer, at most."""
 
-    def job(self, beginning: Beginning) -> TrainingJob:
-        """What to train.
+    def job(self, context: FinetuneContext) -> TrainingJob:
+        """See `Task`.
 
         Raises:
             UserError: if the data are no instructions, or do not fit the template.
         """
-        config = beginning.config
-        table = build.make(config.data)
+        settings = context.settings
+        table = build.make(settings.data)
         if not isinstance(table, Instructions):
             raise UserError(
                 f"data: {type(table).__name__} has no instructions; choose such rows with task=instruct, as in "
                 "data=instructions data.path=rows.json"
             )
-        block_size = beginning.architecture.block_size
+        block_size = context.block_size
         data = InstructDataModule(
             table.read(),
-            build.make(config.template),
-            beginning.tokenizer,
+            build.make(settings.template),
+            context.tokenizer,
             block_size,
-            config.samples_in_step(block_size),
-            beginning.micro_batch_size(),
-            config.seed,
+            context.batch_size,
+            context.micro_batch_size(),
+            settings.seed,
             self.mask_prompt,
             self.packing,
         )
-        description = beginning.describe(data.task)
+        description = context.describe(data.task)
 
         def make_module() -> InstructionTuning:
-            model = beginning.model()
-            beginning.adapt(model)
-            return InstructionTuning(model, *beginning.optimizer_and_schedule(), description)
+            model = context.new_model()
+            context.adapt(model)
+            return InstructionTuning(model, *context.optimizer_and_schedule(), description)
 
-        def begin(run: Run) -> None:
+        def on_start(run: Run) -> None:
             if self.preview:
-                print_preview(preview(data.first_rows(self.preview), beginning.tokenizer, block_size), get_console())
+                print_preview(preview(data.first_rows(self.preview), context.tokenizer, block_size), get_console())
             print_parameters(run.task.model)
             describe_model(run)
             for line in data.report():
                 log.info("rows:   %s", line)
             describe_plan(run)
 
-        def finish(run: Run) -> None:
-            self._summarize(run, data, beginning)
+        def on_end(run: Run) -> None:
+            self._summarize(run, data, context)
 
         return TrainingJob(
-            data, description, block_size, make_module, begin, finish, excluded_callbacks=frozenset({"samples"})
+            data, description, block_size, make_module, on_start, on_end, excluded_callbacks=frozenset({"samples"})
         )
 
-    def _summarize(self, run: Run, data: InstructDataModule, beginning: Beginning) -> None:
+    def _summarize(self, run: Run, data: InstructDataModule, context: FinetuneContext) -> None:
         """Measure the best weights on held-out rows, and show what they answer beside what was answered before."""
         part: Part = "test" if data.splits.test else "val"
         after = take_best(run)
-        before = beginning.model().to(after.wte.weight.device).eval()
+        before = context.new_model().to(after.wte.weight.device).eval()
         batches = data.batches(part)
         losses = [response_loss(model, (batches[i] for i in range(len(batches)))).loss for model in (before, after)]
         log.info("")
@@ -114,7 +114,7 @@ class Instruct(Settings):
         if self.answers:
             asked = getattr(data.splits, part)[: self.answers]
             sampling = Sampling(max_new_tokens=self.max_new_tokens, temperature=0)
-            answers = [answer(model, beginning.tokenizer, data.template, asked, sampling) for model in (before, after)]
+            answers = [answer(model, context.tokenizer, data.template, asked, sampling) for model in (before, after)]
             title = f"{run.folder.parent.name}: {len(asked)} held-out instructions"
             page = side_by_side(asked, answers[0], answers[1], title)
             (run.folder / ANSWERS).write_text(page, encoding="utf-8")
