@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gpt2_lightning.app.config.moved import TARGET, with_current_targets
 from gpt2_lightning.app.config.validation import type_faults
 from gpt2_lightning.settings import Settings, hints_of, range_faults, relation_faults
 
@@ -29,7 +30,6 @@ ALLOWED_MODULES = (
     "torchmetrics",
 )
 """Modules, with all inside them, that a `_target_` may name."""
-_TARGET = "_target_"
 FROM_BUILD: dict[str, Any] = {
     "texts": (),
     "several_documents": False,
@@ -56,7 +56,7 @@ def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[st
         The resolved configuration as plain containers, and every fault as "key: what is wrong and what to do".
     """
     unresolved: dict[str, str] = {}
-    values = _resolve(config, "", unresolved)
+    values = with_current_targets(_resolve(config, "", unresolved))
     checker = _Checker(unresolved)
     checker.check(schema, values, "")
     return values, checker.all_faults()
@@ -100,7 +100,7 @@ class _Checker:
         variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
         self.known += [path + name for name in names]
-        unknown = [path + n for n in values if n not in names and n != _TARGET and not takes_any]
+        unknown = [path + n for n in values if n not in names and n != TARGET and not takes_any]
         unusable = {near for n in unknown for near in difflib.get_close_matches(n.removeprefix(path), names, n=1)}
         for name in names:
             faults = []
@@ -129,19 +129,19 @@ class _Checker:
             for name, child in (value or {}).items():
                 self._check_value(Node | None, child, f"{path}.{name}")
             return []
-        if isinstance(value, dict) and value and all(isinstance(v, dict) and _TARGET in v for v in value.values()):
+        if isinstance(value, dict) and value and all(isinstance(v, dict) and TARGET in v for v in value.values()):
             for name, child in value.items():
                 self._check_node(child, f"{path}.{name}")
             return []
         return type_faults(hint, value, path) or range_faults(hint, value, path)
 
     def _check_node(self, value: Any, path: str) -> None:
-        if not isinstance(value, dict) or _TARGET not in value:
+        if not isinstance(value, dict) or TARGET not in value:
             self.faults.append(f"{path}: {value!r} is not a group of settings; choose an option, as in {path}=NAME")
             return
-        target, fault = _locate(value[_TARGET])
+        target, fault = _locate(value[TARGET])
         if target is None:
-            self.faults.append(f"{path}.{_TARGET}: {fault}")
+            self.faults.append(f"{path}.{TARGET}: {fault}")
         else:
             self.check(target, value, f"{path}.")
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.app.config.moved import TARGET, current, with_current_targets
 from gpt2_lightning.app.config.overrides import as_typed, command
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.checkpoints import files, folder, runs
@@ -55,7 +56,7 @@ def choose_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps
 
 def log_changes(checkpoint: Path, now: dict[str, Any]) -> None:
     """Say which settings differ from those that the checkpoint was made with; the present ones count."""
-    before = describe(files.read(checkpoint), checkpoint).run_config
+    before = with_current_targets(describe(files.read(checkpoint), checkpoint).run_config)
     for key, (old, new) in _changes(before, now).items():
         log.info("changed since the checkpoint: %s from %s to %s", key, old, new)
 
@@ -117,7 +118,7 @@ def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> N
             f"{found.tokenizer.hash()[:12]}) than this text and configuration make ({wanted.tokenizer.kind}, hash "
             f"{wanted.tokenizer.hash()[:12]}): its ids mean something else; {remedy}"
         )
-    before, now = (d.run_config["optimizer"]["_target_"] for d in (found, wanted))
+    before, now = (current(d.run_config["optimizer"][TARGET]) for d in (found, wanted))
     if before != now:
         raise UserError(f"resume: {checkpoint} holds the state of {before}, the configuration has {now}; {remedy}")
     before, now = ([*d.run_config["optimizer"].get("groups", {})] for d in (found, wanted))
