@@ -26,7 +26,7 @@ METHODS = ("gradient_x_input", "occlusion", "rollout")
 
 
 @pytest.fixture
-def attribute(run_verb: Run, workplace: Path) -> Run:
+def explain(run_verb: Run, workplace: Path) -> Run:
     """Run the verb on classifiers of each kind, without pictures."""
     classifiers = {"spam": ONE_OF_THREE, "moods": SEVERAL, "number": NUMBER}
     made = {name: save_classifier(workplace / f"{name}.ckpt", task) for name, task in classifiers.items()}
@@ -55,7 +55,7 @@ def logits(classifier: Classifier, text: str) -> Tensor:
 
 
 def test_a_text_is_explained_in_a_folder(explain: Run) -> None:
-    outcome = attribute("text=abcdefg", "pictures=true")
+    outcome = explain("text=abcdefg", "pictures=true")
     assert outcome.code == 0, outcome.err
     assert names() == ["explanation.html", "explanation.json", "explanation.png"]
     assert all(name in outcome.out for name in names())
@@ -79,10 +79,10 @@ def test_a_text_is_explained_in_a_folder(explain: Run) -> None:
 
 
 def test_another_label_can_be_named(explain: Run) -> None:
-    attribute("text=abcdefg")
+    explain("text=abcdefg")
     answer = found()["texts"][0]["answer"]
     other = next(label for label in ("ham", "spam", "other mail") if label != answer)
-    outcome = attribute("text=abcdefg", f"label={other}", "output=other")
+    outcome = explain("text=abcdefg", f"label={other}", "output=other")
     assert outcome.code == 0, outcome.err
     (text,) = found("other")["texts"]
     assert (text["answer"], text["label"]) == (answer, other)
@@ -92,12 +92,12 @@ def test_another_label_can_be_named(explain: Run) -> None:
 
 
 def test_several_labels_and_numbers_are_explained(explain: Run) -> None:
-    assert attribute("checkpoint=moods.ckpt", "text=abcdefg").code == 0
+    assert explain("checkpoint=moods.ckpt", "text=abcdefg").code == 0
     (text,) = found()["texts"]
     probabilities = logits(explain.classifiers["moods"], "abcdefg").sigmoid()
     assert text["label"] == SEVERAL.labels[int(probabilities.argmax())]
     assert text["probability"] == pytest.approx(float(probabilities.max()), abs=1e-5)
-    assert attribute("checkpoint=number.ckpt", "text=abcdefg", "output=number").code == 0
+    assert explain("checkpoint=number.ckpt", "text=abcdefg", "output=number").code == 0
     (text,) = found("number")["texts"]
     number = float(logits(explain.classifiers["number"], "abcdefg"))
     assert text["label"] is None
@@ -108,7 +108,7 @@ def test_several_labels_and_numbers_are_explained(explain: Run) -> None:
 
 def test_several_texts_are_on_one_page(explain: Run) -> None:
     Path("new.csv").write_text("message\nabcdefg\nu\nbad egg\n".replace(" ", ""), encoding="utf-8")
-    outcome = attribute("texts=new.csv", "column=message", "pictures=true")
+    outcome = explain("texts=new.csv", "column=message", "pictures=true")
     assert outcome.code == 0, outcome.err
     assert "left out 'u': a single token decides alone" in outcome.out
     assert [text["text"] for text in found()["texts"]] == ["abcdefg", "badegg"]
@@ -120,7 +120,7 @@ def test_several_texts_are_on_one_page(explain: Run) -> None:
 
 
 def test_a_text_is_cut_where_the_classifier_stops_reading(explain: Run) -> None:
-    outcome = attribute("text=abcdefgabcdefg")
+    outcome = explain("text=abcdefgabcdefg")
     assert "the text is longer than the 11 tokens that this classifier reads: the first 11 are" in outcome.out
     (text,) = found()["texts"]
     assert len(text["tokens"]) == 11
@@ -131,8 +131,8 @@ def test_a_text_is_cut_where_the_classifier_stops_reading(explain: Run) -> None:
 
 def test_a_classifier_of_transformers_gets_the_same_explanation(explain: Run, run_verb: Run) -> None:
     assert run_verb("convert", "source=spam.ckpt", "target=spam").code == 0
-    assert attribute("text=abcdefg").code == 0
-    outcome = attribute("text=abcdefg", "checkpoint=spam", "output=theirs")
+    assert explain("text=abcdefg").code == 0
+    outcome = explain("text=abcdefg", "checkpoint=spam", "output=theirs")
     assert outcome.code == 0, outcome.err
     ours, theirs = found()["texts"][0], found("theirs")["texts"][0]
     for one, other in zip(ours["tokens"], theirs["tokens"], strict=True):
@@ -144,26 +144,26 @@ def test_a_classifier_with_an_adapter_is_explained_as_a_whole(explain: Run, work
     adapted = save_adapter(workplace / "lora.ckpt", base, LoRASpec(rank=3, alpha=5.0), task=ONE_OF_THREE)
     classifier = Classifier(adapted, 3).eval()
     classifier.score.weight = torch.nn.Parameter(some_score(ONE_OF_THREE, adapted))
-    outcome = attribute("checkpoint=lora.ckpt", "text=abcdefg")
+    outcome = explain("checkpoint=lora.ckpt", "text=abcdefg")
     assert outcome.code == 0, outcome.err
     expected = logits(classifier, "abcdefg").softmax(dim=0).max()
     assert found()["texts"][0]["probability"] == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_a_folder_is_replaced_only_if_told_and_only_its_own(explain: Run) -> None:
-    assert attribute("text=abc").code == 0
-    refused(attribute("text=abcd"), "output: explanation exists; name another, or add overwrite=true")
+    assert explain("text=abc").code == 0
+    refused(explain("text=abcd"), "output: explanation exists; name another, or add overwrite=true")
     assert found()["texts"][0]["text"] == "abc"
-    assert attribute("text=abcd", "overwrite=true").code == 0
+    assert explain("text=abcd", "overwrite=true").code == 0
     assert found()["texts"][0]["text"] == "abcd"
     Path("explanation/mine.txt").write_text("mine", encoding="utf-8")
-    refused(attribute("text=abc", "overwrite=true"), "holds mine.txt, which this verb did not write")
+    refused(explain("text=abc", "overwrite=true"), "holds mine.txt, which this verb did not write")
     assert Path("explanation/mine.txt").exists()
 
 
 def test_a_language_model_is_called_what_it_is(explain: Run, workplace: Path) -> None:
     save_base(workplace / "base.ckpt")
-    refused(attribute("checkpoint=base.ckpt", "text=abc"), "base.ckpt is a language model without a classifier's head")
+    refused(explain("checkpoint=base.ckpt", "text=abc"), "base.ckpt is a language model without a classifier's head")
     assert not Path("explanation").exists()
 
 
@@ -194,7 +194,7 @@ def test_a_language_model_is_called_what_it_is(explain: Run, workplace: Path) ->
 def test_bad_input_is_told(explain: Run, arguments: list[str], message: str) -> None:
     Path("short.txt").write_text("a\nb\nc\nd\n", encoding="utf-8")
     Path("blank.txt").write_text("\n \n", encoding="utf-8")
-    refused(attribute(*arguments), message)
+    refused(explain(*arguments), message)
     assert not Path("explanation").exists()
 
 
