@@ -17,7 +17,7 @@ from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer, write_tokenizer_files
 from gpt2_lightning.huggingface.weights import from_huggingface, name_of, to_huggingface, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.reference import Network
+from gpt2_lightning.model.reference import ReferenceGPT2
 from gpt2_lightning.tokenizers import Tokenizer
 
 CONFIG = "config.json"
@@ -58,7 +58,7 @@ def read(folder: Path) -> ImportedModel:
     weights = without_prefix_and_masks(tensors)
     return ImportedModel(
         model=model,
-        network=Network(
+        network=ReferenceGPT2(
             weights,
             config.n_layer,
             config.n_head,

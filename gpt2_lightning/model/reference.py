@@ -1,6 +1,10 @@
-"""The forward pass straight on a file's tensors: what a conversion is compared with.
+"""The forward pass of GPT-2 in its plainest form, on the tensors of a file.
 
-It shares no code with `model` and none with the conversions, so that a weight in the wrong place shows.
+This is the reference: conversions compare their logits with it, and tests those of every set of kernels. It shares no
+code with `gpt2` and none with the conversions, so that a weight in the wrong place changes the result. It has neither
+dropout nor a cache, does not train, and converts weights to the dtype of the computation one at a time.
+
+Shapes: B batch, T tokens, C channels, H heads, D = C / H, V vocabulary.
 """
 
 from __future__ import annotations
@@ -14,56 +18,56 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
-class Network:
-    """A GPT-2 as a file holds it.
-
-    The tensors have the names of OpenAI's modules, with no prefix; biases that are not there are none.
-    """
+class ReferenceGPT2:
+    """GPT-2 as the tensors of a file (Radford et al. 2019, section 2.3)."""
 
     weights: Mapping[str, Tensor]
+    """Tensors under the names of OpenAI's modules, without a prefix, such as `h.0.attn.c_attn.weight`. A missing bias
+    is no bias; a missing `lm_head.weight` is `wte.weight`."""
     n_layer: int
     n_head: int
     layer_norm_epsilon: float = 1e-5
     conv1d: bool = False
-    """Whether projections are [in, out], as in OpenAI's and Hugging Face's files, and not [out, in]."""
+    """Whether projections are (in, out), as in OpenAI's and Hugging Face's files, instead of (out, in)."""
     exact_gelu: bool = False
-    """Whether GELU is the exact one, and not the tanh approximation of GPT-2."""
+    """Whether GELU is exact, instead of GPT-2's tanh approximation."""
 
     @torch.no_grad()
     def logits(self, ids: Tensor, dtype: torch.dtype) -> Tensor:
-        """Logits (B, T, V) of ids (B, T), with the weights widened to dtype a layer at a time."""
-        B, T = ids.shape
+        """Logits (B, T, V) of the token after each of ids (B, T), computed in dtype."""
+        T = ids.size(1)
         x = F.embedding(ids, self._get("wte.weight", dtype)) + self._get("wpe.weight", dtype)[:T]  # (B, T, C)
         for layer in range(self.n_layer):
-            block = f"h.{layer}."
-            queries, keys, values = (
-                part.reshape(B, T, self.n_head, -1).transpose(1, 2)  # (B, H, T, D)
-                for part in self._project(self._norm(x, block + "ln_1", dtype), block + "attn.c_attn", dtype).chunk(
-                    3, -1
-                )
-            )
-            scores = queries @ keys.mT / queries.size(-1) ** 0.5  # (B, H, T, T)
-            future = torch.full((T, T), float("-inf"), dtype=dtype).triu(1)
-            mixed = ((scores + future).softmax(-1) @ values).transpose(1, 2).flatten(2)  # (B, T, C)
-            x = x + self._project(mixed, block + "attn.c_proj", dtype)
-            wide = self._project(self._norm(x, block + "ln_2", dtype), block + "mlp.c_fc", dtype)  # (B, T, 4C)
-            wide = F.gelu(wide, approximate="none" if self.exact_gelu else "tanh")
-            x = x + self._project(wide, block + "mlp.c_proj", dtype)
+            x = x + self._attention(self._norm(x, f"h.{layer}.ln_1"), f"h.{layer}.attn")  # (B, T, C)
+            x = x + self._mlp(self._norm(x, f"h.{layer}.ln_2"), f"h.{layer}.mlp")  # (B, T, C)
         head = "lm_head.weight" if "lm_head.weight" in self.weights else "wte.weight"
-        return self._norm(x, "ln_f", dtype) @ self._get(head, dtype).mT
+        return self._norm(x, "ln_f") @ self._get(head, dtype).mT  # (B, T, V)
+
+    def _attention(self, x: Tensor, name: str) -> Tensor:
+        """Causal multi-head attention: softmax(q kᵀ / sqrt(D)) v (Vaswani et al. 2017, equation 1)."""
+        B, T, C = x.shape
+        qkv = self._project(x, f"{name}.c_attn")  # (B, T, 3C)
+        q, k, v = (part.view(B, T, self.n_head, -1).transpose(1, 2) for part in qkv.split(C, dim=-1))  # (B, H, T, D)
+        scores = q @ k.mT / q.size(-1) ** 0.5  # (B, H, T, T)
+        future = torch.ones(T, T, dtype=torch.bool, device=x.device).triu(1)
+        y = scores.masked_fill(future, float("-inf")).softmax(dim=-1) @ v  # (B, H, T, D)
+        return self._project(y.transpose(1, 2).reshape(B, T, C), f"{name}.c_proj")  # (B, T, C)
+
+    def _mlp(self, x: Tensor, name: str) -> Tensor:
+        x = F.gelu(self._project(x, f"{name}.c_fc"), approximate="none" if self.exact_gelu else "tanh")  # (B, T, 4C)
+        return self._project(x, f"{name}.c_proj")  # (B, T, C)
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        weight = self._get(f"{name}.weight", x.dtype)
+        return F.layer_norm(x, weight.shape, weight, self._bias(name, x.dtype), self.layer_norm_epsilon)
+
+    def _project(self, x: Tensor, name: str) -> Tensor:
+        weight, bias = self._get(f"{name}.weight", x.dtype), self._bias(name, x.dtype)
+        y = x @ (weight if self.conv1d else weight.mT)
+        return y if bias is None else y + bias
+
+    def _bias(self, name: str, dtype: torch.dtype) -> Tensor | None:
+        return self._get(f"{name}.bias", dtype) if f"{name}.bias" in self.weights else None
 
     def _get(self, name: str, dtype: torch.dtype) -> Tensor:
         return self.weights[name].to(dtype)
-
-    def _bias(self, module: str, dtype: torch.dtype) -> Tensor | None:
-        return self._get(f"{module}.bias", dtype) if f"{module}.bias" in self.weights else None
-
-    def _norm(self, x: Tensor, module: str, dtype: torch.dtype) -> Tensor:
-        scale = self._get(f"{module}.weight", dtype)
-        return F.layer_norm(x, scale.shape, scale, self._bias(module, dtype), self.layer_norm_epsilon)
-
-    def _project(self, x: Tensor, module: str, dtype: torch.dtype) -> Tensor:
-        weight = self._get(f"{module}.weight", dtype)
-        y = x @ (weight if self.conv1d else weight.mT)
-        bias = self._bias(module, dtype)
-        return y if bias is None else y + bias

@@ -16,7 +16,7 @@ from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.weights import not_finite
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.model.reference import Network
+from gpt2_lightning.model.reference import ReferenceGPT2
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -42,7 +42,7 @@ class LoadedModel:
     """The file, for one of ours."""
     step: int | None = None
     """The optimizer step of one of ours that a run saved."""
-    network: Network | None = None
+    network: ReferenceGPT2 | None = None
     """The tensors as the other program has them."""
     notes: tuple[str, ...] = ()
     """What was done in reading it."""

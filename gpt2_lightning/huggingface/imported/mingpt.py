@@ -20,7 +20,7 @@ from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
 from gpt2_lightning.model import GPT2Config
-from gpt2_lightning.model.reference import Network
+from gpt2_lightning.model.reference import ReferenceGPT2
 
 _NAMED_SIZES = {
     "openai-gpt": (12, 768, 12),
@@ -108,7 +108,7 @@ def _imported(tensors: Mapping[str, Any], settings: Mapping[str, Any], path: Pat
         raise UserError(f"{path}: {error}") from None
     return ImportedModel(
         model=model,
-        network=Network(weights, len(layers), heads),
+        network=ReferenceGPT2(weights, len(layers), heads),
         tokenizer=None,
         origin={"program": "minGPT", "source": str(path)},
     )

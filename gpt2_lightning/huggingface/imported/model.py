@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.reference import Network
+from gpt2_lightning.model.reference import ReferenceGPT2
 from gpt2_lightning.tokenizers import Tokenizer
 
 
@@ -16,7 +16,7 @@ class ImportedModel:
 
     model: GPT2
     """Holds copies of the weights, in their dtype."""
-    network: Network
+    network: ReferenceGPT2
     """The tensors as they are in the file, and the arithmetic that is meant with them."""
     tokenizer: Tokenizer | None
     """None where the file knows of none."""

@@ -17,7 +17,7 @@ from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.meta import on_meta_device
-from gpt2_lightning.model.reference import Network
+from gpt2_lightning.model.reference import ReferenceGPT2
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 
 _COMPILED = "_orig_mod."
@@ -63,7 +63,7 @@ def read(content: Mapping[str, Any], path: Path) -> ImportedModel:
     model, notes = _model(weights, settings, path)
     return ImportedModel(
         model=model,
-        network=Network(weights, model.config.n_layer, model.config.n_head, exact_gelu=True),
+        network=ReferenceGPT2(weights, model.config.n_layer, model.config.n_head, exact_gelu=True),
         tokenizer=GPT2Tokenizer() if model.config.vocab_size == GPT2Tokenizer().vocab_size else None,
         origin={"program": "nanoGPT", "source": str(path)} | _training(content),
         notes=(*notes, _GELU),
