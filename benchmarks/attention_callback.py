@@ -24,7 +24,7 @@ from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.training.callbacks import Attention, Metrics, StepLimit
+from gpt2_lightning.training.callbacks import Attention, Metrics
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.optimizers import AdamW
@@ -73,7 +73,7 @@ def main() -> None:
             timed = Timed(run_dir)
             steps = WARM_UP + STEPS[name]
             spec = TrainerSpec(max_steps=steps + 1, val_check_interval=10**9, accelerator="cpu")
-            trainer = spec.build(steps, 1, [StepLimit(), Metrics(10), timed], [CSVLogger(run_dir)])
+            trainer = spec.build(steps, 1, [Metrics(10), timed], [CSVLogger(run_dir)])
             trainer.fit(module, datamodule=data)
             step, measurement, drawing = map(statistics.median, (timed.steps, timed.measurements, timed.drawings))
             share = measurement / defaults["every_n_steps"]

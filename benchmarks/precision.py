@@ -27,7 +27,6 @@ from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import Tokenizer
-from gpt2_lightning.training.callbacks import StepLimit
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.precision import Precision
@@ -65,16 +64,18 @@ def main() -> None:
 def _seconds(tokenizer: Tokenizer, tokens: Tokens, precision: Precision, steps: int) -> float:
     """Of a step, without the first ones."""
     clock = Clock(steps)
-    _train(tokenizer, tokens, precision, WARM_UP + steps + 1, clock)
+    _train(tokenizer, tokens, precision, WARM_UP + steps + 1, [clock])
     return clock.seconds / steps
 
 
 def _loss(tokenizer: Tokenizer, tokens: Tokens, precision: Precision, steps: int) -> float:
     """The validation loss after so many steps."""
-    return float(_train(tokenizer, tokens, precision, steps, StepLimit()).callback_metrics["val/loss"])
+    return float(_train(tokenizer, tokens, precision, steps, []).callback_metrics["val_loss"])
 
 
-def _train(tokenizer: Tokenizer, tokens: Tokens, precision: Precision, steps: int, callback: L.Callback) -> L.Trainer:
+def _train(
+    tokenizer: Tokenizer, tokens: Tokens, precision: Precision, steps: int, callbacks: list[L.Callback]
+) -> L.Trainer:
     block_size, n_layer, n_head, n_embd, *_ = SIZES["char_10m"]
     config = GPT2Config(tokenizer.vocab_size, block_size, n_layer, n_head, n_embd)
     data = TokenDataModule([tokens], block_size, _BATCH_SIZE, _BATCH_SIZE, seed=0)
@@ -82,7 +83,7 @@ def _train(tokenizer: Tokenizer, tokens: Tokens, precision: Precision, steps: in
     description = Description(config, tokenizer, {})
     module = LanguageModeling(GPT2(config), AdamW(lr=_LEARNING_RATE), Cosine(), description)
     spec = TrainerSpec(val_check_interval=10**9, accelerator="cpu", precision=precision)
-    trainer = spec.build(steps, 1, [callback], [])
+    trainer = spec.build(steps, 1, callbacks, [])
     trainer.fit(module, datamodule=data)
     return trainer
 

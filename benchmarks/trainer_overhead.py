@@ -30,7 +30,7 @@ from gpt2_lightning.data.shards.prepare import prepare
 from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
 from gpt2_lightning.tokenizers import Tokenizer, char
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics, ProgressBar, StepLimit
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics, ProgressBar
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.optimizers import AdamW
@@ -116,7 +116,7 @@ def _trainer(module: LanguageModeling, data: TokenDataModule, steps: int, folder
     clock, metrics = Clock(steps), Metrics(10)
     run_dir = Path(tempfile.mkdtemp(dir=folder))
     spec = TrainerSpec(max_steps=WARM_UP + steps + 1, val_check_interval=10**9, accelerator="cpu")
-    callbacks = [clock, StepLimit(), metrics, ProgressBar(metrics), Checkpointing(run_dir, every_n_steps=10**9)]
+    callbacks = [clock, metrics, ProgressBar(metrics), Checkpointing(run_dir, every_n_steps=10**9)]
     trainer = spec.build(WARM_UP + steps + 1, 1, callbacks, [CSVLogger(run_dir)])
     trainer.fit(module, datamodule=data)
     return clock.seconds

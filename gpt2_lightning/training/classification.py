@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from gpt2_lightning.checkpoints.content import SCORE, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -15,7 +16,7 @@ from gpt2_lightning.data.classification.batches import LabelBatch
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.training.lightning_module import TrainingModule, of_all_processes, of_this_process
+from gpt2_lightning.training.lightning_module import TrainingModule, gather_interleaved, own_share
 from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
 
@@ -32,33 +33,43 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
         model: has a score for each label.
         optimizer: see `TrainingModule`.
         schedule: see `TrainingModule`.
-        description: its task is a `LabelTask`.
+        description: its task is a `LabelTask`; see `TrainingModule`.
         class_weights: see `class_weights`; None for equal ones.
         token_dropout: share of a text's tokens that are left out while it is learned, by chance and anew each time
             (word dropout, Iyyer et al. 2015).
         label_smoothing: share of each answer that is spread over all classes (Szegedy et al. 2016, section 7).
+        metrics: see `TrainingModule`.
     """
 
     def __init__(
         self,
         model: Classifier,
-        optimizer: OptimizerSpec,
-        schedule: Schedule,
-        description: Description,
+        optimizer: OptimizerSpec | None = None,
+        schedule: Schedule | None = None,
+        description: Description | None = None,
         class_weights: Tensor | None = None,
         token_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
-        super().__init__(model, optimizer, schedule, description)
-        labels = LabelTask.from_plain(description.task)
-        self.kind = labels.kind
-        self.headline = self.kind.headline
+        super().__init__(model, optimizer, schedule, description, metrics)
         self.train_scores: list[Tensor] = []
         """The headline metric of the micro-batches since the last row of metrics."""
         self.token_dropout, self.label_smoothing = token_dropout, label_smoothing
         self.register_buffer("class_weights", class_weights, persistent=False)
-        self._val_metrics = MetricCollection(dict(self.kind.metrics(len(labels.labels))))
-        self._val_figures: dict[str, float] = {}
+
+    def _use(self, description: Description) -> None:
+        super()._use(description)
+        labels = LabelTask.from_plain(description.task)
+        self.kind = labels.kind
+        self.headline = self.kind.headline
+        self._kind_metrics = MetricCollection(dict(self.kind.metrics(len(labels.labels))))
+
+    def _task(self) -> dict[str, Any]:
+        data = self.data
+        assert isinstance(data, LabelDataModule)
+        labels = LabelTask(data.classes, data.kind.name, self.model.pooling, data.block_size, data.add_prefix_space)
+        return labels.to_plain()
 
     def training_step(self, batch: LabelBatch, batch_idx: int) -> Tensor:
         """Every text weighs as its class does, however many there are in this micro-batch or on this rank."""
@@ -72,21 +83,25 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
     def validation_step(self, batch: LabelBatch, batch_idx: int) -> None:
         logits = self.model(batch.ids, batch.mask).float()
         self.count_val_loss(self._losses(logits, batch.labels).sum(), len(logits))
-        self._val_metrics.update(self.kind.outputs(logits), batch.labels)
+        self._kind_metrics.update(self.kind.outputs(logits), batch.labels)
+        self.update_metrics(logits, batch.labels)
 
-    def on_validation_epoch_end(self) -> None:
-        super().on_validation_epoch_end()
-        self._val_figures = {name: float(value) for name, value in self._val_metrics.compute().items()}
-        self._val_metrics.reset()
+    def on_train_batch_end(self, outputs: Any, batch: LabelBatch, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        if self.logs_itself:
+            self.log(f"train_{self.headline}", self.train_scores[-1], prog_bar=True)
+            self.train_scores.clear()
 
-    def figures(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
-        """The headline metric; of a validation, all metrics of the kind.
+    def compute_metrics(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
+        """Compute the headline metric of training, or all metrics of the label kind of a validation.
 
         In macro F1, a class that no row has and that is never predicted counts as 0.
         """
         if stage == "val":
-            return self._val_figures
-        mean = self.mean(self.train_scores)
+            found = {name: float(value) for name, value in self._kind_metrics.compute().items()}
+            self._kind_metrics.reset()
+            return found
+        mean = self.mean_over_ranks(self.train_scores)
         self.train_scores.clear()
         return {self.kind.headline: mean}
 
@@ -95,7 +110,7 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
         super().on_save_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name.removeprefix(_TRANSFORMER): tensor for name, tensor in weights.items()}
-        checkpoint[_TRAIN_SCORES] = of_all_processes(self.train_scores)
+        checkpoint[_TRAIN_SCORES] = gather_interleaved(self.train_scores)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         weights = checkpoint["state_dict"]
@@ -103,7 +118,7 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
             name if name == SCORE else _TRANSFORMER + name: tensor for name, tensor in weights.items()
         }
         super().on_load_checkpoint(checkpoint)
-        self.train_scores = of_this_process(checkpoint[_TRAIN_SCORES])
+        self.train_scores = own_share(checkpoint[_TRAIN_SCORES])
 
     def on_train_start(self) -> None:
         super().on_train_start()

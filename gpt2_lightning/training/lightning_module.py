@@ -1,51 +1,79 @@
-"""What every training task shares: one optimizer, its schedule, and checkpoints that are enough by themselves."""
+"""Base of the LightningModules: one optimizer, its schedule, and self-contained checkpoints."""
 
 from __future__ import annotations
 
 import logging
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torchmetrics import SumMetric
+from torchmetrics import Metric, SumMetric
 
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, Description, adapter_alone
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.training import distributed, random_state
-from gpt2_lightning.training.optimizers import OptimizerSpec
+from gpt2_lightning.training.optimizers import AdamW, OptimizerSpec
 from gpt2_lightning.training.precision import Float16
-from gpt2_lightning.training.schedules import Schedule
+from gpt2_lightning.training.schedules import Cosine, Schedule
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, require_sharding_support, whole
 
 log = logging.getLogger(__name__)
 
 _PREFIX = "model."
+_LR_TIMES_WIDTH = 0.5
+"""As in `conf/optimizer/adamw.yaml`: Adam's best learning rate falls as the model gets wider."""
+_WARMUP_FRACTION = 0.05
 ModelT = TypeVar("ModelT", bound=nn.Module)
 BatchT = TypeVar("BatchT")
 
 
 class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
-    """Trains a network. A subclass says what happens to a batch.
+    """Base of the LightningModules. A subclass defines the training step and the validation step.
+
+    It trains under any `lightning.Trainer`: `train_loss`, `val_loss` and the validation metrics are logged through
+    Lightning, for its loggers, progress bars and callbacks. The `Metrics` callback of this project takes that over.
 
     Args:
         model: the network.
-        optimizer: makes the optimizer, and holds the peak learning rate.
-        schedule: scales it.
-        description: goes into every checkpoint, which is then enough by itself.
+        optimizer: settings of the optimizer, with the peak learning rate; None for AdamW with a rate by the width.
+        schedule: scales the learning rate; None for a cosine after a warm-up over 5 % of the steps.
+        description: saved in every checkpoint, which makes it self-contained; None to take it from the data module,
+            if that has a tokenizer.
+        metrics: metrics of the validation by name. Each is updated with logits (N, V) and targets (N,) of the
+            predicted tokens, or with the logits (B, S) and targets of classified texts.
     """
 
     headline: str
-    """The figure that is shown beside the loss."""
+    """Name of the metric that is displayed beside the loss."""
 
-    def __init__(self, model: ModelT, optimizer: OptimizerSpec, schedule: Schedule, description: Description) -> None:
+    def __init__(
+        self,
+        model: ModelT,
+        optimizer: OptimizerSpec | None = None,
+        schedule: Schedule | None = None,
+        description: Description | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.optimizer_spec = optimizer
-        self.schedule = schedule
-        self.description = description
+        self.optimizer_spec = optimizer or AdamW(lr=_LR_TIMES_WIDTH / self._gpt2_config.n_embd)
+        self.schedule: Schedule = schedule or Cosine()
+        self._has_default_schedule = schedule is None
+        self._description = description
+        self.total_steps = 0
+        """Optimizer steps of the run; set by `configure_optimizers`."""
+        self.logs_itself = True
+        """Whether losses and metrics are logged through Lightning; False under the `Metrics` callback."""
+        self.metrics = nn.ModuleDict(dict(metrics or {}))
+        self.val_metrics: dict[str, float] = {}
+        """Metrics of the latest validation, by name without the stage."""
         self.train_losses: list[Tensor] = []
         """Losses of the micro-batches since the last row of metrics, which clears the list."""
         self.gradient_norm: Tensor | None = None
@@ -54,8 +82,8 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self._val_loss = SumMetric(nan_strategy="disable")
         self._val_count = SumMetric(nan_strategy="disable")
         self._random_state: random_state.State | None = None
-        # An adapter's checkpoint holds the adapter alone; what it adapts is there already.
-        self.strict_loading = ADAPTER not in description.task
+        if description is not None:
+            self._use(description)
 
     @abstractmethod
     def training_step(self, batch: BatchT, batch_idx: int) -> Tensor: ...
@@ -64,62 +92,139 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
     def validation_step(self, batch: BatchT, batch_idx: int) -> None: ...
 
     @abstractmethod
-    def figures(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
-        """What is logged beside a mean loss, by name without the stage; those of `val` after a whole validation."""
+    def compute_metrics(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
+        """Compute the metrics of the batches since the last call.
+
+        Args:
+            stage: `train`, or `val` at the end of a validation.
+            loss: the mean loss.
+
+        Returns:
+            Values by name without the stage.
+        """
 
     @property
     def data(self) -> SampleDataModule:
-        """What is trained on."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
-        assert isinstance(data, SampleDataModule)
+        """The data module of the Trainer.
+
+        Raises:
+            UserError: if the Trainer has none of this package.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, SampleDataModule):
+            raise UserError(
+                f"datamodule: {type(data).__name__} is no data module of gpt2_lightning; call trainer.fit(module, "
+                "data) with a TokenDataModule, InstructDataModule or LabelDataModule"
+            )
         return data
+
+    @property
+    def description(self) -> Description:
+        """What checkpoints say of the model.
+
+        Raises:
+            UserError: if it is unknown, since the data module has no tokenizer.
+        """
+        if self._description is None:
+            raise UserError(
+                "tokenizer: it is unknown; give the data module tokenizer=…, or the LightningModule description=…"
+            )
+        return self._description
+
+    @property
+    def _gpt2_config(self) -> GPT2Config:
+        network = self.model.transformer if isinstance(self.model, Classifier) else self.model
+        assert isinstance(network, GPT2)
+        return network.config
+
+    def setup(self, stage: str) -> None:
+        if self._description is None and self.data.tokenizer is not None:
+            self._use(Description(self._gpt2_config, self.data.tokenizer, {}, self._task()))
+
+    def _task(self) -> dict[str, Any]:
+        """`Description.task`, as the data module defines it."""
+        return self.data.task
+
+    def _use(self, description: Description) -> None:
+        self._description = description
+        # The checkpoint of an adapter does not contain its base.
+        self.strict_loading = ADAPTER not in description.task
 
     def count_val_loss(self, total: Tensor, count: Tensor | int) -> None:
         """Add to the validation loss, which is a mean over all that is counted."""
         self._val_loss.update(total)
         self._val_count.update(count)
 
-    def on_validation_epoch_end(self) -> None:
-        """Make the mean over the whole validation known to callbacks; the metrics callback logs it."""
-        # The sums are those of all processes already; without sync_dist Lightning warns that they might not be.
-        self.log("val/loss", self._val_loss.compute() / self._val_count.compute(), logger=False, sync_dist=True)
-        self._val_loss.reset()
-        self._val_count.reset()
+    def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
+        """Update the metrics given by the user with a batch of the validation."""
+        for metric in self.metrics.values():
+            metric.update(logits, targets)  # type: ignore[operator]  # a ModuleDict does not know what it holds
 
-    def mean(self, figures: list[Tensor]) -> float:
-        """The mean of a figure of micro-batches, over all processes."""
-        return float(self.trainer.strategy.reduce(torch.stack(figures).mean(), reduce_op="mean"))
+    def on_train_batch_end(self, outputs: Any, batch: BatchT, batch_idx: int) -> None:
+        if self.trainer.global_step >= self.total_steps:
+            self.trainer.should_stop = True  # makes Lightning validate; at max_steps alone it would not
+        if self.logs_itself:
+            self.log("train_loss", self.train_losses[-1], prog_bar=True)
+            self.train_losses.clear()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss as `val_loss`, for callbacks, and compute the metrics of the whole validation."""
+        loss = self._val_loss.compute() / self._val_count.compute()
+        given = {name: float(metric.compute()) for name, metric in self.metrics.items()}  # type: ignore[operator]  # as above
+        self.val_metrics = self.compute_metrics("val", float(loss)) | given
+        # The sums are those of all processes already; without sync_dist Lightning warns that they might not be.
+        self.log("val_loss", loss, prog_bar=True, logger=None if self.logs_itself else False, sync_dist=True)
+        if self.logs_itself:
+            self.log_dict({f"val_{name}": value for name, value in self.val_metrics.items()}, sync_dist=True)
+        for metric in (self._val_loss, self._val_count, *self.metrics.values()):
+            metric.reset()  # type: ignore[operator]  # as above
+
+    def mean_over_ranks(self, values: list[Tensor]) -> float:
+        """Return the mean of a value of the micro-batches of all ranks."""
+        return float(self.trainer.strategy.reduce(torch.stack(values).mean(), reduce_op="mean"))
 
     def configure_model(self) -> None:
-        """Share out the network among the processes, where the strategy does that."""
+        """Shard the network, if the strategy does."""
         if isinstance(self.trainer.strategy, ShardedStrategy):
             self.trainer.strategy.shard(self.model)
 
     def full_model(self) -> ModelT | None:
-        """The network as one process has it, for the first process; None on others. All processes have to ask."""
+        """Return the unsharded network on rank zero, None on other ranks. A collective: all ranks must call it."""
         strategy = self.trainer.strategy
         if isinstance(strategy, ShardedStrategy):
             return strategy.full_network(self.model)
         return self.model if distributed.is_rank_zero() else None
 
     def unshard(self) -> None:
-        """After training, leave the whole network with the first process, and nothing with others that had a share."""
+        """After training, gather a sharded network on rank zero, and drop it on other ranks."""
         if isinstance(self.trainer.strategy, ShardedStrategy):
             self.model = self.trainer.strategy.full_network(self.model)  # type: ignore[assignment]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         if isinstance(self.trainer.strategy, ShardedStrategy):
             require_sharding_support(self.optimizer_spec)
+        self.total_steps = self._count_steps()
+        if self._has_default_schedule:
+            self.schedule = Cosine(warmup_steps=round(_WARMUP_FRACTION * self.total_steps))
         return self.optimizer_spec.build(self.model)
+
+    def _count_steps(self) -> int:
+        steps = self.trainer.estimated_stepping_batches
+        if not 0 <= steps < math.inf:
+            raise UserError(
+                "max_steps: the learning rate depends on the number of steps, which is unknown; set "
+                "Trainer(max_steps=…) or Trainer(max_epochs=…)"
+            )
+        return int(steps)
 
     def on_train_batch_start(self, batch: BatchT, batch_idx: int) -> None:
         for group in self._optimizer().param_groups:
             group["lr"] = self.learning_rate() * group.get("lr_scale", 1.0)
 
     def learning_rate(self) -> float:
-        """The rate of the next optimizer step."""
-        step = min(self.trainer.global_step, self.trainer.max_steps - 1)
-        return self.optimizer_spec.lr * self.schedule.factor(step, self.trainer.max_steps)
+        """Return the learning rate of the next optimizer step."""
+        step = min(self.trainer.global_step, self.total_steps - 1)
+        return self.optimizer_spec.lr * self.schedule.factor(step, self.total_steps)
 
     def configure_gradient_clipping(
         self,
@@ -132,23 +237,25 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self.gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the weights as the plain model does, and add what makes the checkpoint enough by itself."""
-        tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in checkpoint["state_dict"].items()}
+        """Name the weights as in the plain model, and add the description and what a resume needs."""
+        named = checkpoint["state_dict"].items()
+        tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in named if key.startswith(_PREFIX)}
         checkpoint["state_dict"] = tensors if self.strict_loading else adapter_alone(tensors)
-        checkpoint[KEY] = self.description.to_plain()
+        if self._description is not None:
+            checkpoint[KEY] = self._description.to_plain()
         checkpoint["random_states"] = distributed.all_gather(random_state.capture(self.device))
-        checkpoint["train_losses"] = of_all_processes(self.train_losses)
+        checkpoint["train_losses"] = gather_interleaved(self.train_losses)
         checkpoint["stopped_early"] = self.trainer.should_stop and self.trainer.global_step < self.trainer.max_steps
         checkpoint["accumulate"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {_PREFIX + key: tensor for key, tensor in checkpoint["state_dict"].items()}
-        self._random_state = _of_this_process(checkpoint["random_states"])
-        self.train_losses = of_this_process(checkpoint["train_losses"])
-        _count_in_new_parts(checkpoint, self.trainer.accumulate_grad_batches)
+        self._random_state = _own_random_state(checkpoint["random_states"])
+        self.train_losses = own_share(checkpoint["train_losses"])
+        _convert_batch_counts(checkpoint, self.trainer.accumulate_grad_batches)
 
     def on_train_start(self) -> None:
-        """After a resume: the settings of the present configuration rule, and dropout goes on where it stopped."""
+        """After a resume, apply the present settings of the optimizer, and restore the random state."""
         configured = self.optimizer_spec.build(self.model).param_groups
         for group, settings in zip(self._optimizer().param_groups, configured, strict=True):
             group.update({name: value for name, value in settings.items() if name != "params"})
@@ -166,7 +273,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
 
     @property
     def skipped_steps(self) -> int | None:
-        """Steps that changed nothing since the run began, as gradients were not finite; None where none is skipped."""
+        """Steps skipped since the run began because gradients were not finite; None if the precision skips none."""
         plugin = self.trainer.precision_plugin
         return plugin.skipped_steps if isinstance(plugin, Float16) else None
 
@@ -174,18 +281,18 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         return self.trainer.optimizers[0]
 
 
-def of_all_processes(figures: list[Tensor]) -> list[Tensor]:
-    """Figures of micro-batches, as many in each process, in the order of the samples."""
-    of_each = distributed.all_gather([figure.cpu() for figure in figures])
-    return [figure for at_once in zip(*of_each, strict=True) for figure in at_once]
+def gather_interleaved(values: list[Tensor]) -> list[Tensor]:
+    """Gather the values of the micro-batches of all ranks, in the order of the samples."""
+    by_rank = distributed.all_gather([value.cpu() for value in values])
+    return [value for of_ranks in zip(*by_rank, strict=True) for value in of_ranks]
 
 
-def of_this_process(figures: list[Tensor]) -> list[Tensor]:
-    """This process's share of figures in the order of the samples."""
-    return figures[distributed.rank() :: distributed.world_size()]
+def own_share(values: list[Tensor]) -> list[Tensor]:
+    """Return this rank's part of values in the order of the samples; the inverse of `gather_interleaved`."""
+    return values[distributed.rank() :: distributed.world_size()]
 
 
-def _of_this_process(states: list[random_state.State]) -> random_state.State | None:
+def _own_random_state(states: list[random_state.State]) -> random_state.State | None:
     if len(states) != distributed.world_size():
         log.info(
             "the checkpoint is of %d processes and this run has %d: dropout goes on with other numbers",
@@ -195,11 +302,10 @@ def _of_this_process(states: list[random_state.State]) -> random_state.State | N
     return states[distributed.rank()] if distributed.rank() < len(states) else None
 
 
-def _count_in_new_parts(checkpoint: dict[str, Any], accumulate: int) -> None:
-    """Restate Lightning's counts of micro-batches, where a step is now accumulated from another number of them."""
+def _convert_batch_counts(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Convert Lightning's counts of micro-batches to another number of micro-batches in a step."""
     before = checkpoint["accumulate"]
     for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
         if isinstance(counts, dict):
-            for name, count in counts.items():
-                steps = math.ceil(count / before)  # a count may be one behind while a step ends
-                counts[name] = steps * accumulate - (steps * before - count)
+            for name, count in counts.items():  # a count may be one behind while a step ends
+                counts[name] = count + math.ceil(count / before) * (accumulate - before)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2_lightning.data.sampling.batches import Endless, TrainingBatches, ValidationBatches
+from gpt2_lightning.data.sampling.batches import BatchNumbers, TrainingBatches, ValidationBatches
 from gpt2_lightning.data.sampling.samples import JoinedSamples, MixedSamples, Samples, SeparateSamples
 from gpt2_lightning.data.sampling.windows import Batch, DocumentWindows, JoinedWindows
 from gpt2_lightning.model.loss import IGNORED
@@ -68,7 +68,7 @@ def test_batches_start_at_any_sample(samples: Samples) -> None:
 
 
 def test_endless_numbers_start_anew() -> None:
-    numbers = Endless()
+    numbers = BatchNumbers()
     assert list(itertools.islice(numbers, 4)) == [0, 1, 2, 3]
     assert list(itertools.islice(numbers, 2)) == [0, 1]
 

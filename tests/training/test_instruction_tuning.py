@@ -97,7 +97,7 @@ def test_validation_loss_is_the_mean_over_the_tokens_of_answers(tmp_path: Path) 
         logits = model(torch.tensor([[*prompt, *reply][:-1]])).detach()[0, len(prompt) - 1 :]
         total += float(F.cross_entropy(logits, torch.tensor(reply), reduction="sum"))
         count += len(reply)
-    assert float(module.trainer.callback_metrics["val/loss"]) == pytest.approx(total / count, rel=1e-5)
+    assert float(module.trainer.callback_metrics["val_loss"]) == pytest.approx(total / count, rel=1e-5)
     data = module.data
     assert isinstance(data, InstructDataModule)
     own = response_loss(model, data.batches("val"))

@@ -36,7 +36,7 @@ class LabelDataModule(SampleDataModule):
         kind: what a label is.
         block_size: the longest text in tokens; of longer ones the rest is cut off.
         batch_size: texts in an optimizer step, over all devices.
-        micro_batch_size: texts in one forward pass of one device; the rest of a step's is accumulated.
+        micro_batch_size: see `SampleDataModule`.
         seed: fixes the order of the samples.
         add_prefix_space: see `EncodedTexts`.
 
@@ -54,12 +54,13 @@ class LabelDataModule(SampleDataModule):
         kind: LabelKind,
         block_size: int,
         batch_size: int,
-        micro_batch_size: int,
-        seed: int,
+        micro_batch_size: int | None = None,
+        seed: int = 0,
         add_prefix_space: bool = False,
     ) -> None:
-        super().__init__(batch_size, micro_batch_size)
+        super().__init__(batch_size, micro_batch_size, tokenizer)
         self.classes, self.kind, self.block_size = tuple(classes), kind, block_size
+        self.add_prefix_space = add_prefix_space
 
         def prepared(rows: list[LabeledText]) -> LabeledSet:
             texts = EncodedTexts([row.text for row in rows], tokenizer, block_size, add_prefix_space)

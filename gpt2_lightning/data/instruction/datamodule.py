@@ -28,7 +28,7 @@ class InstructDataModule(SampleDataModule):
         tokenizer: must have an end-of-text token.
         block_size: the context. Longer conversations are cut.
         batch_size: rows in an optimizer step, over all devices.
-        micro_batch_size: rows in one forward pass of one device; the rest of a step's is accumulated.
+        micro_batch_size: see `SampleDataModule`.
         seed: fixes the order of the samples.
         mask_prompt: whether the answers alone are learned, each with its end, or everything.
         packing: whether a row holds as many examples as fit, or one.
@@ -44,13 +44,13 @@ class InstructDataModule(SampleDataModule):
         tokenizer: Tokenizer,
         block_size: int,
         batch_size: int,
-        micro_batch_size: int,
-        seed: int,
+        micro_batch_size: int | None = None,
+        seed: int = 0,
         mask_prompt: bool = True,
         packing: bool = True,
     ) -> None:
-        super().__init__(batch_size, micro_batch_size)
-        self.splits, self.template, self.tokenizer = splits, template, tokenizer
+        super().__init__(batch_size, micro_batch_size, tokenizer)
+        self.splits, self.template = splits, template
         self.block_size, self.mask_prompt, self.packing = block_size, mask_prompt, packing
         self.parts: dict[Part, EncodedRows] = {
             part: encode_rows(getattr(splits, part), name, template, tokenizer, block_size, mask_prompt)
@@ -61,7 +61,7 @@ class InstructDataModule(SampleDataModule):
         self.samples: PackedSamples | PaddedSamples = packed if packing else padded
         self.padding = {
             "packed": packed.padding,
-            "padded": padded.padding(micro_batch_size),
+            "padded": padded.padding(self.micro_batch_size),
             "whole": 1 - sum(example.width for example in train) / (len(train) * block_size),
         }
         """Share of the places that hold no token: with packing, with batches as wide as their longest example, and with

@@ -1,33 +1,65 @@
-"""What the LightningDataModules share: training on numbered samples, without an end."""
+"""Base of the LightningDataModules: training batches from an endless sequence of numbered samples."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from gpt2_lightning.data.sampling.batches import Endless, TrainingBatches
+from gpt2_lightning.data.sampling.batches import BatchNumbers, TrainingBatches
 from gpt2_lightning.data.sampling.samples import Samples
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers import Tokenizer
 
 
 class SampleDataModule(L.LightningDataModule):
-    """Training batches from `samples`, which a subclass sets; validation batches are the subclass's own.
+    """Training batches from `samples`, which a subclass sets; it also defines the validation batches.
+
+    With `Trainer(max_steps=…)` the run is one epoch. With `Trainer(max_epochs=…)` an epoch is a pass over the training
+    samples, rounded up to whole steps.
 
     Args:
-        batch_size: samples in an optimizer step, over all devices.
-        micro_batch_size: samples in one forward pass of one device; the rest of a step's is accumulated.
+        batch_size: samples in an optimizer step, over all devices and accumulated micro-batches.
+        micro_batch_size: samples in one forward pass of one device; None to divide `batch_size` by the Trainer's
+            devices and `accumulate_grad_batches`.
+        tokenizer: saved in checkpoints; None if unknown.
     """
 
     samples: Samples[Any]
-    """What is trained on."""
+    """Training samples."""
 
-    def __init__(self, batch_size: int, micro_batch_size: int) -> None:
+    def __init__(
+        self, batch_size: int, micro_batch_size: int | None = None, tokenizer: Tokenizer | None = None
+    ) -> None:
         super().__init__()
-        self.batch_size, self.micro_batch_size = batch_size, micro_batch_size
+        self.batch_size, self.micro_batch_size = batch_size, micro_batch_size or batch_size
+        self._divides_batch = micro_batch_size is None
+        self.tokenizer = tokenizer
         self._first_sample, self._first_step = 0, 0
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """`Description.task` of a model that is trained on these data; empty for a language model."""
+        return {}
+
+    def setup(self, stage: str) -> None:
+        """Derive the micro-batch from the Trainer, if it was not given.
+
+        Raises:
+            UserError: if the batch does not divide.
+        """
+        if self.trainer is None or not self._divides_batch:
+            return
+        world_size, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        self.micro_batch_size, rest = divmod(self.batch_size, world_size * accumulate)
+        if rest:
+            raise UserError(
+                f"batch_size: {self.batch_size} does not divide by {world_size} devices × accumulate_grad_batches="
+                f"{accumulate}; use a multiple of {world_size * accumulate}"
+            )
 
     @property
     def samples_seen(self) -> int:
@@ -48,7 +80,16 @@ class SampleDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world_size = self.place()
         batches = TrainingBatches(self.samples, self.micro_batch_size, rank, world_size, self._first_sample)
-        return self.loader(batches, Endless())
+        return self.loader(batches, BatchNumbers(self._batches_per_epoch(), continues=True))
+
+    def _batches_per_epoch(self) -> int | None:
+        """Batches of this rank in an epoch of the Trainer; None for an endless one."""
+        trainer = self.trainer
+        if trainer is None or trainer.check_val_every_n_epoch is None:
+            return None
+        one_epoch = trainer.max_epochs in (None, -1)
+        steps = trainer.max_steps if one_epoch else math.ceil(self.samples.per_epoch / self.batch_size)
+        return steps * trainer.accumulate_grad_batches if steps >= 0 else None
 
     def state_dict(self) -> dict[str, Any]:
         return {"samples_seen": self.samples_seen, "step": self.trainer.global_step if self.trainer else 0}
@@ -74,9 +115,10 @@ class SampleDataModule(L.LightningDataModule):
             )
         return min(self.micro_batch_size, rows // count)
 
-    def loader(self, batches: Dataset[Any], sampler: Endless | None = None) -> DataLoader[Any]:
-        """A loader of batches that are whole already."""
+    def loader(self, batches: Dataset[Any], numbers: BatchNumbers | None = None) -> DataLoader[Any]:
+        """Return a loader of a dataset whose items are batches; all of them, unless `numbers` are given."""
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         # A loader takes a seed for its workers from the global generator unless it has its own: dropout would notice.
         generator = torch.Generator()
+        sampler = numbers or BatchNumbers(len(batches))  # type: ignore[arg-type]  # a validation set has a length
         return DataLoader(batches, batch_size=None, sampler=sampler, pin_memory=on_cuda, generator=generator)

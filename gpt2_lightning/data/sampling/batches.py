@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler
 
 from gpt2_lightning.data.sampling.samples import Samples
 from gpt2_lightning.data.sampling.windows import Batch, Windows, read_batch
@@ -32,11 +32,30 @@ class TrainingBatches(Dataset[Any]):
         return self.samples.read(np.arange(first, first + self.batch_size))
 
 
-class Endless(Sampler[int]):
-    """0, 1, 2, … without an end: the trainer's step limit ends a run."""
+class BatchNumbers(DistributedSampler[int]):
+    """The numbers of a rank's batches. The dataset shares the batches out among the ranks.
+
+    It is a `DistributedSampler`, so that a Trainer does not put one in its place.
+
+    Args:
+        count: batches in a pass; None for an endless one.
+        continues: whether the next pass goes on with the numbers that follow, or begins again at 0.
+    """
+
+    def __init__(self, count: int | None = None, continues: bool = False) -> None:
+        self.count, self.continues = count, continues
+        self._next = 0
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.count()
+        first = self._next if self.continues else 0
+        for number in itertools.count(first) if self.count is None else range(first, first + self.count):
+            self._next = number + 1
+            yield number
+
+    def __len__(self) -> int:
+        if self.count is None:
+            raise TypeError("an endless pass has no length")
+        return self.count
 
 
 class ValidationBatches(Dataset[Batch]):

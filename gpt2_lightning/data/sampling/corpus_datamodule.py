@@ -1,4 +1,4 @@
-"""The LightningDataModule of language modelling."""
+"""The LightningDataModule of language modeling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from gpt2_lightning.data.sampling.batches import ValidationBatches
 from gpt2_lightning.data.sampling.samples import JoinedSamples, MixedSamples, Samples, SeparateSamples
 from gpt2_lightning.data.sampling.windows import Batch, DocumentWindows, JoinedWindows, Windows
 from gpt2_lightning.data.shards.prepared import Tokens
+from gpt2_lightning.data.shards.sequence import InMemorySequence
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers import Tokenizer, char
 
 
 class TokenDataModule(SampleDataModule):
@@ -23,11 +25,12 @@ class TokenDataModule(SampleDataModule):
         corpora: one, or several to be mixed.
         block_size: tokens that a sample predicts.
         batch_size: sequences in an optimizer step, over all devices.
-        micro_batch_size: sequences in one forward pass of one device; the rest of a step's is accumulated.
+        micro_batch_size: see `SampleDataModule`.
         seed: fixes the order of the samples.
         weights: share of each corpus; None for equal ones.
         documents: how windows treat documents, see `corpus.Corpus`.
         end_of_text: the id that closes a document; needed unless documents are joined.
+        tokenizer: see `SampleDataModule`.
 
     Raises:
         UserError: if a part of a corpus is too short, or documents cannot be told apart.
@@ -38,13 +41,14 @@ class TokenDataModule(SampleDataModule):
         corpora: Sequence[Tokens],
         block_size: int,
         batch_size: int,
-        micro_batch_size: int,
-        seed: int,
+        micro_batch_size: int | None = None,
+        seed: int = 0,
         weights: Sequence[float] | None = None,
         documents: Documents = "joined",
         end_of_text: int | None = None,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
-        super().__init__(batch_size, micro_batch_size)
+        super().__init__(batch_size, micro_batch_size, tokenizer)
         if documents != "joined" and end_of_text is None:
             raise UserError(
                 f"data.documents={documents}: this tokenizer has no end-of-text token, so that documents cannot be "
@@ -61,6 +65,50 @@ class TokenDataModule(SampleDataModule):
         parts = [self._samples(tokens) for tokens in corpora]
         shares = list(weights or [1.0] * len(parts))
         self.samples = parts[0] if len(parts) == 1 else MixedSamples(parts, shares, seed)
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        tokenizer: Tokenizer | Literal["char"] = "char",
+        block_size: int = 64,
+        batch_size: int = 16,
+        val_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> TokenDataModule:
+        """Make the data module of a text in memory.
+
+        Args:
+            text: the text.
+            tokenizer: encodes it; `char` for one of the characters in the text.
+            block_size: tokens that a sample predicts.
+            batch_size: sequences in an optimizer step, over all devices.
+            val_fraction: share of the text, from its end, that is held out for validation.
+            seed: fixes the order of the samples.
+
+        Raises:
+            UserError: if a part of the text is too short, or the tokenizer lacks a character.
+        """
+        if tokenizer == "char":
+            tokenizer = char.from_corpus([text], several_documents=False)
+        split = round(len(text) * (1 - val_fraction))
+        ids, bytes_per_token = {}, {}
+        for part, content in (("train", text[:split]), ("val", text[split:])):
+            ids[part] = tokenizer.encode(content)
+            bytes_per_token[part] = len(content.encode()) / max(1, len(ids[part]))
+        tokens = Tokens(InMemorySequence(ids["train"]), InMemorySequence(ids["val"]), bytes_per_token)
+        return cls([tokens], block_size, batch_size, seed=seed, tokenizer=tokenizer)
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of the vocabulary.
+
+        Raises:
+            UserError: if the data module has no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise UserError("tokenizer: the vocabulary is unknown; give TokenDataModule tokenizer=…")
+        return self.tokenizer.vocab_size
 
     @property
     def train_tokens(self) -> int:

@@ -75,6 +75,24 @@ class TokenSequence:
         return {**self.__dict__, "_open": {}}
 
 
+class InMemorySequence(TokenSequence):
+    """Ids in memory as a sequence.
+
+    Args:
+        ids: the ids, (N,).
+    """
+
+    def __init__(self, ids: NDArray[Any]) -> None:
+        super().__init__([], ids.dtype)
+        self.ids = ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        return self.ids[starts[:, None] + np.arange(length)].astype(np.int64)
+
+
 def _read_at(file: BinaryIO, offset: int, buffer: memoryview) -> int:
     if hasattr(os, "preadv"):
         return os.preadv(file.fileno(), [buffer], offset)

@@ -8,7 +8,6 @@ from gpt2_lightning.training.callbacks.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.samples import Samples
 from gpt2_lightning.training.callbacks.signals import Signals
-from gpt2_lightning.training.callbacks.step_limit import StepLimit
 
 __all__ = [
     "Attention",
@@ -18,6 +17,5 @@ __all__ = [
     "ProgressBar",
     "Samples",
     "Signals",
-    "StepLimit",
     "assemble",
 ]

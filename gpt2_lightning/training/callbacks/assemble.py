@@ -10,7 +10,6 @@ from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.signals import Signals
-from gpt2_lightning.training.callbacks.step_limit import StepLimit
 
 
 def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
@@ -22,4 +21,4 @@ def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
     """
     saving = [callback for callback in chosen if isinstance(callback, Checkpointing)]
     others = [callback for callback in chosen if callback not in saving]
-    return [StepLimit(), metrics, ProgressBar(metrics), *others, *saving, Signals(next(iter(saving), None))]
+    return [metrics, ProgressBar(metrics), *others, *saving, Signals(next(iter(saving), None))]

@@ -47,7 +47,7 @@ class Checkpointing(L.Callback):
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["val/loss"])
+        loss = float(trainer.callback_metrics["val_loss"])
         is_best = loss < self.lowest_val_loss
         if is_best:
             self.lowest_val_loss = loss

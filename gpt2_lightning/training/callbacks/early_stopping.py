@@ -27,7 +27,12 @@ class EarlyStopping(LightningEarlyStopping):
 
     @checked
     def __init__(self, patience: PositiveInt = 5, min_delta: Annotated[float, Ge(0)] = 0.0) -> None:
-        super().__init__("val/loss", min_delta=min_delta, patience=patience, verbose=False)
+        super().__init__("val_loss", min_delta=min_delta, patience=patience, verbose=False)
+
+    @property
+    def state_key(self) -> str:
+        """The name of the state in checkpoints, which is independent of the name of the loss."""
+        return "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         super().on_validation_end(trainer, pl_module)

@@ -35,6 +35,9 @@ class Metrics(L.Callback):
         self.best_val_loss = float("inf")
         self._step_of_last_row = 0
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        _task(trainer).logs_itself = False
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._step_of_last_row = trainer.global_step
         self.throughput.begin(trainer, _task(trainer))
@@ -55,7 +58,7 @@ class Metrics(L.Callback):
             self._step_of_last_row = step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["val/loss"])
+        loss = float(trainer.callback_metrics["val_loss"])
         self._log(trainer, "val", loss)
         _require_finite("validation", loss, trainer)
         self.best_val_loss = min(self.best_val_loss, loss)
@@ -78,7 +81,7 @@ class Metrics(L.Callback):
         self.best_val_loss = state_dict["best_val_loss"]
 
     def _log_training(self, trainer: L.Trainer, module: TrainingModule[Any, Any]) -> None:
-        loss = module.mean(module.train_losses)
+        loss = module.mean_over_ranks(module.train_losses)
         module.train_losses.clear()
         # The first group of a rate counts: an exception to it may follow.
         groups = reversed(trainer.optimizers[0].param_groups)
@@ -96,11 +99,12 @@ class Metrics(L.Callback):
         self, trainer: L.Trainer, stage: Literal["train", "val"], loss: float, more: dict[str, float] | None = None
     ) -> None:
         task, data = _task(trainer), _task(trainer).data
+        metrics = task.val_metrics if stage == "val" else task.compute_metrics(stage, loss)
         row = {
             "tokens": data.tokens_seen,
             "epoch": data.epochs_seen,
             f"{stage}/loss": loss,
-            **{f"{stage}/{name}": value for name, value in task.figures(stage, loss).items()},
+            **{f"{stage}/{name}": value for name, value in metrics.items()},
             **(more or {}),
         }
         self.latest |= row

@@ -45,7 +45,7 @@ class Pruning(L.Callback):
     def _is_hopeless(self, trainer: L.Trainer) -> bool:
         import optuna
 
-        step, loss = trainer.global_step, float(trainer.callback_metrics["val/loss"])
+        step, loss = trainer.global_step, float(trainer.callback_metrics["val_loss"])
         pruner = make_pruner(self.pruner, self.startup_trials, self.warmup_steps)
         study = optuna.load_study(study_name=self.study, storage=self.storage, pruner=pruner)
         known = study.get_trials(deepcopy=False)[self.trial]

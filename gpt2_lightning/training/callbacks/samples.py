@@ -65,7 +65,7 @@ class Samples(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LanguageModeling)
-        loss = float(trainer.callback_metrics["val/loss"])
+        loss = float(trainer.callback_metrics["val_loss"])
         if not math.isfinite(loss):
             return  # a diverged model has nothing to say
         model = pl_module.full_model()

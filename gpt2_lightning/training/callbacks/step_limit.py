@@ -1,23 +1,18 @@
-"""The end of a run."""
+"""What follows an optimizer step."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import lightning as L
 
 
-class StepLimit(L.Callback):
-    """Asks Lightning to stop after the last step, which makes it validate once more; at `max_steps` it would not."""
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        if trainer.global_step >= trainer.max_steps:
-            trainer.should_stop = True
+def is_last_step(trainer: L.Trainer) -> bool:
+    """Whether the run ends after the optimizer step that has just been made."""
+    return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
 
 
 def validation_follows(trainer: L.Trainer) -> bool:
-    """Whether Lightning validates after the optimizer step that has just ended."""
+    """Whether Lightning validates after the optimizer step that has just been made."""
     batches = trainer.val_check_batch
     assert batches is not None, "validation goes by steps, not by time"
     interval = int(batches) // trainer.accumulate_grad_batches
-    return trainer.should_stop or trainer.global_step % interval == 0
+    return is_last_step(trainer) or trainer.global_step % interval == 0
