@@ -174,7 +174,9 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self.val_metrics = self.compute_metrics("val", float(loss)) | given
         # The sums are those of all processes already; without sync_dist Lightning warns that they might not be.
         self.log("val_loss", loss, prog_bar=True, logger=None if self.logs_itself else False, sync_dist=True)
-        if self.logs_itself:
+        if not self.logs_itself:
+            self.log("val/loss", loss, logger=False, sync_dist=True)  # the key in metrics.csv, for callbacks as well
+        else:
             self.log_dict({f"val_{name}": value for name, value in self.val_metrics.items()}, sync_dist=True)
         for metric in (self._val_loss, self._val_count, *self.metrics.values()):
             metric.reset()  # type: ignore[operator]  # as above

@@ -155,7 +155,8 @@ def test_a_metric_sees_the_logits_of_all_predicted_tokens(tmp_path: Path) -> Non
     plain.fit(module, data)
     hits, losses = [], []
     for batch in data.val_dataloader():
-        logits = module.model.eval()(batch.inputs)
+        with torch.no_grad():
+            logits = module.model.eval()(batch.inputs)
         kept = batch.targets >= 0
         hits.append((logits.topk(2).indices == batch.targets.unsqueeze(-1)).any(-1)[kept])
         losses.append(F.cross_entropy(logits[kept], batch.targets[kept], reduction="none"))

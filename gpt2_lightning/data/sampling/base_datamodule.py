@@ -120,5 +120,5 @@ class SampleDataModule(L.LightningDataModule):
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         # A loader takes a seed for its workers from the global generator unless it has its own: dropout would notice.
         generator = torch.Generator()
-        sampler = numbers or BatchNumbers(len(batches))  # type: ignore[arg-type]  # a validation set has a length
+        sampler = BatchNumbers(len(batches)) if numbers is None else numbers  # type: ignore[arg-type]  # it has a length
         return DataLoader(batches, batch_size=None, sampler=sampler, pin_memory=on_cuda, generator=generator)
