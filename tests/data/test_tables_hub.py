@@ -16,6 +16,8 @@ from gpt2_lightning.data.tables.hub import read_dataset
 from gpt2_lightning.errors import UserError
 
 datasets = pytest.importorskip("datasets")
+pyarrow = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +36,17 @@ def write_jsonl(file: Path, rows: list[dict[str, Any]]) -> None:
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
 
+def write_parquet(file: Path, rows: dict[str, list[Any]], features: Any) -> None:
+    """Write a file as `Dataset.to_parquet` does, but without a `Dataset`: its fingerprint pickles the table, and dill
+    warns of a class of pyarrow's that it cannot find."""
+    parquet.write_table(pyarrow.table(rows, schema=features.arrow_schema), file)
+
+
 def test_splits_are_named_and_classes_have_their_names(folder: Path) -> None:
     features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
     for split, labels in (("train", [0, 1] * 10), ("test", [1, 0, 1])):
         rows = {"text": [f"{split} {i}" for i in range(len(labels))], "label": labels}
-        datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}.parquet")
+        write_parquet(folder / f"{split}.parquet", rows, features)
     splits = LabeledTexts(path=f"hf:{folder}", train="train", val=0.1, test="test").read()
     assert (len(splits.train), len(splits.val)) == (18, 2)
     assert splits.test == [LabeledText("test 0", "pos"), LabeledText("test 1", "neg"), LabeledText("test 2", "pos")]
@@ -48,7 +56,7 @@ def test_names_reach_lists_of_classes_and_labels_kept_back_are_missing(folder: P
     one = datasets.ClassLabel(names=["joy", "awe"])
     features = datasets.Features({"several": datasets.List(one), "one": one})
     rows = {"several": [[1, 0], []], "one": [-1, 1]}
-    datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / "train.parquet")
+    write_parquet(folder / "train.parquet", rows, features)
     found = list(read_dataset(str(folder), None, None)["train"])
     assert [record.values for record in found] == [
         {"several": ["awe", "joy"], "one": None},
