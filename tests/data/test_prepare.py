@@ -21,8 +21,9 @@ import pytest
 from gpt2_lightning.data.corpora import text, text_files
 from gpt2_lightning.data.corpora.text import TextCorpus
 from gpt2_lightning.data.shards import encode
+from gpt2_lightning.data.shards.folder import META, folder_of
 from gpt2_lightning.data.shards.format import HEADER_BYTES, read_header
-from gpt2_lightning.data.shards.prepare import META, Prepared, folder_of, prepare
+from gpt2_lightning.data.shards.prepare import Prepared, prepare
 from gpt2_lightning.data.shards.prepared import open_prepared
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, HuggingFaceTokenizer, Tokenizer

@@ -18,8 +18,10 @@ from gpt2_lightning.app.run.corpora import corpus_of, prepare_with_progress, tok
 from gpt2_lightning.data.corpora.mix import Mix
 from gpt2_lightning.data.corpora.token_files import TokenFiles
 from gpt2_lightning.data.corpus import Corpus
-from gpt2_lightning.data.shards.prepare import META, Prepared, count_done, folder_of
+from gpt2_lightning.data.shards.folder import META, folder_of
+from gpt2_lightning.data.shards.prepare import Prepared
 from gpt2_lightning.data.shards.prepared import open_prepared
+from gpt2_lightning.data.shards.reports import count_done
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PathText, PositiveInt, Settings
 

@@ -32,7 +32,8 @@ from gpt2_lightning.data.corpora.token_files import TokenFiles
 from gpt2_lightning.data.corpora.web import Remote
 from gpt2_lightning.data.corpus import Corpus
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
-from gpt2_lightning.data.shards.prepare import META, Advance, Prepared, folder_of, prepare
+from gpt2_lightning.data.shards.folder import META, folder_of
+from gpt2_lightning.data.shards.prepare import Advance, Prepared, prepare
 from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer

@@ -14,8 +14,8 @@ import numpy as np
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.data.corpus import Documents
 from gpt2_lightning.data.shards.digests import memory_of
+from gpt2_lightning.data.shards.folder import META, SETTINGS
 from gpt2_lightning.data.shards.format import MAGIC
-from gpt2_lightning.data.shards.prepare import META, SETTINGS
 from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.errors import UserError

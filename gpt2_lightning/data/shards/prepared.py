@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2_lightning.data.shards.encode import shard_name
+from gpt2_lightning.data.shards.folder import FORMAT, META
 from gpt2_lightning.data.shards.format import HEADER_BYTES, read_header, require_checksum
-from gpt2_lightning.data.shards.prepare import FORMAT, META
+from gpt2_lightning.data.shards.reports import shard_name
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
