@@ -1,9 +1,10 @@
-"""GPT-2, written out. This room imports torch and nothing else.
+"""GPT-2 in PyTorch.
 
-Read in this order: `config`, `gpt2`, `layers`, `attention`, `kernels.explicit`, `positions`.
+`reference` is the forward pass in its plainest form, `gpt2` the network that trains, on one page; `kernels.explicit`
+has the formulas. `inference` adds the KV cache, packed weights and compilation, `lora` adapters.
 
-Letters used in shape comments: B batch, T tokens of the query, S tokens of the key (T plus what is cached),
-C = n_embd channels, H = n_head heads, D = C / H channels of one head, V = vocab_size.
+Letters in shape comments: B batch, T query tokens, S key tokens (T, and those in the cache), C = n_embd channels,
+H = n_head heads, D = C / H channels of a head, V = vocab_size.
 """
 
 from gpt2_lightning.model.config import GPT2Config

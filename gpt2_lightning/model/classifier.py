@@ -1,4 +1,4 @@
-"""Other heads on the features than the language model's."""
+"""GPT-2 with a classification head."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch import Tensor, nn
 from gpt2_lightning.model.gpt2 import GPT2
 
 Pooling = Literal["last", "first", "mean"]
-"""What a classifier reads of a text: its last token, its first, or the mean over its tokens."""
+"""Features of a text that a classifier scores: those of its last token, of its first, or the mean over its tokens."""
 
 
 class Classifier(nn.Module):
     """GPT-2 with a linear layer that scores labels (Radford et al. 2018, section 3.2, without its special tokens).
 
-    Parameters have the names of Hugging Face's GPT2ForSequenceClassification, which reads the last token. The language
-    model's head is kept and computes nothing; where it has a weight of its own, that does not train.
+    Parameters have the names of Hugging Face's GPT2ForSequenceClassification, which pools the last token. The head of
+    the language model is kept and unused; where it has a weight of its own, this is frozen.
 
     Args:
-        transformer: the language model; it is not copied.
-        labels: number of scores for each text.
-        pooling: the last token alone has seen the whole text; the first has seen itself alone.
+        transformer: the language model, which is not copied.
+        labels: number of scores of a text.
+        pooling: only the last token attends to the whole text; the first attends to itself.
 
     Raises:
-        ValueError: if there are no labels, or `pooling` is none of the three.
+        ValueError: if labels is below 1, or pooling is not one of the three.
     """
 
     def __init__(self, transformer: GPT2, labels: int, pooling: Pooling = "last") -> None:
@@ -43,11 +43,11 @@ class Classifier(nn.Module):
             transformer.lm_head.requires_grad_(False)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Score texts. The amount and the side of padding make no difference, and it takes no room in the context.
+        """Score texts. Scores do not depend on padding, which takes no room in the context.
 
         Args:
             ids: token ids, (B, T), int64; padding may be any id.
-            mask: whether each is a token of the text and no padding, bool, (B, T).
+            mask: True for tokens of the text, False for padding, bool, (B, T).
 
         Returns:
             Logits of shape (B, labels).
@@ -64,7 +64,7 @@ class Classifier(nn.Module):
         return self.score(self._pool(features, lengths))
 
     def _pool(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """One vector for each text, (B, C). What comes after a text cannot change it: attention looks back alone."""
+        """Pool features (B, T, C) to (B, C). Padding after a text has no effect, since attention is causal."""
         if self.pooling == "first":
             return features[:, 0]
         if self.pooling == "last":

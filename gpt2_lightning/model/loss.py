@@ -1,4 +1,4 @@
-"""The loss of a language model."""
+"""Cross-entropy of a language model."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 IGNORED = -100
-"""A target that carries no loss."""
+"""A target without loss."""
 LARGEST_LOGITS = 2**26
-"""Elements of the logits that are held at once, at most: 256 MiB in float32."""
+"""Largest number of elements of the logits in memory at a time: 256 MiB in float32."""
 LARGE_LOGITS = 2**22
-"""Elements that a CPU's memory is kept for: 16 MiB in float32. From 32 MiB on, glibc gives a tensor's memory back each
-time, and new pages can take longer than what is computed in them."""
+"""Number of elements up to which logits are never split: 16 MiB in float32. From 32 MiB on, glibc returns the memory of
+a tensor to the system, and new pages can take longer than the computation in them."""
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
@@ -25,39 +25,39 @@ def cross_entropy(logits: Tensor, targets: Tensor, reduction: str = "mean") -> T
 
     Args:
         logits: (B, T, V).
-        targets: (B, T); positions that hold -100 do not count.
-        reduction: `mean` over the tokens that count, or `sum`.
+        targets: (B, T); -100 is ignored.
+        reduction: `mean` over the targets that are not ignored, or `sum`.
     """
     return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORED, reduction=reduction)
 
 
 def chunked_cross_entropy(head: nn.Module, features: Tensor, targets: Tensor) -> Tensor:
-    """The sum of the targets' cross-entropies, without ever holding more than `LARGEST_LOGITS` elements of logits.
+    """Sum of cross-entropies, with at most `LARGEST_LOGITS` elements of logits in memory.
 
-    At GPT-2's vocabulary the logits and their gradient would take more memory than all blocks together. So where they
-    are larger, they are computed for a part of the tokens at a time, each part with its gradients.
+    With GPT-2's vocabulary the logits and their gradient would take more memory than all blocks together. Larger logits
+    are therefore computed for a chunk of the tokens at a time, together with the gradients of the chunk.
 
     Args:
-        head: computes logits (…, V); it has V as `out_features`.
-        features: what it reads, (B, T, C).
-        targets: (B, T); positions that hold -100 do not count.
+        head: module that computes logits (…, V), with V as `out_features`.
+        features: input of the head, (B, T, C).
+        targets: (B, T); -100 is ignored.
 
     Returns:
-        A scalar in float32, in nats. Where there are several parts, it goes backward once.
+        A scalar in float32, in nats. With several chunks, only one backward pass is possible.
     """
     n_classes = int(head.out_features)  # type: ignore[arg-type]  # an int
     n_chunks = math.ceil(targets.numel() * n_classes / _largest_chunk(features, n_classes))
     if n_chunks <= 1:
         return cross_entropy(head(features), targets, reduction="sum")
     if not torch.is_grad_enabled():
-        parts = _chunks(features, targets, n_chunks)
-        return torch.stack([_loss_in_place(head(part).float(), its_targets) for part, its_targets in parts]).sum()
+        chunks = _chunks(features, targets, n_chunks)
+        return torch.stack([_loss_in_place(head(x).float(), chunk_targets) for x, chunk_targets in chunks]).sum()
     trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
     return _ChunkedCrossEntropy.apply(head, targets, n_chunks, features, *trained)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Computes the gradients of each part in the place of its logits; backward only scales them."""
+    """Computes the gradients of each chunk in the memory of its logits; backward only scales them."""
 
     @staticmethod
     def forward(
@@ -65,19 +65,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         losses, of_features = [], []
         of_trained = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in trained]
-        for part, its_targets in _chunks(features, targets, n_chunks):
+        for x, chunk_targets in _chunks(features, targets, n_chunks):
             with torch.enable_grad():
-                part = part.detach().requires_grad_()
-                logits = head(part)
-            of_logits = logits.detach().float()  # the same memory in float32: a linear layer does not need its output
-            losses.append(_loss_in_place(of_logits, its_targets))
-            of_part, *found = torch.autograd.grad(
-                logits, (part, *trained), of_logits.to(logits.dtype), allow_unused=True
-            )
-            of_features.append(of_part)
-            del logits, of_logits  # before there are those of the next part
+                x = x.detach().requires_grad_()
+                logits = head(x)
+            of_logits = logits.detach().float()  # shares memory in float32: a linear layer does not save its output
+            losses.append(_loss_in_place(of_logits, chunk_targets))
+            of_x, *found = torch.autograd.grad(logits, (x, *trained), of_logits.to(logits.dtype), allow_unused=True)
+            of_features.append(of_x)
+            del logits, of_logits  # before those of the next chunk are allocated
             for total, gradient in zip(of_trained, found, strict=True):
-                if gradient is not None:  # an adapter may be out of use
+                if gradient is not None:  # an adapter may be inactive
                     total += gradient
         ctx.gradients = [
             torch.cat(of_features, dim=1).view_as(features),
@@ -90,18 +88,18 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         if gradients is None:
-            raise RuntimeError("a loss in parts goes backward once: its gradients are scaled in place")
+            raise RuntimeError("a chunked loss goes backward once: its gradients are scaled in place")
         return None, None, None, *(gradient.mul_(scale) for gradient in gradients)
 
 
 def _chunks(features: Tensor, targets: Tensor, n_chunks: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features (1, n, C) and targets (1, n) of about as many tokens each."""
+    """Split into chunks of about equal size, features (1, n, C) and targets (1, n)."""
     flat = features.flatten(0, 1).unsqueeze(0), targets.flatten().unsqueeze(0)
     return zip(*(tensor.tensor_split(n_chunks, dim=1) for tensor in flat), strict=True)
 
 
 def _largest_chunk(features: Tensor, n_classes: int) -> int:
-    """Elements of the logits of a part. Each adds a gradient of V x C to the head's, and should be larger itself."""
+    """Elements of the logits of a chunk. Each adds a V x C gradient to the head's, and should be larger than that."""
     if features.device.type != "cpu":
         return LARGEST_LOGITS
     return min(LARGEST_LOGITS, max(LARGE_LOGITS, 2 * n_classes * features.size(-1)))
@@ -109,7 +107,7 @@ def _largest_chunk(features: Tensor, n_classes: int) -> int:
 
 @torch.no_grad()
 def _loss_in_place(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum of cross-entropies, which leaves its gradient in the place of the logits: softmax minus the targets.
+    """Sum of cross-entropies; overwrites the logits with their gradient, softmax minus the one-hot targets.
 
     Args:
         logits: (1, n, V), float32.

@@ -1,4 +1,4 @@
-"""Modules that have shapes and no values."""
+"""Modules on the meta device, which have shapes and no values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 
-class _NothingDrawn(TorchFunctionMode):
-    """Leaves tensors as they are where `torch.nn.init` would set them.
+class _SkipInit(TorchFunctionMode):
+    """Skips the functions of `torch.nn.init`.
 
-    Without values there is nothing to set, and on the meta device torch imports its compiler for it: a second.
+    Tensors on the meta device have no values to initialize, and torch would import its compiler for it, which takes a
+    second.
     """
 
     def __torch_function__(
@@ -31,6 +32,6 @@ class _NothingDrawn(TorchFunctionMode):
 
 @contextlib.contextmanager
 def on_meta_device() -> Iterator[None]:
-    """Put modules that are made inside on the meta device, where they take no memory and no time."""
-    with torch.device("meta"), _NothingDrawn():
+    """Context manager that constructs modules on the meta device, where they take neither memory nor time."""
+    with torch.device("meta"), _SkipInit():
         yield

@@ -1,4 +1,4 @@
-"""What a configuration costs, by counting: nothing is allocated."""
+"""Parameters, memory and FLOPs of a configuration, without allocating anything."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ TRAINING_BYTES_PER_PARAMETER = 16
 
 
 def count_parameters(config: GPT2Config) -> int:
-    """Number of trained values, tied weights once."""
+    """Number of parameters, tied weights once."""
     with on_meta_device():
         return sum(parameter.numel() for parameter in GPT2(config).parameters())
 
 
 def training_bytes(config: GPT2Config) -> int:
-    """Memory of weights, gradients and AdamW's state in float32, without activations."""
+    """Bytes of weights, gradients and the state of AdamW in float32, without activations."""
     return TRAINING_BYTES_PER_PARAMETER * count_parameters(config)
 
 
 def flops_per_token(config: GPT2Config) -> int:
     """FLOPs to train on one token at full context: forward, and twice that for backward.
 
-    A multiplication and an addition for each weight that takes part in a matrix product (12 C² in a block, V C in the
-    head), and 4 T C in a block for the attention scores and the mixing of values (Chowdhery et al. 2022, appendix B,
-    which counts the masked half too). Embedding look-ups, norms and biases are left out.
+    Two for each weight of a matrix product (12 C² in a block, V C in the head), and 4 T C in a block for the attention
+    scores and the weighted sum of values (Chowdhery et al. 2022, appendix B, which includes the masked half). Embedding
+    look-ups, norms and biases are not counted.
     """
     in_blocks = config.n_layer * (2 * 12 * config.n_embd**2 + 4 * config.block_size * config.n_embd)
     in_head = 2 * config.vocab_rows * config.n_embd
@@ -45,19 +45,19 @@ class Work:
     in_weights: int
     """In products with weights."""
     per_key: int
-    """For each token of the context, in the attention scores and the mixing of values."""
+    """For each key, in the attention scores and the weighted sum of values."""
 
     def per_token(self, context: int) -> int:
-        """FLOPs for a token of a text of so many tokens; those that attention hides are counted, too."""
+        """FLOPs of a token in a context of this many tokens, masked keys included."""
         return self.in_weights + context * self.per_key
 
 
 def training_work(model: GPT2 | Classifier) -> Work:
-    """FLOPs to train what trains of a network, counted as in `flops_per_token`, with which it agrees if all does.
+    """FLOPs to train the trainable parameters of a network; equal to `flops_per_token` if all are trainable.
 
-    Forward takes every weight. Backward takes it once more, towards the inputs, from the last block down to the first
-    that has a trained parameter; and once more where it trains itself. What is computed again to save memory, and a
-    classifier's few scores for a whole text, are left out.
+    The forward pass uses every weight once. The backward pass uses it once more for the gradient of its input, from the
+    last block down to the first with a trainable parameter, and once more where it is trainable. Recomputation to save
+    memory and the few scores of a classifier are not counted.
     """
     network = model.transformer if isinstance(model, Classifier) else model
     goes_through = _trains(network.wte) or _trains(network.wpe)

@@ -26,7 +26,7 @@ from gpt2_lightning.huggingface.peft.adapters import CONFIG as SETTINGS
 from gpt2_lightning.huggingface.peft.adapters import WEIGHTS, PeftAdapter, read, write
 from gpt2_lightning.model import GPT2, cross_entropy
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.model.lora.adapters import adapter_state, add_lora, load_adapter, merge, use_adapter
+from gpt2_lightning.model.lora.adapters import adapter_state, add_lora, load_adapter, merge, set_adapter
 from gpt2_lightning.model.lora.layers import LoRASpec
 from tests.huggingface.networks import CONFIG, lively, some_ids
 
@@ -87,7 +87,7 @@ def test_peft_computes_our_logits_with_our_adapter(tmp_path: Path, spec: LoRASpe
     with torch.no_grad():
         logits = adapted(ids).logits
         torch.testing.assert_close(logits, model(ids), **TOLERANCE)
-        use_adapter(model, None)
+        set_adapter(model, None)
         assert (logits - model(ids)).abs().max() > 0.1
 
 
@@ -220,7 +220,7 @@ def test_an_adapter_of_peft_computes_the_same_here(
     ids = some_ids()
     with torch.no_grad():
         torch.testing.assert_close(model(ids), adapted(ids).logits, **TOLERANCE)
-        use_adapter(model, None)
+        set_adapter(model, None)
         assert (model(ids) - adapted(ids).logits).abs().max() > 0.1
 
 

@@ -13,7 +13,7 @@ from gpt2_lightning.model import GPT2, GPT2Config, KVCache, cross_entropy
 from gpt2_lightning.model.gpt2 import Linear
 from gpt2_lightning.model.kernels import KERNELS
 from gpt2_lightning.model.lora.adapters import (
-    adapter_in_use,
+    active_adapter,
     adapter_state,
     adapters,
     add_lora,
@@ -21,8 +21,8 @@ from gpt2_lightning.model.lora.adapters import (
     load_adapter,
     merge,
     remove_lora,
+    set_adapter,
     unmerge,
-    use_adapter,
     using_adapter,
 )
 from gpt2_lightning.model.lora.layers import TARGETS, LoRALinear, LoRASpec
@@ -200,11 +200,11 @@ def test_merged_weights_compute_the_same_and_unmerge_again(dtype: torch.dtype, t
     with using_adapter(model, None):
         assert (model(ids) - logits).abs().max() > 1
     merge(model)
-    assert adapter_in_use(model) is None
+    assert active_adapter(model) is None
     if dtype == torch.float32:
         torch.testing.assert_close(model(ids), logits, rtol=0, atol=1e-3)
     unmerge(model)
-    assert adapter_in_use(model) == "default"
+    assert active_adapter(model) == "default"
     rounding = {torch.float32: 1e-6, torch.bfloat16: 2**-6}[dtype]
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=rounding, msg=name)
@@ -268,12 +268,12 @@ def test_several_adapters_are_chosen_by_name(ids: Tensor) -> None:
         fill(both, name, seed)
     assert adapters(both) == specs
     for name in ("one", None, "two", "one"):
-        use_adapter(both, name)
-        assert adapter_in_use(both) == name
+        set_adapter(both, name)
+        assert active_adapter(both) == name
         assert torch.equal(both(ids), alone[name])
     with using_adapter(both, "two"):
         assert torch.equal(both(ids), alone["two"])
-    assert adapter_in_use(both) == "one"
+    assert active_adapter(both) == "one"
     assert not any(parameter.requires_grad for name, parameter in both.named_parameters() if ".two." not in name)
     assert all(parameter.requires_grad for name, parameter in both.named_parameters() if ".two." in name)
 
@@ -338,11 +338,11 @@ def test_misuse_is_told() -> None:
         with pytest.raises(ValueError, match="cannot have the name"):
             add_lora(model, ALL, name)
     with pytest.raises(ValueError, match="holds no adapter 'two'; it holds one"):
-        use_adapter(model, "two")
+        set_adapter(model, "two")
     with pytest.raises(ValueError, match="holds no adapter 'two'; it holds one"):
         adapter_state(model, "two")
     merge(model)
-    for forbidden in (lambda: use_adapter(model, None), lambda: add_lora(model, ALL, "two")):
+    for forbidden in (lambda: set_adapter(model, None), lambda: add_lora(model, ALL, "two")):
         with pytest.raises(ValueError, match="'one' is merged into the weights; unmerge it first"):
             forbidden()
 

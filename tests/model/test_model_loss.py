@@ -13,7 +13,7 @@ from gpt2_lightning.model import GPT2, GPT2Config, cross_entropy
 from gpt2_lightning.model import gpt2 as gpt2_module
 from gpt2_lightning.model import loss as loss_module
 from gpt2_lightning.model.gpt2 import Linear
-from gpt2_lightning.model.lora.adapters import add_lora, use_adapter
+from gpt2_lightning.model.lora.adapters import add_lora, set_adapter
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.loss import IGNORED, chunked_cross_entropy
 
@@ -168,7 +168,7 @@ def test_parts_agree_with_an_adapter_on_the_head(in_use: str | None, multiple: i
     model = GPT2(config)
     add_lora(model, LoRASpec(rank=2, targets=["head"]))
     nn.init.normal_(model.lm_head.get_parameter("adapters.default.lora_B.head"))
-    use_adapter(model, in_use)
+    set_adapter(model, in_use)
     in_parts, plain = losses_and_gradients(model.lm_head, *batch())
     assert len(plain) == 1 + 1 + 2, "the loss, the features, and A and B of the adapter"
     if in_use is None:

@@ -1,1 +1,1 @@
-"""What generation adds to GPT-2: KV cache, packed weights, a compiled step."""
+"""Inference of GPT-2: KV cache, packed weights, a compiled decoding step."""

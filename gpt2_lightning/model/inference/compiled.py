@@ -1,4 +1,4 @@
-"""The reading of a token, compiled."""
+"""A compiled decoding step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gpt2_lightning.model.inference.kv_cache import KVCache
 
 @contextlib.contextmanager
 def compiled(model: GPT2) -> Iterator[None]:
-    """Let a network read one token of each text by a compiled step, which on CUDA is captured as a graph.
+    """Context manager in which a network decodes one token of each text by compiled code, on CUDA as a CUDA graph.
 
-    The first token waits for the compiler. The cache takes room for the whole context, and attention looks at all of
-    it, so that no shape changes from token to token. Where a network has a compiled step already, this does nothing.
+    The first token waits for the compiler. The cache is allocated for the whole context and attention covers all of it,
+    so that shapes do not change between tokens. Nested contexts share the outer one's step.
     """
     if model.decode_step is not None:
         yield

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens already read, so that the next one costs one step and not a whole pass."""
+"""Cache of keys and values, with which a new token costs one step instead of a pass over the whole text."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gpt2_lightning.model.config import GPT2Config
 
 
 class KVCache:
-    """Room for `capacity` tokens of each of `batch_size` texts in every layer, allocated once.
+    """Keys and values of up to `capacity` tokens of each of `batch_size` texts in every layer, allocated once.
 
-    The texts may have different lengths. To read prompts of different lengths at once, pad them at the end, and set
-    `lengths` to what is no padding: the next tokens overwrite the rest, and none ever sees it.
+    Texts may have different lengths. To process prompts of different lengths in one pass, pad them at the end, then set
+    `lengths` to the lengths without padding: the next tokens overwrite the padding, which is masked until then.
 
     Memory: 2 * n_layer * batch_size * capacity * n_embd elements.
 
     Args:
         config: the architecture.
-        batch_size: texts, at most.
-        device: of the model.
-        dtype: of what is held, and in which attention is computed; it need not be that of the model's weights.
-        capacity: tokens of each text, at most; `block_size` by default.
+        batch_size: largest number of texts.
+        device: device of the model.
+        dtype: dtype of the cache and of attention; it may differ from that of the weights.
+        capacity: largest number of tokens of a text; `block_size` by default.
     """
 
     def __init__(
@@ -39,35 +39,35 @@ class KVCache:
     ) -> None:
         self.capacity = config.block_size if capacity is None else capacity
         shape = (batch_size, config.n_head, self.capacity, config.head_size)
-        # Zeros, since what is not seen is still multiplied by 0, and must be finite.
+        # Zeros, since masked values are multiplied by 0 and must be finite.
         self.keys = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
         self.values = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(config.n_layer)]
         self.batch_size = batch_size
         self.lengths = [0] * batch_size
-        """Tokens held of each text, for as many texts as there are now."""
+        """Cached tokens of each of the current texts."""
 
     @property
     def longest(self) -> int:
-        """Tokens held of the longest text."""
+        """Cached tokens of the longest text."""
         return max(self.lengths)
 
     def reset(self, texts: int | None = None) -> None:
-        """Forget all tokens, and begin with so many texts, `batch_size` by default; the memory stays."""
+        """Remove all tokens, and set the number of texts, by default to `batch_size`; the memory is kept."""
         self.lengths = [0] * (self.batch_size if texts is None else texts)
 
     def reorder(self, rows: Sequence[int]) -> None:
-        """Go on with these texts alone, in this order. One may come several times, and then goes on in several ways."""
+        """Keep the texts at these rows, in this order; a row that occurs several times is copied."""
         if len(rows) > self.batch_size:
             raise ValueError(f"{len(rows)} texts do not fit into the cache: its batch_size is {self.batch_size}")
         self.lengths = [self.lengths[row] for row in rows]
         if list(rows) == list(range(len(rows))):
-            return  # they stand where they should
+            return
         index = torch.tensor(rows, device=self.keys[0].device)
         for held in (*self.keys, *self.values):
             held[: len(rows), :, : self.longest] = held[index, :, : self.longest]  # the right side is a copy
 
     def row(self, index: int) -> Self:
-        """An empty cache for one text, in the memory of this one's row; set `lengths[index]` when it is read."""
+        """An empty cache of one text that shares the memory of a row; `lengths[index]` is not updated."""
         part = copy.copy(self)
         part.keys = [held[index : index + 1] for held in self.keys]
         part.values = [held[index : index + 1] for held in self.values]
@@ -111,7 +111,7 @@ class KVCache:
         return [LayerCache(k[:texts], v[:texts], end, index) for k, v in zip(self.keys, self.values, strict=True)]
 
     def advance(self, count: int) -> None:
-        """Count the new tokens of each text, when all layers hold them."""
+        """Add `count` to the lengths, after all layers have been updated."""
         self.lengths = [length + count for length in self.lengths]
 
     def _common_length(self) -> int | None:

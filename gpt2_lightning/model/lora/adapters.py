@@ -1,10 +1,10 @@
-"""LoRA adapters of a model: put in, choose, merge, load, take out.
+"""LoRA adapters of a model: add, activate, merge, load, remove.
 
-    add_lora(model, LoRASpec(rank=8, alpha=16))    # freezes the model; what trains is the adapter alone
+    add_lora(model, LoRASpec(rank=8, alpha=16))    # freezes the model; only the adapter trains
     state = adapter_state(model)                   # its tensors
-    merge(model)                                   # into the weights; unmerge(model) takes it out again
+    merge(model)                                   # into the weights; unmerge(model) subtracts it again
 
-A model may hold several adapters, one of which is in use. The model's own weights keep their names.
+A model may hold several adapters, at most one of which is active. The model's own weights keep their names.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from gpt2_lightning.model.gpt2 import GPT2, Linear
-from gpt2_lightning.model.lora.layers import HEAD, LoRALinear, LoRASpec, LowRank, layers_of
+from gpt2_lightning.model.lora.layers import HEAD, LoRALinear, LoRASpec, LowRank, adapted_layers
 from gpt2_lightning.model.meta import on_meta_device
 
 
 def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
-    """Add a new adapter, take it in use, and freeze all parameters of the model but its own.
+    """Add a new adapter, activate it, and freeze all other parameters of the model.
 
-    The model still computes exactly the same. Where the head shares the embedding's weight, an adapter of the head
-    leaves the embedding alone.
+    The output of the model does not change. Where the head shares the embedding's weight, an adapter of the head
+    does not change the embedding.
 
     Raises:
-        ValueError: if the name is taken, or cannot be one, or an adapter is merged.
+        ValueError: if the name is taken, or is not valid, or an adapter is merged.
     """
     _require_unmerged(model)
     if not name or "." in name or hasattr(nn.ModuleDict(), name):
@@ -36,17 +36,17 @@ def add_lora(model: GPT2, spec: LoRASpec, name: str = "default") -> None:
     if name in adapters(model):
         raise ValueError(f"the model holds an adapter '{name}' already; give the new one another name")
     model.requires_grad_(False)
-    for path, targets in layers_of(spec, model.config.n_layer).items():
+    for path, targets in adapted_layers(spec, model.config.n_layer).items():
         layer = _linear(model, path)
         if not isinstance(layer, LoRALinear):
             layer = LoRALinear(layer)
             model.set_submodule(path, layer)
         layer.adapters[name] = LowRank(_used_weight(layer), spec, targets)
-    use_adapter(model, name)
+    set_adapter(model, name)
 
 
 def remove_lora(model: GPT2) -> None:
-    """Take all adapters out. The layers are plain again, with what is merged in them, and all parameters train."""
+    """Remove all adapters. A merged adapter remains in the weights; all parameters become trainable."""
     for path, layer in list(_lora_layers(model)):
         with on_meta_device():
             plain = Linear(layer.in_features, layer.out_features, layer.bias is not None)
@@ -56,19 +56,19 @@ def remove_lora(model: GPT2) -> None:
 
 
 def adapters(model: GPT2) -> dict[str, LoRASpec]:
-    """The adapters that the model holds, by name."""
+    """Settings of the adapters of a model, by name."""
     return {name: layer.adapter(name).spec for _, layer in _lora_layers(model) for name in layer.adapters}
 
 
-def adapter_in_use(model: GPT2) -> str | None:
-    """The adapter that computes now, if any."""
-    return next((layer.in_use for _, layer in _lora_layers(model) if layer.in_use is not None), None)
+def active_adapter(model: GPT2) -> str | None:
+    """Name of the active adapter, if any."""
+    return next((layer.active for _, layer in _lora_layers(model) if layer.active is not None), None)
 
 
-def use_adapter(model: GPT2, name: str | None) -> None:
-    """Compute with this adapter, or with none: then exactly as if there were none.
+def set_adapter(model: GPT2, name: str | None) -> None:
+    """Activate an adapter, or none: the output then is that of the model without adapters.
 
-    It changes nothing about what trains, which is the adapter that was added last.
+    Which parameters are trainable does not change: those of the adapter that was added last.
 
     Raises:
         ValueError: if the model holds no such adapter, or one is merged.
@@ -77,32 +77,32 @@ def use_adapter(model: GPT2, name: str | None) -> None:
     if name is not None:
         _require_known(model, name)
     for _, layer in _lora_layers(model):
-        layer.in_use = name if name is not None and name in layer.adapters else None
+        layer.active = name if name is not None and name in layer.adapters else None
 
 
 @contextlib.contextmanager
 def using_adapter(model: GPT2, name: str | None) -> Iterator[None]:
-    """`use_adapter` for the length of a block."""
-    before = adapter_in_use(model)
-    use_adapter(model, name)
+    """Context manager that activates an adapter and restores the previous one."""
+    before = active_adapter(model)
+    set_adapter(model, name)
     try:
         yield
     finally:
-        use_adapter(model, before)
+        set_adapter(model, before)
 
 
 def merge(model: GPT2) -> None:
-    """Add the adapter in use to the weights, so that it costs no time (Hu et al. 2021, section 4.1).
+    """Add the active adapter to the weights, which removes its latency (Hu et al. 2021, section 4.1).
 
     A head that shares the embedding's weight gets its own if it is adapted: `config.tied_head` is False from then on.
 
     Raises:
-        ValueError: if no adapter is in use.
+        ValueError: if no adapter is active.
     """
-    if adapter_in_use(model) is None:
-        raise ValueError("no adapter is in use, so there is nothing to merge; choose one with use_adapter")
+    if active_adapter(model) is None:
+        raise ValueError("no adapter is active, so there is nothing to merge; activate one with set_adapter")
     for path, layer in _lora_layers(model):
-        if layer.in_use is None:
+        if layer.active is None:
             continue
         if path == HEAD and model.config.tied_head:
             layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=layer.weight.requires_grad)
@@ -112,14 +112,14 @@ def merge(model: GPT2) -> None:
 
 
 def unmerge(model: GPT2) -> None:
-    """Undo `merge`: the weights are what they were, up to rounding, and the adapter is in use.
+    """Undo `merge`, up to rounding: subtract the adapter from the weights, and activate it.
 
     Raises:
         ValueError: if no adapter is merged.
     """
     merged = [layer for _, layer in _lora_layers(model) if layer.merged is not None]
     if not merged:
-        raise ValueError("no adapter is merged, so there is nothing to take out")
+        raise ValueError("no adapter is merged, so there is nothing to unmerge")
     for layer in merged:
         layer.unmerge()
         if layer.was_tied:
@@ -129,7 +129,7 @@ def unmerge(model: GPT2) -> None:
 
 
 def adapter_state(model: GPT2, name: str = "default") -> dict[str, Tensor]:
-    """The tensors of one adapter, as `h.0.attn.c_attn.lora_A.q`: A (rank, in) and B (out, rank) of each target.
+    """Tensors of one adapter, such as `h.0.attn.c_attn.lora_A.q`: A (rank, in) and B (out, rank) of each target.
 
     Raises:
         ValueError: if the model holds no such adapter.
@@ -144,7 +144,7 @@ def adapter_state(model: GPT2, name: str = "default") -> dict[str, Tensor]:
 
 
 def base_state(model: GPT2) -> dict[str, Tensor]:
-    """The model's state dict without adapters: the names that a plain model has."""
+    """State dict of the model without its adapters, under the names of a plain model."""
     return {name: tensor for name, tensor in model.state_dict().items() if ".adapters." not in name}
 
 
@@ -162,7 +162,7 @@ def load_adapter(model: GPT2, state: Mapping[str, Tensor], spec: LoRASpec, name:
     """
     needed = {
         f"{path}.{key}": tensor.shape
-        for path, targets in layers_of(spec, model.config.n_layer).items()
+        for path, targets in adapted_layers(spec, model.config.n_layer).items()
         for key, tensor in LowRank(_used_weight(_linear(model, path)).to("meta"), spec, targets).state_dict().items()
     }
     faults = [f"{key}: missing" for key in needed if key not in state]
@@ -190,7 +190,7 @@ def _linear(model: GPT2, path: str) -> Linear:
 
 
 def _used_weight(layer: Linear) -> Tensor:
-    """The weight without rows that pad it."""
+    """The weight without padding rows."""
     return layer.weight.detach()[: layer.out_features]
 
 

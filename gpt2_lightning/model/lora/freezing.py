@@ -1,4 +1,4 @@
-"""Which parameters train, and how many."""
+"""Freezing of parameters, and the count of trainable ones."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Freeze = Literal["none", "all_but_head", "first_n_blocks", "last_n_blocks"]
 
 
 def freeze(model: GPT2 | Classifier, how: Freeze, n: int = 1) -> None:
-    """Choose what trains, whatever trained before; the rest gets no gradients.
+    """Make a part of a model trainable and freeze the rest, whatever was trainable before.
 
-    - `none`: everything trains.
-    - `all_but_head`: the head alone trains.
+    - `none`: everything is trainable.
+    - `all_but_head`: only the head is trainable.
     - `first_n_blocks`: the embeddings and the first n blocks are frozen.
-    - `last_n_blocks`: the last n blocks, the final norm and the head train. With n blocks of L, it is the same as
+    - `last_n_blocks`: the last n blocks, the final norm and the head are trainable. With n of L blocks, this equals
       `first_n_blocks` with L - n.
 
-    The head is a classifier's scores or else the language model's head. A head that shares the embedding's weight is
-    frozen with it by the last two: to train the embedding would take the backward pass through all blocks that they
-    save. `all_but_head` trains the two together.
+    The head is a classifier's `score`, else the language model's `lm_head`. The last two freeze a head that shares the
+    embedding's weight: training the embedding would require a backward pass through all blocks. `all_but_head` trains
+    both.
 
     Raises:
-        ValueError: if there are fewer than n blocks, or `how` is none of these.
+        ValueError: if there are fewer than n blocks, or `how` is not one of these.
     """
     network, head = (model.transformer, model.score) if isinstance(model, Classifier) else (model, model.lm_head)
     blocks = list(network.h)
@@ -54,7 +54,7 @@ def freeze(model: GPT2 | Classifier, how: Freeze, n: int = 1) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """Parameters of one part of a model."""
+    """Parameter counts of one part of a model."""
 
     module: str
     trained: int
@@ -62,9 +62,9 @@ class Row:
 
 
 def parameter_table(model: nn.Module) -> list[Row]:
-    """What trains and what is frozen, in the order of computation; alike blocks that follow each other are one row.
+    """Trainable and frozen parameters in the order of computation; consecutive equal blocks are one row.
 
-    A weight that two modules share counts in the first.
+    A weight that two modules share is counted in the first.
     """
     seen: set[int] = set()
     rows = []
@@ -79,7 +79,7 @@ def parameter_table(model: nn.Module) -> list[Row]:
 
 
 def count_trainable(model: nn.Module) -> int:
-    """Parameters that train, each once."""
+    """Number of trainable parameters, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 

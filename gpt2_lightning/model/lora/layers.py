@@ -1,6 +1,6 @@
-"""Low-rank adaptation: a small trained addition to linear layers that stay as they are (Hu et al. 2021).
+"""Low-rank adaptation: a small trainable term added to frozen linear layers (Hu et al. 2021).
 
-Here are the settings and the layer; `adapters` puts it into a model.
+Settings and layers; `adapters` inserts them into a model.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ TARGETS = {
     "mlp_down": "mlp.c_proj",
     "head": HEAD,
 }
-"""What may be adapted, and the linear layer that it is or is a part of: of the model for the head, else of a block."""
+"""Names of targets, and the linear layer that each is or is a part of: of the model for the head, else of a block."""
 THIRDS = ("q", "k", "v")
-"""Targets that are a third of their layer's outputs, in this order."""
+"""Targets that are one third of their layer's outputs, in this order."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class LoRASpec(Settings):
     """
 
     rank: PositiveInt = 8
-    """Inner width r of the addition."""
+    """Rank r of the added term."""
     alpha: PositiveFloat = 16.0
-    """Strength of the addition, which is multiplied by alpha / r."""
+    """The added term is scaled by alpha / r."""
     dropout: BelowOne = 0.0
-    """Dropout probability, in training, of what the addition reads; the layer itself reads all of it."""
+    """Dropout probability, in training, of the input of the added term; the layer itself gets the whole input."""
     targets: Sequence[Annotated[str, OneOf(TARGETS)]] = ("q", "k", "v", "attn_out")
     """Names in `TARGETS`. q, k and v have a pair of matrices each; qkv has one pair for all three, as in PEFT."""
     rank_stabilised: bool = False
-    """Multiply by alpha / sqrt(r) instead, so that large ranks learn as fast (rsLoRA, Kalajdzievski 2023)."""
+    """Scale by alpha / sqrt(r) instead, which keeps large ranks trainable (rsLoRA, Kalajdzievski 2023)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", tuple(self.targets))  # a YAML gives a list
@@ -68,15 +68,15 @@ class LoRASpec(Settings):
 
     @property
     def scale(self) -> float:
-        """What the addition is multiplied by: alpha / r (Hu et al. 2021, section 4.1), in rsLoRA alpha / sqrt(r)."""
+        """Factor of the added term: alpha / r (Hu et al. 2021, section 4.1), in rsLoRA alpha / sqrt(r)."""
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 class LowRank(nn.Module):
-    """What an adapter adds to a layer: scale * B A x, for each of its targets there (Hu et al. 2021, equation 3).
+    """The term that an adapter adds to a layer: scale * B A x for each target (Hu et al. 2021, equation 3).
 
-    B starts at 0, so that nothing changes at first. A starts uniform within ±1 / sqrt(in), which is Kaiming's with
-    a = sqrt(5): as in PEFT and in the authors' code, where the paper says normal.
+    B is initialized to 0, so that the output does not change at first. A is uniform within ±1 / sqrt(in), Kaiming's
+    initialization with a = sqrt(5), as in PEFT and in the authors' code; the paper states a normal distribution.
     """
 
     def __init__(self, weight: Tensor, spec: LoRASpec, targets: Sequence[str]) -> None:
@@ -90,13 +90,13 @@ class LowRank(nn.Module):
             nn.init.kaiming_uniform_(self.lora_A[target], a=math.sqrt(5))
 
     def pairs(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Each target with its A (rank, in) and its B (out, rank)."""
+        """Yield each target with its A (rank, in) and its B (out, rank)."""
         for target, a in self.lora_A.items():
             yield target, a, self.lora_B[target]
 
 
 class LoRALinear(Linear):
-    """The layer that it replaces, with the same weights under the same names, and adapters, of which one is in use."""
+    """A linear layer with adapters, at most one of them active. Its weight and bias keep their names."""
 
     def __init__(self, layer: Linear) -> None:
         with on_meta_device():
@@ -104,11 +104,11 @@ class LoRALinear(Linear):
         self.weight, self.bias = layer.weight, layer.bias
         self.train(layer.training)
         self.adapters = nn.ModuleDict()
-        self.in_use: str | None = None
+        self.active: str | None = None
         self.merged: str | None = None
-        """The adapter that is in the weight, if any; it then is not in use."""
+        """The adapter that is merged into the weight, if any; it then is not active."""
         self.was_tied = False
-        """Whether the weight was the embedding's before the merge."""
+        """Whether the weight was shared with the embedding before the merge."""
 
     def adapter(self, name: str) -> LowRank:
         adapter = self.adapters[name]
@@ -117,9 +117,9 @@ class LoRALinear(Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         y = super().forward(x)  # (..., out)
-        if self.in_use is None:
+        if self.active is None:
             return y
-        adapter = self.adapter(self.in_use)
+        adapter = self.adapter(self.active)
         x = F.dropout(x, adapter.spec.dropout, self.training)
         for target, a, b in adapter.pairs():
             narrow = F.linear(x, a) * adapter.spec.scale  # (..., rank)
@@ -128,26 +128,26 @@ class LoRALinear(Linear):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the adapter in use to the weight: W + scale * B A."""
-        assert self.in_use is not None
-        self._add_to_weight(self.adapter(self.in_use), sign=+1)
-        self.merged, self.in_use = self.in_use, None
+        """Add the active adapter to the weight: W + scale * B A."""
+        assert self.active is not None
+        self._add_to_weight(self.adapter(self.active), sign=+1)
+        self.merged, self.active = self.active, None
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Take it away again."""
+        """Subtract the merged adapter from the weight."""
         assert self.merged is not None
         self._add_to_weight(self.adapter(self.merged), sign=-1)
-        self.merged, self.in_use = None, self.merged
+        self.merged, self.active = None, self.merged
 
     def _add_to_weight(self, adapter: LowRank, sign: int) -> None:
         for target, a, b in adapter.pairs():
-            change = b.float() @ a.float() * adapter.spec.scale  # (out, in); rounded once, when it is added
+            change = b.float() @ a.float() * adapter.spec.scale  # (out, in); rounded once, by the addition
             self.weight[rows(target, self.out_features)].add_(change, alpha=sign)
 
 
 def rows(target: str, n_out: int) -> slice:
-    """The outputs of its layer that a target adapts: q, k and v a third of them, the others all."""
+    """Outputs of its layer that a target adapts: one third for q, k and v, all for the others."""
     if target not in THIRDS:
         return slice(0, n_out)
     third = n_out // 3
@@ -155,8 +155,8 @@ def rows(target: str, n_out: int) -> slice:
     return slice(start, start + third)
 
 
-def layers_of(spec: LoRASpec, n_layer: int) -> dict[str, list[str]]:
-    """The names of all layers that an adapter changes, each with its targets there."""
+def adapted_layers(spec: LoRASpec, n_layer: int) -> dict[str, list[str]]:
+    """Names of all layers that an adapter changes, each with its targets."""
     found: dict[str, list[str]] = {}
     for target in spec.targets:
         place = TARGETS[target]
