@@ -63,6 +63,7 @@ def run(project: Path, *arguments: str) -> str:
 def trained(extended: Path) -> dict[str, str]:
     """Output of `train` and `finetune` with the examples, by name; in one process, for the time."""
     choices = ["data=diary", "model=tiny_rotary", "optimizer=sgd", "schedule=inverse_root", "model.kernels=chunked"]
+    choices += ["metrics=[entropy,top5]", "logger=[csv,json_lines]"]
     length = ["trainer=cpu", "trainer.max_steps=30", f"cache_dir={extended / 'cache'}", "trainer.val_check_interval=10"]
     rows = [{"instruction": f"What is {n}?", "input": "", "output": f"It is {n}."} for n in range(40)]
     (extended / "rows.json").write_text(json.dumps(rows))
@@ -97,6 +98,15 @@ for verb, arguments in {list(commands.values())}:
 def test_all_examples_train_together(trained: dict[str, str]) -> None:
     losses = [float(loss) for loss in re.findall(r"validation loss (\d\.\d+),", trained["train"])]
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_metric_and_a_logger_get_every_validation(extended: Path, trained: dict[str, str]) -> None:
+    (file,) = extended.glob("runs/*/*/metrics.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    validated = [row for row in rows if "val/loss" in row]
+    assert [row["step"] for row in validated] == [10, 20, 30]
+    assert all(0 < row["val/entropy"] < 4 and 0 < row["val/top5_accuracy"] <= 1 for row in validated)
+    assert len(re.findall(r"\d\.\d{3} entropy, 0\.\d{3} top5 accuracy", trained["train"])) == 3
 
 
 def test_model_size_extends_another(extended: Path) -> None:

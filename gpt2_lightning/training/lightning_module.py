@@ -132,6 +132,11 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         return self._description
 
     @property
+    def num_classes(self) -> int:
+        """Width of the logits: tokens of the vocabulary, or scores of a classifier."""
+        return self.model.score.out_features if isinstance(self.model, Classifier) else self._gpt2_config.vocab_size
+
+    @property
     def _gpt2_config(self) -> GPT2Config:
         network = self.model.transformer if isinstance(self.model, Classifier) else self.model
         assert isinstance(network, GPT2)

@@ -36,6 +36,7 @@ FROM_BUILD: dict[str, Any] = {
     "run_dir": Path(),
     "run_name": "",
     "sweep": None,
+    "num_classes": 2,
 }
 """Parameters that build supplies, with a placeholder each for checking."""
 

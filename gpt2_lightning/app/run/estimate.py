@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import get_console
 
+from gpt2_lightning.app.config import build
 from gpt2_lightning.app.output.sections import show
 from gpt2_lightning.app.run.estimate_counts import count, measured
 from gpt2_lightning.app.run.estimate_report import sections
@@ -25,8 +26,11 @@ _TRIED_STEPS = 4
 
 
 def make_module(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:
-    """The task of a run, with what makes it faster or smaller."""
+    """Make the LightningModule of a run, with its metrics and with what makes it faster or smaller."""
     task = _uncompiled(settings, job)
+    for name, node in settings.metrics.items():
+        if node is not None:
+            task.metrics[name] = build.make(node, num_classes=task.num_classes)
     compile_blocks(task.model, settings.compile)
     return task
 

@@ -63,6 +63,8 @@ class RunSettings(Settings):
     schedule: Node
     trainer: Node
     callbacks: dict[str, Node | None]
+    metrics: dict[str, Node | None]
+    """Metrics of the validation beside those of the task, by name."""
     logger: dict[str, Node | None]
 
     @relation

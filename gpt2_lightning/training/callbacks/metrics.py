@@ -64,6 +64,7 @@ class Metrics(L.Callback):
         self.best_val_loss = min(self.best_val_loss, loss)
         headline = _task(trainer).headline
         figures = [f"validation loss {loss:.4f}", f"{self.latest[f'val/{headline}']:.3f} {headline.replace('_', ' ')}"]
+        figures += [f"{self.latest[f'val/{name}']:.3f} {name.replace('_', ' ')}" for name in _task(trainer).metrics]
         if "train/loss" in self.latest:
             figures.insert(0, f"training loss {self.latest['train/loss']:.4f}")
             figures.append(f"{self.latest['tokens_per_second']:,.0f} tokens/s")

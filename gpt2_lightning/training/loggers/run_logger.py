@@ -12,26 +12,30 @@ from gpt2_lightning.errors import UserError
 
 
 class RunLogger(Logger):
-    """Lightning's logger, for texts and pictures as well. Making one opens nothing: `log_hyperparams` comes first."""
+    """Lightning's logger, for texts and pictures as well.
 
-    package: ClassVar[str]
-    """What it needs; this project's extra has the same name."""
+    Only `log_metrics` has to be defined. The constructor opens nothing: `log_hyperparams` is called first.
+    """
+
+    package: ClassVar[str | None] = None
+    """The package that it needs, which is also the name of the extra; None for no other."""
 
     @property
     def name(self) -> str:
-        return self.package
+        return self.package or type(self).__name__
 
     @property
     def version(self) -> str:
         return ""
 
+    def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]  # narrower
+        """Begin the run: the configuration, and the state of the code under `git`."""
+
     def log_text(self, key: str, text: str, step: int) -> None:
-        """Keep a text, such as a sample."""
-        raise NotImplementedError
+        """Log a text, such as a sample."""
 
     def log_picture(self, key: str, file: Path, step: int) -> None:
-        """Keep a PNG."""
-        raise NotImplementedError
+        """Log a PNG file."""
 
 
 def require_package(logger: Logger) -> None:
@@ -40,7 +44,7 @@ def require_package(logger: Logger) -> None:
     Raises:
         UserError: if it is not installed.
     """
-    if not isinstance(logger, RunLogger):
+    if not isinstance(logger, RunLogger) or logger.package is None:
         return
     found = importlib.util.find_spec(logger.package)
     if found is None or found.origin is None:  # a folder of that name, such as W&B leaves behind, is no package
