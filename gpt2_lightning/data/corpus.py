@@ -29,7 +29,7 @@ class Piece(Protocol):
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of one document. Where a document has several, they meet before a space or line feed after a word."""
+    """A part of one document. Where a document has several, they meet before a space or line feed after a word."""
 
     text: str
     split: Split

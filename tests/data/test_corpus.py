@@ -275,7 +275,7 @@ def test_a_document_stays_whole_for_a_tokenizer_that_wants_it_whole(
         (tmp_path / f"{name}.txt").write_text(f"{name} " * 50)
     corpus = TextCorpus(path=str(tmp_path), val_path=str(tmp_path))
     pieces: list[Any] = corpus.pieces(whole_documents=True)
-    assert [len(piece.stretches) for piece in pieces] == [1] * 6
+    assert [len(piece.ranges) for piece in pieces] == [1] * 6
     assert len(corpus.pieces(whole_documents=False)) > 20
     assert read_all(corpus, whole=True) == [Segment(f"{name} " * 50, s) for s in SPLITS for name in "abc"]
 

@@ -14,17 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gpt2_lightning.data.corpora import text_files
-from gpt2_lightning.data.corpora.text_files import (
-    character_start,
-    content_bytes,
-    find,
-    holds_rows,
-    is_compressed,
-    next_cut,
-    read_lines,
-    read_text,
-    text_of_row,
-)
+from gpt2_lightning.data.corpora.byte_streams import content_bytes
+from gpt2_lightning.data.corpora.find_files import find, holds_rows, is_compressed
+from gpt2_lightning.data.corpora.json_rows import text_of_row
+from gpt2_lightning.data.corpora.text_files import character_start, next_cut, read_lines, read_text
 from gpt2_lightning.data.corpus import BadRow
 from gpt2_lightning.errors import UserError
 
@@ -226,13 +219,13 @@ def test_read_blocks_leave_no_trace(tmp_path: Path, content: str, block: int) ->
         assert list(read_lines(file, 0, None)) == content.encode().removesuffix(b"\n").split(b"\n") or not content
 
 
-def test_a_text_is_read_in_bounded_stretches(tmp_path: Path) -> None:
+def test_a_text_is_read_in_bounded_parts(tmp_path: Path) -> None:
     file = tmp_path / "numbers.txt"
     file.write_bytes(NUMBERS * 3)
-    stretches = list(read_text(file, 0, None, "strict"))
-    assert "".join(stretches).encode() == NUMBERS * 3
-    assert len(stretches) > 4
-    assert max(map(len, stretches)) < 3 * 2**20
+    parts = list(read_text(file, 0, None, "strict"))
+    assert "".join(parts).encode() == NUMBERS * 3
+    assert len(parts) > 4
+    assert max(map(len, parts)) < 3 * 2**20
 
 
 def test_a_text_without_spaces_is_refused_when_it_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

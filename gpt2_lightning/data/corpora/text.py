@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpt2_lightning.data.corpora import text_files
+from gpt2_lightning.data.corpora.byte_streams import content_bytes, open_bytes
+from gpt2_lightning.data.corpora.find_files import find, holds_rows, is_compressed
+from gpt2_lightning.data.corpora.json_rows import text_of_row
 from gpt2_lightning.data.corpus import BadRow, Corpus, Piece, Segment, Split, split_of
 from gpt2_lightning.data.shards.digests import digest
 from gpt2_lightning.errors import UserError
@@ -20,7 +23,7 @@ _SMALLEST_PIECE, _LARGEST_PIECE = 2**18, 2**30
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ByteRange:
     """Some bytes of a file."""
 
     file: Path
@@ -44,13 +47,13 @@ class Stretch:
 
 @dataclass(frozen=True)
 class TextPiece:
-    """Stretches that are encoded together."""
+    """ByteRangees that are encoded together."""
 
-    stretches: tuple[Stretch, ...]
+    ranges: tuple[ByteRange, ...]
 
     @property
     def size(self) -> int:
-        return sum(stretch.size for stretch in self.stretches)
+        return sum(part.size for part in self.ranges)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +75,16 @@ class TextCorpus(Corpus):
 
     def files(self) -> list[Path]:
         """The files of `path`."""
-        return text_files.find(self.path, "data.path")
+        return find(self.path, "data.path")
 
     def val_files(self) -> list[Path]:
         """The files of `val_path`."""
-        return text_files.find(self.val_path, "data.val_path") if self.val_path else []
+        return find(self.val_path, "data.val_path") if self.val_path else []
 
     @property
     def several_documents(self) -> bool:
         files = self.files()
-        return len(files) > 1 or text_files.holds_rows(files[0])
+        return len(files) > 1 or holds_rows(files[0])
 
     def fingerprint(self, cache_dir: Path) -> str:
         parts = [[[f.name, digest(f, cache_dir)] for f in files] for files in (self.files(), self.val_files())]
@@ -90,56 +93,53 @@ class TextCorpus(Corpus):
     def pieces(self, whole_documents: bool) -> list[Piece]:
         """About 256 pieces of equal size, which leaves every file its place in the order."""
         wholes = self._wholes()
-        target = min(max(sum(stretch.size for stretch in wholes) // _PIECES, _SMALLEST_PIECE), _LARGEST_PIECE)
+        target = min(max(sum(part.size for part in wholes) // _PIECES, _SMALLEST_PIECE), _LARGEST_PIECE)
         pieces: list[Piece] = []
-        collected: list[Stretch] = []
+        collected: list[ByteRange] = []
         size = 0
-        for stretch in (part for whole in wholes for part in _divided(whole, target, whole_documents)):
-            collected.append(stretch)
-            size += stretch.size
+        for part in (part for whole in wholes for part in _divided(whole, target, whole_documents)):
+            collected.append(part)
+            size += part.size
             if size >= target:
                 pieces.append(TextPiece(tuple(collected)))
                 collected, size = [], 0
         return [*pieces, TextPiece(tuple(collected))] if collected else pieces
 
     def read(self, piece: TextPiece) -> Iterator[Segment | BadRow]:
-        for stretch in piece.stretches:
-            yield from self._rows(stretch) if text_files.holds_rows(stretch.file) else self._text(stretch)
+        for part in piece.ranges:
+            yield from self._rows(part) if holds_rows(part.file) else self._text(part)
 
-    def _wholes(self) -> list[Stretch]:
+    def _wholes(self) -> list[ByteRange]:
         """Every file, or its two parts, in order."""
         training = self._limited(self.files(), None if self.val_path is None else "train")
-        few = not any(s.rows is not None or text_files.holds_rows(s.file) for s in training)
+        few = not any(s.rows is not None or holds_rows(s.file) for s in training)
         few = few and len(training) * self.val_fraction < 1
         if self.val_path is not None:
             return training + self._limited(self.val_files(), "val")
         if few:
-            return [part for stretch in training for part in self._head_and_tail(stretch)]
-        return [
-            s if text_files.holds_rows(s.file) else replace(s, split=split_of(s.place, self.val_fraction))
-            for s in training
-        ]
+            return [part for whole in training for part in self._head_and_tail(whole)]
+        return [s if holds_rows(s.file) else replace(s, split=split_of(s.place, self.val_fraction)) for s in training]
 
-    def _limited(self, files: list[Path], split: Split | None) -> list[Stretch]:
+    def _limited(self, files: list[Path], split: Split | None) -> list[ByteRange]:
         left = math.inf if self.limit is None else self.limit
-        stretches = []
+        ranges = []
         for place, file in enumerate(files):
             if left <= 0:
                 break
             if (size := file.stat().st_size) == 0:
                 raise UserError(f"{file} is empty; name a file with text in it")
             rows = None
-            if not text_files.holds_rows(file):
+            if not holds_rows(file):
                 left -= 1
             elif self.limit is not None:
                 rows = _count_rows(file, int(left))
                 left -= rows
-            stop = None if text_files.is_compressed(file) else size
-            stretches.append(Stretch(file, place, 0, stop, split, rows))
-        return stretches
+            stop = None if is_compressed(file) else size
+            ranges.append(ByteRange(file, place, 0, stop, split, rows))
+        return ranges
 
-    def _head_and_tail(self, whole: Stretch) -> tuple[Stretch, Stretch]:
-        size = text_files.content_bytes(whole.file)
+    def _head_and_tail(self, whole: ByteRange) -> tuple[ByteRange, ByteRange]:
+        size = content_bytes(whole.file)
         cut = text_files.character_start(whole.file, int(size * (1 - self.val_fraction)))
         if not 0 < cut < size:
             raise UserError(
@@ -149,29 +149,29 @@ class TextCorpus(Corpus):
         head = replace(whole, stop=cut, split="train", ends_document=False)
         return head, replace(whole, start=cut, stop=size, split="val")
 
-    def _text(self, stretch: Stretch) -> Iterator[Segment]:
-        assert stretch.split is not None, "decided when the pieces were made"
-        texts = text_files.read_text(stretch.file, stretch.start, stretch.stop, self.errors)
+    def _text(self, part: ByteRange) -> Iterator[Segment]:
+        assert part.split is not None, "decided when the pieces were made"
+        texts = text_files.read_text(part.file, part.start, part.stop, self.errors)
         previous, blank = "", True
         for text in texts:
             if previous:
-                yield Segment(previous, stretch.split, ends_document=False)
+                yield Segment(previous, part.split, ends_document=False)
             previous, blank = text, blank and not text.strip()
-        if blank and stretch.start == 0:
-            raise UserError(f"{stretch.file} is empty; name a file with text in it")
-        yield Segment(previous, stretch.split, stretch.ends_document)
+        if blank and part.start == 0:
+            raise UserError(f"{part.file} is empty; name a file with text in it")
+        yield Segment(previous, part.split, part.ends_document)
 
-    def _rows(self, stretch: Stretch) -> Iterator[Segment | BadRow]:
+    def _rows(self, part: ByteRange) -> Iterator[Segment | BadRow]:
         taken = 0
-        lines = text_files.read_lines(stretch.file, stretch.start, stretch.stop)
-        for number, line in enumerate(lines, start=stretch.first_row):
-            if taken == stretch.rows:
+        lines = text_files.read_lines(part.file, part.start, part.stop)
+        for number, line in enumerate(lines, start=part.first_row):
+            if taken == part.rows:
                 return
             if not line.strip():
                 continue
             taken += 1
-            text = text_files.text_of_row(line, self.field, self.errors, f"{stretch.file}, row {number + 1}")
-            split = stretch.split or split_of(stretch.place + number, self.val_fraction)
+            text = text_of_row(line, self.field, self.errors, f"{part.file}, row {number + 1}")
+            split = part.split or split_of(part.place + number, self.val_fraction)
             yield text if isinstance(text, BadRow) else Segment(text, split)
 
 
@@ -184,10 +184,10 @@ def _count_rows(file: Path, at_most: int) -> int:
     return count
 
 
-def _divided(whole: Stretch, target: int, whole_documents: bool) -> Iterator[Stretch]:
+def _divided(whole: ByteRange, target: int, whole_documents: bool) -> Iterator[ByteRange]:
     """Parts of about the target's size, where the file can be read from the middle and its text be cut."""
-    rows = text_files.holds_rows(whole.file)
-    if whole.stop is None or whole.rows is not None or text_files.is_compressed(whole.file):
+    rows = holds_rows(whole.file)
+    if whole.stop is None or whole.rows is not None or is_compressed(whole.file):
         yield whole
         return
     if whole_documents and not rows:
@@ -209,7 +209,7 @@ def _divided(whole: Stretch, target: int, whole_documents: bool) -> Iterator[Str
 def _end_of_line(file: Path, start: int, wanted: int, stop: int) -> tuple[int, int]:
     """The end of the line that the byte at `wanted` belongs to, and the number of lines from start to there."""
     lines, at = 0, start
-    with text_files.open_bytes(file) as content:
+    with open_bytes(file) as content:
         content.seek(start)
         while at < wanted:
             block = content.read(min(2**20, wanted - at))

@@ -1,162 +1,24 @@
-"""Files of text: finding them, and reading them in stretches of bounded size."""
+"""Text and lines of files, in parts of bounded size that meet where a cut changes no token."""
 
 from __future__ import annotations
 
 import codecs
-import gzip
-import io
-import json
 from collections.abc import Iterator
-from glob import glob
-from importlib import resources
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Literal
 
 import regex
 
-from gpt2_lightning.data.corpus import BadRow
+from gpt2_lightning.data.corpora.byte_streams import blocks, open_bytes
 from gpt2_lightning.errors import UserError
 
 Errors = Literal["strict", "replace"]
-COMPRESSED = (".gz", ".zst")
-ROWS = (".jsonl", ".ndjson")
-EMBEDDED = "embedded:"
-_TEXT = (".txt", *ROWS)
-_BYTE_ORDER_MARK = "\ufeff"
 _BLOCK = 2**20
-_KINDS = {
-    bool: "a truth value",
-    int: "a number",
-    float: "a number",
-    str: "a text",
-    list: "a list",
-    dict: "an object",
-    type(None): "null",
-}
-"""What JSON calls Python's types."""
-_PACKED_BLOCK = 2**14
-_LARGEST_WINDOW = 2**31
-"""Of Zstandard, as `zstd --long=31` makes it."""
+_BYTE_ORDER_MARK = "\ufeff"
 _LONGEST_UNCUT = 2**28
 _CUT = regex.compile(r"(?r)(?<=\S)[ \n]")
 _CUT_IN_BYTES = regex.compile(rb"(?<=[!-~]|[\xe3-\xef][\x80-\xbf][\x81-\xbf])[ \n]")
 """A cut that shows in bytes alone: after a visible ASCII character, or one of three bytes that is no white space."""
-
-
-def find(path: str, setting: str) -> list[Path]:
-    """The files that a path means, in the order of their names.
-
-    Args:
-        path: a file; a folder, of which the `.txt` and `.jsonl` files are taken, also compressed and in folders inside;
-            a pattern such as `books/**/*.txt`; or `embedded:NAME`, a folder of this package.
-        setting: the setting's name, for messages.
-
-    Raises:
-        UserError: if there are none.
-    """
-    if path.startswith(EMBEDDED):
-        folder = Path(str(resources.files("gpt2_lightning.data") / path.removeprefix(EMBEDDED)))
-        if not folder.is_dir():
-            raise UserError(f"{setting}: there is no {path} in the package; name a file, or a folder of .txt files")
-        return _inside(folder, path, setting)
-    place = Path(path).expanduser()
-    if place.is_dir():
-        return _inside(place, path, setting)
-    if place.is_file():
-        return [place]
-    if any(sign in path for sign in "*?["):
-        names = glob(str(place), recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        found = sorted(file for file in map(Path, names) if file.is_file())
-        if not found:
-            raise UserError(f"{setting}: no file fits the pattern {place.absolute()}; check it")
-        return found
-    raise UserError(f"{setting}: there is no file or folder {place.absolute()}; check the path")
-
-
-def _inside(folder: Path, name: str, setting: str) -> list[Path]:
-    endings = tuple(kind + compression for kind in _TEXT for compression in ("", *COMPRESSED))
-    files = sorted(f for f in folder.rglob("*") if f.name.endswith(endings) and f.is_file() and f.name[0] != ".")
-    if not files:
-        raise UserError(
-            f"{setting}: the folder {name} holds no .txt or .jsonl files; name a file, such a folder, or a pattern"
-        )
-    return files
-
-
-def is_compressed(file: Path) -> bool:
-    return file.suffix in COMPRESSED
-
-
-def holds_rows(file: Path) -> bool:
-    """Whether each line is a JSON object."""
-    return (Path(file.stem) if is_compressed(file) else file).suffix in ROWS
-
-
-def open_bytes(file: Path) -> BinaryIO:
-    """A file's content, decompressed.
-
-    Raises:
-        UserError: if it cannot be opened.
-    """
-    try:
-        if file.suffix == ".gz":
-            return cast(BinaryIO, gzip.open(file))
-        content = file.open("rb")
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}; check its permissions") from None
-    return cast(BinaryIO, _Unpacked(content)) if file.suffix == ".zst" else content
-
-
-class _Unpacked(io.RawIOBase):
-    """The content of a Zstandard file. The library's own reader takes a file that was cut off for a whole one."""
-
-    def __init__(self, packed: BinaryIO) -> None:
-        self._packed, self._content = packed, _unpacked(packed)
-        self._ahead = bytearray()
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while len(self._ahead) < len(buffer) and (more := next(self._content, b"")):
-            self._ahead += more
-        count = min(len(buffer), len(self._ahead))
-        buffer[:count] = self._ahead[:count]
-        del self._ahead[:count]
-        self._position += count
-        return count
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go on to an offset from the start."""
-        while self._position < offset and self.read(min(_BLOCK, offset - self._position)):
-            pass
-        return self._position
-
-    def close(self) -> None:
-        self._packed.close()
-        super().close()
-
-
-def _unpacked(packed: BinaryIO) -> Iterator[bytes]:
-    """The content of all frames of a Zstandard file, in parts that are never empty."""
-    import zstandard
-
-    frame = None
-    while block := packed.read(_PACKED_BLOCK):
-        while block:
-            frame = frame or zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()
-            if content := frame.decompress(block):
-                yield content
-            block = frame.unused_data
-            frame = None if frame.eof else frame
-    if frame is not None:
-        raise EOFError("it ends in the middle")
-
-
-def content_bytes(file: Path) -> int:
-    """Length of a file's content; a compressed one is read for that."""
-    return sum(len(block) for block in _blocks(file, 0, None)) if is_compressed(file) else file.stat().st_size
 
 
 def next_cut(file: Path, offset: int, stop: int) -> int:
@@ -184,7 +46,7 @@ def character_start(file: Path, offset: int) -> int:
 
 
 def read_text(file: Path, start: int, stop: int | None, errors: Errors) -> Iterator[str]:
-    """The text between two byte offsets, in stretches of about a million characters that meet where they may be cut.
+    """The text between two byte offsets, in parts of about a million characters that meet where a cut changes no token.
 
     A byte-order mark is dropped, and the line ends of Windows become those of everyone else.
 
@@ -216,7 +78,7 @@ def read_lines(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
         UserError: if the file cannot be read, or a line is longer than this program takes at once.
     """
     begun: list[bytes] = []  # parts of a line
-    for block in _blocks(file, start, stop):
+    for block in blocks(file, start, stop, _BLOCK):
         end, *lines = block.split(b"\n")
         begun.append(end)
         if lines:
@@ -232,26 +94,9 @@ def read_lines(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
         yield b"".join(begun)
 
 
-def text_of_row(line: bytes, field: str, errors: Errors, where: str) -> str | BadRow:
-    """The text in one field of a JSON object."""
-    try:
-        row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors=errors))
-    except UnicodeDecodeError as error:
-        return BadRow(where, f"not UTF-8: byte 0x{line[error.start]:02x} at byte {error.start} of the row")
-    except (ValueError, RecursionError) as error:
-        return BadRow(where, f"no JSON: {error}")
-    if not isinstance(row, dict):
-        return BadRow(where, f"{_KINDS.get(type(row), 'a value')} and not an object with fields")
-    if field not in row:
-        return BadRow(where, f"no field '{field}'; it has {', '.join(map(str, row)) or 'none'}")
-    if not isinstance(row[field], str):
-        return BadRow(where, f"the field '{field}' is {_KINDS.get(type(row[field]), 'a value')} and not text")
-    return row[field].replace("\r\n", "\n")
-
-
 def _decoded(file: Path, start: int, stop: int | None, errors: Errors) -> Iterator[str]:
     rest, offset = b"", start
-    for block in _blocks(file, start, stop):
+    for block in blocks(file, start, stop, _BLOCK):
         content = rest + block
         try:
             text, used = codecs.utf_8_decode(content, errors, False)
@@ -290,19 +135,3 @@ def _advice(content: bytes, offset: int) -> str:
     if b"\0" in content:
         return "it looks binary: name a text file"
     return "convert it, for example with iconv -f latin1 -t utf-8"
-
-
-def _blocks(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
-    left = None if stop is None else stop - start
-    with open_bytes(file) as content:
-        if start:
-            content.seek(start)
-        while left is None or left > 0:
-            try:
-                block = content.read(_BLOCK if left is None else min(_BLOCK, left))
-            except Exception as error:  # gzip and zstandard raise exceptions of their own
-                raise UserError(f"{file} cannot be read: {error}; copy or download it again") from None
-            if not block:
-                return
-            left = None if left is None else left - len(block)
-            yield block

@@ -30,7 +30,7 @@ _SCANNED_AT_ONCE = 2**24
 _ENOUGH_TO_TELL = 64
 """Bytes from which on a file of printable characters is no accident."""
 
-Stretch = tuple[Path, int, int]
+TokenRange = tuple[Path, int, int]
 """A file, the bytes before its first id, and its number of ids."""
 
 
@@ -72,16 +72,16 @@ class TokenFiles(Settings):
                 f"data.path: the shards in {place} are not all there yet; run the command that prepares them again, or "
                 "make the other machines' shares"
             )
-        train = [_stretch(file) for file in _find(self.path, "data.path", "train")]
+        train = [_whole(file) for file in _find(self.path, "data.path", "train")]
         val_files = _find(self.val_path, "data.val_path", "val") if self.val_path else _beside([f for f, _, _ in train])
-        val = [_stretch(file) for file in val_files]
+        val = [_whole(file) for file in val_files]
         if both := sorted({*train} & {*val}):
             raise UserError(
                 f"data.path: {both[0][0]} would both train and validate; name the training files alone, and those that "
                 "validate with data.val_path"
             )
-        for stretch in [*train, *val]:
-            _require_known_ids(stretch, tokenizer, cache_dir)
+        for tokens in [*train, *val]:
+            _require_known_ids(tokens, tokenizer, cache_dir)
         if not val_files:
             train, val = _cut(train, int(sum(count for _, _, count in train) * (1 - self.val_fraction)))
         sequences = {"train": TokenSequence(train, _UINT16), "val": TokenSequence(val, _UINT16)}
@@ -119,7 +119,7 @@ def _require_binary(file: Path) -> None:
         raise UserError(f"{file} holds text and not token ids; read it with data=text data.path={file}")
 
 
-def _stretch(file: Path) -> Stretch:
+def _whole(file: Path) -> TokenRange:
     """Where the ids lie, told by how the file begins."""
     try:
         with file.open("rb") as content:
@@ -153,11 +153,11 @@ def _stretch(file: Path) -> Stretch:
     return file, 0, size // 2
 
 
-def _cut(stretches: list[Stretch], first: int) -> tuple[list[Stretch], list[Stretch]]:
+def _cut(ranges: list[TokenRange], first: int) -> tuple[list[TokenRange], list[TokenRange]]:
     """The first tokens, and the rest."""
-    before: list[Stretch] = []
-    after: list[Stretch] = []
-    for file, offset, count in stretches:
+    before: list[TokenRange] = []
+    after: list[TokenRange] = []
+    for file, offset, count in ranges:
         head = min(max(first, 0), count)
         first -= count
         before += [(file, offset, head)] if head else []
@@ -165,10 +165,10 @@ def _cut(stretches: list[Stretch], first: int) -> tuple[list[Stretch], list[Stre
     return before, after
 
 
-def _require_known_ids(stretch: Stretch, tokenizer: Tokenizer, cache_dir: Path) -> None:
+def _require_known_ids(tokens: TokenRange, tokenizer: Tokenizer, cache_dir: Path) -> None:
     """Every id has to be below the vocabulary's size; of a large file it is remembered."""
-    file, offset, _ = stretch
-    sequence = TokenSequence([stretch], _UINT16)
+    file, offset, _ = tokens
+    sequence = TokenSequence([tokens], _UINT16)
     is_large = len(sequence) > _SCANNED_AT_ONCE
     memory, identity = memory_of(file, offset, cache_dir, "largest_ids")
     if is_large:

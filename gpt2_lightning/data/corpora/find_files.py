@@ -1,0 +1,63 @@
+"""Which files a path means, and what their names say of them."""
+
+from __future__ import annotations
+
+from glob import glob
+from importlib import resources
+from pathlib import Path
+
+from gpt2_lightning.errors import UserError
+
+COMPRESSED = (".gz", ".zst")
+ROWS = (".jsonl", ".ndjson")
+EMBEDDED = "embedded:"
+_TEXT = (".txt", *ROWS)
+
+
+def find(path: str, setting: str) -> list[Path]:
+    """The files that a path means, in the order of their names.
+
+    Args:
+        path: a file; a folder, of which the `.txt` and `.jsonl` files are taken, also compressed and in folders inside;
+            a pattern such as `books/**/*.txt`; or `embedded:NAME`, a folder of this package.
+        setting: the setting's name, for messages.
+
+    Raises:
+        UserError: if there are none.
+    """
+    if path.startswith(EMBEDDED):
+        folder = Path(str(resources.files("gpt2_lightning.data") / path.removeprefix(EMBEDDED)))
+        if not folder.is_dir():
+            raise UserError(f"{setting}: there is no {path} in the package; name a file, or a folder of .txt files")
+        return _inside(folder, path, setting)
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return _inside(place, path, setting)
+    if place.is_file():
+        return [place]
+    if any(sign in path for sign in "*?["):
+        names = glob(str(place), recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
+        found = sorted(file for file in map(Path, names) if file.is_file())
+        if not found:
+            raise UserError(f"{setting}: no file fits the pattern {place.absolute()}; check it")
+        return found
+    raise UserError(f"{setting}: there is no file or folder {place.absolute()}; check the path")
+
+
+def _inside(folder: Path, name: str, setting: str) -> list[Path]:
+    endings = tuple(kind + compression for kind in _TEXT for compression in ("", *COMPRESSED))
+    files = sorted(f for f in folder.rglob("*") if f.name.endswith(endings) and f.is_file() and f.name[0] != ".")
+    if not files:
+        raise UserError(
+            f"{setting}: the folder {name} holds no .txt or .jsonl files; name a file, such a folder, or a pattern"
+        )
+    return files
+
+
+def is_compressed(file: Path) -> bool:
+    return file.suffix in COMPRESSED
+
+
+def holds_rows(file: Path) -> bool:
+    """Whether each line is a JSON object."""
+    return (Path(file.stem) if is_compressed(file) else file).suffix in ROWS

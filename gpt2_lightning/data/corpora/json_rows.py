@@ -1,0 +1,37 @@
+"""The text in a row of a JSON Lines file."""
+
+from __future__ import annotations
+
+import codecs
+import json
+
+from gpt2_lightning.data.corpora.text_files import Errors
+from gpt2_lightning.data.corpus import BadRow
+
+_KINDS = {
+    bool: "a truth value",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+"""What JSON calls Python's types."""
+
+
+def text_of_row(line: bytes, field: str, errors: Errors, where: str) -> str | BadRow:
+    """The text in one field of a JSON object."""
+    try:
+        row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors=errors))
+    except UnicodeDecodeError as error:
+        return BadRow(where, f"not UTF-8: byte 0x{line[error.start]:02x} at byte {error.start} of the row")
+    except (ValueError, RecursionError) as error:
+        return BadRow(where, f"no JSON: {error}")
+    if not isinstance(row, dict):
+        return BadRow(where, f"{_KINDS.get(type(row), 'a value')} and not an object with fields")
+    if field not in row:
+        return BadRow(where, f"no field '{field}'; it has {', '.join(map(str, row)) or 'none'}")
+    if not isinstance(row[field], str):
+        return BadRow(where, f"the field '{field}' is {_KINDS.get(type(row[field]), 'a value')} and not text")
+    return row[field].replace("\r\n", "\n")
