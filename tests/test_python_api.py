@@ -164,6 +164,8 @@ def test_ids_are_those_of_transformers(
         assert torch.equal(ours.generate(prompt, max_length=25, seed=seed, **settings), expected)
         assert ours.generate(prompt[0].tolist(), max_length=25, seed=seed, **settings) == expected[0].tolist()
         assert torch.equal(ours.generate(prompt[0], max_length=25, seed=seed, **settings), expected[0])
+        array = prompt[0].numpy().astype("uint16")  # as tokenizers encode
+        assert torch.equal(ours.generate(array, max_length=25, seed=seed, **settings), expected[0])
 
 
 def test_a_batch_of_ids_is_padded_with_the_end_of_text(checkpoint: Path) -> None:

@@ -73,7 +73,7 @@ class GenerationMixin:
             strings takes the place of each string.
 
             For token ids token ids, with the prompt, as from `generate` in transformers: a list for a list; for a
-            tensor (T,) or (B, T) a tensor (T',) or (B, T'), with `num_samples` (B * num_samples, T'). Rows that ended
+            tensor or array (T,) or (B, T) a tensor (T',) or (B, T'), with `num_samples` (B * num_samples, T'). Rows that ended
             earlier are padded with the end-of-text token.
 
         Raises:
@@ -95,7 +95,8 @@ class GenerationMixin:
         if isinstance(prompt, list):
             return rows if several else rows[0]
         padded = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=float(end or 0))
-        return (padded[0] if prompt.dim() == 1 and not several else padded).to(prompt.device)
+        found = padded[0] if prompt.ndim == 1 and not several else padded
+        return found.to(prompt.device) if isinstance(prompt, Tensor) else found
 
     def completions(
         self, prompts: Sequence[str], settings: GenerationSettings | None = None, **options: Any

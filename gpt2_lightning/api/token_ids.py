@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,8 +13,9 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Decoder, search
 from gpt2_lightning.model import GPT2
 
-Ids = Tensor | list[int]
-"""Token ids of one text, (T,); a tensor may also hold several texts of the same length, (B, T)."""
+Ids = Tensor | np.ndarray[Any, Any] | list[int]
+"""Token ids of one text, (T,), such as the array that `encode` of a tokenizer returns; a tensor or array may also hold
+several texts of the same length, (B, T)."""
 
 
 def batch_of(ids: Ids, network: GPT2) -> Tensor:
@@ -28,10 +32,10 @@ def batch_of(ids: Ids, network: GPT2) -> Tensor:
         raise UserError("ids: there are none, one token or more is needed")
     if batch.is_floating_point() or batch.dim() not in (1, 2):
         raise UserError(f"ids: {tuple(batch.shape)} of {batch.dtype} does not fit, (T,) or (B, T) of integers does")
+    batch = batch.to(network.wte.weight.device, torch.int64)
     lowest, highest = int(batch.min()), int(batch.max())
     if lowest < 0 or highest >= vocab_size:
         raise UserError(f"ids: {min(lowest, 0) or highest} is out of range, 0 to {vocab_size - 1} is allowed")
-    batch = batch.to(network.wte.weight.device, torch.int64)
     return batch if batch.dim() == 2 else batch.unsqueeze(0)
 
 
