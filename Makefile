@@ -1,7 +1,8 @@
-# make train   sets everything up and trains a small GPT-2
-# make test    sets everything up and runs the tests
-# make check   also what CI checks: lint, format, types
-# make bench   measures; TEXT=input.txt adds the comparison with nanoGPT on tinyshakespeare
+# make train      sets everything up and trains a small GPT-2
+# make test       sets everything up and runs the tests, but for the slow ones
+# make test-all   runs those as well
+# make check      all tests, lint, format and types, as CI does
+# make bench      measures; TEXT=input.txt adds the comparison with nanoGPT on tinyshakespeare
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,9 @@ EXTRAS := dev
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: train test lint check bench clean
+.PHONY: train test test-all lint check bench clean
+# Compiled modules are kept: tests import them in many processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 train: $(READY)
 	$(BIN)/python train.py
@@ -19,12 +22,15 @@ train: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
+test-all: $(READY)
+	$(BIN)/python -m pytest -m ""
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test
+check: lint test-all
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(TEXT)

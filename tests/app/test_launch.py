@@ -67,6 +67,7 @@ def gone(pids: list[int]) -> bool:
 needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="processes are found in /proc")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_sweep_of_runs_on_two_goes_on_where_one_was_killed_and_one_process_speaks(
     start: Callable[..., Program], workplace: Path

@@ -94,6 +94,7 @@ def kill(run: Path) -> None:
 LONG = ["trainer.max_steps=400", "callbacks.checkpoint.every_n_steps=5", "hydra.sweep.dir=sweep"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_named_and_goes_on_from_its_checkpoint(
     run_verb: Run, small_text: Path, workplace: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(
         assert outcome.err.endswith(f"is not installed; pip install 'gpt2-lightning[{launcher}]'\n")
 
 
+@pytest.mark.slow
 def test_joblib_starts_the_runs(run_verb: Run, small_text: Path, workplace: Path) -> None:
     """One at a time: more take as many processes of joblib's own, each of which imports torch."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")

@@ -136,6 +136,7 @@ def killed_in_its_third_trial(settings: list[str], workplace: Path) -> Path:
     return study_dir
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_prunes_and_draws(run_verb: Run, small_text: Path, workplace: Path, root: Path) -> None:
     length = ["trainer.max_steps=12", "trainer.val_check_interval=3", "callbacks.checkpoint.every_n_steps=3"]
     search = ["trials=8", "startup_trials=2", "optimizer.lr=tag(log,interval(1e-6,3e-1))", "model.n_layer=1,2"]

@@ -105,6 +105,7 @@ def cable() -> Iterator[Cable]:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
+@pytest.mark.slow
 def test_two_machines_train_notice_a_cut_cable_and_go_on(
     cable: Cable, start: Callable[..., Program], workplace: Path, small_text: Path
 ) -> None:

@@ -45,6 +45,7 @@ def their_warnings() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("their_warnings")
 def test_ctranslate2_converts_it_and_gives_the_same_logits(model: GPT2, exported: Path, tmp_path: Path) -> None:
     ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed")
@@ -66,6 +67,7 @@ def log_likelihood(model: GPT2, question: str, choice: str) -> float:
     return float(scores[range(len(answer)), answer].sum())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("their_warnings")
 def test_lm_evaluation_harness_scores_it_as_our_model_does(
     model: GPT2, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

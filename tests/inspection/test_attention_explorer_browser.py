@@ -20,6 +20,8 @@ from gpt2_lightning.inspection.colormaps import diverging, sequential
 from tests.inspection.browser import FLAGS
 from tests.inspection.measured_network import TOKENIZER, measured
 
+pytestmark = pytest.mark.slow
+
 DRIVER = """<script>
 const seen = {};
 const options = (name) => ({ key: name, bubbles: true, cancelable: true });

@@ -17,6 +17,8 @@ from gpt2_lightning.inspection.attribution.page import write_attribution_page
 from tests.inspection.attributed import TASK, TEXTS, explained
 from tests.inspection.browser import FLAGS
 
+pytestmark = pytest.mark.slow
+
 TOKEN = 2
 SCHEMES = {"dark": "0", "light": "1"}
 DRIVER = f"""<script>

@@ -71,6 +71,7 @@ def test_compiled_blocks_that_compute_again_have_the_same_gradients() -> None:
     torch.testing.assert_close(found[2], found[0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_torchs_own_compiler_makes_the_same_of_the_blocks() -> None:
     ids = torch.randint(CONFIG.vocab_size, (3, 7), generator=torch.Generator().manual_seed(0))

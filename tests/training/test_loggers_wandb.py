@@ -77,6 +77,7 @@ def test_three_loggers_at_once_store_the_same(run_verb: Callable[..., Any], work
     assert (wandb.about.project, wandb.about.run_group) == ("gpt2-lightning", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_jobs_of_a_sweep_are_runs_of_one_group(run_verb: Callable[..., Any], workplace: Path) -> None:
     rates = "optimizer.lr=1e-3,3e-3"
@@ -133,6 +134,7 @@ def has_namespaces() -> bool:
     return subprocess.run(["unshare", "-rn", "true"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_namespaces(), reason="this user cannot cut a process off from the network")
 def test_training_ends_where_the_network_is_cut(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a login, and without any network, not even with itself."""
