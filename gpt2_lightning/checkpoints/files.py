@@ -1,39 +1,35 @@
-"""Checkpoint files, written so that a crash leaves the old one or the new one, and read without running any code."""
+"""Checkpoint files: written atomically, and read as tensors and plain values, without running code."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import shutil
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gpt2_lightning import atomic
 from gpt2_lightning.errors import UserError
 
 _PICKLE_START = b"\x80"
 
 
 def write(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write under a temporary name in the same folder, flush to disk, rename.
+    """Write a checkpoint atomically, and wait until it is on the disk.
 
     Raises:
-        UserError: if the file cannot be written; nothing is left behind.
+        UserError: if the file cannot be written; a previous file of this name is kept.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _replacing(path) as temporary, temporary.open("wb") as file:
+        with atomic.replacing(path) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        # torch's writer wraps what the file said in an exception of its own.
+        # torch's writer raises an exception of its own, with that of the file as its context.
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError):
             raise
@@ -43,48 +39,39 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def link(existing: Path, path: Path) -> None:
-    """Give a checkpoint a second name, without a second copy where the file system can do that.
+    """Give a checkpoint a second name: a hard link where the file system has these, else a copy.
 
     Raises:
-        UserError: if neither works; what had the name is left.
+        UserError: if neither is possible; a previous file of this name is kept.
     """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.link")
     try:
-        with _replacing(path) as temporary:
-            try:
-                os.link(existing, temporary)
-            except OSError:
-                shutil.copyfile(existing, temporary)
+        try:
+            os.link(existing, temporary)
+            temporary.replace(path)
+        except OSError:
+            with atomic.replacing(path) as file, existing.open("rb") as source:
+                shutil.copyfileobj(source, file)
+        finally:
+            temporary.unlink(missing_ok=True)  # a rename to another link of the same file does nothing
     except OSError as error:
         raise UserError(
             f"the checkpoint {path} cannot be written: {error.strerror}; free or change the folder"
         ) from None
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder, renamed to path in the end; nothing of it is left after an exception."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
 def read(path: Path) -> dict[str, Any]:
-    """Read tensors and plain values onto the CPU.
+    """Read the tensors and plain values of a checkpoint onto the CPU.
 
     Raises:
-        UserError: if the file is missing, cut off, no checkpoint, or would run code (it is refused unread).
+        UserError: if the file is missing, truncated, not a checkpoint, or would run code (which is refused).
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; check the path")
     size = path.stat().st_size
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of foreign pickles; the errors below say more
+            warnings.simplefilter("ignore")  # of foreign pickles; the errors below are more specific
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _holds_objects(path, error):
@@ -95,15 +82,15 @@ def read(path: Path) -> dict[str, Any]:
         ) from None
     except PermissionError as error:
         raise UserError(f"the checkpoint {path} cannot be read: {error.strerror}") from None
-    except Exception:  # damaged bytes raise whatever they happen to look like
+    except Exception:  # damaged bytes raise exceptions of any kind
         raise UserError(_damaged(path, size)) from None
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} holds a {type(checkpoint).__name__} and not a checkpoint; check the path")
     return checkpoint
 
 
-def may_be_one(path: Path) -> bool:
-    """Whether a file is of the kind that `write` writes, told by its table of contents alone."""
+def is_checkpoint_file(path: Path) -> bool:
+    """Whether a file has the format of `write`, by its table of contents."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -111,7 +98,7 @@ def may_be_one(path: Path) -> bool:
 
 
 def _holds_objects(path: Path, error: pickle.UnpicklingError) -> bool:
-    """Whether torch stopped at a type that it does not allow, or at an instruction of a later pickle protocol."""
+    """Whether torch refused a type, or an opcode of a later pickle protocol."""
     with path.open("rb") as file:
         is_bare_pickle = file.read(1) == _PICKLE_START
     return is_bare_pickle or "GLOBAL" in str(error)
@@ -125,7 +112,7 @@ def _damaged(path: Path, size: int) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets a folder be opened."""
+    """Flush a rename to the disk, on systems where a folder can be opened."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -59,7 +59,7 @@ class Target:
         if written == "gpt2_lightning":
             if self.path.is_dir():
                 raise UserError(f"target: {self.path} is a folder, and a checkpoint is a file; name one in it")
-            if not files.may_be_one(self.path):
+            if not files.is_checkpoint_file(self.path):
                 raise UserError(f"target: {self.path} is not a checkpoint, so it is not replaced; name another file")
             return
         if not self.path.is_dir():

@@ -1,4 +1,4 @@
-"""Encoding watched: what each merge makes of a text."""
+"""Trace of byte-pair encoding: the tokens of a text after each merge."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from gpt2_lightning.tokenizers.bpe import BPETokenizer
 
 
 @dataclass(frozen=True)
-class Step:
+class MergeStep:
     """The tokens of a text after a merge."""
 
     rank: int | None
-    """Which merge it was, counted from 0; None at the beginning."""
+    """Rank of the merge, from 0; None before the first merge."""
     pair: tuple[bytes, bytes] | None
-    """The two tokens that it joined."""
+    """The two tokens that were merged."""
     words: list[list[bytes]]
-    """The tokens of each word of the split; all of them in a row are those of the text."""
+    """Tokens of each word of the split; concatenated, they are those of the text."""
 
 
-def merge_steps(tokenizer: BPETokenizer, text: str) -> Iterator[Step]:
-    """The single bytes of a text, then its tokens after each merge that changes any, up to what `encode` makes of it.
+def merge_trace(tokenizer: BPETokenizer, text: str) -> Iterator[MergeStep]:
+    """Yield the bytes of a text, then its tokens after each merge that changes any, up to the result of `encode`.
 
-    The merge with the lowest rank that fits anywhere comes next, as in each word alone. With merges that were learned
-    from a text, ranks only rise.
+    The next merge is the applicable one of the lowest rank, as within each word. With merges that were learned from a
+    text, ranks only rise.
     """
     words = [tokenizer.byte_tokens(word) for word in tokenizer.words(text)]
     rank, pair = None, None
     while True:
-        yield Step(rank, pair, [[tokenizer.token_bytes(i) for i in word] for word in words])
+        yield MergeStep(rank, pair, [[tokenizer.token_bytes(i) for i in word] for word in words])
         fitting = [(found[0], place) for place, word in enumerate(words) if (found := _lowest(tokenizer, word))]
         if not fitting:
             return
@@ -40,13 +40,13 @@ def merge_steps(tokenizer: BPETokenizer, text: str) -> Iterator[Step]:
 
 
 def _lowest(tokenizer: BPETokenizer, word: list[int]) -> tuple[int, int] | None:
-    """Rank and place of the merge that comes next in a word; the leftmost one, where it fits several times."""
+    """Rank and index of the next merge in a word, the leftmost of several; None where no merge applies."""
     pairs = enumerate(itertools.pairwise(word))
     return min(((tokenizer.merges[pair][0], i) for i, pair in pairs if pair in tokenizer.merges), default=None)
 
 
 def _merge_all(tokenizer: BPETokenizer, word: list[int], rank: int) -> tuple[bytes, bytes]:
-    """Apply a merge, in place, for as long as it is the word's next one; the pair that it joins."""
+    """Apply a merge in place for as long as it is the next one of the word; return the pair of tokens."""
     while (found := _lowest(tokenizer, word)) and found[0] == rank:
         i = found[1]
         first, second = word[i : i + 2]

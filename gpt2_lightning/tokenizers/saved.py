@@ -1,13 +1,12 @@
-"""Tokenizers as text: in a checkpoint, and in a file of their own."""
+"""Serialization of tokenizers as text, in a checkpoint or in a file."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers.bpe import BPETokenizer
 from gpt2_lightning.tokenizers.char import CharTokenizer
@@ -24,10 +23,10 @@ _KINDS: dict[str, type[Tokenizer]] = {
 
 
 def tokenizer_from_text(saved: str) -> Tokenizer:
-    """The tokenizer that `to_text` saved.
+    """Restore a tokenizer from `Tokenizer.to_text`.
 
     Raises:
-        UserError: if the text is of no known kind, or damaged.
+        UserError: if the kind is unknown, or the text is damaged.
     """
     try:
         fields = json.loads(saved)
@@ -43,35 +42,27 @@ def tokenizer_from_text(saved: str) -> Tokenizer:
 
 
 def write_tokenizer(tokenizer: Tokenizer, file: Path) -> None:
-    """Save a tokenizer as text, under a temporary name first: what has the final name is whole.
+    """Save a tokenizer as text, atomically.
 
     Raises:
-        UserError: if the file cannot be written; what had the name is left.
+        UserError: if the file cannot be written; a previous file of this name is kept.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as opened:
-            opened.write(tokenizer.to_text())
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
+        write_text(file, tokenizer.to_text())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise UserError(f"the tokenizer {file} cannot be written: {error.strerror}; choose another folder") from None
 
 
 def from_corpus(texts: Iterable[str], several_documents: bool, path: str) -> Tokenizer:
-    """A tokenizer that was saved before; the text has no say in it and is not read.
+    """Load a saved tokenizer; the training text is not read.
 
     Args:
         texts: the training text.
-        several_documents: whether it has boundaries between documents.
+        several_documents: whether the training text has several documents; not used.
         path: the file that `write_tokenizer` wrote, or a folder that holds it as `FILE`.
 
     Raises:
-        UserError: if the file is missing, or is no saved tokenizer.
+        UserError: if the file is missing, or is not a saved tokenizer.
     """
     file = Path(path).expanduser()
     if file.is_dir():

@@ -25,7 +25,7 @@ from gpt2_lightning.inspection.vocabulary import VocabularyStatistics, examine
 from gpt2_lightning.settings import FreeText, NonNegativeInt, PathText, PositiveInt, Settings
 from gpt2_lightning.tokenizers import BPETokenizer, GPT2Tokenizer, Tokenizer
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
-from gpt2_lightning.tokenizers.merge_trace import Step, merge_steps
+from gpt2_lightning.tokenizers.merge_trace import MergeStep, merge_trace
 from gpt2_lightning.tokenizers.saved import FILE, write_tokenizer
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def _make_folder(output: Path) -> None:
 def _show(text: str, tokenizer: Tokenizer, steps: int) -> None:
     merging = _merging(tokenizer)
     if merging is not None:
-        every = list(merge_steps(merging, text))
+        every = list(merge_trace(merging, text))
         log.info("")
         for number, step in enumerate(every[: steps + 1] if steps else []):
             get_console().print(
@@ -113,7 +113,7 @@ def _merging(tokenizer: Tokenizer) -> BPETokenizer | None:
     return tokenizer if isinstance(tokenizer, BPETokenizer) else None
 
 
-def _caption(number: int, step: Step) -> Text:
+def _caption(number: int, step: MergeStep) -> Text:
     if step.pair is None:
         return Text("bytes              ", style="dim")
     return Text(f"{number:>3}. merge {(step.rank or 0) + 1:<6,} ", style="dim")

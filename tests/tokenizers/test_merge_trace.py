@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gpt2_lightning.tokenizers import BPETokenizer
 from gpt2_lightning.tokenizers.bpe import from_corpus
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
-from gpt2_lightning.tokenizers.merge_trace import Step, merge_steps
+from gpt2_lightning.tokenizers.merge_trace import MergeStep, merge_trace
 
 TRAINED = from_corpus(["the thin theme of the thing; über 日本 aaaa aa aaa\n"] * 3, False, 300)
 
@@ -18,15 +18,15 @@ TRAINED = from_corpus(["the thin theme of the thing; über 日本 aaaa aa aaa\n"
 def test_a_worked_example() -> None:
     """Merges: h e, t he. The first joins in both words, the second in one."""
     tokenizer = BPETokenizer.from_merge_lines(["h e", "t he", "x y"])
-    assert list(merge_steps(tokenizer, "the he")) == [
-        Step(None, None, [[b"t", b"h", b"e"], [b" ", b"h", b"e"]]),
-        Step(0, (b"h", b"e"), [[b"t", b"he"], [b" ", b"he"]]),
-        Step(1, (b"t", b"he"), [[b"the"], [b" ", b"he"]]),
+    assert list(merge_trace(tokenizer, "the he")) == [
+        MergeStep(None, None, [[b"t", b"h", b"e"], [b" ", b"h", b"e"]]),
+        MergeStep(0, (b"h", b"e"), [[b"t", b"he"], [b" ", b"he"]]),
+        MergeStep(1, (b"t", b"he"), [[b"the"], [b" ", b"he"]]),
     ]
 
 
 def test_a_merge_joins_from_left_to_right() -> None:
-    steps = list(merge_steps(BPETokenizer.from_merge_lines(["a a"]), "aaaaa"))
+    steps = list(merge_trace(BPETokenizer.from_merge_lines(["a a"]), "aaaaa"))
     assert steps[-1].words == [[b"aa", b"aa", b"a"]]
     assert len(steps) == 2
 
@@ -34,22 +34,22 @@ def test_a_merge_joins_from_left_to_right() -> None:
 def test_a_merge_may_make_an_earlier_one_fit() -> None:
     """`abc` is made in two ways, and only the later merge makes it here; then the one before that fits."""
     tokenizer = BPETokenizer.from_merge_lines(["b c", "a b", "ab c", "abc d", "a bc"])
-    steps = list(merge_steps(tokenizer, "abcd"))
+    steps = list(merge_trace(tokenizer, "abcd"))
     assert [step.rank for step in steps] == [None, 0, 4, 3]
     assert steps[-1].words == [[b"abcd"]]
 
 
 def test_gpt2s_steps_end_in_its_tokens() -> None:
     tokenizer = BPETokenizer.from_merge_lines(read_merge_lines())
-    *_, last = merge_steps(tokenizer, "Hello world,\n\n tokenization 🚀")
+    *_, last = merge_trace(tokenizer, "Hello world,\n\n tokenization 🚀")
     flat = list(itertools.chain.from_iterable(last.words))
     assert flat == [tokenizer.token_bytes(i) for i in tokenizer.encode("Hello world,\n\n tokenization 🚀")]
     assert flat[:2] == [b"Hello", b" world"]
 
 
 def test_a_text_without_merges_has_one_step() -> None:
-    assert list(merge_steps(TRAINED, "")) == [Step(None, None, [])]
-    assert list(merge_steps(TRAINED, "Q")) == [Step(None, None, [[b"Q"]])]
+    assert list(merge_trace(TRAINED, "")) == [MergeStep(None, None, [])]
+    assert list(merge_trace(TRAINED, "Q")) == [MergeStep(None, None, [[b"Q"]])]
 
 
 @st.composite
@@ -75,7 +75,7 @@ def tokenizers(draw: st.DrawFn) -> BPETokenizer:
 @settings(deadline=None)
 @given(st.text(st.sampled_from("abc "), max_size=30), tokenizers())
 def test_steps_end_in_what_encode_gives(text: str, tokenizer: BPETokenizer) -> None:
-    steps = list(merge_steps(tokenizer, text))
+    steps = list(merge_trace(tokenizer, text))
     flat = [token for word in steps[-1].words for token in word]
     assert flat == [tokenizer.token_bytes(i) for i in tokenizer.encode(text)]
 
@@ -83,7 +83,7 @@ def test_steps_end_in_what_encode_gives(text: str, tokenizer: BPETokenizer) -> N
 @settings(deadline=None)
 @given(st.text(st.sampled_from("then aü日 \n")))
 def test_every_step_shortens_the_text_by_its_merge(text: str) -> None:
-    steps = list(merge_steps(TRAINED, text))
+    steps = list(merge_trace(TRAINED, text))
     for before, after in itertools.pairwise(steps):
         assert after.pair is not None
         assert sum(map(len, after.words)) < sum(map(len, before.words))
