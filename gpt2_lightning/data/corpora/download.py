@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt2_lightning.data.corpora.http import Failure, content_range, failure_of, retry_after, version_of, whole_number
 from gpt2_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -112,15 +110,6 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Failure(Exception):
-    """Why a try failed, whether the same mirror may do better, and the pause that it asked for in seconds."""
-
-    def __init__(self, reason: str, again: bool, pause: float = 0.0) -> None:
-        super().__init__(reason)
-        self.again = again
-        self.pause = pause
-
-
 @dataclass(frozen=True)
 class _Part:
     """What has arrived of a file, and beside it the mirror and the version that it came from."""
@@ -165,7 +154,7 @@ class _Download:
             for url in urls:
                 try:
                     return self._from_mirror(session, url)
-                except _Failure as failure:
+                except Failure as failure:
                     failures.append(f"  {url}: {failure}")
         kept = ""
         if self.part.size() and (self.sha256 or any(self.part.version(url) for url in urls)):
@@ -185,13 +174,13 @@ class _Download:
             try:
                 return self._try(session, url)
             except requests.RequestException as error:
-                failure = _failure(error)
-            except _Failure as error:
+                failure = failure_of(error)
+            except Failure as error:
                 failure = error
             if not failure.again:
                 raise failure
             if tries >= self.patience.attempts:
-                raise _Failure(f"{failure} (tried {tries} times)", again=False)
+                raise Failure(f"{failure} (tried {tries} times)", again=False)
             time.sleep(self.patience.pause(tries, failure.pause))
 
     def _try(self, session: requests.Session, url: str) -> None:
@@ -212,20 +201,20 @@ class _Download:
     def _accept(self, response: requests.Response, url: str, start: int, version: str | None) -> tuple[int, int | None]:
         """Where the bytes of an answer go, and how long the file is with them; start is what was asked for."""
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise _Failure("it sends the file compressed, though asked not to", again=False)
+            raise Failure("it sends the file compressed, though asked not to", again=False)
         code = response.status_code
         if code == _OK:
-            self.part.begin(url, _version(response))
-            return 0, _number(response.headers.get("Content-Length"))
+            self.part.begin(url, version_of(response))
+            return 0, whole_number(response.headers.get("Content-Length"))
         if start and code in (_PARTIAL, _RANGE_NOT_SATISFIABLE):
-            first, total = _content_range(response)
-            same = version is None or _version(response) in (None, version)
+            first, total = content_range(response)
+            same = version is None or version_of(response) in (None, version)
             if same and start == (first if code == _PARTIAL else total):
                 return start, total
             self.part.discard()
-            raise _Failure("the rest that it has does not fit what is here", again=True)
+            raise Failure("the rest that it has does not fit what is here", again=True)
         again = code in _TRY_AGAIN or code >= 500
-        raise _Failure(f"HTTP {code} {response.reason or ''}".rstrip(), again, _retry_after(response))
+        raise Failure(f"HTTP {code} {response.reason or ''}".rstrip(), again, retry_after(response))
 
     def _append(self, response: requests.Response, done: int, total: int | None) -> None:
         import requests
@@ -247,7 +236,7 @@ class _Download:
         except OSError as error:
             raise self._no_room(None if total is None else total - self.part.size(), str(error.strerror)) from None
         if total is not None and done != total:
-            raise _Failure(f"the answer ended after {done:,} of {total:,} bytes", again=True)
+            raise Failure(f"the answer ended after {done:,} of {total:,} bytes", again=True)
 
     def _no_room(self, needed: int | None, reason: str) -> UserError:
         folder = self.part.path.parent
@@ -261,47 +250,6 @@ class _Download:
         if self.sha256 is not None and (found := _digest(self.part.path)) != self.sha256.lower():
             self.part.discard()
             # The first half may be another mirror's fault: one more try gets all of it from here.
-            raise _Failure(f"wrong checksum: SHA-256 {found}, expected {self.sha256.lower()}", again=resumed)
+            raise Failure(f"wrong checksum: SHA-256 {found}, expected {self.sha256.lower()}", again=resumed)
         self.part.path.replace(self.target)
         self.part.origin.unlink(missing_ok=True)
-
-
-def _version(response: requests.Response) -> str | None:
-    """What If-Range may name: a strong ETag, or else the date (RFC 9110, 13.1.5)."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified")
-
-
-def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and total length, each where it is given (RFC 9110, 14.4)."""
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
-    return (_number(found[1]), _number(found[2])) if found else (None, None)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
-
-
-def _retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks to wait, 0 where it does not; it names seconds or a date (RFC 9110, 10.2.3)."""
-    asked = response.headers.get("Retry-After", "")
-    if (seconds := _number(asked)) is not None:
-        return seconds
-    with contextlib.suppress(ValueError, TypeError):
-        return (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds()
-    return 0.0
-
-
-def _failure(error: requests.RequestException) -> _Failure:
-    """Of a request that got no answer: the system's own words, out of the exceptions that wrap them."""
-    from requests import exceptions
-
-    if isinstance(error, exceptions.ChunkedEncodingError):
-        return _Failure("the connection broke off in the middle", again=True)
-    if not isinstance(error, (exceptions.ConnectionError, exceptions.Timeout)):
-        return _Failure(str(error), again=False)
-    inner: BaseException | None = error
-    while inner is not None and (isinstance(inner, exceptions.RequestException) or not isinstance(inner, OSError)):
-        inner = inner.__cause__ or inner.__context__
-    by = "the proxy: " if isinstance(error, exceptions.ProxyError) else ""
-    return _Failure(f"{by}{inner or error}", again=not isinstance(error, exceptions.SSLError))
