@@ -105,52 +105,92 @@ def measure(
     """
     require_same_shape(ours.model, theirs.model)
     ids = ours.ids(prompt)
-    prompts = ragged(ids)
-    _require_room(len(prompts[-1]), sampling.max_new_tokens, ours.model.config.block_size)
-    end_of_text = ours.tokenizer.end_of_text
-    pair, settings = Pair(ours.model, theirs.model, end_of_text), ways(sampling, n_beams)
+    pair = Pair(ours.model, theirs.model, ours.tokenizer.end_of_text)
+    steps = min(sampling.max_new_tokens, _LOOP_STEPS)
+    writing = _Writing(pair, ids, ways(sampling, n_beams), padding, steps)
+    _require_room(len(writing.prompts[-1]), sampling.max_new_tokens, ours.model.config.block_size)
     with quiet():
         their_ids = theirs.ids(prompt)
         random = random_ids(ours.model.config).to(ids.device)
         twins = Twins(ours.model, theirs.model)
         explanation = explain(ours.model, theirs.model, twins, [ids[None], random])
-        matches = mended = write_both(pair, ids, settings)
-        learned = _tokens_of(text, ours) if text else torch.cat((prompts[-1], ids.new_tensor(matches[-1].ours)))
+        found = mended = writing.texts()
+        learned = _tokens_of(text, ours) if text else writing.longest_continued(found)
         networks = _networks(pair, ids, random, learned[: ours.model.config.block_size + 1])
-        steps = min(sampling.max_new_tokens, _LOOP_STEPS)
-        loop = mended_loop = loop_texts(pair, prompts, padding, steps)
         with put_right(theirs.model, explanation.fixes):
             if explanation.fixes:
-                mended = write_both(pair, ids, settings)
-                mended_loop = loop_texts(pair, prompts, padding, steps)
-            our_text = mended[1 if sampling.temperature else 0].ours
+                mended = writing.texts()
+            our_text = mended.matches[1 if sampling.temperature else 0].ours
             calls = resolve_calls(pair, theirs, prompt, ids, their_ids, sampling, our_text)
-            slips = measure_slips(theirs.model, prompts, steps, sampling.seed)
-            causes = [
-                *explanation.causes,
-                *token_cause(pair, ids, their_ids, mended[0], settings[GREEDY]),
-                *padding_causes(pair, prompts, padding, steps),
-            ]
-        if explanation.is_whole and any(match.divergence for match in mended):
-            with put_right(twins.theirs, explanation.fixes):
-                again = write_both(Pair(twins.ours, twins.theirs, end_of_text), ids, settings)
-            causes.append(rounding_cause(mended, again, explanation.precision))
+            slips = measure_slips(theirs.model, writing.prompts, steps, sampling.seed)
+            causes = [*explanation.causes, *writing.causes(their_ids, mended)]
+        causes += writing.rounding_causes(twins, explanation, mended)
     return Report(
         networks=networks,
         explanation=explanation,
         our_prompt=tuple(ids.tolist()),
         their_prompt=None if their_ids is None else tuple(their_ids.tolist()),
-        matches=tuple(matches),
-        mended=tuple(mended),
+        matches=found.matches,
+        mended=mended.matches,
         padding=padding,
-        loop=loop,
-        mended_loop=mended_loop,
-        our_settings=our_settings(sampling, end_of_text),
+        loop=found.loop,
+        mended_loop=mended.loop,
+        our_settings=our_settings(sampling, pair.end_of_text),
         our_text=our_text,
         calls=tuple(calls),
         slips=tuple(slips),
         causes=tuple(causes),
     )
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Texts of both sides."""
+
+    matches: tuple[Match, ...]
+    loop: tuple[LoopText, ...]
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """The texts to compare: both networks, the prompt (T,) and the settings."""
+
+    pair: Pair
+    prompt: Tensor
+    settings: dict[str, Sampling]
+    padding: Padding
+    steps: int
+    """New tokens of each text in the loop around their model."""
+
+    @property
+    def prompts(self) -> list[Tensor]:
+        """Prompts of several lengths, the longest last."""
+        return ragged(self.prompt)
+
+    def texts(self) -> _Texts:
+        """Texts of the networks as they are."""
+        matches = write_both(self.pair, self.prompt, self.settings)
+        return _Texts(tuple(matches), loop_texts(self.pair, self.prompts, self.padding, self.steps))
+
+    def longest_continued(self, texts: _Texts) -> Tensor:
+        """The longest prompt with our greedy text, (T,)."""
+        return torch.cat((self.prompts[-1], self.prompt.new_tensor(texts.matches[-1].ours)))
+
+    def causes(self, their_prompt: Tensor | None, mended: _Texts) -> list[Cause]:
+        """Causes outside the networks: tokens of the prompt, and the loop's padding."""
+        greedy = self.settings[GREEDY]
+        return [
+            *token_cause(self.pair, self.prompt, their_prompt, mended.matches[0], greedy),
+            *padding_causes(self.pair, self.prompts, self.padding, self.steps),
+        ]
+
+    def rounding_causes(self, twins: Twins, explanation: Explanation, mended: _Texts) -> list[Cause]:
+        """The cause of texts that differ although the explanation is whole, if there are any."""
+        if not explanation.is_whole or not any(match.divergence for match in mended.matches):
+            return []
+        with put_right(twins.theirs, explanation.fixes):
+            exact = write_both(Pair(twins.ours, twins.theirs, self.pair.end_of_text), self.prompt, self.settings)
+        return [rounding_cause(mended.matches, exact, explanation.precision)]
 
 
 def _networks(pair: Pair, prompt: Tensor, random: Tensor, learned: Tensor) -> Networks:
