@@ -108,7 +108,7 @@ class GenerationOptions(TypedDict, total=False):
     log_probabilities: int | None
     n_beams: int
     length_penalty: float
-    early_stopping: bool | Literal["never"]
+    early_stopping: Literal[True, False, "never"]
     stop: list[str]
     ignore_end_of_text: bool
     raw: bool
