@@ -73,8 +73,8 @@ class GenerationMixin:
             strings takes the place of each string.
 
             For token ids token ids, with the prompt, as from `generate` in transformers: a list for a list; for a
-            tensor or array (T,) or (B, T) a tensor (T',) or (B, T'), with `num_samples` (B * num_samples, T'). Rows that ended
-            earlier are padded with the end-of-text token.
+            tensor or array (T,) or (B, T) a tensor (T',) or (B, T'), with `num_samples` (B * num_samples, T'). Rows
+            that ended earlier are padded with the end-of-text token.
 
         Raises:
             UserError: if a setting is out of range or the prompt cannot be used.
