@@ -1,7 +1,7 @@
-"""Logits to text.
+"""Text generation.
 
-From below: `settings`, `sampling` and `beams` choose tokens; `reader` feeds the model; `decoder` is the loop over both;
-`text` makes its tokens into text.
+`settings`, `filters`, `penalties`, `sampling` and `beams` choose tokens; `reader` runs the model; `decoder` is the
+loop over both; `text` decodes its tokens.
 """
 
 from gpt2_lightning.generation.decoder import Decoder, Token, search

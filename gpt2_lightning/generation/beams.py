@@ -1,4 +1,4 @@
-"""Beam search: the likeliest texts as wholes, where the sampler takes the likeliest token at each step."""
+"""Beam search for the texts of the highest log-probability."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from gpt2_lightning.generation.sampling import why_no_token
 from gpt2_lightning.generation.settings import Sampling
 
 Step = Callable[[Tensor, Tensor], Tensor]
-"""Reads ids (n,) after the rows (n,) that they follow, and gives the logits (n, V).
+"""Function of ids (n,) and the rows (n,) that they follow, which returns next-token logits (n, V).
 
-Row i of the next step goes on from row `rows[i]` of this one, so a cache copies those rows first. At the first call all
-rows are 0: the one row that holds the prompt becomes n.
+Row i of the next step continues row `rows[i]` of this one, so a cache is reordered first. In the first call all rows
+are 0: the single row of the prompt becomes n rows.
 """
 
 
 @dataclass(frozen=True)
 class Beam:
-    """A text that beam search found."""
+    """A text found by beam search."""
 
     ids: tuple[int, ...]
-    """What follows the prompt, without the end of text."""
+    """Ids after the prompt, without the end of text."""
     ended: bool
-    """Whether the end of text came; else `max_new_tokens` did."""
+    """Whether it ended with the end of text, instead of after `max_new_tokens`."""
     score: float
-    """Log-probability, after penalties, by the number of tokens to the power of `length_penalty`."""
+    """Log-probability after penalties, divided by the number of tokens to the power of `length_penalty`."""
 
 
 @torch.inference_mode()
 def beam_search(
     prompt: Tensor, first_logits: Tensor, step: Step, sampling: Sampling, end_of_text: int | None = None
 ) -> list[Beam]:
-    """The best `n_beams` texts that were found, best first, as Hugging Face's `generate(num_beams=n_beams)` finds them.
+    """Find the best `n_beams` texts, best first, as Hugging Face's `generate(num_beams=n_beams)` does.
 
     Args:
         prompt: ids of shape (T,), T >= 1.
-        first_logits: those that follow the prompt, (1, V).
-        step: reads one more token of each beam.
+        first_logits: next-token logits of the prompt, (1, V).
+        step: appends one token to each beam.
         sampling: `n_beams`, `length_penalty`, `early_stopping`, `max_new_tokens` and the penalties are used.
         end_of_text: an id that ends a text.
 
@@ -62,7 +62,7 @@ def beam_search(
         texts = torch.cat((texts[rows], ids.unsqueeze(1)), dim=1)
         ended = ids == (-1 if end_of_text is None else end_of_text)
         over = ended | (length == sampling.max_new_tokens)
-        done = over[:n].nonzero().squeeze(1)  # what ends below the best n is given up
+        done = over[:n].nonzero().squeeze(1)  # texts that end below the best n are dropped
         finished += _beams(texts[done, len(prompt) :], ended[done], sums[done] / length**sampling.length_penalty)
         finished = sorted(finished, key=lambda beam: beam.score, reverse=True)[:n]
         sums, going_on = sums.masked_fill(over, float("-inf")).topk(n)
@@ -76,14 +76,14 @@ def beam_search(
 
 
 def _log_probabilities(logits: Tensor, texts: Tensor, prompt_length: int, sampling: Sampling) -> Tensor:
-    """After penalties, which work on log-probabilities here, as in Hugging Face: (n, V)."""
+    """Log-probabilities (n, V) after penalties, which apply to log-probabilities here, as in Hugging Face."""
     lengths = torch.full((len(texts),), texts.size(1), device=texts.device)
     prompt_lengths = torch.full_like(lengths, prompt_length)
     return sampling.penalized(logits.float().log_softmax(dim=-1), texts, lengths, prompt_lengths)
 
 
 def _beams(texts: Tensor, ended: Tensor, scores: Tensor) -> list[Beam]:
-    """Those of the texts after the prompt, (k, length), that are possible at all."""
+    """Beams of the texts after the prompt, (k, length), that have a finite score."""
     return [
         Beam(tuple(ids[:-1] if end else ids), end, score)
         for ids, end, score in zip(texts.tolist(), ended.tolist(), scores.tolist(), strict=True)
@@ -92,7 +92,7 @@ def _beams(texts: Tensor, ended: Tensor, scores: Tensor) -> list[Beam]:
 
 
 def _is_settled(finished: list[Beam], best_sum: Tensor, length: int, sampling: Sampling) -> bool:
-    """Whether no open beam is worth going on with; the best has this log-probability, -inf where there is none."""
+    """Whether no open beam can improve on the finished ones; `best_sum` is the log-probability of the best, or -inf."""
     full = len(finished) == sampling.n_beams
     if full and sampling.early_stopping is True:
         return True

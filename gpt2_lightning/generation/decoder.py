@@ -1,4 +1,4 @@
-"""The loop: read the prompts once, then choose and read a token of each text at a time."""
+"""The generation loop: process the prompts once, then choose and process a token of each text at a time."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ _WORTH_PACKING = 32
 
 @dataclass(frozen=True)
 class Token:
-    """A token that was chosen. The log-probabilities are there if `Sampling.log_probabilities` asks for them."""
+    """A chosen token. Log-probabilities are given if `Sampling.log_probabilities` is set."""
 
     row: int
-    """Number of the text: that of its prompt, times the samples of each, plus that of the sample."""
+    """Number of the text: index of its prompt, times the samples of a prompt, plus the index of the sample."""
     id: int
     finished: Finish | None
-    """Why this is the text's last token, if it is. An end of text is no part of the text."""
+    """Why the text ends with this token, if it does. An end of text is not part of the text."""
     log_probability: float | None = None
     likeliest: tuple[tuple[int, float], ...] = ()
     """The likeliest ids with their log-probabilities, likeliest first."""
 
 
 class Decoder:
-    """Continues prompts, all at once, while it is iterated over, once: each step is a list of tokens, one of each text.
+    """Generates texts after prompts in one batch. It iterates once, over steps: lists of tokens, one of each text.
 
-    Texts that have ended leave the batch. What a text says depends on its prompt, its row and the settings, and not on
-    its neighbours. See `Reader` for texts longer than the context.
+    Finished texts leave the batch. A text depends on its prompt, its row and the settings, and not on the other texts.
+    See `Reader` for texts longer than the context.
 
     Args:
         model: in evaluation mode.
         prompts: ids of each, (T,), T >= 1; they may differ in length.
         sampling: the settings, without beams.
-        samples: texts for each prompt, which is read once for all of them.
+        samples: texts of each prompt, which is processed once for all of them.
         end_of_text: an id that ends a text.
-        first_row: rows of batches before this one, so that each row has a seed of its own.
+        first_row: number of rows in earlier batches, from which the seed of each row is derived.
         on_slide: called when the first text outgrows the context.
 
     Raises:
-        UserError: if a prompt is empty or has ids that the model lacks, or if no token can be chosen.
-        ValueError: if the settings want beams; see `search`.
+        UserError: if a prompt is empty or has ids outside the vocabulary, or if no token can be chosen.
+        ValueError: if n_beams is above 1; see `search`.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Decoder:
         self._stopped: set[int] = set()
 
     def stop(self, row: int) -> None:
-        """End a text after the token that came last."""
+        """End a text after its last token."""
         self._stopped.add(row)
 
     @torch.inference_mode()
@@ -124,7 +124,7 @@ class Decoder:
 
 @torch.inference_mode()
 def search(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | None = None) -> list[Beam]:
-    """The texts that beam search finds for a prompt (T,), best first; see `beam_search`."""
+    """Beam search after a prompt (T,), best text first; see `beam_search`."""
     reader = Reader(model, [prompt], sampling.n_beams, sampling.max_new_tokens)
 
     def step(ids: Tensor, rows: Tensor) -> Tensor:
@@ -136,7 +136,5 @@ def search(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | N
 
 
 def _packed_for(sampling: Sampling, model: GPT2) -> AbstractContextManager[None]:
-    is_worth_it = (
-        sampling.max_new_tokens >= _WORTH_PACKING and model.decode_step is None
-    )  # what is compiled packs by itself
-    return packed(model) if is_worth_it else nullcontext()
+    is_compiled = model.decode_step is not None  # compiled code packs weights by itself
+    return packed(model) if sampling.max_new_tokens >= _WORTH_PACKING and not is_compiled else nullcontext()

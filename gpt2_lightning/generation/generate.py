@@ -1,4 +1,4 @@
-"""One text from one prompt, in ids."""
+"""Generation of one text, as ids."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from gpt2_lightning.model import GPT2
 
 
 def generate(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | None = None) -> Iterator[int]:
-    """Yield the ids that follow a prompt (T,), one by one, as they are chosen; see `Decoder`.
-
-    An end of text ends it, and is not yielded.
-    """
+    """Yield the ids generated after a prompt (T,), up to an end of text, which is not yielded; see `Decoder`."""
     for (token,) in Decoder(model, [prompt], sampling, end_of_text=end_of_text):
         if token.finished == "end_of_text":
             return

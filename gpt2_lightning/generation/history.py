@@ -1,4 +1,4 @@
-"""All that texts consist of so far."""
+"""Token ids of texts that grow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 class History:
-    """The ids of texts of different lengths, which grow together, a token each.
+    """Ids of texts of different lengths, which grow by a token each at every step.
 
     Args:
         prompts: ids of each text so far, (T,), on one device.
@@ -18,9 +18,9 @@ class History:
 
     def __init__(self, prompts: Sequence[Tensor]) -> None:
         self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompts], device=prompts[0].device)
-        """Ids of each text's prompt, (R,)."""
+        """Number of prompt ids of each text, (R,)."""
         self.lengths = self.prompt_lengths.clone()
-        """Ids of each text, (R,)."""
+        """Number of ids of each text, (R,)."""
         self._padded = pad_sequence(list(prompts), batch_first=True)  # (R, room)
         self._longest = self._padded.size(1)
 
@@ -43,7 +43,7 @@ class History:
         self._longest += 1
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these texts alone, in this order; one may come several times."""
+        """Keep the texts of these rows, in this order; a row may occur several times."""
         index = torch.tensor(rows, device=self._padded.device)
         self.prompt_lengths, self.lengths = self.prompt_lengths[index], self.lengths[index]
         self._padded = self._padded[index]

@@ -1,7 +1,7 @@
-"""Penalties for what a text has said already.
+"""Penalties for tokens that a text has already.
 
-Scores are logits or log-probabilities, (R, V), a row a text. `history` holds the texts' ids, (R, L), of which the first
-`lengths` of a row, (R,) and at least 1, are text; what follows is padding, and may be anything.
+Scores are logits or log-probabilities, (R, V), a row for each text. `history` holds the ids of the texts, (R, L), of
+which the first `lengths` of a row, (R,) and at least 1, are text; the rest is padding of any value.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 def penalize_repetition(scores: Tensor, history: Tensor, lengths: Tensor, penalty: float) -> Tensor:
     """Divide positive scores of the text's tokens by the penalty, multiply negative ones by it.
 
-    Keskar et al. 2019, arXiv:1909.05858, section 4.1, in Hugging Face's form: the prompt counts too.
+    Keskar et al. 2019, arXiv:1909.05858, section 4.1, in Hugging Face's form, which includes the prompt.
     """
     ids = history.where(_between(history, None, lengths), history[:, :1])  # padding repeats a token, which is harmless
     said = scores.gather(1, ids)  # (R, L)
@@ -23,17 +23,17 @@ def penalize_repetition(scores: Tensor, history: Tensor, lengths: Tensor, penalt
 def penalize_generated(
     scores: Tensor, history: Tensor, prompt_lengths: Tensor, lengths: Tensor, presence: float, frequency: float
 ) -> Tensor:
-    """Take `presence` off the score of each token generated so far, and `frequency` for each time it was.
+    """Subtract `presence` from the score of each token generated so far, and `frequency` times its count.
 
-    The definition in OpenAI's API. The prompt, the first `prompt_lengths` ids of a row, does not count: OpenAI speaks
-    of tokens sampled before, and vLLM counts so too.
+    The definition of OpenAI's API. The prompt, the first `prompt_lengths` ids of a row, is excluded: OpenAI defines
+    them on sampled tokens, as does vLLM.
     """
     counts = _counts(history, _between(history, prompt_lengths, lengths), scores.size(-1))
     return scores - frequency * counts - presence * (counts > 0)
 
 
 def ban_repeated_ngrams(scores: Tensor, history: Tensor, lengths: Tensor, size: int) -> Tensor:
-    """-inf for each token that would end an n-gram of this size that the text, with its prompt, has already.
+    """Set the score of each token that would complete an n-gram of this size in prompt and text again to -inf.
 
     Paulus et al. 2017, arXiv:1705.04304, section 2.5, for n = 3.
     """
@@ -48,13 +48,13 @@ def ban_repeated_ngrams(scores: Tensor, history: Tensor, lengths: Tensor, size: 
 
 
 def _between(ids: Tensor, start: Tensor | None, end: Tensor) -> Tensor:
-    """Which positions of ids (R, L) come before `end`, and not before `start`, (R,) each: bool (R, L)."""
+    """Mask of positions of ids (R, L) in [start, end), given (R,) each: bool (R, L)."""
     positions = torch.arange(ids.size(1), device=ids.device)
     inside = positions < end.unsqueeze(1)
     return inside if start is None else inside & (positions >= start.unsqueeze(1))
 
 
 def _counts(ids: Tensor, counted: Tensor, vocab_size: int) -> Tensor:
-    """How often each token of the vocabulary stands among the counted ids, both (R, L): float (R, V)."""
+    """Number of occurrences of each token among ids (R, L) where `counted` (R, L): float (R, V)."""
     counts = torch.zeros(ids.size(0), vocab_size, device=ids.device)
     return counts.scatter_add(1, ids.where(counted, 0), counted.float())

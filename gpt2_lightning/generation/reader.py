@@ -1,4 +1,4 @@
-"""What lies between texts and logits: prompts of different lengths, the cache, and the window that slides."""
+"""Logits of texts that grow: prompts of different lengths, the KV cache, and the sliding window."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from gpt2_lightning.model.inference.compiled import decode_compiled
 
 
 class Reader:
-    """Reads texts that grow together, a token each, and gives the logits of what comes next.
+    """Computes the next-token logits of a batch of texts, which grow by a token each at every step.
 
-    What follows a text does not depend on its neighbours: prompts are padded at the end, where no token sees them, and
-    every text has its own positions.
+    Logits of a text do not depend on the other texts: prompts are padded at the end, where padding is masked, and every
+    text has its own positions.
 
     Past `block_size` the context is a sliding window. GPT-2's positions are absolute: when the window moves, all keys
-    and values in it change, and to move it for each token would be to read it all for each. So when it is full, its
-    last three quarters are read again, from position 0, and reading goes on with the cache until it is full again.
+    and values in it change, and moving it at every token would cost a pass over the whole window each time. So when it
+    is full, its last three quarters are recomputed from position 0, and the cache is used until it is full again.
 
     Args:
         model: in evaluation mode.
         prompts: ids of each, (T,), T >= 1.
-        rows: texts at a time, at most.
-        max_new_tokens: tokens that a text may get.
+        rows: largest number of texts at a time.
+        max_new_tokens: largest number of new tokens of a text.
         on_slide: called when a window slides for the first time.
 
     Raises:
-        UserError: if a prompt is empty or has ids that the model lacks.
+        UserError: if a prompt is empty or has ids outside the vocabulary.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Reader:
         self._on_slide = on_slide
 
     def start(self) -> Tensor:
-        """Read the prompts, or the end of one longer than the context: logits (P, V) of what follows each."""
+        """Process the prompts, of longer ones the last `block_size` tokens: next-token logits (P, V)."""
         lengths = self.history.lengths.clamp(max=self.model.config.block_size)  # (P,)
         windows = [self.history.last(row, length) for row, length in enumerate(lengths.tolist())]
         self._cache.reset(len(windows))
@@ -62,7 +62,7 @@ class Reader:
         return self.model.lm_head(features[torch.arange(len(windows), device=features.device), lengths - 1])
 
     def read(self, ids: Tensor) -> Tensor:
-        """Add one id (R,) to each text: logits (R, V) of what follows it."""
+        """Append one id (R,) to each text: next-token logits (R, V)."""
         for row, length in enumerate(self._cache.lengths):
             if length == self.model.config.block_size:
                 self._slide(row)
@@ -70,12 +70,12 @@ class Reader:
         return self.model.lm_head(self._features(ids.unsqueeze(1))[:, -1])
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these texts alone, in this order; one may come several times, to go on in several ways."""
+        """Keep the texts of these rows, in this order; a row that occurs several times is copied."""
         self._cache.reorder(rows)
         self.history.keep(rows)
 
     def _features(self, ids: Tensor) -> Tensor:
-        """Read one token of each text: (R, 1) to (R, 1, C)."""
+        """Features of one token of each text: (R, 1) to (R, 1, C)."""
         if self.model.decode_step is None:
             return self.model.features(ids, cache=self._cache)
         return decode_compiled(self.model, ids, self._cache)
@@ -91,7 +91,7 @@ class Reader:
 
 
 def _cache_dtype(weight: Tensor) -> torch.dtype:
-    """That of the weights; but on a CPU torch's attention is many times as fast in float32 as in half precision."""
+    """The dtype of the weights, but float32 for half precision on a CPU, where attention is much faster in it."""
     is_half = weight.dtype in (torch.bfloat16, torch.float16)
     return torch.float32 if is_half and weight.device.type == "cpu" else weight.dtype
 

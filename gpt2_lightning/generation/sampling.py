@@ -1,10 +1,10 @@
-"""How the next token is chosen.
+"""Choice of the next token.
 
     sampler = Sampler(sampling, rows=R, device=device)
     chosen = sampler.choose(logits, history, lengths, prompt_lengths)   # each step; chosen.ids is (R,)
-    sampler.keep(rows)                                                  # when finished rows leave the batch
+    sampler.keep(rows)                                                  # after finished rows left the batch
 
-`history`, (R, L) ids padded at the end, and its lengths are looked at only if `sampling.reads_history`. For beams see
+`history`, (R, L) ids padded at the end, and its lengths are used only if `sampling.reads_history`. For beams see
 `beams.beam_search`, which takes the same settings.
 """
 
@@ -24,10 +24,10 @@ __all__ = ["Chosen", "Sampler", "Sampling", "why_no_token"]
 
 @dataclass(frozen=True)
 class Chosen:
-    """One step's tokens.
+    """Tokens of one step.
 
-    Log-probabilities are natural logarithms under the model's own distribution: before penalties, temperature and
-    filters, so that they can be compared between settings. They are None unless `Sampling.log_probabilities` asks.
+    Log-probabilities are natural logarithms of the model's own distribution, before penalties, temperature and filters,
+    which makes them comparable between settings. They are None unless `Sampling.log_probabilities` is set.
     """
 
     ids: Tensor
@@ -35,22 +35,22 @@ class Chosen:
     log_probabilities: Tensor | None = None
     """Of the chosen tokens, (R,) float32."""
     top_ids: Tensor | None = None
-    """The n likeliest tokens, (R, n) int64, likeliest first; the chosen one need not be among them."""
+    """The n likeliest tokens, (R, n) int64, likeliest first; these need not include the chosen one."""
     top_log_probabilities: Tensor | None = None
     """Theirs, (R, n) float32."""
 
 
 class Sampler:
-    """Chooses tokens for rows that are generated together.
+    """Samples a token for each row of a batch.
 
-    Each row draws from a generator of its own, so that it repeats whatever its batch. Row 0 draws what Hugging Face's
-    loop draws for one prompt after `torch.manual_seed(seed)`.
+    Each row has its own random generator, which makes its text independent of the batch. Row 0 draws the tokens that
+    Hugging Face's loop draws for one prompt after `torch.manual_seed(seed)`.
 
     Args:
         sampling: the settings.
         rows: texts in the batch, R.
         device: of the logits.
-        first_row: number of the batch's first row among all that are generated.
+        first_row: number of rows in earlier batches.
     """
 
     def __init__(self, sampling: Sampling, rows: int, device: torch.device | str, first_row: int = 0) -> None:
@@ -61,35 +61,35 @@ class Sampler:
         ]
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows alone, in this order: indices (R',) into the present batch."""
+        """Keep these rows, in this order: indices (R',) into the current batch."""
         self._generators = [self._generators[row] for row in rows.tolist()]
 
     def choose(self, logits: Tensor, history: Tensor, lengths: Tensor, prompt_lengths: Tensor) -> Chosen:
-        """The next token of each row.
+        """Choose the next token of each row.
 
         Args:
             logits: (R, V), any float type; computed in float32.
             history: ids of prompt and text so far, (R, L) int64, padded at the end.
-            lengths: ids that are no padding, (R,) int64.
-            prompt_lengths: of them, the prompt's, (R,) int64.
+            lengths: number of ids of each row without padding, (R,) int64.
+            prompt_lengths: number of prompt ids of each row, (R,) int64.
 
         Raises:
-            UserError: if no token can be chosen, since all would repeat an n-gram, or since logits are NaN.
+            UserError: if no token can be chosen because all would repeat an n-gram, or because logits are NaN.
         """
         logits = logits.float()
         scores = self.sampling.penalized(logits, history, lengths, prompt_lengths)
         if self.sampling.temperature != 0:
-            scores = self._lots(self.sampling.filtered(scores).softmax(dim=-1))
+            scores = self._exponential_race(self.sampling.filtered(scores).softmax(dim=-1))
         best, ids = scores.max(dim=-1)
         if not (best > float("-inf")).all():
             raise UserError(why_no_token(logits, self.sampling))
         return self._with_log_probabilities(ids, logits)
 
-    def _lots(self, probabilities: Tensor) -> Tensor:
-        """Lots (R, V) of which the largest wins: what torch.multinomial does inside, with a generator for each row.
+    def _exponential_race(self, probabilities: Tensor) -> Tensor:
+        """Scores (R, V) whose maximum is a sample, as inside torch.multinomial, with a generator for each row.
 
-        Every token of the vocabulary gets its random number, also those that cannot be drawn: with fewer numbers, the
-        same seed would draw other tokens than Hugging Face.
+        Every token of the vocabulary gets a random number, also those of probability 0: with fewer numbers, the same
+        seed would draw other tokens than Hugging Face.
         """
         noise = torch.empty_like(probabilities)
         for row, generator in zip(noise, self._generators, strict=True):
@@ -106,7 +106,7 @@ class Sampler:
 
 
 def why_no_token(logits: Tensor, sampling: Sampling) -> str:
-    """The message for logits (R, V) that leave nothing to choose in some row."""
+    """Error message for logits (R, V) of which some row leaves no token to choose."""
     size = sampling.no_repeat_ngram_size
     if size is None or logits.isnan().any():
         return "the model's logits are not numbers (NaN): its weights are damaged, or its precision is too low"
@@ -114,7 +114,7 @@ def why_no_token(logits: Tensor, sampling: Sampling) -> str:
 
 
 def row_seed(seed: int, row: int) -> int:
-    """Seed of a row's generator: the seed itself for row 0; unrelated numbers for others, whatever the seeds nearby."""
+    """Seed of the generator of a row: the seed itself for row 0, a hash of seed and row for the others."""
     if row == 0:
         return seed
     return int.from_bytes(hashlib.blake2b(f"{seed},{row}".encode(), digest_size=8).digest()) >> 1

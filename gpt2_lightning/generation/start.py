@@ -1,4 +1,4 @@
-"""What a generation starts from."""
+"""Ids of a prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def prompt_ids(prompt: str, tokenizer: Tokenizer) -> Tensor:
     """Ids (T,), T >= 1, of a prompt; for an empty one see `empty_start`.
 
     Raises:
-        UserError: if the prompt has characters that the tokenizer lacks, or none that it has.
+        UserError: if characters of the prompt have no token, or none remains.
     """
     if not prompt:
         return torch.tensor([empty_start(tokenizer)[0]])
@@ -30,10 +30,9 @@ def prompt_ids(prompt: str, tokenizer: Tokenizer) -> Tensor:
 
 
 def empty_start(tokenizer: Tokenizer) -> tuple[int, str]:
-    """The id that stands for an empty prompt, and what it is called.
+    """The id from which an empty prompt starts, and its name.
 
-    It is the end of text, after which documents begin; a new line, where there is none; else the tokenizer's first
-    token.
+    It is the end of text, which precedes documents; else a new line; else the first token of the tokenizer.
     """
     if tokenizer.end_of_text is not None:
         return tokenizer.end_of_text, "the end-of-text token"

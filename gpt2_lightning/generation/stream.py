@@ -1,4 +1,4 @@
-"""Text from tokens that arrive one by one."""
+"""Incremental decoding of tokens."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 
 class TextStream:
-    """Holds bytes back until a character is whole: one character may take several byte-level tokens."""
+    """Decodes tokens one by one. Bytes are buffered until a character is complete, which may take several tokens."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def add(self, token: int) -> str:
-        """The text that is certain after one more token; empty while a character is incomplete."""
+        """Add a token; return the characters that it completes."""
         return self._decoder.decode(self.tokenizer.token_bytes(token))
 
     def rest(self) -> str:
-        """What is still held back when the tokens end."""
+        """Decode the buffered bytes after the last token."""
         return self._decoder.decode(b"", final=True)

@@ -1,4 +1,4 @@
-"""Text that is written while its tokens are chosen, and the strings that end it."""
+"""Streaming of generated text, up to stop strings."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class Piece:
-    """What one token adds to a text."""
+    """The text that one token adds."""
 
     row: int
     """Number of the text, as in `Token`."""
     text: str
-    """Characters that became certain: whole, and no part of a stop string. Often empty, and longer later."""
+    """Complete characters that are not part of a stop string; empty while that is undecided."""
     finished: Finish | None
-    """Why this is the text's last piece, if it is."""
+    """Why the text ends with this piece, if it does."""
     token: Token
-    """The token itself; it may be an end of text, or belong to a stop string, which are no part of the text."""
+    """The token; that of an end of text or of a stop string is not part of the text."""
 
 
 class StoppableText:
-    """Text from tokens that arrive one by one, up to the first stop string.
+    """Decodes tokens one by one, up to the first stop string.
 
-    What could still become a stop string is held back until it cannot. The string that is complete first ends the text,
-    whatever tokens it came in; of two that are complete with the same character, the longer.
+    A possible beginning of a stop string is buffered until it is decided. The text ends at the stop string that is
+    complete first, whatever its tokens; of two that end at the same character, at the longer one.
 
     Args:
-        tokenizer: whose tokens they are.
+        tokenizer: tokenizer of the tokens.
         stop: strings that end the text.
 
     Raises:
@@ -47,15 +47,15 @@ class StoppableText:
         if "" in stop:
             raise UserError("a stop string is empty: it would end every text before it begins")
         self.stopped = False
-        """Whether a stop string came; nothing is added after it."""
+        """Whether a stop string is complete; further tokens are ignored."""
         self._stream, self._stop, self._held = TextStream(tokenizer), tuple(stop), ""
 
     def add(self, token: int) -> str:
-        """The text that is certain after one more token."""
+        """Add a token; return the characters that are decided."""
         return self._release(self._stream.add(token))
 
     def rest(self) -> str:
-        """What is still held back when the tokens end."""
+        """Return the buffered characters after the last token."""
         released = self._release(self._stream.rest()) + self._held
         self._held = ""
         return released
@@ -75,7 +75,7 @@ class StoppableText:
         return released
 
     def _longest_beginning(self) -> int:
-        """Characters at the end of what is held with which a stop string begins."""
+        """Length of the longest end of the buffer with which a stop string begins."""
         most = min(len(self._held), max(map(len, self._stop), default=1) - 1)
         return next((n for n in range(most, 0, -1) if any(s.startswith(self._held[-n:]) for s in self._stop)), 0)
 
@@ -90,10 +90,10 @@ def write(
     first_row: int = 0,
     on_slide: Callable[[], None] | None = None,
 ) -> Iterator[Piece]:
-    """Continue prompts, and yield what every token adds to its text, as it is chosen; see `Decoder`.
+    """Generate text after prompts, and yield the piece of every token as it is chosen; see `Decoder`.
 
-    A text ends with the tokenizer's end of text, with the first stop string or after `max_new_tokens`. The pieces of
-    one row, joined, are the answer, without the prompt.
+    A text ends at the tokenizer's end of text, at the first stop string or after `max_new_tokens`. The pieces of a row,
+    joined, are its text without the prompt.
 
     Raises:
         UserError: as `Decoder` and `StoppableText`.
@@ -109,7 +109,7 @@ def write(
 
 
 def piece_of(token: Token, text: StoppableText) -> Piece:
-    """What a token adds to its text."""
+    """The piece that a token adds to its text."""
     added = "" if token.finished == "end_of_text" else text.add(token.id)
     if token.finished:
         added += text.rest()
