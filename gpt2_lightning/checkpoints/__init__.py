@@ -1,1 +1,1 @@
-"""Checkpoints: tensors and plain values in one file, enough by itself to generate, inspect or resume."""
+"""Self-contained checkpoints: tensors and plain values in one file, sufficient to generate, inspect or resume."""

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its model: configuration, tokenizer and the run that made it."""
+"""Content of a checkpoint: configuration of model and run, tokenizer, task and tensors."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from gpt2_lightning.model.meta import on_meta_device
 from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 
 KEY = "gpt2_lightning"
-"""Where a checkpoint keeps what is described here, beside Lightning's own entries."""
+"""Entry of a checkpoint that holds its description, beside Lightning's own entries."""
 ADAPTER = "adapter"
-"""Entry of `Description.task` for a checkpoint that holds a LoRA adapter alone: its settings, its base and its hash."""
+"""Entry of `Description.task` in a checkpoint of a LoRA adapter without its base: settings, base and hash."""
 SCORE = "score.weight"
-"""Name of a classifier's head among the tensors; a language model is read without it."""
+"""Name of a classifier's head among the tensors; language models are loaded without it."""
 FORMAT = 1
-"""Raised when an older version could not read what this one writes."""
+"""Incremented when older versions cannot read what this one writes."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """Everything but tensors that makes a checkpoint enough by itself."""
+    """Everything in a self-contained checkpoint but its tensors."""
 
     model: GPT2Config
     tokenizer: Tokenizer
     run_config: dict[str, Any]
     """The resolved configuration of the run, plain containers."""
     task: dict[str, Any] = field(default_factory=dict)
-    """What it was fine-tuned for, plain values: `kind` is `classify` or `instruct`, the rest is the task's own. Empty
-    for a language model."""
+    """Fine-tuning task as plain values: `kind` is `classify` or `instruct`, the other entries are those of the task.
+    Empty for a language model."""
 
     def to_plain(self) -> dict[str, Any]:
         return {
@@ -52,10 +52,10 @@ class Description:
 
 
 def describe(checkpoint: dict[str, Any], path: Path) -> Description:
-    """Validate a checkpoint's description into plain dataclasses; nothing in it is instantiated by name.
+    """Validate the description of a checkpoint. Nothing in it is instantiated by name.
 
     Raises:
-        UserError: if the file was not written by this program, or by a later version of it.
+        UserError: if the file was not written by this program, or by a later version.
     """
     plain = checkpoint.get(KEY)
     if not isinstance(plain, dict) or not isinstance(checkpoint.get("state_dict"), dict):
@@ -89,22 +89,22 @@ def _tokenizer(saved: str, path: Path) -> Tokenizer:
 
 
 def weights_alone(model: GPT2, description: Description) -> dict[str, Any]:
-    """A checkpoint without a run: enough to generate, inspect and fine-tune, but not to go on with a training."""
+    """A checkpoint without training state: sufficient to generate, inspect and fine-tune, but not to resume."""
     return {"state_dict": model.state_dict(), KEY: description.to_plain()}
 
 
 def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
-    """The model of a checkpoint, ready to generate, and its description.
+    """Load the model of a checkpoint, in evaluation mode, and its description.
 
     Raises:
-        UserError: see `files.read` and `describe`; also if the tensors are not those of the described model.
+        UserError: see `files.read` and `describe`; also if the tensors do not fit the described model.
     """
     model, description = restore(files.read(path), path)
     return model.to(device), description
 
 
 def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
-    """The model of a checkpoint that was read, in evaluation mode, and its description; errors as in `load_model`."""
+    """Restore the model of a loaded checkpoint, in evaluation mode, and its description; errors as in `load_model`."""
     description = describe(checkpoint, path)
     with on_meta_device():
         model = GPT2(description.model)
@@ -118,15 +118,15 @@ def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
 
 
 def adapter_alone(tensors: dict[str, Any]) -> dict[str, Any]:
-    """Those of a model's tensors that are no part of its base: adapters, and a classifier's head."""
+    """Select the tensors that are not part of the base model: adapters and the head of a classifier."""
     return {key: tensor for key, tensor in tensors.items() if ".adapters." in key or key == SCORE}
 
 
 def weights_hash(model: torch.nn.Module, algorithm: Literal["blake2b", "sha256"] = "blake2b") -> str:
-    """Hash a model's tensors with their names, types and shapes.
+    """Hash the tensors of a model with their names, dtypes and shapes.
 
     Returns:
-        256 bits in hexadecimal; equal for equal weights, on whatever device they are.
+        256 bits in hexadecimal, independent of the device.
     """
     digest = hashlib.sha256() if algorithm == "sha256" else hashlib.blake2b(digest_size=32)
     for name, tensor in sorted(model.state_dict().items()):
@@ -136,10 +136,10 @@ def weights_hash(model: torch.nn.Module, algorithm: Literal["blake2b", "sha256"]
 
 
 def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifier, Description]:
-    """The classifier of a checkpoint that was read, in evaluation mode, and its description.
+    """Restore the classifier of a loaded checkpoint, in evaluation mode, and its description.
 
     Raises:
-        UserError: see `load_model`; also if the checkpoint is no classifier's, or its head does not fit its labels.
+        UserError: see `load_model`; also if the checkpoint has no classifier, or its head does not fit its labels.
     """
     model, description = restore(checkpoint, path)
     task, score = description.task, checkpoint["state_dict"].get(SCORE)
@@ -163,7 +163,7 @@ def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifi
 
 
 def differing_fields(wanted: GPT2Config, found: GPT2Config) -> list[str]:
-    """Fields of the architecture that differ, as "name: wanted / found"; dropout and kernels change no tensor."""
+    """Fields that differ between two architectures, except those that do not affect the tensors."""
     free = {"embd_pdrop", "attn_pdrop", "resid_pdrop", "kernels", "initializer_range"}
     pairs = {f.name: (getattr(wanted, f.name), getattr(found, f.name)) for f in dataclasses.fields(GPT2Config)}
     return [

@@ -1,4 +1,4 @@
-"""A run's folder of checkpoints: `step-000500.ckpt`, … and `best.ckpt`. A file has its name only once it is whole."""
+"""Folder of the checkpoints of a run: `step-000500.ckpt`, … and `best.ckpt`, each written atomically."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 FOLDER = "checkpoints"
-"""Name of the folder inside a run's."""
+"""Name of the folder, below that of the run."""
 BEST = "best.ckpt"
 """The checkpoint of the lowest validation loss."""
 _STEP_NAME = re.compile(r"step-(\d+)\.ckpt")
@@ -18,36 +18,36 @@ def step_name(step: int) -> str:
 
 
 def step_of(checkpoint: Path) -> int | None:
-    """The step in a checkpoint's file name; none in `best.ckpt` and in names of another origin."""
+    """The step in the name of a checkpoint; None for `best.ckpt` and other names."""
     match = _STEP_NAME.fullmatch(checkpoint.name)
     return int(match[1]) if match else None
 
 
 def by_step(run: Path) -> list[Path]:
-    """A run's step checkpoints, the oldest first."""
+    """Step checkpoints of a run, oldest first."""
     steps = {file: step_of(file) for file in (run / FOLDER).glob("step-*.ckpt")}
     return sorted((file for file, step in steps.items() if step is not None), key=lambda file: steps[file] or 0)
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint of a run's last saved step; its best one where no other was saved yet."""
+    """The checkpoint of the last saved step of a run; the best one where there is no other."""
     best_so_far = run / FOLDER / BEST
     return next(reversed(by_step(run)), best_so_far if best_so_far.exists() else None)
 
 
 def set_aside_after(run: Path, step: int) -> None:
-    """Rename the checkpoints of later steps to `abandoned-…`: they are kept, but no longer taken for the newest."""
+    """Rename checkpoints of later steps to `abandoned-…`: they are kept, but not considered the newest."""
     for checkpoint in by_step(run):
         if (step_of(checkpoint) or 0) > step:
             checkpoint.replace(checkpoint.with_name(f"abandoned-{checkpoint.name}"))
 
 
 def best(run: Path) -> Path | None:
-    """A run's best checkpoint; the newest where none was validated yet."""
+    """The best checkpoint of a run; the newest where none has been validated."""
     path = run / FOLDER / BEST
     return path if path.exists() else newest(run)
 
 
 def run_of(checkpoint: Path) -> Path | None:
-    """The run's folder that a checkpoint lies in; none for one that was copied elsewhere."""
+    """Folder of the run of a checkpoint; None for a checkpoint outside of a run."""
     return checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None

@@ -1,7 +1,7 @@
-"""Text to token ids and back. No torch in here.
+"""Tokenizers, without torch.
 
-A tokenizer is a `Tokenizer`. To add one: a file with a class that inherits from it and a function `from_corpus` that
-makes it from the training text, its class in `saved._KINDS`, and a YAML in `conf/tokenizer` that names the function.
+To add one: a file with a subclass of `Tokenizer` and a function `from_corpus` that makes it from the training text, its
+class in `saved._KINDS`, and a YAML in `conf/tokenizer` whose `_target_` is the function.
 """
 
 from gpt2_lightning.tokenizers.bpe import BPETokenizer

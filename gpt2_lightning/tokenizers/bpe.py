@@ -1,4 +1,4 @@
-"""Byte-level BPE from scratch: trained on a text, or with GPT-2's own merges."""
+"""Byte-level BPE (Sennrich et al. 2016), trained on a text or with the merges of GPT-2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class BPETokenizer(Tokenizer):
 
     Args:
         merges: pairs of ids in the order in which they are applied; see `bpe_training.learn_merges`.
-        special_tokens: texts with an id of their own, which `encode` finds only where it is allowed to.
+        special_tokens: texts with their own ids, which `encode` recognizes only where allowed.
     """
 
     kind = "bpe"
@@ -39,7 +39,7 @@ class BPETokenizer(Tokenizer):
         for token, i in ids.items():
             self._id_of_byte[token[0]] = i
         self.merges: dict[Pair, tuple[int, int]] = {}
-        """Rank of each merge, and the id that it makes."""
+        """Rank of each merge, and the resulting id."""
         for rank, pair in enumerate(merges):
             merged = self._tokens[pair[0]] + self._tokens[pair[1]]
             if merged not in ids:
@@ -60,8 +60,8 @@ class BPETokenizer(Tokenizer):
         """Ids of a text.
 
         Args:
-            text: any text; what UTF-8 cannot hold (lone surrogates) is encoded all the same.
-            allowed_special: special tokens that are found in the text; the others are text like any other.
+            text: any text, lone surrogates included.
+            allowed_special: special tokens to recognize in the text; others are encoded as text.
 
         Raises:
             UserError: if one of them is not a special token of this tokenizer.

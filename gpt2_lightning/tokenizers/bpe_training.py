@@ -1,7 +1,7 @@
-"""Learning merges: byte-pair encoding (Sennrich et al. 2016, algorithm 1), with counts kept up to date by each merge.
+"""Training of byte-pair encoding (Sennrich et al. 2016, algorithm 1), with incremental counts.
 
-Counting all pairs anew for every merge would cost the length of the text each time. A merge changes only the words that
-hold its pair, so an index from pairs to words tells which to visit, and a heap tells which pair is the most frequent.
+Recounting all pairs at every merge would cost the length of the text each time. A merge changes only the words that
+contain its pair: an index from pairs to words finds these, and a heap finds the most frequent pair.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import regex
 from gpt2_lightning.tokenizers.byte_level import SPLIT_PATTERN, byte_of_character
 
 Pair = tuple[int, int]
-"""Ids of two neighbouring tokens."""
+"""Ids of two adjacent tokens."""
 
 
 def count_words(texts: Iterable[str]) -> Counter[str]:
-    """How often each word of GPT-2's split occurs. Texts are read one by one, and may be more than memory holds."""
+    """Count the words of GPT-2's split. Texts are read one by one, and may be larger than memory."""
     split = regex.compile(SPLIT_PATTERN)
     words: Counter[str] = Counter()
     for text in texts:
@@ -29,14 +29,14 @@ def count_words(texts: Iterable[str]) -> Counter[str]:
 
 
 def learn_merges(word_counts: Counter[str], n_tokens: int) -> list[Pair]:
-    """The merges that make `n_tokens` tokens, in the order in which they are learned.
+    """Learn the merges of a vocabulary of `n_tokens` tokens, in order.
 
     The most frequent pair comes first; of equally frequent ones that with the smaller ids, as in Hugging Face's
     tokenizers. Two merges may make the same token, so there can be more merges than new tokens.
 
     Args:
         word_counts: see `count_words`.
-        n_tokens: tokens in the end, with the 256 bytes.
+        n_tokens: size of the vocabulary, including the 256 bytes.
 
     Returns:
         Pairs of ids. Merge i makes the token after the last one there is, unless its bytes have an id already. Fewer
@@ -77,7 +77,7 @@ def learn_merges(word_counts: Counter[str], n_tokens: int) -> list[Pair]:
 
 
 def _index(words: list[list[int]], counts: list[int]) -> tuple[Counter[Pair], defaultdict[Pair, set[int]]]:
-    """How often each pair occurs in the text, and in which words."""
+    """Count of each pair in the text, and the words that contain it."""
     pair_counts: Counter[Pair] = Counter()
     places: defaultdict[Pair, set[int]] = defaultdict(set)
     for place, (word, count) in enumerate(zip(words, counts, strict=True)):
@@ -88,7 +88,7 @@ def _index(words: list[list[int]], counts: list[int]) -> tuple[Counter[Pair], de
 
 
 def _merge(word: list[int], pair: Pair, new: int) -> dict[Pair, int]:
-    """Replace a pair in a word, in place, from left to right; how much the counts of the other pairs change."""
+    """Replace a pair in a word in place, from left to right; return the changes of the counts of other pairs."""
     first, second = pair
     changes: defaultdict[Pair, int] = defaultdict(int)
     i = 0

@@ -1,15 +1,15 @@
-"""What tokenizers of GPT-2's kind share: how text is split before merging, and how bytes are written in files."""
+"""Byte-level BPE of GPT-2: the split of texts into words, and the characters that stand for bytes in files."""
 
 from __future__ import annotations
 
 SPLIT_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
-"""GPT-2's split into words, numbers, signs and white space, written to need no backtracking. No merge crosses it."""
+"""GPT-2's split into words, numbers, signs and white space, without backtracking. Merges stay within a word."""
 
 END_OF_TEXT = "<|endoftext|>"
 
 
 def byte_of_character() -> dict[str, int]:
-    """GPT-2 writes bytes as visible characters: Latin-1's printable ones as themselves, the others from U+0100 on.
+    """Bytes by the visible characters that stand for them: Latin-1's printable ones, then those from U+0100.
 
     In the order of these characters, bytes are GPT-2's first 256 tokens.
     """

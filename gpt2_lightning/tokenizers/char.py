@@ -1,4 +1,4 @@
-"""One token for each character of the training text."""
+"""Character tokenizer: a token for each character of the training text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT
 from gpt2_lightning.tokenizers.tokenizer import Tokenizer
 
 Unknown = Literal["error", "skip", "replace"]
-"""What to do with a character outside the alphabet: refuse the text, leave it out, or put U+FFFD in its place."""
+"""Handling of a character outside the alphabet: reject the text, skip it, or replace it by U+FFFD."""
 
 REPLACEMENT = "\ufffd"
 _SHOWN = 10
@@ -25,13 +25,13 @@ class CharTokenizer(Tokenizer):
 
     Args:
         alphabet: the characters, in any order and any number of times.
-        unknown: what to do with others. With `replace`, U+FFFD is part of the alphabet.
-        end_of_text: whether there is an id for the end of a document. No text encodes to it; it decodes to
+        unknown: handling of other characters. With `replace`, U+FFFD is part of the alphabet.
+        end_of_text: whether there is an id for the end of a document, which no text encodes to; it decodes to
             `<|endoftext|>`.
 
     Raises:
         UserError: if the alphabet is empty.
-        ValueError: if `unknown` is none of the three.
+        ValueError: if unknown is not one of the three.
     """
 
     kind = "char"
@@ -77,20 +77,20 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Also from those of early checkpoints, which have the alphabet alone."""
+        """Restore a tokenizer, also from early checkpoints, which have only the alphabet."""
         return cls(**fields)
 
 
 def from_corpus(texts: Iterable[str], several_documents: bool, unknown: Unknown = "error") -> CharTokenizer:
-    """A tokenizer for the characters of a text.
+    """Make the tokenizer of the characters of a text.
 
     Args:
-        texts: the text, in pieces; read once, and may be more than memory holds.
+        texts: the text in pieces, which is read once and may be larger than memory.
         several_documents: whether there is an id for the end of a document.
-        unknown: what `encode` does with characters that the text lacks.
+        unknown: handling of characters that do not occur in the text.
 
     Raises:
-        UserError: if there is no character at all.
+        UserError: if the text is empty.
     """
     occurs = np.zeros(sys.maxunicode + 1, dtype=np.bool_)
     for text in texts:

@@ -1,4 +1,4 @@
-"""What every tokenizer can do."""
+"""Interface of tokenizers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Tokenizer(ABC):
     kind: ClassVar[str]
     """Name of the class in saved tokenizers."""
     cuts_at_spaces: ClassVar[bool]
-    """Whether a text may be cut before any space or line feed that follows a character which is no white space
-    (`str.isspace`): the ids of the whole are then those of the parts, one after the other."""
+    """Whether a text may be split before any space or line feed that follows a character other than white space
+    (`str.isspace`): the ids of the whole are then the concatenation of those of the parts."""
     end_of_text: int | None = None
-    """Id of the token that ends a document, where there is one."""
+    """Id of the token that ends a document, if any."""
 
     @property
     @abstractmethod
@@ -33,29 +33,29 @@ class Tokenizer(ABC):
         """Ids of a text, in the smallest of uint16 and uint32 that holds every id.
 
         Raises:
-            UserError: naming what has no id and where it stands.
+            UserError: naming characters without an id, and their positions.
         """
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
-        """Ids of each of several texts, as `encode` gives them; on several threads, where a library offers that."""
+        """Ids of several texts, equal to those of `encode`; on several threads where a library supports it."""
         return [self.encode(text) for text in texts]
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids. Bytes that are no UTF-8 become U+FFFD."""
+        """The text of ids. Invalid UTF-8 becomes U+FFFD."""
 
     @abstractmethod
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for, which need not be whole characters."""
+        """Bytes of a token, which may be incomplete characters."""
 
     @abstractmethod
     def fields(self) -> dict[str, Any]:
-        """Plain values that rebuild this tokenizer through `from_fields`."""
+        """Plain values from which `from_fields` restores this tokenizer."""
 
     @classmethod
     @abstractmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """The tokenizer that `fields` describes."""
+        """Restore a tokenizer from its `fields`."""
 
     @property
     def dtype(self) -> type[np.unsignedinteger[Any]]:
@@ -63,9 +63,9 @@ class Tokenizer(ABC):
         return np.uint16 if self.vocab_size <= 2**16 else np.uint32
 
     def to_text(self) -> str:
-        """This tokenizer as text, for a checkpoint; `tokenizer_from_text` reads it."""
+        """Serialize this tokenizer as text, for `tokenizer_from_text`."""
         return json.dumps({"kind": self.kind, **self.fields()}, sort_keys=True)
 
     def hash(self) -> str:
-        """SHA-256 of `to_text`: equal for tokenizers that do the same."""
+        """SHA-256 of `to_text`: equal for equal tokenizers."""
         return hashlib.sha256(self.to_text().encode()).hexdigest()
