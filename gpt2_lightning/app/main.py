@@ -105,8 +105,6 @@ class Task:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from gpt2_lightning.app.config.preflight import preflight
-
         if self.verb in _TRAINING and HydraConfig.get().mode == RunMode.MULTIRUN:
             from gpt2_lightning.app.sweeping.grid import run_job
 
@@ -114,7 +112,14 @@ class Task:
         if self.verb == "sweep":
             config.overrides = [*config.overrides, *self.of_runs]
         module = importlib.import_module(f"gpt2_lightning.app.commands.{self.verb}")
-        checked, more = preflight(config, module.Config)
+        if self.verb in _TRAINING:
+            from gpt2_lightning.app.run.replay import check
+
+            checked, more = check(self.verb, config, module.Config)
+        else:
+            from gpt2_lightning.app.config.preflight import preflight
+
+            checked, more = preflight(config, module.Config)
         if self.faults or more:
             raise UserError(fault_list([*self.faults, *more]))
         if "trainer" in checked:

@@ -36,6 +36,8 @@ class TrainerSpec(Placement):
     """Passes over the training text, rounded up to whole steps: a third way to set the limit."""
     val_check_interval: PositiveInt = 250
     """Steps between two validations; the last step is always validated."""
+    limit_val_batches: PositiveInt | None = None
+    """Batches of a validation, per process; null for the whole validation part. Presets of `debug` set it."""
     log_every_n_steps: PositiveInt = 10
     """Steps between two rows of metrics."""
     gradient_clip_val: PositiveFloat | None = 1.0
@@ -108,6 +110,7 @@ class TrainerSpec(Placement):
             accumulate_grad_batches=accumulate,
             val_check_interval=self.val_check_interval * accumulate,
             check_val_every_n_epoch=None,
+            limit_val_batches=self.limit_val_batches,
             log_every_n_steps=self.log_every_n_steps,
             gradient_clip_val=self.gradient_clip_val,
             callbacks=list(callbacks),

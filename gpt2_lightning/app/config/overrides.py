@@ -27,6 +27,7 @@ _PATHS = {
     "init_from",
     "output",
     "prompts",
+    "replay",
     "resume",
     "run_dir",
     "runs",
@@ -45,7 +46,7 @@ _TEXTS_OR_NULL = {
     *(f"template.{name}" for name in ("question", "question_with_input", "between", "system", "answer_end")),
 }
 """Keys of texts, too, that `null` leaves out."""
-_MAY_BE_NULL = {"experiment"}
+_MAY_BE_NULL = {"debug", "experiment"}
 
 
 @dataclass(frozen=True)

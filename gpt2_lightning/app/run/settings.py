@@ -52,6 +52,8 @@ class RunSettings(Settings):
     """Whether activations are computed again in the backward pass: less memory for a third more time."""
     resume: PathText = "never"
     """`never`, `auto`, `must`, `here`, or a run or checkpoint to go on with; see `resume.choose_checkpoint`."""
+    replay: PathText | None = None
+    """Folder of an earlier run whose configuration is taken, with the overrides of the command line on top."""
     plan: bool | Literal["probe"] = False
     """Say what the run takes, and stop: counted from its shapes, or with `probe` measured in a few steps as well."""
     price: PositiveFloat | None = None

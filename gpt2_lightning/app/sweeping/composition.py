@@ -43,7 +43,7 @@ def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
         The resolved configuration as plain containers, without a `run_dir` of its own, and every fault.
     """
     from gpt2_lightning.app.config import build
-    from gpt2_lightning.app.config.preflight import preflight
+    from gpt2_lightning.app.run.replay import check
     from gpt2_lightning.app.run.settings import require_shares
 
     given = {one.lstrip("+").partition("=")[0] for one in HydraConfig.get().overrides.task}
@@ -52,7 +52,7 @@ def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
         config.pop("hydra", None)
         config.run_dir = "."
     schema = importlib.import_module(f"gpt2_lightning.app.commands.{verb}").Config
-    plain, faults = preflight(config, schema)
+    plain, faults = check(verb, config, schema)
     if faults:
         return plain, faults
     if plain["resume"] != "never":

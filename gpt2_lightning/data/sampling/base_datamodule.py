@@ -38,6 +38,8 @@ class SampleDataModule(L.LightningDataModule):
         self.batch_size, self.micro_batch_size = batch_size, micro_batch_size or batch_size
         self._divides_batch = micro_batch_size is None
         self.tokenizer = tokenizer
+        self.repeat_first_step = False
+        """Whether every optimizer step trains on the samples of the first, to see whether a model can learn them."""
         self._first_sample, self._first_step = 0, 0
 
     @property
@@ -79,7 +81,8 @@ class SampleDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world_size = self.place()
-        batches = TrainingBatches(self.samples, self.micro_batch_size, rank, world_size, self._first_sample)
+        period = self.batch_size // (self.micro_batch_size * world_size) if self.repeat_first_step else None
+        batches = TrainingBatches(self.samples, self.micro_batch_size, rank, world_size, self._first_sample, period)
         return self.loader(batches, BatchNumbers(self._batches_per_epoch(), continues=True))
 
     def _batches_per_epoch(self) -> int | None:

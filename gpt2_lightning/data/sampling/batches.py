@@ -17,17 +17,25 @@ class TrainingBatches(Dataset[Any]):
     """Batches of B samples.
 
     Rank r of W reads rows r * B to (r + 1) * B of every W * B consecutive samples, so that the ranks of a step share
-    out exactly the samples that one process would read. Batch 0 starts at `first_sample`.
+    out exactly the samples that one process would read. Batch 0 starts at `first_sample`; after `period` batches, if
+    there is one, the same batches follow again.
     """
 
     def __init__(
-        self, samples: Samples[Any], batch_size: int, rank: int = 0, world_size: int = 1, first_sample: int = 0
+        self,
+        samples: Samples[Any],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        first_sample: int = 0,
+        period: int | None = None,
     ) -> None:
         self.samples, self.batch_size = samples, batch_size
         self.rank, self.world_size = rank, world_size
-        self.first_sample = first_sample
+        self.first_sample, self.period = first_sample, period
 
     def __getitem__(self, index: int) -> Any:
+        index = index % self.period if self.period else index
         first = self.first_sample + (index * self.world_size + self.rank) * self.batch_size
         return self.samples.read(np.arange(first, first + self.batch_size))
 

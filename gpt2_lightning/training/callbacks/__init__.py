@@ -5,6 +5,8 @@ from gpt2_lightning.training.callbacks.attention import Attention
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.early_stopping import EarlyStopping
 from gpt2_lightning.training.callbacks.metrics import Metrics
+from gpt2_lightning.training.callbacks.overfit import Overfit
+from gpt2_lightning.training.callbacks.profile import Profile
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.samples import Samples
 from gpt2_lightning.training.callbacks.signals import Signals
@@ -14,6 +16,8 @@ __all__ = [
     "Checkpointing",
     "EarlyStopping",
     "Metrics",
+    "Overfit",
+    "Profile",
     "ProgressBar",
     "Samples",
     "Signals",
