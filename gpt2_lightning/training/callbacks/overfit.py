@@ -11,6 +11,7 @@ import torch
 
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import PositiveFloat, checked
 from gpt2_lightning.training.lightning_module import TrainingTask
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,8 @@ class Overfit(L.Callback):
         ValueError: if the loss is not above 0.
     """
 
-    def __init__(self, loss: float = 0.1) -> None:
-        if not 0 < loss < math.inf:
-            raise ValueError(f"loss: {loss} is out of range, it must be above 0 and finite")
+    @checked
+    def __init__(self, loss: PositiveFloat = 0.1) -> None:
         self.loss = loss
         self._first: float | None = None
         self._last = math.inf

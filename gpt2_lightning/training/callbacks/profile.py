@@ -12,6 +12,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import PositiveInt, checked
 
 log = logging.getLogger(__name__)
 
@@ -32,15 +33,8 @@ class Profile(L.Callback):
         ValueError: with every setting that is out of range.
     """
 
-    def __init__(self, run_dir: Path, skip_steps: int = 3, steps: int = 5) -> None:
-        lowest = {"skip_steps": (skip_steps, 1), "steps": (steps, 1)}
-        faults = [
-            f"{name}: {value} is out of range, {least} or more is allowed"
-            for name, (value, least) in lowest.items()
-            if value < least
-        ]
-        if faults:
-            raise ValueError("\n".join(faults))
+    @checked
+    def __init__(self, run_dir: Path, skip_steps: PositiveInt = 3, steps: PositiveInt = 5) -> None:
         self.file = run_dir / FILE
         self.skip_steps, self.steps = skip_steps, steps
         self._profiler: profile | None = None
