@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import sys
@@ -56,15 +55,13 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     sys.argv = [sys.argv[0], *command_line.arguments]
     register_resolvers()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's exceptions through, to be told here
-    sweeper: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if verb in _TRAINING and command_line.sweeps:
-        from gpt2_lightning.app.sweeping.grid import in_place_of_hydras_sweeper
+        from gpt2_lightning.app.config.hydra_state import prefer_own_launcher_configs
 
-        sweeper = in_place_of_hydras_sweeper()
+        prefer_own_launcher_configs()
     task = Task(verb, command_line.faults, given, of_runs)
     try:
-        with sweeper:
-            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -106,7 +103,7 @@ class Task:
         from hydra.types import RunMode
 
         if self.verb in _TRAINING and HydraConfig.get().mode == RunMode.MULTIRUN:
-            from gpt2_lightning.app.sweeping.grid import run_job
+            from gpt2_lightning.app.sweeping.launched_run import run_job
 
             return run_job(self.verb, config)
         if self.verb == "sweep":

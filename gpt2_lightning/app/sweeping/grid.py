@@ -17,20 +17,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
-from hydra.core.config_store import ConfigStore
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from gpt2_lightning.app.config.folder import config_folder
-from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.config.overrides import as_typed, command
-from gpt2_lightning.app.output.exits import fault_list
+from gpt2_lightning.app.output.exits import SIGNAL_BASE, fault_list
+from gpt2_lightning.app.output.logs import log_to_terminal
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.status import ENDED, Status, digest_of
 from gpt2_lightning.errors import UserError
@@ -39,8 +36,6 @@ log = logging.getLogger(__name__)
 
 _EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
 """Packages of launchers, with what to install of this package."""
-_HYDRAS = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-_FROM_THE_SHELL = 128
 
 
 @runtime_checkable
@@ -67,67 +62,20 @@ class Job:
     """Proposed by Hydra's settings."""
 
 
-@contextlib.contextmanager
-def in_place_of_hydras_sweeper() -> Iterator[None]:
-    """Let Hydra sweep by this module, and take this program's configurations of launchers.
-
-    Hydra takes plugins from its own namespace alone, hence this one under the name of Hydra's basic one. A plugin's
-    configuration of the same name as a YAML would be mixed with it.
-    """
-    classes = Plugins.instance().class_name_to_class
-    hydras = classes[_HYDRAS]
-    classes[_HYDRAS] = GridSweeper
-    of_plugins = ConfigStore.instance().repo["hydra"]["launcher"]
-    for file in (config_folder() / "hydra" / "launcher").glob("*.yaml"):
-        of_plugins.pop(file.name, None)
-    try:
-        yield
-    finally:
-        classes[_HYDRAS] = hydras
-
-
-def run_job(verb: str, config: DictConfig) -> None:
-    """Carry out one run in a process of its own; a launcher calls it, perhaps in another process or on another machine.
-
-    Raises:
-        SystemExit: if the run was stopped by Ctrl-C or SIGTERM, which stops the sweep.
-    """
-    from gpt2_lightning.app.output.logs import log_to_terminal
-    from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
-
-    plain, faults = composition.checked(verb, config)
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    before = Status.read(folder) or Status({}, digest_of(verb, plain))
-    if faults:  # another machine may lack what the first has
-        before.now(state="failed", error=fault_list(faults)).write(folder)
-        return
-    log_to_terminal()
-    log.info("\nrun %s: %s", folder.name, " ".join(f"{key}={value}" for key, value in before.settings.items()))
-    jobs: list[JobProcess] = []
-    with passing_signals_on(jobs) as received:
-        jobs.append(JobProcess(verb, plain | {"run_dir": str(folder)}, portable_hydra_config()))
-        for number in received:  # while it was being started
-            jobs[0].tell(number)
-        jobs[0].wait()
-    if received:
-        raise SystemExit(_FROM_THE_SHELL + received[0])
-
-
-class GridSweeper(Sweeper):
-    """Checks all runs, starts those that have not ended, and tabulates what they reached.
+class Grid:
+    """Checks all runs, starts those that have not ended, and tabulates their results.
 
     Args:
+        hydra: Hydra's loader of configurations and its callbacks.
+        task: the function that Hydra calls for each job, a `Command`.
+        config: configuration of the command line, without the swept values.
         max_batch_size: runs that the launcher gets at a time; None for all.
-        params: keys with values to sweep, besides those of the command line.
     """
 
-    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None) -> None:
-        self.max_batch_size, self.params = max_batch_size, params or {}
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._hydra, self._config = hydra_context, config
-        assert isinstance(task_function, Command), "the program calls Hydra with one"
-        self._task: Command = task_function
+    def __init__(self, hydra: HydraContext, task: TaskFunction, config: DictConfig, max_batch_size: int | None) -> None:
+        assert isinstance(task, Command), "the program calls Hydra with one"
+        self._hydra, self._config, self.max_batch_size = hydra, config, max_batch_size
+        self._task: Command = task
 
     def sweep(self, arguments: list[str]) -> None:
         """Sweep.
@@ -136,12 +84,10 @@ class GridSweeper(Sweeper):
             UserError: with every fault in the configuration of any run.
             SystemExit: if not all runs have ended well.
         """
-        from gpt2_lightning.app.output.logs import log_to_terminal
-        from gpt2_lightning.app.output.paths import display_path
 
         log_to_terminal()
         self._require_launcher()
-        jobs = self._jobs([*(f"{key}={values}" for key, values in self.params.items()), *arguments])
+        jobs = self._jobs(arguments)
         digest = digest_of(*(job.digest for job in jobs))
         folder = Path(self._config.hydra.sweep.dir)
         if not any(one.startswith("hydra.sweep.dir=") for one in self._config.hydra.overrides.hydra):
@@ -208,7 +154,7 @@ class GridSweeper(Sweeper):
                     for job, result in zip(jobs[first:], returned, strict=False):
                         _note_exception(places[job.digest], result)
         except KeyboardInterrupt:
-            return _FROM_THE_SHELL + signal.SIGINT
+            return SIGNAL_BASE + signal.SIGINT
         except SystemExit as stop:
             return stop.code if isinstance(stop.code, int) else 1
         except Exception as error:  # of the launcher, or of a process that it lost
@@ -217,7 +163,6 @@ class GridSweeper(Sweeper):
 
     def _conclude(self, folder: Path, runs: list[Path], code: int) -> None:
         """Tell what the runs have reached, and exit unless all have ended well."""
-        from gpt2_lightning.app.output.paths import display_path
         from gpt2_lightning.app.sweeping.table import tabulate
 
         statuses = tabulate(folder, runs)
@@ -297,7 +242,7 @@ def _stated(key: str, value: str) -> str:
 @contextlib.contextmanager
 def _stopping_at_sigterm() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(_FROM_THE_SHELL + number)
+        raise SystemExit(SIGNAL_BASE + number)
 
     before: Any = signal.signal(signal.SIGTERM, stop)
     try:
