@@ -1,22 +1,23 @@
-"""Machines that meet. Here they are threads, and those that lead are this machine."""
+"""Machines that meet by torch's rendezvous. Here they are threads, and the host is this machine."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from gpt2_lightning.app.launch import rendezvous
-from gpt2_lightning.app.launch.rendezvous import Meeting
+from gpt2_lightning.app.launch.rendezvous import Rendezvous
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.strategies import network_interface
 
 
 @pytest.fixture
 def port() -> int:
-    """A free one."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -24,57 +25,85 @@ def port() -> int:
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """One that another program listens at."""
+    """A port that another program listens at."""
     with socket.socket() as other:
         other.bind(("", 0))
         other.listen()
         yield other.getsockname()[1]
 
 
-def follow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this machine take the other's address for one that is not its own."""
-    monkeypatch.setattr(rendezvous, "own_address_towards", lambda host: None)
+def follow(monkeypatch: pytest.MonkeyPatch, own: str | None = "10.0.0.7") -> None:
+    """Take the host for another machine."""
+    monkeypatch.setattr(rendezvous, "own_address_towards", lambda host: own)
 
 
-def test_machines_get_numbers_and_the_one_that_keeps_the_place_leads(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    leading = Meeting.at("127.0.0.1", port, 3, timeout=20)
-    follow(monkeypatch)
-    meetings = [leading, *(Meeting.at("127.0.0.1", port, 3, timeout=20) for _ in range(2))]
-    assert [meeting.leads for meeting in meetings] == [True, False, False]
+def handler(config: dict[str, Any], num_nodes: int) -> Any:
+    """Torch's handler for the arguments of a `LaunchConfig`, as torch makes it."""
+    from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
+
+    return registry.get_rendezvous_handler(
+        RendezvousParameters(
+            backend=config["rdzv_backend"],
+            endpoint=config["rdzv_endpoint"],
+            run_id=config["run_id"],
+            min_nodes=num_nodes,
+            max_nodes=num_nodes,
+            local_addr=config["local_addr"],
+            **config["rdzv_configs"],
+        )
+    )
+
+
+def test_the_host_has_rank_zero_at_each_start(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    machines = [Rendezvous.open("127.0.0.1", port, 3, timeout=60)]
+    for address in ("10.0.0.7", "0.0.0.1"):
+        follow(monkeypatch, address)
+        machines.append(Rendezvous.open("127.0.0.1", port, 3, timeout=60))
+    assert [machine.store is not None for machine in machines] == [True, False, False]
     for start in (0, 1):  # the second after a process died
-        numbers: dict[int, int] = {}
+        configs = []
+        for machine, address in zip(machines, ("127.0.0.1", "10.0.0.7", "0.0.0.1"), strict=True):
+            follow(monkeypatch, address)
+            configs.append(machine.launch_config(start))
+        ranks: dict[int, tuple[int, int, str]] = {}
 
-        def take_number(place: int, start: int = start, numbers: dict[int, int] = numbers) -> None:
-            numbers[place] = meetings[place].number(start)
+        def meet(
+            number: int,
+            configs: list[dict[str, Any]] = configs,
+            ranks: dict[int, tuple[int, int, str]] = ranks,
+        ) -> None:
+            found = handler(configs[number], 3)
+            info = found.next_rendezvous()
+            ranks[number] = (info.rank, info.world_size, info.bootstrap_store_info.master_addr)
+            found._stop_heartbeats()
 
-        threads = [threading.Thread(target=take_number, args=(place,)) for place in range(3)]
+        threads = [threading.Thread(target=meet, args=(number,)) for number in (2, 1, 0)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert numbers[0] == 0
-        assert sorted(numbers.values()) == [0, 1, 2]
-    with pytest.raises(UserError, match=rf"3 machines have met at 127\.0\.0\.1:{port} already"):
-        meetings[1].number(start=1)
+        assert ranks[0] == (0, 3, "127.0.0.1")
+        assert sorted(ranks.values()) == [(rank, 3, "127.0.0.1") for rank in range(3)]
 
 
-def test_machines_that_do_not_come_are_counted(port: int) -> None:
-    meeting = Meeting.at("127.0.0.1", port, 2, timeout=0.2)
-    with pytest.raises(UserError, match=rf"1 of 2 machines have come to 127\.0\.0\.1:{port} in 0\.2 seconds"):
-        meeting.number(start=0)
+def test_machines_that_do_not_come_are_missed(port: int) -> None:
+    machine = Rendezvous.open("127.0.0.1", port, 2, timeout=1)
+    with (
+        pytest.raises(UserError, match=rf"num_nodes.* 1 seconds.* 2 machines.* 127\.0\.0\.1:{port}"),
+        machine.explained(),
+    ):
+        handler(machine.launch_config(0), 2).next_rendezvous()
 
 
 def test_a_busy_port_is_named(taken: int) -> None:
-    with pytest.raises(UserError, match=rf"port {taken} of localhost is in use by another program; choose another"):
-        Meeting.at("localhost", taken, 2, timeout=1)
+    with pytest.raises(UserError, match=rf"port {taken} of localhost is in use by another program"):
+        Rendezvous.open("localhost", taken, 2, timeout=1)
 
 
 def test_a_machine_that_does_not_answer_is_named(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     follow(monkeypatch)
     with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port} did not answer for 0\.1 seconds"):
-        Meeting.at("127.0.0.1", port, 2, timeout=0.1)
+        Rendezvous.open("127.0.0.1", port, 2, timeout=0.1)
 
 
 def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +112,7 @@ def test_an_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("socket.gethostbyname", unknown)
     with pytest.raises(UserError, match="does not know the host machine-7"):
-        Meeting.at("machine-7", 29400, 2, timeout=1)
+        Rendezvous.open("machine-7", 29400, 2, timeout=1)
 
 
 def test_the_loopback_leads_to_no_other_machine() -> None:

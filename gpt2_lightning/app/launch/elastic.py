@@ -1,4 +1,4 @@
-"""The start of a run's processes by torch's elastic agent, and what became of them."""
+"""Ranks started by torch's elastic agent, and how they ended."""
 
 from __future__ import annotations
 
@@ -21,64 +21,65 @@ from torch import distributed
 
 from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.launch import forkserver
-from gpt2_lightning.app.launch.rendezvous import Meeting
+from gpt2_lightning.app.launch.rendezvous import Rendezvous
 from gpt2_lightning.app.output.exits import USER_ERROR, fail
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
 
-_SECONDS_BETWEEN_LOOKS = 0.1
+_POLL_SECONDS = 0.1
 _HANDLED = [signal.Signals[n] for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if n in signal.Signals.__members__]
 
 
 @dataclass(frozen=True)
 class Agent:
-    """Starts processes on this machine, as often as it is asked to.
+    """Starts the ranks of this machine by torch's elastic agent.
 
     Args:
-        spec: the trainer of the run.
-        meeting: where this machine meets others, if there are any.
+        spec: settings of the trainer.
+        rendezvous: of several machines; None for this one alone.
     """
 
     spec: TrainerSpec
-    meeting: Meeting | None
+    rendezvous: Rendezvous | None
 
     def run(self, work: Callable[[], Any], start: int, folder: Path) -> Any:
-        """Let all processes do the same, and wait until they have.
+        """Run a function on all ranks, and wait until they have ended.
 
         Args:
-            work: what each does; it is pickled.
-            start: how often they were started before.
-            folder: for what they leave, see `rank_reports`.
+            work: the function, which is pickled.
+            start: number of starts before this one.
+            folder: folder for the reports of the ranks; see `rank_failures`.
 
         Returns:
-            What work returned in the first process, None on machines that do not have that; or how they died.
+            The result of rank zero, None on machines that do not have it; a `Death` if a rank failed.
 
         Raises:
-            UserError: the first that one of the processes raised.
-            SystemExit: with the exit code of processes that were stopped.
+            UserError: the first that a rank raised; or if the machines do not meet.
+            SystemExit: with the exit code of ranks that were stopped.
         """
         from torch.distributed.elastic.multiprocessing import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+        from torch.distributed.elastic.rendezvous.api import RendezvousError
         from torch.distributed.launcher.api import elastic_launch
 
         for name in ("torch.distributed.elastic", "torch.multiprocessing"):
             logging.getLogger(name).addHandler(logging.NullHandler())
-            logging.getLogger(name).propagate = False  # what they say is told here
+            logging.getLogger(name).propagate = False  # their messages are replaced by those of this program
         forkserver.preload()
         config = self._config(start, folder)
         job = None if HydraConfig.instance().cfg is None else portable_hydra_config()
         try:
-            with keeping_handlers():
-                found = elastic_launch(config, _be_one_of_several)(work, job, folder, dict(os.environ))
+            with keeping_handlers(), self.rendezvous.explained() if self.rendezvous else contextlib.nullcontext():
+                found = elastic_launch(config, _rank_main)(work, job, folder, dict(os.environ))
         except SignalException as stop:
             code = 128 + stop.sigval
             if any(report.code == code for report in rank_failures.read(folder)):
                 raise SystemExit(code) from None
             fail("stopped at once; what was saved before is kept", code)
-        except distributed.DistError:
-            return Death(f"the machine at {self.spec.rdzv_endpoint}, where all meet, cannot be reached any more")
+        except (distributed.DistError, RendezvousError):
+            return rank_failures.lost_others("this machine", self.spec.timeout)
         except ChildFailedError as failed:
             rank, failure = failed.get_first_failure()
             reports, count = rank_failures.read(folder), self.spec.processes()
@@ -94,30 +95,24 @@ class Agent:
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
         from torch.distributed.launcher.api import LaunchConfig
 
-        where: dict[str, Any]
-        if self.meeting is None:
-            where = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
-            where["run_id"] = uuid.uuid4().hex
-        else:
-            where = {"rdzv_backend": "static", "rdzv_endpoint": f"{self.meeting.host}:{self.meeting.port}"}
-            where["rdzv_configs"] = {"rank": self.meeting.number(start), "timeout": self.spec.timeout}
-            where["run_id"] = f"start-{start}"
+        here = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
+        alone = {**here, "run_id": uuid.uuid4().hex}
         return LaunchConfig(
             min_nodes=self.spec.num_nodes,
             max_nodes=self.spec.num_nodes,
             nproc_per_node=self.spec.processes_here(),
             max_restarts=0,
-            monitor_interval=_SECONDS_BETWEEN_LOOKS,
+            monitor_interval=_POLL_SECONDS,
             start_method=forkserver.METHOD,
             shutdown_timeout=round(self.spec.timeout),
             logs_specs=DefaultLogsSpecs(log_dir=str(folder / "log")),
-            **where,
+            **(alone if self.rendezvous is None else self.rendezvous.launch_config(start)),
         )
 
 
-def _be_one_of_several(work: Callable[[], Any], job: Any, folder: Path, environment: dict[str, str]) -> Any:
-    """A process from its first line to its last; how it ends, unless well, it reports in a file."""
-    forkserver.begin(environment)
+def _rank_main(work: Callable[[], Any], job: Any, folder: Path, environment: dict[str, str]) -> Any:
+    """Main function of a rank; reports in a file how it failed."""
+    forkserver.enter(environment)
     HydraConfig.instance().cfg = job
     rank_failures.leave_in(folder)
     if "OMP_NUM_THREADS" not in os.environ:
@@ -133,13 +128,13 @@ def _be_one_of_several(work: Callable[[], Any], job: Any, folder: Path, environm
     except Exception as error:
         rank_failures.report(1, trace=traceback.format_exc(), error=error)
         if isinstance(error, RuntimeError):
-            # It may have lost another process, which is then the one that the agent should see first.
-            time.sleep(5 * _SECONDS_BETWEEN_LOOKS)
+            # It may have lost another rank, and the agent should find that one first.
+            time.sleep(5 * _POLL_SECONDS)
         _end(1)
 
 
 def _end(code: int) -> NoReturn:
-    """Exit without taking leave of the other processes, for which torch would wait where they do not answer."""
+    """Exit without destroying the process group, as torch would wait for ranks that do not answer."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -147,7 +142,7 @@ def _end(code: int) -> NoReturn:
 
 @contextlib.contextmanager
 def keeping_handlers() -> Iterator[None]:
-    """The agent sets handlers of its own for signals, and leaves them."""
+    """Restore signal handlers, which torch's agent replaces."""
     before = {number: signal.getsignal(number) for number in _HANDLED}
     try:
         yield

@@ -1,4 +1,4 @@
-"""Processes that begin where one has imported everything, which takes seconds once and not for each of them."""
+"""Processes forked from a server that has imported everything, which takes seconds, once."""
 
 from __future__ import annotations
 
@@ -10,28 +10,32 @@ import threading
 from collections.abc import Iterable, Mapping
 
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-"""How they are started. Windows has no forks, and on macOS one may not survive what was imported."""
+"""Start method: Windows has no fork, and on macOS a fork may crash after these imports."""
 _PRELOADED = (
     "gpt2_lightning.app.launch.launcher",
     "gpt2_lightning.app.commands.train",
     "gpt2_lightning.app.commands.finetune",
 )
 _AT_IMPORT = dict(os.environ)
-"""In a process that was forked, the environment of the one that it comes from."""
+"""In a forked process, the environment of the server."""
 
 
 def preload(more: Iterable[str] = ()) -> None:
-    """Say, before the first process is started, what to import; `more` are modules besides this program's own."""
+    """Set what the server imports, before it starts.
+
+    Args:
+        more: modules besides those of this package.
+    """
     if METHOD == "forkserver":
         multiprocessing.get_context(METHOD).set_forkserver_preload([*_PRELOADED, *more])
 
 
-def begin(environment: Mapping[str, str]) -> None:
-    """To be called first in a new process, which from then on stops when its parent is gone.
+def enter(environment: Mapping[str, str]) -> None:
+    """Take over the parent's environment, and stop when the parent ends; to be called first in a new process.
 
     Args:
-        environment: the parent's, which may have changed since the first process was started. What this process was
-            given besides is kept.
+        environment: environment of the parent, which may have changed since the server was started. Variables that
+            were set for this process alone are kept.
     """
     given = {name: value for name, value in os.environ.items() if _AT_IMPORT.get(name) != value}
     os.environ.clear()
@@ -40,8 +44,8 @@ def begin(environment: Mapping[str, str]) -> None:
 
 
 def _stop_with_the_parent() -> None:
-    """Nobody would read what becomes of this process, and the next one goes on with what it has saved."""
+    """Send SIGTERM to this process when its parent ends, so that it saves and stops."""
     parent = multiprocessing.parent_process()
-    assert parent is not None, "this process was started by another"
+    assert parent is not None, "this is a child process"
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.launch.elastic import Agent
-from gpt2_lightning.app.launch.rendezvous import Meeting
+from gpt2_lightning.app.launch.rendezvous import Rendezvous
 from gpt2_lightning.app.output.exits import Failure, fail
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.run import rank_failures
@@ -71,7 +71,7 @@ def _be_silent() -> None:
 
 def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
     """Start the processes, again where one of them dies, and tell how they ended."""
-    agent = Agent(spec, _meet(spec) if spec.num_nodes > 1 else None)
+    agent = Agent(spec, _open_rendezvous(spec) if spec.num_nodes > 1 else None)
     for start in itertools.count():
         with tempfile.TemporaryDirectory(prefix="gpt2-lightning-") as folder:
             end = agent.run(functools.partial(_take_part, verb, plain, spec), start, Path(folder))
@@ -94,10 +94,10 @@ def _give_up(end: Death, spec: TrainerSpec) -> NoReturn:
     fail(f"{end.what}; the others were stopped. {go_on}{', on all machines' if spec.num_nodes > 1 else ''}", 1)
 
 
-def _meet(spec: TrainerSpec) -> Meeting:
+def _open_rendezvous(spec: TrainerSpec) -> Rendezvous:
     log_to_terminal()
     log.info("waiting for %d machines at %s", spec.num_nodes, spec.rdzv_endpoint)
-    return Meeting.at(*spec.endpoint, spec.num_nodes, spec.timeout)
+    return Rendezvous.open(*spec.endpoint, spec.num_nodes, spec.timeout)
 
 
 def _from(plain: dict[str, Any]) -> str:

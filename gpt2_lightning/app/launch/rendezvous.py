@@ -1,13 +1,15 @@
-"""Several machines that train one model: how they find each other."""
+"""Where the machines of a run meet: torch's rendezvous (`c10d`), as `torchrun --nnodes` has it, and its errors."""
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import math
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.strategies.network_interface import own_address_towards
@@ -15,39 +17,39 @@ from gpt2_lightning.training.strategies.network_interface import own_address_tow
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
-_SECONDS_BETWEEN_LOOKS = 0.2
+_POLL_SECONDS = 0.2
 _SECONDS_TO_CONNECT = 5.0
+_AFTER_ALL_ADDRESSES = "~"
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """The place where machines meet, which one of them keeps; all that is written there can be read by the others."""
+class Rendezvous:
+    """The rendezvous of a run, as one machine sees it."""
 
     host: str
+    """Name or address of the machine that hosts the store, as configured."""
+    address: str
+    """Its address."""
     port: int
-    machines: int
-    """How many there are to be."""
-    leads: bool
-    """Whether this machine keeps the place. Its first process is the first of all."""
-    store: TCPStore
+    num_nodes: int
     timeout: float
-    """Seconds to wait for the others."""
+    """Seconds to wait for the other machines."""
+    store: TCPStore | None
+    """The store, if this machine hosts it. It outlives a start, so that machines meet there again after a restart."""
 
     @classmethod
-    def at(cls, host: str, port: int, machines: int, timeout: float) -> Meeting:
-        """Open the place, or go there.
+    def open(cls, host: str, port: int, num_nodes: int, timeout: float) -> Rendezvous:
+        """Host the store, or wait until it can be reached.
 
         Args:
             host: one of the machines, by name or address.
-            port: a free one of that machine.
-            machines: see `machines`.
+            port: a free port of that machine.
+            num_nodes: number of machines.
             timeout: seconds to wait for that machine.
 
         Raises:
-            UserError: if the host is unknown, the port is in use, or nobody answers.
+            UserError: if the host is unknown, the port is in use, or the host does not answer.
         """
-        from torch.distributed import TCPStore
-
         try:
             address = socket.gethostbyname(host)
         except OSError as error:
@@ -55,65 +57,74 @@ class Meeting:
                 f"trainer.rdzv_endpoint: this machine does not know the host {host} ({error.strerror}); check the "
                 "name, or give its address"
             ) from None
-        leads = own_address_towards(address) == address
-        if leads:
-            _require_free(host, port)
+        store = None
+        if own_address_towards(address) == address:
+            store = _host_store(host, port, timeout)
         else:
             _wait_until_open(host, address, port, timeout)
-        store = TCPStore(
-            host, port, is_master=leads, wait_for_workers=False, timeout=timedelta(seconds=timeout), multi_tenant=True
-        )
-        return cls(host, port, machines, leads, store, timeout)
+        return cls(host, address, port, num_nodes, timeout, store)
 
-    def number(self, start: int) -> int:
-        """The number of this machine, when all are here; 0 for the one that leads.
+    def launch_config(self, start: int) -> dict[str, Any]:
+        """Return the arguments of torch's `LaunchConfig` for one start of the run.
+
+        Torch ranks machines by their addresses in alphabetical order. The address matters on rank zero alone, so all
+        machines but the host get one that comes after.
 
         Args:
-            start: how often the run was started before.
+            start: number of starts before this one.
+        """
+        is_host = self.store is not None
+        own = self.host if is_host else f"{_AFTER_ALL_ADDRESSES}{own_address_towards(self.address)}"
+        seconds = math.ceil(self.timeout)
+        return {
+            "rdzv_backend": "c10d",
+            "rdzv_endpoint": f"{self.host}:{self.port}",
+            "rdzv_configs": {"is_host": is_host, "read_timeout": seconds, "join_timeout": seconds},
+            "run_id": f"start-{start}",
+            "local_addr": own,
+        }
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Explain failures of the machines to meet.
 
         Raises:
-            UserError: if too many come, or too few in time.
+            UserError: if too few machines come in time, or too many.
         """
-        number = 0 if self.leads else self.store.add(f"machines/{start}", 1)
-        if number >= self.machines:
-            raise UserError(
-                f"trainer.num_nodes: {self.machines} machines have met at {self.host}:{self.port} already, and this is "
-                "one more; set trainer.num_nodes to the number of machines, on all of them"
-            )
-        self.store.set(_here(start, number), "")
-        wanted = {_here(start, other): other for other in range(self.machines)}
-        deadline = time.monotonic() + self.timeout
-        while missing := [other for key, other in wanted.items() if not self.store.check([key])]:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"trainer.num_nodes: {self.machines - len(missing)} of {self.machines} machines have come to "
-                    f"{self.host}:{self.port} in {self.timeout:g} seconds (trainer.timeout); start the same command on "
-                    "each"
-                )
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        return number
+        from torch.distributed.elastic.rendezvous.api import RendezvousClosedError, RendezvousTimeoutError
 
-
-def _here(start: int, number: int) -> str:
-    return f"machine/{start}/{number}"
-
-
-def _require_free(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the store does: a port may just have been closed
+        place = f"{self.host}:{self.port}"
         try:
-            probe.bind(("", port))
-        except OSError as error:
-            why = "in use by another program" if error.errno == errno.EADDRINUSE else f"refused ({error.strerror})"
+            yield
+        except RendezvousTimeoutError:
             raise UserError(
-                f"trainer.rdzv_endpoint: port {port} of {host} is {why}; choose another, on all machines"
+                f"trainer.num_nodes: this machine waited {self.timeout:g} seconds (trainer.timeout) for "
+                f"{self.num_nodes} machines to meet at {place}; start the same command on each, and on no "
+                "other machine"
+            ) from None
+        except RendezvousClosedError:
+            raise UserError(
+                f"trainer.num_nodes: {self.num_nodes} machines have met at {place} already, and this is one more; set "
+                "trainer.num_nodes to the number of machines, on all of them"
             ) from None
 
 
+def _host_store(host: str, port: int, timeout: float) -> TCPStore:
+    from torch.distributed import DistNetworkError, TCPStore
+
+    try:
+        return TCPStore(
+            host, port, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=timeout), multi_tenant=True
+        )
+    except DistNetworkError as error:
+        why = "in use by another program" if "EADDRINUSE" in str(error) else f"refused ({error})"
+        raise UserError(
+            f"trainer.rdzv_endpoint: port {port} of {host} is {why}; choose another, on all machines"
+        ) from None
+
+
 def _wait_until_open(host: str, address: str, port: int, timeout: float) -> None:
-    """Wait until the machine that keeps the place is there; in Python, so that a Ctrl-C is heard."""
+    """Wait until the store can be reached; in Python, as torch's own waiting does not react to Ctrl-C."""
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -125,4 +136,4 @@ def _wait_until_open(host: str, address: str, port: int, timeout: float) -> None
                     f"trainer.rdzv_endpoint: {host}:{port} did not answer for {timeout:g} seconds "
                     f"({error.strerror or error}); start the same command on {host}, and let its port {port} through"
                 ) from None
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_SECONDS)

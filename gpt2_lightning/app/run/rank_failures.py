@@ -110,12 +110,17 @@ def cause(reports: list[Report], rank: int, exit_code: int, count: int, timeout:
         by = f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"with code {exit_code}"
         return Death(f"process {rank} of {count} (from 0) was ended {by}, perhaps since memory ran out")
     if not own:
-        return Death(
-            f"process {reports[0].rank} of {count} (from 0) lost the others: they ended, could not be reached, or did "
-            f"not answer for {timeout:g} seconds (trainer.timeout)"
-        )
+        return lost_others(f"process {reports[0].rank} of {count} (from 0)", timeout)
     first = own[0]
     return Death(f"process {first.rank} of {count} (from 0) failed", first.trace) if first.trace else first
+
+
+def lost_others(who: str, timeout: float) -> Death:
+    """Describe a rank or machine whose connections were lost."""
+    return Death(
+        f"{who} lost the others: they ended, could not be reached, or did not answer for {timeout:g} seconds "
+        "(trainer.timeout)"
+    )
 
 
 def _tells_of_loss(error: Exception) -> bool:

@@ -39,7 +39,7 @@ class JobProcess:
             multiprocessing.set_start_method(None, force=True)  # joblib's own, which a new process would not find
         forkserver.preload(preload)
         context: Any = multiprocessing.get_context(forkserver.METHOD)
-        self._process = context.Process(target=_be_a_job, args=(verb, plain, hydra, dict(os.environ)))
+        self._process = context.Process(target=_job_main, args=(verb, plain, hydra, dict(os.environ)))
         self._process.start()
         self._told = False
 
@@ -105,10 +105,10 @@ def passing_signals_on(jobs: Iterable[JobProcess]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _be_a_job(verb: str, plain: dict[str, Any], hydra: Any, environment: dict[str, str]) -> None:
+def _job_main(verb: str, plain: dict[str, Any], hydra: Any, environment: dict[str, str]) -> None:
     from filelock import FileLock, Timeout
 
-    forkserver.begin(environment)
+    forkserver.enter(environment)
     os.setpgid(0, 0)  # so that a Ctrl-C on the terminal comes once, from the sweep
     folder = Path(plain["run_dir"])
     folder.mkdir(parents=True, exist_ok=True)
