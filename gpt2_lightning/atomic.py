@@ -1,46 +1,87 @@
-"""Files that have their name only once they are whole."""
+"""Atomic writes: a file or folder gets its name when it is complete, so that readers see the old or the new one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 
-@contextlib.contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write, under a temporary name in the same folder, renamed in the end.
+def temporary_name(path: Path, kind: str = "tmp") -> Path:
+    """Return a hidden name in the same folder, which no other process uses."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
-    After an exception nothing of it is left, and what had the name stays.
+
+@contextlib.contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary name for a file or folder, which replaces `path` at the end.
+
+    After an exception nothing has changed. A folder is not replaced in one step: see `atomic_replace.recover`.
 
     Args:
-        path: where it goes; its folder is made.
-        durable: whether to wait until it is on the disk; else a power cut soon after may leave it damaged.
+        path: what is made or replaced.
+        durable: whether to flush to the disk; otherwise a power cut soon after may damage the content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary, old = temporary_name(path), temporary_name(path, "old")
     try:
-        with temporary.open("wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        yield temporary
+        if durable:
+            for file in temporary.iterdir() if temporary.is_dir() else [temporary]:
+                make_durable(file)
+        if path.is_dir():
+            path.rename(old)
         temporary.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
         raise
+    finally:
+        with contextlib.suppress(OSError):
+            remove(temporary)
+        if path.exists():
+            remove(old)
+
+
+@contextlib.contextmanager
+def open_binary(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+    """Open a file for writing, whose folder is made; see `replacing`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path, durable) as temporary, temporary.open("wb") as file:
+        yield file
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Write a small file in one go; see `replacing`."""
-    with replacing(path, durable) as file:
+    """Write a text file; see `replacing`."""
+    with open_binary(path, durable) as file:
         file.write(text.encode())
 
 
 def make_durable(path: Path) -> None:
-    """Wait until a file, as it is, is on the disk."""
-    with path.open("rb") as file:
+    """Flush a file to the disk."""
+    with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, on systems that let a folder be flushed."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

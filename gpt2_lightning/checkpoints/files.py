@@ -25,9 +25,8 @@ def write(checkpoint: dict[str, Any], path: Path) -> None:
         UserError: if the file cannot be written; a previous file of this name is kept.
     """
     try:
-        with atomic.replacing(path) as file:
+        with atomic.open_binary(path) as file:
             torch.save(checkpoint, file)
-        _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         # torch's writer raises an exception of its own, with that of the file as its context.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -44,16 +43,12 @@ def link(existing: Path, path: Path) -> None:
     Raises:
         UserError: if neither is possible; a previous file of this name is kept.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.link")
     try:
-        try:
-            os.link(existing, temporary)
-            temporary.replace(path)
-        except OSError:
-            with atomic.replacing(path) as file, existing.open("rb") as source:
-                shutil.copyfileobj(source, file)
-        finally:
-            temporary.unlink(missing_ok=True)  # a rename to another link of the same file does nothing
+        with atomic.replacing(path, durable=False) as temporary:
+            try:
+                os.link(existing, temporary)
+            except OSError:
+                shutil.copyfile(existing, temporary)
     except OSError as error:
         raise UserError(
             f"the checkpoint {path} cannot be written: {error.strerror}; free or change the folder"
@@ -109,13 +104,3 @@ def _damaged(path: Path, size: int) -> str:
         f"the checkpoint {path} ({size:,} bytes) is damaged or cut off, perhaps by a full disk or an interrupted copy; "
         "use another one from the same folder, or copy it again"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush a rename to the disk, on systems where a folder can be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

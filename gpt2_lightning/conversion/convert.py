@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gpt2_lightning.atomic_replace import mend, replacing
+from gpt2_lightning.atomic_replace import recover, replacing
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.conversion import exporters
 from gpt2_lightning.conversion.verify import Check
@@ -44,7 +44,7 @@ class Target:
         Raises:
             UserError: if it exists.
         """
-        mend(self.path)
+        recover(self.path)
         if self.path.exists() and not self.overwrite:
             raise UserError(f"target: {self.path} exists; name another, or set overwrite=true to replace it")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.atomic_replace import mend, replacing
+from gpt2_lightning.atomic_replace import recover, replacing
 from gpt2_lightning.errors import UserError
 
 KILLED = """
@@ -50,11 +50,11 @@ def test_a_folder_is_found_again_after_a_kill_between_the_renames(
     assert model.exists() == (moment == "after")
     other = model.with_name(".model.v2.71.old")  # of a target model.v2
     other.touch()
-    mend(model)
+    recover(model)
     assert content(model) == [expected]
     assert not [file for file in model.parent.glob(".model.*.old") if file != other]
     assert other.exists()
-    assert ("before a command was killed" in capsys.readouterr().out) == (moment == "before")
+    assert ("was restored" in capsys.readouterr().out) == (moment == "before")
 
 
 def make_new(model: Path) -> None:

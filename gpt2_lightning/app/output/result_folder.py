@@ -8,7 +8,7 @@ from typing import Protocol
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
-from gpt2_lightning.atomic_replace import mend, replacing
+from gpt2_lightning.atomic_replace import recover, replacing
 from gpt2_lightning.errors import UserError
 
 
@@ -37,7 +37,7 @@ def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
         UserError: if it may not.
     """
     path = Path(output).expanduser().resolve()
-    mend(path)
+    recover(path)
     if not path.exists():
         return path
     if not path.is_dir():

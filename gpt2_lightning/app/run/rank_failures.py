@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.training import distributed
 
 _RUN = "run"
@@ -31,7 +32,7 @@ def leave_in(folder: Path) -> None:
 def note_run(run_dir: Path) -> None:
     """Tell the program that started this process, if that was this program, the run's folder."""
     if _folder is not None:
-        _move_in(_folder / f"{_RUN}-{distributed.rank()}", str(run_dir.absolute()))
+        write_text(_folder / f"{_RUN}-{distributed.rank()}", str(run_dir.absolute()), durable=False)
 
 
 def noted_run(folder: Path) -> Path | None:
@@ -66,14 +67,7 @@ def report(code: Any, message: str = "", trace: str = "", error: Exception | Non
     assert _folder is not None, "this process was not started by this program"
     rank = distributed.rank()
     said = Report(rank, time.time(), int(code or 0), message, trace, error is not None and _tells_of_loss(error))
-    _move_in(_folder / f"{rank}.json", json.dumps(asdict(said)))
-
-
-def _move_in(file: Path, text: str) -> None:
-    """Write a file that others see as a whole or not at all."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    write_text(_folder / f"{rank}.json", json.dumps(asdict(said)), durable=False)
 
 
 def read(folder: Path) -> list[Report]:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2_lightning.atomic import replacing
+from gpt2_lightning.atomic import open_binary
 from gpt2_lightning.data.shards.digests import digest
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
@@ -131,7 +131,7 @@ def writing(file: Path, tokenizer: Tokenizer, source: str) -> Iterator[ShardWrit
         tokenizer: what makes the ids.
         source: the corpus's fingerprint, hexadecimal.
     """
-    with replacing(file, durable=False) as content:  # done for all of them before the corpus counts as prepared
+    with open_binary(file, durable=False) as content:  # done for all of them before the corpus counts as prepared
         content.write(bytes(HEADER_BYTES))
         shard = ShardWriter(content, np.dtype(tokenizer.dtype).newbyteorder("<"))
         yield shard

@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
@@ -200,6 +201,4 @@ def _drop_rows_after(file: Path, step: int) -> None:
     whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
     first, *rows = whole.splitlines() or [",".join(_COLUMNS)]
     kept = [row for row in rows if int(row.partition(",")[0]) <= step]
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text("".join(f"{line}\n" for line in (first, *kept)), encoding="utf-8")
-    temporary.replace(file)
+    write_text(file, "".join(f"{line}\n" for line in (first, *kept)), durable=False)

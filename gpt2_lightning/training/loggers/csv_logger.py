@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.loggers import Logger
 
+from gpt2_lightning.atomic import replacing
 from gpt2_lightning.errors import UserError
 
 FILE = "metrics.csv"
@@ -65,12 +66,10 @@ class CSVLogger(Logger):
         return list(csv.DictReader(whole.splitlines()))
 
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
-        temporary = self.file.with_name(f".{self.file.name}.tmp")
-        with temporary.open("w", newline="") as file:
+        with replacing(self.file, durable=False) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        temporary.replace(self.file)
         self._columns = columns
 
 
