@@ -7,14 +7,17 @@ GPU has to finish its work for it.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import pickle
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from gpt2_lightning.errors import UserError
@@ -123,6 +126,54 @@ def broadcast(decision: Callable[[], T]) -> T:
     answer = [decision() if is_rank_zero() else None]
     dist.broadcast_object_list(answer, src=0, group=_talk)
     return answer[0]  # type: ignore[return-value]  # the others have received it
+
+
+def broadcast_tensors(content: T | None) -> T:
+    """Broadcast nested containers with tensors on the CPU, such as a checkpoint, tensor by tensor.
+
+    Args:
+        content: the containers of rank zero; None on the others.
+    """
+    if world_size() == 1:
+        assert content is not None, "rank zero has the content"
+        return content
+    stream = io.BytesIO()
+    pickler = _SkeletonPickler(stream)
+    pickler.dump(content)
+    skeleton = broadcast(stream.getvalue)
+    received = _SkeletonUnpickler(io.BytesIO(skeleton))
+    result: T = received.load()
+    for tensor in pickler.tensors if is_rank_zero() else received.tensors:
+        if tensor.numel():
+            dist.broadcast(tensor.contiguous().reshape(-1).view(torch.uint8), src=0, group=_talk)
+    return content if is_rank_zero() and content is not None else result
+
+
+class _SkeletonPickler(pickle.Pickler):
+    """Pickles everything but tensors, of which it notes shape and type."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.tensors: list[Tensor] = []
+
+    def persistent_id(self, value: Any) -> tuple[torch.Size, torch.dtype] | None:
+        if not isinstance(value, Tensor):
+            return None
+        self.tensors.append(value)
+        return value.shape, value.dtype
+
+
+class _SkeletonUnpickler(pickle.Unpickler):
+    """Makes empty tensors in the places of those left out, in the same order."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.tensors: list[Tensor] = []
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        shape, dtype = pid
+        self.tensors.append(torch.empty(shape, dtype=dtype))
+        return self.tensors[-1]
 
 
 def all_gather(value: T) -> list[T]:

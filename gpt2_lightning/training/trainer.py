@@ -85,7 +85,12 @@ class TrainerSpec(Placement):
         return DEFAULT_STEPS if self.max_steps is None else self.max_steps
 
     def build(
-        self, max_steps: int, accumulate: int, callbacks: Sequence[L.Callback], loggers: Sequence[Logger]
+        self,
+        max_steps: int,
+        accumulate: int,
+        callbacks: Sequence[L.Callback],
+        loggers: Sequence[Logger],
+        checkpoint_io: AtomicCheckpointIO | None = None,
     ) -> L.Trainer:
         """This process's Trainer.
 
@@ -94,6 +99,7 @@ class TrainerSpec(Placement):
             accumulate: micro-batches of this process in an optimizer step.
             callbacks: called in this order.
             loggers: all get the same rows.
+            checkpoint_io: reads and writes checkpoints; a new one by default.
         """
         here = distributed.local_world_size()
         strategy = self.lightning_strategy(self.computes_in)
@@ -115,7 +121,7 @@ class TrainerSpec(Placement):
             gradient_clip_val=self.gradient_clip_val,
             callbacks=list(callbacks),
             logger=list(loggers),
-            plugins=[AtomicCheckpointIO(), arithmetic],
+            plugins=[checkpoint_io or AtomicCheckpointIO(), arithmetic],
             # What follows is done by this project's own callbacks and DataModules.
             enable_checkpointing=False,
             enable_progress_bar=False,

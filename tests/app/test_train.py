@@ -245,3 +245,20 @@ def test_micro_batch_divides_the_batch_and_bounds_the_activations() -> None:
     assert largest_micro_batch(32, GPT2Config()) == 4
     assert largest_micro_batch(5, GPT2Config()) == 5
     assert largest_micro_batch(13, GPT2Config()) == 1
+
+
+def test_a_resumed_run_reads_its_checkpoint_once(
+    run_verb: Run, small_text: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["data=text", f"data.path={small_text}", "resume=auto"]
+    assert run_verb("train", *TINY, *settings, "trainer.max_steps=2").code == 0
+    read: list[str] = []
+    load = torch.load
+
+    def counted(file: Path, **options: object) -> object:
+        read.append(Path(file).name)
+        return load(file, **options)
+
+    monkeypatch.setattr(torch, "load", counted)
+    assert run_verb("train", *TINY, *settings, "trainer.max_steps=3").code == 0
+    assert read == ["step-000002.ckpt"]

@@ -1,12 +1,15 @@
 import socket
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+import torch
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 from tests.training.process_environment import SRUN, TORCHRUN, set_environment
+from tests.training.two_processes import on_two_processes
 
 
 @pytest.mark.parametrize("started_by", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
@@ -54,3 +57,24 @@ def test_one_of_several_may_hear_of_a_signal_twice(monkeypatch: pytest.MonkeyPat
         watch._handle(2, None)
     with pytest.raises(Interrupted):
         watch._handle(2, None)
+
+
+def meet_and_broadcast() -> list[object]:
+    distributed.join(on_cuda=False, timeout=timedelta(seconds=60))
+    content = None
+    if distributed.is_rank_zero():
+        matrix = torch.arange(6.0).reshape(2, 3)
+        content = {
+            "weights": [matrix.T, matrix.to(torch.bfloat16), torch.tensor(7), torch.empty(0), torch.tensor([True])],
+            "step": 3,
+        }
+    received = distributed.broadcast_tensors(content)
+    distributed.leave_together()
+    return [received["step"], *((t.dtype, t.shape, t.tolist()) for t in received["weights"])]
+
+
+def test_a_checkpoint_reaches_all_ranks(tmp_path: Path) -> None:
+    results = on_two_processes(meet_and_broadcast, tmp_path)
+    matrix = [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
+    assert results[0][:2] == [3, (torch.float32, torch.Size([3, 2]), matrix)]
+    assert results[1] == results[0]

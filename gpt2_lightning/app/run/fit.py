@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.estimate import batch_sizes, make_module, search_micro_batch, show_estimate
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.reporter import in_sweep, make_loggers, open_reporter
-from gpt2_lightning.app.run.resume import choose_checkpoint, log_changes
+from gpt2_lightning.app.run.resume import LoadedCheckpoint, load_checkpoint, log_changes
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.checkpoints.folder import run_of
 from gpt2_lightning.checkpoints.runs import make_folder
@@ -24,6 +25,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.memory import is_exhausted
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Metrics, assemble
+from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded
@@ -52,13 +54,14 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
         search_micro_batch(settings, job, spec)
     if settings.plan:
         return _estimate(settings, job, spec, max_steps)
-    resumed, run_dir = distributed.broadcast(lambda: _choose_folder(settings, job, max_steps))
-    plain |= {**batch_sizes(settings, job), "run_dir": str(run_dir)}
-    rank_failures.note_run(run_dir)
-    with open_reporter(verb, settings, plain, run_dir) as reporter:
-        if resumed:
-            log_changes(resumed, plain)
-        run, trainer = _prepare(settings, job, spec, max_steps, run_dir, resumed, reporter.loggers)
+    checkpoint_io = AtomicCheckpointIO()
+    start = _start(settings, job, max_steps, checkpoint_io)
+    plain |= {**batch_sizes(settings, job), "run_dir": str(start.folder)}
+    rank_failures.note_run(start.folder)
+    with open_reporter(verb, settings, plain, start.folder) as reporter:
+        if start.run_config is not None:
+            log_changes(start.run_config, plain)
+        run, trainer = _prepare(settings, job, spec, max_steps, start, reporter.loggers, checkpoint_io)
         reporter.on_start(run)
         try:
             _train(trainer, run)
@@ -80,12 +83,33 @@ def _estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_st
     return math.nan
 
 
-def _choose_folder(settings: RunSettings, job: TrainingJob, max_steps: int) -> tuple[Path | None, Path]:
-    """Return the checkpoint to resume from, if any, and the run's folder, which is made if necessary."""
-    wanted = Path(settings.run_dir)
-    resumed = choose_checkpoint(settings.resume, wanted, job.description, max_steps)
-    own = run_of(resumed) if resumed else None
-    return resumed, own or make_folder(wanted, may_be_there=in_sweep() or settings.resume == "here")
+@dataclass(frozen=True)
+class _Start:
+    """Where a run starts."""
+
+    folder: Path
+    resumed: Path | None
+    """The checkpoint to resume from."""
+    run_config: dict[str, Any] | None
+    """The configuration that it was trained with."""
+
+
+def _start(settings: RunSettings, job: TrainingJob, max_steps: int, checkpoint_io: AtomicCheckpointIO) -> _Start:
+    """Make the run's folder or find that of a run to resume, whose checkpoint is read once, on rank zero."""
+    loaded: LoadedCheckpoint | None = None
+
+    def choose() -> _Start:
+        nonlocal loaded
+        wanted = Path(settings.run_dir)
+        loaded = load_checkpoint(settings.resume, wanted, job.description, max_steps)
+        own = run_of(loaded.path) if loaded else None
+        folder = own or make_folder(wanted, may_be_there=in_sweep() or settings.resume == "here")
+        return _Start(folder, loaded.path, loaded.run_config) if loaded else _Start(folder, None, None)
+
+    start = distributed.broadcast(choose)
+    if start.resumed is not None:
+        checkpoint_io.preload(start.resumed, distributed.broadcast_tensors(loaded.content if loaded else None))
+    return start
 
 
 def _prepare(
@@ -93,20 +117,20 @@ def _prepare(
     job: TrainingJob,
     spec: TrainerSpec,
     max_steps: int,
-    run_dir: Path,
-    resumed: Path | None,
+    start: _Start,
     loggers: Sequence[Guarded],
+    checkpoint_io: AtomicCheckpointIO,
 ) -> tuple[Run, Any]:
     """Make the LightningModule, the callbacks and the Trainer."""
     task = _seeded_task(settings, job)
     metrics = Metrics(spec.log_every_n_steps, choose_precision(spec.precision, spec.device_type))
     chosen = {name: node for name, node in settings.callbacks.items() if name not in job.excluded_callbacks}
-    callbacks = assemble(metrics, build.make_all(chosen, run_dir=run_dir))
+    callbacks = assemble(metrics, build.make_all(chosen, run_dir=start.folder))
     accumulate = job.data.batch_size // (job.data.micro_batch_size * distributed.world_size())
-    trainer = spec.build(max_steps, accumulate, callbacks, loggers)
+    trainer = spec.build(max_steps, accumulate, callbacks, loggers, checkpoint_io)
     if (remark := spec.precision_remark()) is not None:
         log.info("precision: %s", remark)
-    return Run(job, task, metrics, callbacks, max_steps, run_dir, resumed), trainer
+    return Run(job, task, metrics, callbacks, max_steps, start.folder, start.resumed), trainer
 
 
 def _seeded_task(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,18 @@ from gpt2_lightning.training.interrupts import Interrupted
 log = logging.getLogger(__name__)
 
 
-def choose_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: int) -> Path | None:
-    """The checkpoint that training goes on from; none for a new run.
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint that was read."""
+
+    path: Path
+    content: dict[str, Any]
+    run_config: dict[str, Any]
+    """The configuration that it was trained with."""
+
+
+def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: int) -> LoadedCheckpoint | None:
+    """Read the checkpoint to resume from; None for a new run.
 
     Args:
         resume: `never`; `auto` for the latest run of the same name, unless there is none or it has ended; `here` for
@@ -51,12 +62,12 @@ def choose_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps
             "raise trainer.max_steps to go on"
         )
     _require_fit(checkpoint, wanted, found)
-    return checkpoint
+    return LoadedCheckpoint(checkpoint, content, found.run_config)
 
 
-def log_changes(checkpoint: Path, now: dict[str, Any]) -> None:
-    """Say which settings differ from those that the checkpoint was made with; the present ones count."""
-    before = with_current_targets(describe(files.read(checkpoint), checkpoint).run_config)
+def log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Log settings that differ from those that a checkpoint was trained with; the present ones apply."""
+    before = with_current_targets(before)
     for key, (old, new) in _changes(before, now).items():
         log.info("changed since the checkpoint: %s from %s to %s", key, old, new)
 
