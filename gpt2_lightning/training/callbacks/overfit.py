@@ -12,7 +12,7 @@ import torch
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PositiveFloat, checked
-from gpt2_lightning.training.lightning_module import TrainingTask
+from gpt2_lightning.training.lightning_module import TrainingModule
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Overfit(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, TrainingTask)
+        assert isinstance(pl_module, TrainingModule)
         self._of_micro_batches.append(outputs["loss"] * trainer.accumulate_grad_batches)
         if len(self._of_micro_batches) == trainer.accumulate_grad_batches:
             self._last = pl_module.mean(self._of_micro_batches)
