@@ -20,7 +20,8 @@ PACKAGE = "gpt2_lightning"
 LEVELS = {
     PACKAGE: [
         {"errors"},
-        {"memory", "atomic", "atomic_replace", "settings"},
+        {"memory", "atomic", "settings"},
+        {"atomic_replace"},
         {"model", "tokenizers"},
         {"label_kinds"},
         {"checkpoints", "data", "generation", "huggingface"},
