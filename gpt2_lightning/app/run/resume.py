@@ -132,10 +132,10 @@ def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> N
     before, now = (current(d.run_config["optimizer"][TARGET]) for d in (found, wanted))
     if before != now:
         raise UserError(f"resume: {checkpoint} holds the state of {before}, the configuration has {now}; {remedy}")
-    before, now = ([*d.run_config["optimizer"].get("groups", {})] for d in (found, wanted))
-    if before != now:
+    old_groups, groups = ([*d.run_config["optimizer"].get("groups", {})] for d in (found, wanted))
+    if old_groups != groups:
         raise UserError(
-            f"resume: {checkpoint} has optimizer.groups for {before}, the configuration for {now}; their values may "
+            f"resume: {checkpoint} has optimizer.groups for {old_groups}, the configuration for {groups}; their values may "
             f"change, and not their names; {remedy}"
         )
 
