@@ -71,7 +71,7 @@ class Agent:
         config = self._config(start, folder)
         job = None if HydraConfig.instance().cfg is None else portable_hydra_config()
         try:
-            with keeping_handlers(), self.rendezvous.explained() if self.rendezvous else contextlib.nullcontext():
+            with keeping_handlers():
                 found = elastic_launch(config, _rank_main)(work, job, folder, dict(os.environ))
         except SignalException as stop:
             code = 128 + stop.sigval

@@ -1,12 +1,10 @@
-"""Where the machines of a run meet: torch's rendezvous (`c10d`), as `torchrun --nnodes` has it, and its errors."""
+"""The machines of a run meet by torch's rendezvous (`c10d`), as with `torchrun --nnodes`."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -28,12 +26,12 @@ class Rendezvous:
 
     host: str
     """Name or address of the machine that hosts the store, as configured."""
-    address: str
-    """Its address."""
     port: int
     num_nodes: int
     timeout: float
     """Seconds to wait for the other machines."""
+    own_address: str | None
+    """Address of this machine, as the host sees it."""
     store: TCPStore | None
     """The store, if this machine hosts it. It outlives a start, so that machines meet there again after a restart."""
 
@@ -57,55 +55,66 @@ class Rendezvous:
                 f"trainer.rdzv_endpoint: this machine does not know the host {host} ({error.strerror}); check the "
                 "name, or give its address"
             ) from None
-        store = None
-        if own_address_towards(address) == address:
+        store, own_address = None, own_address_towards(address)
+        if own_address == address:
             store = _host_store(host, port, timeout)
         else:
             _wait_until_open(host, address, port, timeout)
-        return cls(host, address, port, num_nodes, timeout, store)
+        return cls(host, port, num_nodes, timeout, own_address, store)
 
     def launch_config(self, start: int) -> dict[str, Any]:
-        """Return the arguments of torch's `LaunchConfig` for one start of the run.
+        """Meet the other machines, and return arguments of torch's `LaunchConfig`.
 
-        Torch ranks machines by their addresses in alphabetical order. The address matters on rank zero alone, so all
-        machines but the host get one that comes after.
+        The agents themselves get a static rendezvous: that of `c10d` is polled while ranks train, and a poll over a cut
+        cable does not return.
 
         Args:
             start: number of starts before this one.
-        """
-        is_host = self.store is not None
-        own = self.host if is_host else f"{_AFTER_ALL_ADDRESSES}{own_address_towards(self.address)}"
-        seconds = math.ceil(self.timeout)
-        return {
-            "rdzv_backend": "c10d",
-            "rdzv_endpoint": f"{self.host}:{self.port}",
-            "rdzv_configs": {"is_host": is_host, "read_timeout": seconds, "join_timeout": seconds},
-            "run_id": f"start-{start}",
-            "local_addr": own,
-        }
-
-    @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Explain failures of the machines to meet.
 
         Raises:
-            UserError: if too few machines come in time, or too many.
+            UserError: if the machines do not meet in time.
         """
-        from torch.distributed.elastic.rendezvous.api import RendezvousClosedError, RendezvousTimeoutError
+        return {
+            "rdzv_backend": "static",
+            "rdzv_endpoint": f"{self.host}:{self.port}",
+            "rdzv_configs": {"rank": self._meet(start), "timeout": self.timeout},
+            "run_id": f"start-{start}",
+        }
 
+    def _meet(self, start: int) -> int:
+        """Return this machine's rank among all; the host has rank zero.
+
+        Torch ranks machines by their addresses in alphabetical order, and uses only that of rank zero, so all but the
+        host get one that comes after.
+        """
+        from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
+        from torch.distributed.elastic.rendezvous.api import RendezvousError, RendezvousTimeoutError
+
+        is_host, seconds = self.store is not None, math.ceil(self.timeout)
         place = f"{self.host}:{self.port}"
+        parameters = RendezvousParameters(
+            backend="c10d",
+            endpoint=place,
+            run_id=f"meeting-{start}",
+            min_nodes=self.num_nodes,
+            max_nodes=self.num_nodes,
+            local_addr=self.host if is_host else f"{_AFTER_ALL_ADDRESSES}{self.own_address}",
+            is_host=is_host,
+            read_timeout=seconds,
+            join_timeout=seconds,
+        )
         try:
-            yield
+            rank: int = registry.get_rendezvous_handler(parameters).next_rendezvous().rank
+            return rank
         except RendezvousTimeoutError:
             raise UserError(
                 f"trainer.num_nodes: this machine waited {self.timeout:g} seconds (trainer.timeout) for "
-                f"{self.num_nodes} machines to meet at {place}; start the same command on each, and on no "
-                "other machine"
+                f"{self.num_nodes} machines to meet at {place}; start the same command on each, and on no other machine"
             ) from None
-        except RendezvousClosedError:
+        except RendezvousError as error:
             raise UserError(
-                f"trainer.num_nodes: {self.num_nodes} machines have met at {place} already, and this is one more; set "
-                "trainer.num_nodes to the number of machines, on all of them"
+                f"trainer.rdzv_endpoint: the connection to {place}, where the machines meet, was lost ({error}); start "
+                "the same command on each machine again"
             ) from None
 
 

@@ -135,8 +135,8 @@ def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> N
     old_groups, groups = ([*d.run_config["optimizer"].get("groups", {})] for d in (found, wanted))
     if old_groups != groups:
         raise UserError(
-            f"resume: {checkpoint} has optimizer.groups for {old_groups}, the configuration for {groups}; their values may "
-            f"change, and not their names; {remedy}"
+            f"resume: {checkpoint} has optimizer.groups for {old_groups}, the configuration for {groups}; their values "
+            f"may change, and not their names; {remedy}"
         )
 
 
