@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.app.conftest import TINY
+from tests.app.tiny_runs import TINY
 
 Run = Callable[..., Any]
 

@@ -53,7 +53,7 @@ class Overfit(L.Callback):
         assert isinstance(pl_module, TrainingModule)
         self._of_micro_batches.append(outputs["loss"] * trainer.accumulate_grad_batches)
         if len(self._of_micro_batches) == trainer.accumulate_grad_batches:
-            self._last = pl_module.mean(self._of_micro_batches)
+            self._last = pl_module.mean_over_ranks(self._of_micro_batches)
             self._first = self._last if self._first is None else self._first
             self._of_micro_batches = []
 
