@@ -8,17 +8,18 @@ from typing import Any
 from lightning.fabric.plugins import CheckpointIO
 
 from gpt2_lightning.checkpoints import files
+from gpt2_lightning.training import distributed
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """See `checkpoints.files`."""
+    """Writes and reads by `checkpoints.files`. Rank zero reads, and broadcasts the content to the other ranks."""
 
     def __init__(self) -> None:
-        self._preloaded: tuple[Path, dict[str, Any]] | None = None
+        self._content: dict[str, Any] | None = None
 
-    def preload(self, path: Path, content: dict[str, Any]) -> None:
-        """Hand over the content of a checkpoint, which is then loaded once without reading the file."""
-        self._preloaded = (path, content)
+    def preload(self, content: dict[str, Any]) -> None:
+        """Hand over the content of the checkpoint to resume from, where rank zero has read it already."""
+        self._content = content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         files.write(checkpoint, Path(path))
@@ -26,11 +27,11 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        if self._preloaded is None or Path(path) != self._preloaded[0]:
-            return files.read(Path(path))
-        _, content = self._preloaded
-        self._preloaded = None  # frees the memory when Lightning has restored everything
-        return content
+        """Return the content of a checkpoint on all ranks, each of which must call it."""
+        content, self._content = self._content, None  # freed when Lightning has restored everything
+        if content is None and distributed.is_rank_zero():
+            content = files.read(Path(path))
+        return distributed.broadcast_tensors(content)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.estimate import batch_sizes, make_module, search_micro_batch, show_estimate
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.reporter import in_sweep, make_loggers, open_reporter
-from gpt2_lightning.app.run.resume import LoadedCheckpoint, load_checkpoint, log_changes
+from gpt2_lightning.app.run.resume import load_checkpoint, log_changes
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.checkpoints.folder import run_of
 from gpt2_lightning.checkpoints.runs import make_folder
@@ -96,20 +96,18 @@ class _Start:
 
 def _start(settings: RunSettings, job: TrainingJob, max_steps: int, checkpoint_io: AtomicCheckpointIO) -> _Start:
     """Make the run's folder or find that of a run to resume, whose checkpoint is read once, on rank zero."""
-    loaded: LoadedCheckpoint | None = None
 
     def choose() -> _Start:
-        nonlocal loaded
         wanted = Path(settings.run_dir)
         loaded = load_checkpoint(settings.resume, wanted, job.description, max_steps)
         own = run_of(loaded.path) if loaded else None
         folder = own or make_folder(wanted, may_be_there=in_sweep() or settings.resume == "here")
-        return _Start(folder, loaded.path, loaded.run_config) if loaded else _Start(folder, None, None)
+        if loaded is None:
+            return _Start(folder, None, None)
+        checkpoint_io.preload(loaded.content)
+        return _Start(folder, loaded.path, loaded.run_config)
 
-    start = distributed.broadcast(choose)
-    if start.resumed is not None:
-        checkpoint_io.preload(start.resumed, distributed.broadcast_tensors(loaded.content if loaded else None))
-    return start
+    return distributed.broadcast(choose)
 
 
 def _prepare(
