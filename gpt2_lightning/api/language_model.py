@@ -20,7 +20,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.predictions import Prediction, predict, predictions_of
 from gpt2_lightning.inspection.attention.reading import attention_weights
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.pretrained.loaded_model import OURS, LoadedModel
+from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel
 from gpt2_lightning.tokenizers import Tokenizer
 
 SavedAs = Literal["gpt2_lightning", "huggingface"]
@@ -37,7 +37,7 @@ class LanguageModel(GenerationMixin):
 
     def __init__(self, network: GPT2, tokenizer: Tokenizer | None = None, loaded: LoadedModel | None = None) -> None:
         if loaded is None:
-            loaded = LoadedModel(network, tokenizer, {}, OURS, "the model")
+            loaded = LoadedModel(network, tokenizer, {}, THIS_PROGRAM, "the model")
         self._loaded = dataclasses.replace(loaded, model=network.eval(), tokenizer=tokenizer)
 
     @property
@@ -62,7 +62,7 @@ class LanguageModel(GenerationMixin):
     @property
     def location(self) -> str:
         """The file, folder or Hub address that the model was loaded from."""
-        return self._loaded.place
+        return self._loaded.location
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -176,7 +176,7 @@ class LanguageModel(GenerationMixin):
         network = copy.deepcopy(self.network).cpu()
         score = None if self._loaded.score is None else self._loaded.score.cpu()
         own = dataclasses.replace(
-            self._loaded, model=network, score=score, program=OURS, network=None, adapter=None
+            self._loaded, model=network, score=score, program=THIS_PROGRAM, network=None, adapter=None
         )  # as it is now, which need not be what its file held
         is_file = target.path.suffix in (".ckpt", ".pt")
         convert(own, target, to or ("gpt2_lightning" if is_file else "huggingface"))

@@ -1,1 +1,1 @@
-"""Exports in other formats, verified after writing."""
+"""Exports to other formats, verified after writing."""

@@ -1,4 +1,4 @@
-"""Write a model in another format: checked first, verified afterwards, and only then put in its place."""
+"""Write a model in another format; it is verified before it replaces an earlier one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Format = Literal["huggingface", "peft", "gpt2_lightning"]
 
 @dataclass(frozen=True)
 class Target:
-    """What a conversion writes, and where."""
+    """Where a conversion writes to, and how."""
 
     path: Path
     """The folder or file."""
@@ -64,9 +64,9 @@ class Target:
             return
         if not self.path.is_dir():
             raise UserError(f"target: {self.path} is a file, and a Hugging Face model is a folder; name another")
-        if strangers := (adapters if written == "peft" else folder).strangers(self.path):
+        if unknown := (adapters if written == "peft" else folder).unknown_files(self.path):
             raise UserError(
-                f"target: {self.path} holds {', '.join(strangers[:5])}, which no conversion wrote, so it is not "
+                f"target: {self.path} contains {', '.join(unknown[:5])}, which no conversion wrote, so it is not "
                 "replaced; name another folder"
             )
 
@@ -83,8 +83,8 @@ def convert(source: LoadedModel, target: Target, written: Format) -> list[str]:
         What was verified, a line each.
 
     Raises:
-        UserError: if the target cannot be replaced, the format cannot hold the model, or the model read back differs;
-            nothing has changed then.
+        UserError: if the target cannot be replaced, the format cannot express the model, or what was written
+            differs; nothing has changed then.
     """
     target.require_replaceable(written)
     if target.dtype and (written == "peft" or (written == "gpt2_lightning" and source.program == PEFT)):

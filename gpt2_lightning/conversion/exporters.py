@@ -1,7 +1,5 @@
-"""What a conversion may write: each kind refuses what it cannot hold, and later writes and compares.
-
-A `Write` gets what keeps the comparison, the model in its new dtype, and the place. What it writes besides comes from
-the source.
+"""Exporters for each format. Each refuses models that the format cannot express, and returns a function that writes and
+verifies: a `Write`, which takes the `Check`, the model in its new dtype, and the path.
 """
 
 from __future__ import annotations
@@ -32,66 +30,66 @@ Write = Callable[[Check, GPT2, Path], None]
 
 
 def checkpoint(source: LoadedModel) -> Write:
-    """One of our checkpoints, with all weights.
+    """Export a checkpoint of this program, with all weights.
 
     Raises:
         UserError: if there is no tokenizer.
     """
     description = source.description()
 
-    def write(check: Check, model: GPT2, place: Path) -> None:
+    def write(check: Check, model: GPT2, path: Path) -> None:
         tensors = model.state_dict() | _score(source, model)
-        files.write({"state_dict": tensors, KEY: description.to_plain()}, place)
-        check.checkpoint(place, tensors)
+        files.write({"state_dict": tensors, KEY: description.to_plain()}, path)
+        check.checkpoint(path, tensors)
 
     return write
 
 
 def huggingface_folder(source: LoadedModel, max_shard_bytes: int, name: str) -> Write:
-    """A folder for transformers: of a language model, or of a classifier.
+    """Export a Hugging Face folder of a language model or a classifier.
 
     Args:
         source: the model.
-        max_shard_bytes: size of the tensors in a file, at most.
-        name: what its card calls it.
+        max_shard_bytes: largest size of the tensors in a file.
+        name: the model's name in its card.
 
     Raises:
         UserError: if it is a classifier that transformers cannot express.
     """
     task = None if source.score is None else _task_for_transformers(source)
 
-    def write(check: Check, model: GPT2, place: Path) -> None:
+    def write(check: Check, model: GPT2, path: Path) -> None:
         if task is None:
             card = card_of(source, name, None).text(model, source.tokenizer)
-            folder.write(model, source.tokenizer, place, card, max_shard_bytes)
-            check.folder(place, model, source.tokenizer)
+            folder.write(model, source.tokenizer, path, card, max_shard_bytes)
+            check.folder(path, model, source.tokenizer)
             if (template := trained_template(source)) is not None:
-                chat_template.write(template.to_plain(), place)
-                check.template(place, template)
+                chat_template.write(template.to_plain(), path)
+                check.template(path, template)
             return
         if not model.config.tied_head:
-            check.lines.append("  the language model's own head is left out, which a classifier there does not have")
+            check.lines.append("  the language model's own head is left out: classifiers of transformers have none")
         model = without_own_head(model)
         head = LabelHead(_score(source, model)[SCORE], task.labels, task.label_kind, task.truncation)
         card = card_of(source, name, head).text(model, source.tokenizer)
-        folder.write(model, source.tokenizer, place, card, max_shard_bytes, head)
+        folder.write(model, source.tokenizer, path, card, max_shard_bytes, head)
         if task.add_prefix_space:
-            add_prefix_space(place)
-        check_classifier(check, place, model, head, source.tokenizer)
+            add_prefix_space(path)
+        check_classifier(check, path, model, head, source.tokenizer)
 
     return write
 
 
 def peft_adapter(source: LoadedModel, base_name: str | None, runs_dir: Path) -> Write:
-    """A LoRA adapter for PEFT.
+    """Export a LoRA adapter for PEFT.
 
     Args:
-        source: the model that it is merged into.
-        base_name: what the adapter calls its base; None for its place.
+        source: the model with the merged adapter.
+        base_name: name of the base in adapter_config.json; None for its location.
         runs_dir: where `latest` looks.
 
     Raises:
-        UserError: if the source is no adapter, or a classifier that PEFT cannot express.
+        UserError: if the source is not an adapter, or a classifier that PEFT cannot express.
     """
     adapter = _adapter_of(source)
     if source.score is not None:
@@ -99,23 +97,23 @@ def peft_adapter(source: LoadedModel, base_name: str | None, runs_dir: Path) -> 
     base = load_pretrained(adapter.base, LoadOptions(runs_dir)).model
     named = base_name or name_on_the_hub(adapter.base) or adapter.base
 
-    def write(check: Check, model: GPT2, place: Path) -> None:
-        adapters.write(adapters.PeftAdapter(adapter.spec, adapter.state, named, source.score), place)
-        check_written(check, place, adapter, base, source.score)
-        check_in_peft(check, place, adapter, base, source.score)
+    def write(check: Check, model: GPT2, path: Path) -> None:
+        adapters.write(adapters.PeftAdapter(adapter.spec, adapter.state, named, source.score), path)
+        check_written(check, path, adapter, base, source.score)
+        check_in_peft(check, path, adapter, base, source.score)
         how = "" if source.score is None else f", loaded for classification with num_labels={len(source.score)}"
-        check.lines.append(f"  for peft over {named}, which is to be a model of Hugging Face's{how}")
+        check.lines.append(f"  for peft over {named}, which must be a Hugging Face model{how}")
         if (question := written_question(source)) is not None:
-            check.lines.append(f"  its template is not in the folder: there a question is written {question!r}")
+            check.lines.append(f"  its template is not in the folder; it renders a question as {question!r}")
 
     return write
 
 
 def adapter_checkpoint(source: LoadedModel, runs_dir: Path) -> Write:
-    """One of our checkpoints, with an adapter of PEFT's alone, and the place and hash of its base.
+    """Export a checkpoint of this program that contains only a PEFT adapter, with the location and hash of its base.
 
     Args:
-        source: the model that it is merged into.
+        source: the model with the merged adapter.
         runs_dir: where `latest` looks.
 
     Raises:
@@ -126,12 +124,12 @@ def adapter_checkpoint(source: LoadedModel, runs_dir: Path) -> Write:
     base = load_pretrained(adapter.base, LoadOptions(runs_dir)).model
     description = Description(base.config, source.description().tokenizer, source.run_config, task)
 
-    def write(check: Check, model: GPT2, place: Path) -> None:
+    def write(check: Check, model: GPT2, path: Path) -> None:
         tensors = adapter.tensors() | ({} if source.score is None else {SCORE: source.score})
-        files.write({"state_dict": tensors, KEY: description.to_plain()}, place)
-        check_in_peft(check, Path(source.place), adapter, base, source.score)
-        check_alone(check, load_pretrained(str(place), LoadOptions(runs_dir)))
-        check.lines.append(f"  the adapter alone: it needs {adapter.base}, as a run with lora= does")
+        files.write({"state_dict": tensors, KEY: description.to_plain()}, path)
+        check_in_peft(check, Path(source.location), adapter, base, source.score)
+        check_alone(check, load_pretrained(str(path), LoadOptions(runs_dir)))
+        check.lines.append(f"  only the adapter: it needs {adapter.base}, like a run with lora=")
 
     return write
 
@@ -143,29 +141,29 @@ def _score(source: LoadedModel, model: GPT2) -> dict[str, Tensor]:
 
 def _adapter_of(source: LoadedModel) -> TrainedAdapter:
     if source.adapter is None:
-        raise UserError(f"{source.place} holds no LoRA adapter; to=peft is for a run that was fine-tuned with lora=")
+        raise UserError(f"{source.location} has no LoRA adapter; to=peft is for a run that was fine-tuned with lora=")
     return source.adapter
 
 
 def _task_for_transformers(source: LoadedModel) -> LabelTask:
-    """A classifier's task, if GPT2ForSequenceClassification can do it."""
+    """A classifier's task, if GPT2ForSequenceClassification can express it."""
     source.classifier()  # which raises if head and labels do not fit
     task = LabelTask.from_plain(source.task)
     if task.kind.problem_type is None:
         raise UserError(
-            f"{source.place} is a classifier with label_kind={task.label_kind}, which GPT2ForSequenceClassification "
+            f"{source.location} is a classifier with label_kind={task.label_kind}, which GPT2ForSequenceClassification "
             "does not have; write a file for this program with to=gpt2_lightning"
         )
     if task.pooling != "last":
         what = {"first": "first token of a text", "mean": "mean over a text"}[task.pooling]
         raise UserError(
-            f"{source.place} is a classifier that reads the {what}, and GPT2ForSequenceClassification reads the last "
-            "token: it would answer otherwise there. Fine-tune one with task.reads=last, or write a file for this "
-            "program with to=gpt2_lightning"
+            f"{source.location} is a classifier that reads the {what}, and GPT2ForSequenceClassification reads the "
+            "last token, so its predictions would differ. Fine-tune one with task.reads=last, or write a file for "
+            "this program with to=gpt2_lightning"
         )
     return task
 
 
-def name_on_the_hub(place: str) -> str | None:
-    """The name in `hf:NAME@REVISION`; none of another place."""
-    return place.removeprefix(hub.SCHEME).partition("@")[0] if place.startswith(hub.SCHEME) else None
+def name_on_the_hub(path: str) -> str | None:
+    """The name in `hf:NAME@REVISION`; None for other locations."""
+    return path.removeprefix(hub.SCHEME).partition("@")[0] if path.startswith(hub.SCHEME) else None

@@ -1,4 +1,4 @@
-"""The model card of a conversion: what the run says of the checkpoint that is converted."""
+"""The model card of a conversion, with the metrics of the checkpoint's run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpt2_lightning.data.instruction.templates import Template, template_of
 from gpt2_lightning.evaluation.language_metrics import perplexity
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.model_card import Card
-from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.inspection.curves.loss_curve import read_points
 from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
@@ -23,18 +23,18 @@ def card_of(source: LoadedModel, name: str, head: LabelHead | None) -> Card:
 
     Args:
         source: the model.
-        name: what it shall be called.
+        name: the model's name in the card.
         head: of a classifier.
     """
     run = None if source.checkpoint is None else run_of(source.checkpoint)
     figures = {} if run is None or source.step is None else _figures(run, source.step, head)
     report = report_of(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
-    measured_in = name_of(source.model.wte.weight.dtype)
+    measured_in = dtype_name(source.model.wte.weight.dtype)
     return Card(name, source.run_config, figures, head, report, written_question(source) or "", measured_in)
 
 
 def written_question(source: LoadedModel) -> str | None:
-    """A question in the template of the model's training; None if it was not trained on instructions."""
+    """A question rendered in the model's template; None if it was not trained on instructions."""
     template = trained_template(source)
     return None if template is None else template.prompt("QUESTION")
 
@@ -45,7 +45,7 @@ def trained_template(source: LoadedModel) -> Template | None:
 
 
 def _figures(run: Path, step: int, head: LabelHead | None) -> dict[str, str]:
-    """What the run's metrics say of a step."""
+    """The run's metrics at a step."""
     from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
 
     if not (run / METRICS).is_file():
@@ -68,7 +68,7 @@ def _figures(run: Path, step: int, head: LabelHead | None) -> dict[str, str]:
 
 
 def report_of(run: Path) -> str:
-    """The figures of a classifier's report: what comes before the first picture, without a heading for that."""
+    """The metrics of a classifier's report: its text before the first plot."""
     from gpt2_lightning.label_kinds.reports.report import FILE as REPORT
 
     if not (run / REPORT).is_file():

@@ -1,4 +1,4 @@
-"""An adapter that was written alone is compared with its source, over the same base."""
+"""Verification of an adapter against its source, over the same base."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 
 
 def check_written(check: Check, written: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
-    """What our reader makes of an adapter's folder.
+    """Compare an adapter's folder, read by this program.
 
     Args:
-        check: keeps what there is to say.
+        check: collects the results.
         written: the folder.
         adapter: what was written.
         base: the model that it was trained on.
@@ -41,41 +41,41 @@ def check_written(check: Check, written: Path, adapter: TrainedAdapter, base: GP
     check.agree(logits_again, logits, "logits over the base when read back")
 
 
-def check_in_peft(check: Check, place: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
-    """What PEFT computes with an adapter's folder.
+def check_in_peft(check: Check, path: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
+    """Compare the logits of an adapter's folder in PEFT.
 
     Args:
-        check: keeps what there is to say.
-        place: the folder.
-        adapter: the same here.
+        check: collects the results.
+        path: the folder.
+        adapter: the adapter.
         base: the model that it was trained on.
         score: a classifier's head, (labels, C), that is there as well.
 
     Raises:
-        UserError: if that is not what is computed here.
+        UserError: if they differ.
     """
-    ours = adapter.load_into(recast(base, check.dtype), place)
+    ours = adapter.load_into(recast(base, check.dtype), path)
     if score is None:
-        theirs = verify_peft.their_adapted_logits(base, place, check.ids, check.dtype)
+        theirs = verify_peft.peft_logits(base, path, check.ids, check.dtype)
         check.agree_there(theirs, _logits(ours, check.ids), "logits over the base", "peft")
         return
     ids, mask = verify.random_texts(base.config, pad=None)
-    theirs = verify_peft.their_adapted_scores(base, place, len(score), ids, mask, check.dtype)
-    check.agree_there(theirs, verify.our_scores(ours, score, ids, mask), "scores over the base", "peft")
+    theirs = verify_peft.peft_scores(base, path, len(score), ids, mask, check.dtype)
+    check.agree_there(theirs, verify.classifier_scores(ours, score, ids, mask), "scores over the base", "peft")
 
 
 def check_alone(check: Check, again: LoadedModel) -> None:
-    """What our reader makes of a checkpoint with an adapter alone: the same merged model.
+    """Compare the merged model of a checkpoint that contains only an adapter.
 
     Args:
-        check: keeps what there is to say.
+        check: collects the results.
         again: what was read.
 
     Raises:
         UserError: if anything differs.
     """
-    check.same(again.tensors(), check.source.tensors(), Path(again.place))
-    check.agree(verify.our_logits(again.model, check.ids, check.dtype), check.expected, "logits when read back")
+    check.same(again.tensors(), check.source.tensors(), Path(again.location))
+    check.agree(verify.model_logits(again.model, check.ids, check.dtype), check.expected, "logits when read back")
 
 
 def _all(adapter: TrainedAdapter, score: Tensor | None) -> dict[str, Tensor]:

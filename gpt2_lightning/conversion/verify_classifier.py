@@ -1,4 +1,4 @@
-"""A classifier that was written for Hugging Face is compared with its source."""
+"""Verification of a classifier in a Hugging Face folder against its source."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 
 def check_classifier(check: Check, written: Path, model: GPT2, head: LabelHead, tokenizer: Tokenizer | None) -> None:
-    """What our reader and transformers make of a classifier's folder, on texts of different lengths.
+    """Compare a classifier's folder, read by this program and by transformers, on texts of different lengths.
 
     Args:
-        check: keeps what there is to say.
+        check: collects the results.
         written: the folder.
         model: what was written.
         head: its head.
-        tokenizer: its tokenizer; transformers fills texts up with its end of text, or takes them one by one.
+        tokenizer: its tokenizer, whose end-of-text token pads texts; without one they are compared one by one.
 
     Raises:
         UserError: if anything differs.
     """
     again, found = folder.read(written), folder.read_head(written)
-    if found is None or found.told() != head.told():
-        raise UserError(f"{written} does not hold the labels that were written to it; it was removed")
+    if found is None or found.metadata() != head.metadata():
+        raise UserError(f"{written} does not contain the labels that were written to it; it was removed")
     theirs, ours = (to_huggingface(m) | {SCORE: h.score} for m, h in ((again.model, found), (model, head)))
     check.same(theirs, ours, written)
     pad = tokenizer.end_of_text if tokenizer else None
     ids, mask = verify.random_texts(model.config, pad)
-    expected = verify.our_scores(recast(model, check.dtype), head.score, ids, mask)
-    read_back = verify.our_scores(recast(again.model, check.dtype), found.score, ids, mask)
+    expected = verify.classifier_scores(recast(model, check.dtype), head.score, ids, mask)
+    read_back = verify.classifier_scores(recast(again.model, check.dtype), found.score, ids, mask)
     check.agree(read_back, expected, "scores of padded texts when read back")
     what = "scores of single texts" if pad is None else "scores of padded texts"
-    check.agree_there(verify.their_scores(written, ids, mask, pad, check.dtype), expected, what, "transformers")
+    check.agree_there(verify.transformers_scores(written, ids, mask, pad, check.dtype), expected, what, "transformers")
     check.same_tokens(again.tokenizer, tokenizer, written)

@@ -1,7 +1,7 @@
-"""A template for instructions in a model folder of Hugging Face's: as Jinja for their programs, as it is for this one.
+"""The template of a model that was trained on instructions, in a Hugging Face folder.
 
-Their tokenizers fill `chat_template.jinja` with messages (`apply_chat_template`). Ours is a field of `config.json`,
-which their configurations keep when they are saved again.
+`apply_chat_template` of transformers renders `chat_template.jinja`. This program reads the template from a field of
+`config.json`, which transformers keeps when it saves the model again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONTENT = "message['content']"
 
 
 def write(template: Mapping[str, Any], folder: Path) -> None:
-    """Add a template to a folder that is written.
+    """Add a template to a folder.
 
     Args:
         template: its plain values, see `data.templates.Template`.
@@ -40,13 +40,13 @@ def write(template: Mapping[str, Any], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The plain values of a folder's template; None if it has none of ours."""
+    """The plain values of a folder's template; None if it has none."""
     template = read_json(folder / "config.json").get(FIELD)
     return template if isinstance(template, dict) else None
 
 
-def their_text(folder: Path, messages: list[dict[str, str]]) -> str | None:
-    """A conversation as their tokenizer of a folder writes it; none where transformers is not installed."""
+def transformers_text(folder: Path, messages: list[dict[str, str]]) -> str | None:
+    """Render a conversation with transformers; None if transformers is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     from transformers import AutoTokenizer
@@ -58,12 +58,11 @@ def their_text(folder: Path, messages: list[dict[str, str]]) -> str | None:
 
 
 def as_jinja(template: Mapping[str, Any]) -> str:
-    """A template in Jinja, on one line, so that no white space is added.
+    """Convert a template to Jinja, on one line, so that no white space is added.
 
-    A message of the user ends where the answer begins: what opens an answer belongs to the question, with or without
-    `add_generation_prompt`.
+    A user message includes the opening of the answer, with or without `add_generation_prompt`.
     """
-    place, refused = "has no place for a message of the system", "is for one question with its answer"
+    place, refused = "has no system message", "is for one question with its answer"
     system = _refusal(place) if template["system"] is None else _filled(template["system"], "system")
     between = _refusal(refused) if template["between"] is None else "{{ " + _literal(template["between"]) + " }}"
     return (
@@ -77,7 +76,7 @@ def as_jinja(template: Mapping[str, Any]) -> str:
 
 
 def _filled(text: str, field: str) -> str:
-    """A text with the message in the place of a field."""
+    """A text with a field replaced by the message."""
     return "{{ " + f" + {_CONTENT} + ".join(map(_literal, text.split("{" + field + "}"))) + " }}"
 
 
@@ -86,5 +85,5 @@ def _refusal(why: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A string in Jinja."""
+    """A Jinja string literal."""
     return json.dumps(text, ensure_ascii=False)

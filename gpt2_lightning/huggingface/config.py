@@ -1,4 +1,4 @@
-"""Hugging Face's GPT2Config as ours, and back."""
+"""Conversion between Hugging Face's GPT2Config and `GPT2Config`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from gpt2_lightning.model import GPT2Config
 
 MODEL_TYPE = "gpt2"
-"""What their configuration calls the architecture."""
+"""The architecture's `model_type`."""
 
 _FIELDS = {
     "vocab_size": "vocab_size",
@@ -24,10 +24,10 @@ _FIELDS = {
     "tied_head": "tie_word_embeddings",
 }
 _LEFT_OUT = {"embd_pdrop": 0.1, "attn_pdrop": 0.1, "resid_pdrop": 0.1}
-"""What a field of theirs means where a file lacks it, and our default is another."""
+"""Hugging Face's defaults where they differ from those of `GPT2Config`."""
 
 _GELU_OF = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "exact"}
-"""Our name of an activation function of theirs."""
+"""Value of `gelu` for each of Hugging Face's `activation_function`s."""
 _NAME_OF = {"tanh": "gelu_new", "exact": "gelu"}
 _SAME_ARITHMETIC: dict[str, tuple[Any, ...]] = {
     "activation_function": (*_GELU_OF,),
@@ -35,17 +35,16 @@ _SAME_ARITHMETIC: dict[str, tuple[Any, ...]] = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
 }
-"""Fields of theirs that change the arithmetic, with the values that this GPT-2 has."""
+"""Hugging Face's fields that change the arithmetic, with the values that are supported."""
 _LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
-"""Their classes with the weights of a language model. The second has no head of its own; it is tied."""
+"""Classes with the weights of a language model. GPT2Model has no head; it is tied."""
 
 
 def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
-    """Our configuration for a GPT2Config of theirs, given as a dictionary.
+    """Convert the fields of a Hugging Face GPT2Config.
 
     Raises:
-        ValueError: if it is of another architecture; or with every field whose value computes something else than this
-            GPT-2 does, or is out of range.
+        ValueError: if the architecture is another; or with every field whose value is not supported or out of range.
     """
     model_type, classes = fields.get("model_type", MODEL_TYPE), fields.get("architectures") or []
     if model_type != MODEL_TYPE:
@@ -74,11 +73,11 @@ def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
 
 
 def activation_function(config: GPT2Config) -> str:
-    """Their name of our activation."""
+    """Hugging Face's name of the activation function."""
     return _NAME_OF[config.gelu]
 
 
 def config_to_huggingface(config: GPT2Config) -> dict[str, Any]:
-    """Keyword arguments for their GPT2Config."""
+    """Keyword arguments for Hugging Face's GPT2Config."""
     fields = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
     return {**fields, "n_ctx": config.block_size, "activation_function": activation_function(config)}

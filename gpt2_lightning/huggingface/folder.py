@@ -1,4 +1,4 @@
-"""A model's folder as Hugging Face's `from_pretrained` reads it."""
+"""Read and write model folders of Hugging Face (`from_pretrained`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2_lightning.huggingface.label_head import WEIGHT as SCORE
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer, write_tokenizer_files
-from gpt2_lightning.huggingface.weights import from_huggingface, name_of, to_huggingface, without_prefix_and_masks
+from gpt2_lightning.huggingface.weights import dtype_name, from_huggingface, to_huggingface, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.reference import ReferenceGPT2
 from gpt2_lightning.tokenizers import Tokenizer
@@ -26,23 +26,23 @@ CARD = "README.md"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt")
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.json")
-"""One of them is in a folder with a tokenizer."""
+"""A folder with a tokenizer has one of them."""
 
 
-def is_one(folder: Path) -> bool:
-    """Whether a folder is a model of Hugging Face's, whole or not."""
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder contains a Hugging Face model, complete or not."""
     return (folder / CONFIG).is_file() or any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
 def read(folder: Path) -> ImportedModel:
-    """The language model of a folder; a classifier's as well, whose head `read_head` reads.
+    """Read the language model of a folder, also of a classifier; see `read_head` for its head.
 
     Raises:
-        UserError: if files are missing or damaged, it is no GPT-2, or its tensors are not those of its config.json.
+        UserError: if files are missing or damaged, it is not a GPT-2, or its tensors are not those of its config.json.
     """
     fields = _fields(folder)
     classifies = _classifies(fields)
-    if classifies:  # it has no head over the vocabulary, so ours is the embedding
+    if classifies:  # it has no language model head, so that is tied
         fields |= {"architectures": None, "tie_word_embeddings": True}
     try:
         config = config_from_huggingface(fields)
@@ -72,7 +72,7 @@ def read(folder: Path) -> ImportedModel:
 
 
 def read_head(folder: Path) -> LabelHead | None:
-    """The head of a classifier's folder; none if it holds a language model.
+    """Read the head of a classifier's folder; None for a language model.
 
     Raises:
         UserError: if files are missing or damaged, or the head is not that of its config.json.
@@ -90,7 +90,7 @@ def read_head(folder: Path) -> LabelHead | None:
         truncation = min(int(settings.get("model_max_length") or context), context)
         return LabelHead.from_config(fields, score.clone(), truncation)
     except ValueError as error:
-        raise UserError(f"{folder / CONFIG} is no classifier's that can be read: {error}") from None
+        raise UserError(f"{folder / CONFIG} is not a classifier that can be read: {error}") from None
 
 
 def write(
@@ -104,15 +104,15 @@ def write(
     """Write weights in their dtype, configuration, tokenizer and model card.
 
     Args:
-        model: positions of any kind in `positions.POSITIONS`: they are written as the table that they are.
+        model: with any positional encoding in `positions.POSITIONS`; it is written as a table.
         tokenizer: None to write none.
-        folder: is made.
+        folder: to create.
         card: the text of README.md.
         max_shard_bytes: size of the tensors in a file, at most.
-        head: for a classifier, of a model whose own head is the embedding; see `label_head.without_own_head`.
+        head: for a classifier, whose model has a tied head; see `label_head.without_own_head`.
 
     Raises:
-        UserError: if the folder cannot be written, or the tokenizer has no form there.
+        UserError: if the folder cannot be written, or the tokenizer cannot be expressed.
     """
     end = tokenizer.end_of_text if tokenizer else None
     ends = {"bos_token_id": end, "eos_token_id": end}
@@ -121,7 +121,7 @@ def write(
         "model_type": MODEL_TYPE,
         **config_to_huggingface(model.config),
         **ends,
-        "dtype": name_of(model.wte.weight.dtype),
+        "dtype": dtype_name(model.wte.weight.dtype),
         "use_cache": True,
         **({} if head is None else head.to_config(pad=end)),
     }
@@ -131,7 +131,7 @@ def write(
         safetensors_files.write(weights, folder, max_shard_bytes)
         _write_json(config, folder / CONFIG)
         if head is None:
-            # Else their pipeline asks for 256 new tokens, and fails past the context.
+            # Otherwise the transformers pipeline generates 256 tokens, and fails past the context.
             _write_json(ends | {"max_length": model.config.block_size}, folder / GENERATION)
         (folder / CARD).write_text(card, encoding="utf-8")
         if tokenizer is not None:
@@ -142,20 +142,20 @@ def write(
         raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None
 
 
-def strangers(folder: Path) -> list[str]:
-    """Names in a folder that `write` gives to none of its files."""
-    ours = {CONFIG, GENERATION, CARD, chat_template.FILE, *TOKENIZER_FILES}
+def unknown_files(folder: Path) -> list[str]:
+    """Names of files in a folder that `write` does not write."""
+    known = {CONFIG, GENERATION, CARD, chat_template.FILE, *TOKENIZER_FILES}
     return sorted(
         file.name
         for file in folder.iterdir()
-        if file.name not in ours and not safetensors_files.is_weight_file(file.name)
+        if file.name not in known and not safetensors_files.is_weight_file(file.name)
     )
 
 
 def _fields(folder: Path) -> dict[str, Any]:
     """The content of a model's config.json."""
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} holds weights and no {CONFIG}; fetch it from where the weights came from")
+        raise UserError(f"{folder} has weights and no {CONFIG}; download it from where the weights came from")
     fields = read_json(folder / CONFIG)
     if "model_type" not in fields:
         raise UserError(
@@ -173,7 +173,7 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _pad_on_the_right(path: Path) -> None:
-    """Let their tokenizer fill up short texts with the end of text, as config.json says."""
+    """Configure padding on the right with the end-of-text token, as in config.json."""
     fields = read_json(path)
     _write_json(fields | {"pad_token": fields.get("eos_token"), "padding_side": "right"}, path)
 

@@ -1,4 +1,4 @@
-"""A model of the hub, `hf:NAME@REVISION`, fetched into the cache of huggingface_hub."""
+"""Download of models from the Hugging Face Hub, `hf:NAME@REVISION`, into the cache of huggingface_hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEME = "hf:"
 _ADDRESS = re.compile(r"hf:(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BRANCH = "main"
-"""What is taken where no revision is named."""
+"""The default revision."""
 _FILES = (
     "config.json",
     "generation_config.json",
@@ -25,12 +25,12 @@ _FILES = (
     "vocab.json",
     "merges.txt",
 )
-"""All that is fetched: weights as safetensors alone, and no code."""
+"""Files to download: weights only as safetensors, and no code."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Files of one commit."""
+    """The files of a commit."""
 
     folder: Path
     name: str
@@ -38,7 +38,7 @@ class Snapshot:
 
 
 def fetch(address: str) -> Snapshot:
-    """Fetch the files of a model, or take them from the cache.
+    """Download the files of a model, or find them in the cache.
 
     Args:
         address: `hf:NAME@REVISION`; a branch, a tag or no revision at all is looked up, and its commit taken. A
@@ -50,7 +50,7 @@ def fetch(address: str) -> Snapshot:
     """
     match = _ADDRESS.fullmatch(address)
     if not match:
-        raise UserError(f"{address} is no address of the hub: it has the form hf:NAME@REVISION, as hf:gpt2@main")
+        raise UserError(f"{address} is not an address of the hub, which has the form hf:NAME@REVISION, as hf:gpt2@main")
     try:
         from huggingface_hub import HfApi, snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -67,14 +67,14 @@ def fetch(address: str) -> Snapshot:
             with contextlib.suppress(OSError):
                 if _is_whole(folder := cached()):
                     return Snapshot(folder, name, revision)
-        # This fails at once without a network, where a download tries for long.
+        # Without a network this fails at once, where a download retries for long.
         commit = HfApi().model_info(name, revision=revision).sha
         folder = Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
         _remember(folder, revision)
     except (HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{address}: the hub refused it ({type(error).__name__}): {reason}") from None
-    except Exception as error:  # networks fail in as many ways as their libraries have exceptions
+    except Exception as error:  # each library has its own exceptions for network failures
         try:
             folder = cached()
         except OSError:
@@ -83,7 +83,7 @@ def fetch(address: str) -> Snapshot:
 
 
 def _is_whole(snapshot: Path) -> bool:
-    """Whether a snapshot in the cache has weights and a tokenizer; another program may have fetched a part of it."""
+    """Whether a cached snapshot has weights and a tokenizer; another program may have downloaded a part of it."""
     shards = sorted(file.stem for file in snapshot.glob("model-*-of-*.safetensors"))
     weights = (snapshot / "model.safetensors").is_file() or (shards and shards[-1].endswith(f"-of-{len(shards):05d}"))
     named = ("tokenizer.json", "vocab.json")
@@ -91,10 +91,10 @@ def _is_whole(snapshot: Path) -> bool:
 
 
 def _remember(snapshot: Path, revision: str) -> None:
-    """Note in the cache, as huggingface_hub does, which commit a branch or tag is: it is found again offline."""
+    """Record the commit of a branch or tag in the cache, as huggingface_hub does, to find it offline."""
     if revision == snapshot.name:
         return
-    with contextlib.suppress(OSError):  # a cache that is read alone
+    with contextlib.suppress(OSError):  # a read-only cache
         reference = snapshot.parent.parent / "refs" / revision
         reference.parent.mkdir(parents=True, exist_ok=True)
         reference.write_text(snapshot.name, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The head of a GPT2ForSequenceClassification, and what its config.json says of the labels."""
+"""The head of a GPT2ForSequenceClassification, and the fields of config.json that describe its labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2_lightning.model.meta import on_meta_device
 
 ARCHITECTURE = "GPT2ForSequenceClassification"
 WEIGHT = "score.weight"
-"""Its name among the tensors."""
+"""Its name in the state dict."""
 _OWN_HEAD = "lm_head.weight"
 _UNNAMED = "LABEL_{}"
 _PROBLEMS = {kind.problem_type: kind for kind in KINDS.values() if kind.problem_type is not None}
@@ -34,15 +34,15 @@ class LabelHead:
     truncation: int
     """Tokens of a text that are read, `model_max_length` of the tokenizer."""
 
-    def told(self) -> tuple[list[str], str, int]:
-        """All but the weight."""
+    def metadata(self) -> tuple[list[str], str, int]:
+        """Labels, kind and truncation."""
         return list(self.labels), self.kind, self.truncation
 
     def to_config(self, pad: int | None) -> dict[str, Any]:
         """Fields of config.json.
 
         Args:
-            pad: the token that fills up short texts; with None, their program reads one text at a time.
+            pad: the padding token; without one, transformers takes one text at a time.
         """
         names = list(self.labels) or unnamed(len(self.score))
         return {
@@ -55,7 +55,7 @@ class LabelHead:
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any], score: Tensor, truncation: int) -> LabelHead:
-        """The head that a config.json describes. Where it states no problem, one score is regression.
+        """The head that config.json describes. Without `problem_type`, one score means regression.
 
         Args:
             fields: the content of config.json.
@@ -85,12 +85,12 @@ def default_kind(n_scores: int) -> LabelKind:
 
 
 def unnamed(count: int) -> list[str]:
-    """The names that Hugging Face gives to labels without names."""
+    """Hugging Face's default names of labels."""
     return [_UNNAMED.format(number) for number in range(count)]
 
 
 def without_own_head(model: GPT2) -> GPT2:
-    """The same model with the embedding as its head, for a classifier, which has no other; the weights are shared."""
+    """The same model with its head tied to the embedding, since a classifier has no other; the weights are shared."""
     if model.config.tied_head:
         return model
     with on_meta_device():

@@ -1,4 +1,4 @@
-"""The model card, README.md: what a run and its checkpoint say of the model, and nothing else."""
+"""The model card, README.md, from the configuration and metrics of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.label_head import LabelHead
-from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.size import count_parameters
@@ -22,36 +22,36 @@ _GROUPS = (
     *("init_from", "task", "freeze", "lora", "data", "tokenizer", "batch_size", "seed", "optimizer", "schedule"),
     "trainer",
 )
-"""What of a run's configuration tells how the model came about; the architecture is told from the model."""
-_TOLD_OF_ORIGIN = ("steps", "best_val_loss")
-"""What of a model's origin stands elsewhere in the card."""
+"""Groups of a run's configuration that describe the training; the architecture is taken from the model."""
+_STATED_ELSEWHERE = ("steps", "best_val_loss")
+"""Entries of a model's origin that the card states elsewhere."""
 _SCRATCH = "scratch"
-"""The `init_from` of a model that does not bring a tokenizer."""
+"""The `init_from` of a model without a tokenizer of its own."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model besides its weights."""
+    """The content of a model card besides the weights."""
 
     name: str
     run_config: Mapping[str, Any]
     figures: Mapping[str, str] = field(default_factory=dict)
-    """What was measured, as it shall stand there."""
+    """Metrics, formatted."""
     head: LabelHead | None = None
     """Of a classifier."""
     report: str = ""
-    """What a run reports of it, Markdown with headings of the third level."""
+    """The run's report, as Markdown with headings of the third level."""
     question: str = ""
-    """One as it is written for a model that was trained on instructions."""
+    """A question in the template of a model that was trained on instructions."""
     measured_in: str = ""
-    """The dtype of the weights that the figures are of."""
+    """The dtype in which the metrics were measured."""
 
     def text(self, model: GPT2, tokenizer: Tokenizer | None) -> str:
         """The card as Markdown."""
         use = "text-generation" if self.head is None else "text-classification"
         what = "A GPT-2" if self.head is None else "A classifier of texts, a GPT-2"
         figures = [text for text in (_table(_figures_of(self._origin) | dict(self.figures)), self.report) if text]
-        dtype = name_of(model.wte.weight.dtype)
+        dtype = dtype_name(model.wte.weight.dtype)
         if figures and self.measured_in not in ("", dtype):
             figures.append(
                 f"All of this was measured in {self.measured_in}, before the weights were rounded to {dtype}."
@@ -67,7 +67,7 @@ class Card:
 
     @property
     def _origin(self) -> Mapping[str, Any]:
-        """What is known of a model that came from another program."""
+        """The origin of a model of another program."""
         origin = self.run_config.get("origin")
         return origin if isinstance(origin, Mapping) else {}
 
@@ -75,9 +75,9 @@ class Card:
         brings_its_own = self.run_config.get("init_from", _SCRATCH) != _SCRATCH
         for group in _GROUPS:
             if group == "tokenizer" and brings_its_own:
-                continue  # it is a setting without effect
+                continue  # has no effect
             yield from _flat(group, self.run_config.get(group))
-        yield from _flat("origin", {key: value for key, value in self._origin.items() if key not in _TOLD_OF_ORIGIN})
+        yield from _flat("origin", {key: value for key, value in self._origin.items() if key not in _STATED_ELSEWHERE})
 
 
 def _architecture(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, str]:
@@ -91,12 +91,12 @@ def _architecture(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, str]:
         "vocabulary": f"{config.vocab_size:,} tokens",
         "tokenizer": tokenizer.kind if tokenizer else "not known",
         "positions": config.positions,
-        "dtype": name_of(model.wte.weight.dtype),
+        "dtype": dtype_name(model.wte.weight.dtype),
     }
 
 
 def _figures_of(origin: Mapping[str, Any]) -> dict[str, str]:
-    """What the program that trained a model says of the training."""
+    """Metrics that the program which trained a model recorded."""
     program = origin.get("program")
     shown = {}
     if (steps := origin.get("steps")) is not None:
@@ -118,7 +118,7 @@ def _answers(head: LabelHead | None) -> dict[str, str]:
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Settings under dotted names. Of a path the last part is told: the rest is about somebody's machine."""
+    """Settings under dotted names. Paths are shortened to their last part, since the rest depends on the machine."""
     if isinstance(value, Mapping):
         for name, child in value.items():
             yield from _flat(f"{key}.{name}", child)
@@ -150,7 +150,7 @@ def _use(name: str, tokenizer: Tokenizer | None, use: str, question: str) -> str
 
 
 def _readable_text(tokenizer: Tokenizer) -> str:
-    """The word "The", or the first letter or digit of a vocabulary that lacks it; empty where there is none."""
+    """The word "The", or the first letter or digit of a vocabulary that lacks it; empty if there is none."""
     tokens = (tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
     texts = itertools.chain(["The"], (text for text in tokens if text.isalnum()))
     return next((text for text in texts if _reads(tokenizer, text)), "")

@@ -26,7 +26,7 @@ def parse_size(text: str) -> int:
     """Bytes of a size such as 500MB, with decimal units.
 
     Raises:
-        ValueError: if the text is no size above 0.
+        ValueError: if the text is not a size above 0.
     """
     match = _SIZE.fullmatch(text)
     size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
@@ -44,7 +44,7 @@ def read(folder: Path) -> dict[str, Tensor]:
     """All tensors of a folder, mapped from its files and not copied.
 
     Raises:
-        UserError: if files are missing, cut off or damaged, do not hold what the index says, or are pickles.
+        UserError: if files are missing, truncated or damaged, do not match the index, or are pickles.
     """
     if (folder / SINGLE).is_file():
         return _read_file(folder / SINGLE)
@@ -53,14 +53,14 @@ def read(folder: Path) -> dict[str, Tensor]:
     pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
     if pickles:
         raise UserError(
-            f"{folder} holds its weights as {', '.join(pickles)} and not as safetensors; such a file can run code when "
+            f"{folder} has its weights as {', '.join(pickles)} and not as safetensors; such a file can run code when "
             "it is loaded, so it was refused and nothing of it was run. Use a revision with model.safetensors"
         )
-    raise UserError(f"{folder} holds neither {SINGLE} nor {INDEX}; {_WHOLE}")
+    raise UserError(f"{folder} has neither {SINGLE} nor {INDEX}; {_WHOLE}")
 
 
 def write(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> None:
-    """Write the tensors in their order, into as many files as the size asks for.
+    """Write tensors in their order, in files of a limited size.
 
     Args:
         weights: contiguous tensors that share no memory.
@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}; {_WHOLE}") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__} and not an object; check the path")
+        raise UserError(f"{path} contains a {type(content).__name__} and not an object; check the path")
     return content
 
 

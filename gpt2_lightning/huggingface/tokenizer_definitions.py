@@ -1,4 +1,4 @@
-"""Our tokenizers as the content of Hugging Face's `tokenizer.json`, and back."""
+"""Conversion between tokenizers and the content of Hugging Face's `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEANING_IN_A_CLASS = r"\^-[]&"
 
 
 def definition_of(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The content of a `tokenizer.json` that gives the same ids and the same text.
+    """The content of a `tokenizer.json` that produces the same ids and the same text.
 
     Raises:
         UserError: if there is none, with the reason.
@@ -33,7 +33,7 @@ def definition_of(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def own_tokenizer(definition: dict[str, Any], end_of_text: str | None) -> Tokenizer | None:
-    """Our tokenizer for a `tokenizer.json`, where one of ours that needs no library of theirs does exactly the same.
+    """The equivalent tokenizer of this package that needs no other library, if there is one.
 
     Args:
         definition: the content of the file.
@@ -41,7 +41,13 @@ def own_tokenizer(definition: dict[str, Any], end_of_text: str | None) -> Tokeni
     """
     try:
         found = _as_bpe(definition) if is_gpt2_like(definition) else _as_characters(definition)
-    except (AttributeError, KeyError, TypeError, ValueError, UserError):  # it has another shape, or says what none can
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        UserError,
+    ):  # another structure
         return None
     if found is None or end_of_text != (None if found.end_of_text is None else END_OF_TEXT):
         return None
@@ -69,7 +75,7 @@ def merge_lines(model: dict[str, Any]) -> list[str]:
 
 
 def added_tokens(definition: dict[str, Any]) -> dict[str, int]:
-    """Ids of the tokens that stand beside the model's vocabulary, or in it as well."""
+    """Ids of the tokens added to the model's vocabulary; some are in it as well."""
     return {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
 
 
@@ -122,7 +128,7 @@ def _as_bpe(definition: dict[str, Any]) -> BPETokenizer | GPT2Tokenizer | None:
 
 
 def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
-    """A word for each character. An unknown one is an error in their WordLevel, where it lacks the token for such."""
+    """A WordLevel model with a word for each character; without an unknown token, an unknown character is an error."""
     if halves := [character for character in tokenizer.alphabet if "\ud800" <= character <= "\udfff"]:
         raise UserError(f"Hugging Face's files cannot express U+{ord(halves[0]):04X}, which is half of a character")
     if tokenizer.unknown == "skip":

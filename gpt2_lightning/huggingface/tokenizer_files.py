@@ -1,6 +1,6 @@
-"""A folder with Hugging Face's files for a tokenizer, written and read.
+"""Read and write Hugging Face's tokenizer files.
 
-Their readers take `tokenizer.json` and `tokenizer_config.json`. Older ones take `vocab.json` and `merges.txt` instead,
+Current libraries read `tokenizer.json` and `tokenizer_config.json`. Older ones read `vocab.json` and `merges.txt`,
 and assume GPT-2's bytes and split: these two are written only for tokenizers that have them.
 """
 
@@ -39,8 +39,8 @@ _MERGES_VERSION = "#version: 0.2"
 def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, block_size: int) -> list[Path]:
     """Write the files from which `AutoTokenizer.from_pretrained(folder)` makes the same tokenizer.
 
-    It gives the same ids and the same text, with one difference that is its custom: special tokens in a text become
-    their ids, where `encode` takes them for text like any other. (Theirs does so with `split_special_tokens=True`.)
+    It returns the same ids and the same text, except that special tokens in a text become their ids, where `encode`
+    treats them as ordinary text. (In transformers, `split_special_tokens=True` does so.)
 
     Args:
         tokenizer: of any kind.
@@ -51,7 +51,7 @@ def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, block_size: int) -
         The files: `tokenizer.json`, `tokenizer_config.json`, and `vocab.json` and `merges.txt` for byte-level BPE.
 
     Raises:
-        UserError: if their files cannot express the tokenizer, with the reason, or cannot be written.
+        UserError: if the files cannot express the tokenizer, with the reason, or cannot be written.
     """
     definition = definition_of(tokenizer)
     contents = {
@@ -71,7 +71,7 @@ def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, block_size: int) -
 
 
 def add_prefix_space(folder: Path) -> None:
-    """Let the tokenizer of a folder begin each text with a space.
+    """Configure the tokenizer of a folder to begin each text with a space.
 
     Raises:
         UserError: if the folder has no tokenizer that can, or cannot be written.
@@ -89,14 +89,14 @@ def add_prefix_space(folder: Path) -> None:
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder of Hugging Face's.
+    """Read the tokenizer of a Hugging Face folder.
 
     Returns:
-        A `gpt2`, `bpe` or `char`, which need no library of theirs, where that does exactly the same; a `huggingface`
-        otherwise. Special tokens in a text are text like any other in each.
+        A `gpt2`, `bpe` or `char` tokenizer, which need no other library, where one is equivalent; otherwise a
+        `huggingface` tokenizer. Each treats special tokens in a text as ordinary text.
 
     Raises:
-        UserError: if the folder has neither `tokenizer.json` nor `vocab.json` and `merges.txt`, or they are unfit.
+        UserError: if the folder has neither `tokenizer.json` nor `vocab.json` and `merges.txt`, or they cannot be used.
     """
     if (folder / FILE).exists():
         text = read_text(folder / FILE)
@@ -109,11 +109,11 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         end = end_of_text(definition, named_end_of_text(folder))
         return own_tokenizer(definition, end) or HuggingFaceTokenizer(text, end)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"the tokenizer's files in {folder} are unfit: {error}; get them again") from None
+        raise UserError(f"the tokenizer's files in {folder} cannot be used: {error}; download them again") from None
 
 
 def _config(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
-    """The content of a `tokenizer_config.json`. As in GPT-2, the end of text is the beginning of the next one too."""
+    """The content of `tokenizer_config.json`. As in GPT-2, the end-of-text token is also the beginning of text."""
     end = None if tokenizer.end_of_text is None else tokenizer.token_bytes(tokenizer.end_of_text).decode()
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -128,7 +128,7 @@ def _config(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
 
 
 def _definition_of_lines(folder: Path) -> dict[str, Any]:
-    """`vocab.json` and `merges.txt` mean GPT-2's split; what no merge makes and is no byte is a special token."""
+    """The definition in `vocab.json` and `merges.txt`, with GPT-2's split; tokens that no merge makes are special."""
     file = folder / VOCABULARY_FILE
     try:
         vocabulary = json.loads(read_text(file))
@@ -138,4 +138,4 @@ def _definition_of_lines(folder: Path) -> dict[str, Any]:
         made = byte_of_character().keys() | {line.replace(" ", "") for line in lines}
         return byte_level(vocabulary, lines, {text: i for text, i in vocabulary.items() if text not in made})
     except (AttributeError, ValueError) as error:
-        raise UserError(f"{file} holds no ids of tokens: {error}; get it again") from None
+        raise UserError(f"{file} contains no token ids: {error}; download it again") from None

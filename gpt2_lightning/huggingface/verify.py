@@ -1,4 +1,4 @@
-"""What a conversion is held to: the same tensors, and the same logits before and after."""
+"""Verification of conversions: equal tensors, and equal logits before and after."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gpt2_lightning.model.size import count_parameters
 
 _ROWS, _LONGEST = 2, 32
 _LARGE = 500_000_000
-"""Parameters from which on logits are compared in float32, for the memory."""
+"""Number of parameters above which logits are compared in float32, to save memory."""
 _ROUNDINGS = 1000
-"""Roundings by which logits may differ whose sums are taken in another order."""
+"""Machine epsilons by which logits may differ, since sums are taken in another order."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Comparison:
 
 
 def random_ids(config: GPT2Config) -> Tensor:
-    """Tokens to compare on, (2, T), the same each time."""
+    """Token ids to compare logits on, (2, T), from a fixed seed."""
     shape = (_ROWS, min(_LONGEST, config.block_size))
     return torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
 
 
 def random_texts(config: GPT2Config, pad: int | None) -> tuple[Tensor, Tensor]:
-    """Texts of different lengths to compare on, the same each time.
+    """Token ids of different lengths to compare scores on, from a fixed seed.
 
     Args:
         config: the architecture.
-        pad: a token that is in none of them.
+        pad: a token that must not occur in them.
 
     Returns:
         Ids (B, T), padded on the right, and whether each is a token of the text, bool (B, T).
@@ -60,20 +60,20 @@ def random_texts(config: GPT2Config, pad: int | None) -> tuple[Tensor, Tensor]:
 
 
 def precision(config: GPT2Config) -> torch.dtype:
-    """What to compute logits in, whatever the dtype of the weights: float64, where wrong arithmetic cannot hide."""
+    """The dtype to compute logits in, whatever that of the weights: float64, where rounding cannot hide an error."""
     return torch.float64 if count_parameters(config) < _LARGE else torch.float32
 
 
 @torch.no_grad()
-def our_logits(model: GPT2, ids: Tensor, dtype: torch.dtype) -> Tensor:
+def model_logits(model: GPT2, ids: Tensor, dtype: torch.dtype) -> Tensor:
     """Logits (B, T, V) of ids (B, T), without dropout."""
     logits: Tensor = recast(model, dtype)(ids)
     return logits
 
 
 @torch.no_grad()
-def their_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Logits (B, T, V) of the folder's model in transformers; none where that is not installed."""
+def transformers_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Logits (B, T, V) of a folder's model in transformers; None if transformers is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     import transformers
@@ -86,7 +86,7 @@ def their_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None
 
 
 @torch.no_grad()
-def our_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+def classifier_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     """Scores (B, labels) of padded texts (B, T) by a model and a head (labels, C), in the model's dtype."""
     classifier = Classifier(model, len(score), pooling="last")
     classifier.score.weight = nn.Parameter(score.to(model.wte.weight.dtype))
@@ -94,8 +94,8 @@ def our_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
     return scores
 
 
-def their_scores(folder: Path, ids: Tensor, mask: Tensor, pad: int | None, dtype: torch.dtype) -> Tensor | None:
-    """Scores (B, labels) of the folder's classifier, see `scores_of`; none where transformers is not installed."""
+def transformers_scores(folder: Path, ids: Tensor, mask: Tensor, pad: int | None, dtype: torch.dtype) -> Tensor | None:
+    """Scores (B, labels) of a folder's classifier in transformers, see `scores_of`; None if that is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     import transformers
@@ -108,13 +108,13 @@ def their_scores(folder: Path, ids: Tensor, mask: Tensor, pad: int | None, dtype
 
 @torch.no_grad()
 def scores_of(classifier: Any, ids: Tensor, mask: Tensor, pad: int | None) -> Tensor:
-    """Scores (B, labels) of texts (B, T) by a classifier of transformers.
+    """Scores (B, labels) of texts (B, T) by a transformers classifier.
 
     Args:
         classifier: in evaluation mode.
         ids: the texts.
         mask: whether each is a token of the text, bool (B, T).
-        pad: what to fill them up with; None to give them one by one.
+        pad: the padding token; None to score texts one by one.
     """
     if pad is None:
         return torch.cat([classifier(row[kept][None]).logits for row, kept in zip(ids, mask, strict=True)])
@@ -130,7 +130,7 @@ def compare(found: Tensor, expected: Tensor) -> Comparison:
 
 
 def require_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], where: Path) -> None:
-    """Tensors read back must be those written, bit for bit.
+    """Compare tensors read back with those written, bit for bit.
 
     Raises:
         UserError: listing those that are not.
@@ -144,11 +144,11 @@ def require_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], wh
         or not torch.equal(found[name], expected[name])
     ]
     if different:
-        raise UserError(f"{where} does not hold what was written to it; it was removed\n  " + "\n  ".join(different))
+        raise UserError(f"{where} does not contain what was written to it; it was removed\n  " + "\n  ".join(different))
 
 
 def require_agreement(found: Tensor, expected: Tensor, what: str) -> Comparison:
-    """Logits must agree up to rounding.
+    """Compare logits up to rounding.
 
     Raises:
         UserError: with the largest difference.
@@ -156,7 +156,7 @@ def require_agreement(found: Tensor, expected: Tensor, what: str) -> Comparison:
     comparison = compare(found, expected)
     if not comparison.agrees:
         raise UserError(
-            f"the conversion is not right, and nothing was kept of it: {what} differ by up to "
+            f"the conversion failed verification and was discarded: {what} differ by up to "
             f"{comparison.largest_difference:.1e}, and rounding explains {comparison.allowed:.1e}"
         )
     return comparison

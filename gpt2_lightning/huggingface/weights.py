@@ -1,7 +1,7 @@
-"""Weights of Hugging Face's GPT2LMHeadModel to ours and back, in memory.
+"""Conversion between state dicts of Hugging Face's GPT2LMHeadModel and `GPT2`, in memory.
 
-Theirs are ours under the prefix `transformer.`, but the four projections of a block are Conv1D modules, which hold the
-transpose of a Linear's weight. Checkpoints on their hub leave the prefix out and carry the causal mask as `attn.bias`.
+Hugging Face adds the prefix `transformer.`, and the four projections of a block are Conv1D modules, whose weight is the
+transpose of a Linear's. Checkpoints on the Hub omit the prefix and include the causal mask as `attn.bias`.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def from_huggingface(weights: Mapping[str, Tensor], config: GPT2Config) -> GPT2:
-    """A model that holds copies of a GPT2LMHeadModel's weights, in their dtype.
+    """Build a model from copies of a GPT2LMHeadModel's weights, in their dtype.
 
     Args:
         weights: its state dict, with or without the `transformer.` prefix, mask buffers and the tied head.
         config: the architecture, see `config_from_huggingface`.
 
     Raises:
-        ValueError: see `fit`.
+        ValueError: see `model_from_weights`.
     """
     found = {
         key: tensor.t() if _CONV1D.search(key) and tensor.dim() == 2 else tensor
         for key, tensor in without_prefix_and_masks(weights).items()
     }
-    return fit(found, config, transposed=True)
+    return model_from_weights(found, config, transposed=True)
 
 
 def to_huggingface(model: GPT2) -> dict[str, Tensor]:
-    """The model's weights as a state dict for GPT2LMHeadModel, in their dtype; a tied head is left out, as they do.
+    """The model's weights as a state dict for GPT2LMHeadModel, in their dtype; a tied head is omitted, as there.
 
-    Sinusoidal positions are written as the table that they are, and a missing query-key-value bias as zeros: both
-    compute the same there. Rows that pad the vocabulary are left out.
+    Sinusoidal positions become a table of learned ones, and a missing query-key-value bias becomes zeros, which
+    compute the same. Rows that pad the vocabulary are omitted.
     """
     config = model.config
     weights = {}
@@ -66,20 +66,20 @@ def to_huggingface(model: GPT2) -> dict[str, Tensor]:
 
 
 def without_prefix_and_masks(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names that this GPT-2 gives them, in the layout that they have."""
+    """Remove the prefix from names, and mask buffers; the layout of tensors is unchanged."""
     return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if not _MASK.search(name)}
 
 
-def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = False) -> GPT2:
-    """A model of copies of these weights, whose names and layout are ours; where dtypes are mixed, in the widest.
+def model_from_weights(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = False) -> GPT2:
+    """Build a model from copies of weights in the names and layout of `GPT2`; mixed dtypes become the widest.
 
     Args:
-        weights: what the model's state dict shall hold; a tied head may be left out.
+        weights: the state dict; a tied head may be missing.
         config: the architecture.
-        transposed: whether the projections were of the other layout, for the message.
+        transposed: whether the projections had the layout of Conv1D, for the message.
 
     Raises:
-        ValueError: listing every tensor that is missing, left over, of another shape or dtype, or not finite.
+        ValueError: listing every tensor that is missing, unexpected, of another shape or dtype, or not finite.
     """
     with on_meta_device():
         model = GPT2(config)
@@ -90,13 +90,15 @@ def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = Fa
     faults = [f"{key}: missing" for key in needed if key not in found]
     for key, tensor in found.items():
         if key not in needed:
-            faults.append(f"{key}: not part of this architecture{_known_stranger(key)}")
+            faults.append(f"{key}: not part of this architecture{_hint(key)}")
         elif tensor.shape != needed[key].shape:
             has, needs = tuple(tensor.shape), tuple(needed[key].shape)
             as_linear = " (as a Linear's, which is a Conv1D's transposed)" if transposed and _CONV1D.search(key) else ""
             faults.append(f"{key}: has shape {has}, needs {needs}{as_linear}")
         elif tensor.dtype not in _DTYPES:
-            faults.append(f"{key}: has dtype {name_of(tensor.dtype)}, {', '.join(map(name_of, _DTYPES))} are allowed")
+            faults.append(
+                f"{key}: has dtype {dtype_name(tensor.dtype)}, {', '.join(map(dtype_name, _DTYPES))} are allowed"
+            )
     if config.tied_head and not faults and not torch.equal(found[_HEAD], found[_EMBEDDING]):
         faults.append("lm_head.weight: differs from wte.weight, but the head is tied; use tied_head=False")
     if faults := faults or not_finite(found):
@@ -109,7 +111,7 @@ def fit(weights: Mapping[str, Tensor], config: GPT2Config, transposed: bool = Fa
 
 
 def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
-    """The same model with weights of another dtype, in evaluation mode."""
+    """Copy a model with weights of another dtype, in evaluation mode."""
     with on_meta_device():
         twin = GPT2(model.config)
     twin.load_state_dict({name: tensor.to(dtype) for name, tensor in model.state_dict().items()}, assign=True)
@@ -118,20 +120,20 @@ def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
-    """The tensors with values that are NaN or infinite, and how many of each."""
+    """Describe each tensor with values that are NaN or infinite, with their number."""
     suspects = (key for key, tensor in weights.items() if not tensor.sum(dtype=torch.float32).isfinite())
     counts = {key: int((~weights[key].isfinite()).sum()) for key in suspects}
     return [
         f"{key}: {count:,} of {weights[key].numel():,} values are NaN or infinite"
         for key, count in counts.items()
-        if count  # a sum may be infinite alone
+        if count  # finite values may have an infinite sum
     ]
 
 
-def name_of(dtype: torch.dtype) -> str:
-    """As torch and Hugging Face write it: `float32`, `bfloat16`, …"""
+def dtype_name(dtype: torch.dtype) -> str:
+    """The name of a dtype: `float32`, `bfloat16`, …"""
     return str(dtype).removeprefix("torch.")
 
 
-def _known_stranger(key: str) -> str:
+def _hint(key: str) -> str:
     return "; it is a classifier's head, which is not read" if key == _CLASSIFIER else ""

@@ -1,1 +1,1 @@
-"""Trained models opened from runs, checkpoints, Hugging Face folders and the Hub."""
+"""Load trained models from runs, checkpoints, Hugging Face folders and the Hub."""

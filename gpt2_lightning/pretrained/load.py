@@ -22,9 +22,9 @@ from gpt2_lightning.huggingface.imported import mingpt, nanogpt
 from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer
-from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.pretrained.load_adapter import Read, from_checkpoint, from_peft
-from gpt2_lightning.pretrained.loaded_model import OURS, LoadedModel, from_own_checkpoint
+from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel, from_own_checkpoint
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -73,14 +73,14 @@ def read_pretrained(source: str, options: LoadOptions = LoadOptions()) -> Loaded
     if source.startswith(hub.SCHEME):
         snapshot = hub.fetch(source)
         origin = {"program": "Hugging Face", "source": snapshot.name, "revision": snapshot.commit}
-        place = f"{hub.SCHEME}{snapshot.name}@{snapshot.commit}"
-        found = _from_folder(snapshot.folder, place, origin)
+        location = f"{hub.SCHEME}{snapshot.name}@{snapshot.commit}"
+        found = _from_folder(snapshot.folder, location, origin)
         if "@" not in source:
-            note = f"no revision was named, so the newest commit was taken; name it as {place} to get the same again"
+            note = f"no revision was named, so the newest commit was taken; name it as {location} to get the same again"
             found = dataclasses.replace(found, notes=(*found.notes, note))
-    elif path.is_dir() and adapters.is_one(path):
+    elif path.is_dir() and adapters.is_adapter_folder(path):
         found = from_peft(path, options.base, read_base)
-    elif path.is_dir() and folder.is_one(path):
+    elif path.is_dir() and folder.is_model_folder(path):
         found = _from_folder(path, str(path))
     elif path.suffix == ".json" and path.is_file():
         found = _from_imported(mingpt.read_json_file(path), str(path))
@@ -90,7 +90,7 @@ def read_pretrained(source: str, options: LoadOptions = LoadOptions()) -> Loaded
         found = dataclasses.replace(found, tokenizer=chosen)
     if found.tokenizer is not None and found.tokenizer.vocab_size != found.model.config.vocab_size:
         raise UserError(
-            f"{found.place}: the model has vocab_size={found.model.config.vocab_size}, the tokenizer has "
+            f"{found.location}: the model has vocab_size={found.model.config.vocab_size}, the tokenizer has "
             f"{found.tokenizer.vocab_size} tokens; name the right one with tokenizer_from="
         )
     return found
@@ -99,7 +99,7 @@ def read_pretrained(source: str, options: LoadOptions = LoadOptions()) -> Loaded
 def _checkpoint(source: str, options: LoadOptions) -> Path:
     path = runs.find_checkpoint(source, options.runs_dir, options.key)
     if path.suffix == ".safetensors":
-        raise UserError(f"{path} holds weights alone; name its folder, which has config.json beside them")
+        raise UserError(f"{path} contains only weights; name its folder, which has config.json")
     if not path.exists() and _HUB_NAME.fullmatch(source):
         raise UserError(
             f"there is no run, checkpoint or folder {path}; check the path. A model of the Hugging Face Hub is named "
@@ -116,40 +116,39 @@ def _from_file(path: Path, options: LoadOptions, read_base: Read) -> LoadedModel
             return from_checkpoint(content, described, path, options.base, read_base)
         model, description = restore(content, path)
         return from_own_checkpoint(content, description, path, model)
-    if nanogpt.is_one(content):
+    if nanogpt.is_nanogpt(content):
         return _from_imported(nanogpt.read(content, path), str(path))
-    if mingpt.is_one(content):
+    if mingpt.is_mingpt(content):
         return _from_imported(mingpt.read_state_dict(content, path, options.n_head), str(path))
     entries = ", ".join(map(str, list(content)[:5]))
     raise UserError(
-        f"{path} is a checkpoint of neither {OURS}, nanoGPT nor minGPT: it has {entries}, …; check the path"
+        f"{path} is a checkpoint of neither {THIS_PROGRAM}, nanoGPT nor minGPT: it has {entries}, …; check the path"
     )
 
 
-def _from_folder(path: Path, place: str, origin: dict[str, Any] | None = None) -> LoadedModel:
+def _from_folder(path: Path, location: str, origin: dict[str, Any] | None = None) -> LoadedModel:
     """A Hugging Face folder of a language model, perhaps with an instruction template, or of a classifier."""
-    found, head = _from_imported(folder.read(path), place, origin), folder.read_head(path)
+    found, head = _from_imported(folder.read(path), location, origin), folder.read_head(path)
     if head is None:
         template = chat_template.read(path)
         return found if template is None else dataclasses.replace(found, task={"kind": INSTRUCT, "template": template})
-    what = f"of {', '.join(head.labels)}" if head.labels else "that answers with a number"
+    what = f"of {', '.join(head.labels)}" if head.labels else "that predicts a number"
     note = f"it is a classifier {what}: predict, explain, convert and finetune use its head, others its language model"
     return dataclasses.replace(found.with_head(head), notes=(*found.notes, note))
 
 
-def _from_imported(imported: ImportedModel, place: str, origin: dict[str, Any] | None = None) -> LoadedModel:
+def _from_imported(imported: ImportedModel, location: str, origin: dict[str, Any] | None = None) -> LoadedModel:
     origin = origin or imported.origin
     dtypes = {tensor.dtype for tensor in imported.network.weights.values()}
     kept = imported.model.wte.weight.dtype
-    widened = (
-        f"its tensors are {' and '.join(sorted(map(name_of, dtypes)))}; all are kept as {name_of(kept)}, which is exact"
-    )
+    stored = " and ".join(sorted(map(dtype_name, dtypes)))
+    widened = f"its tensors are {stored}; all are kept as {dtype_name(kept)}, which is exact"
     return LoadedModel(
         model=imported.model,
         tokenizer=imported.tokenizer,
         run_config={"origin": origin},
         program=origin["program"],
-        place=place,
+        location=location,
         network=imported.network,
         notes=(*imported.notes, *([widened] if len(dtypes) > 1 else [])),
     )
@@ -161,10 +160,10 @@ def _tokenizer(named: str) -> Tokenizer:
     path = Path(named).expanduser()
     if path.is_dir():
         return read_tokenizer(path)
-    remedy = "name gpt2, a folder with tokenizer.json, or a text"
+    remedy = "name gpt2, a folder with tokenizer.json, or a text file"
     try:
         return CharTokenizer(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"tokenizer_from: {path} cannot be read: {error.strerror}; {remedy}") from None
     except UnicodeDecodeError:
-        raise UserError(f"tokenizer_from: {path} is no text in UTF-8; {remedy}") from None
+        raise UserError(f"tokenizer_from: {path} is not UTF-8 text; {remedy}") from None

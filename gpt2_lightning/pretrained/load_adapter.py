@@ -1,4 +1,4 @@
-"""LoRA adapters that lie alone, ours and PEFT's: every verb gets them merged into the model that they adapt."""
+"""Load LoRA adapters, of this program and of PEFT, merged into their base model."""
 
 from __future__ import annotations
 
@@ -24,71 +24,71 @@ Read = Callable[[str], LoadedModel]
 def from_checkpoint(
     content: dict[str, Any], description: Description, path: Path, base: str | None, read_base: Read
 ) -> LoadedModel:
-    """An adapter of ours, merged into the model that it was trained on.
+    """Load an adapter from a checkpoint of this program, merged into its base model.
 
     Args:
-        content: the checkpoint that was read.
-        description: what it says of itself.
+        content: the checkpoint.
+        description: its description.
         path: its file.
-        base: where the model lies; None for where it was in training.
-        read_base: opens it.
+        base: the base model, if it was moved; None for where it was in training.
+        read_base: reads the base model.
 
     Raises:
-        UserError: if the model cannot be opened or is another, or the adapter does not fit.
+        UserError: if the base cannot be read or is another, or the adapter does not fit.
     """
     adapter = TrainedAdapter.from_checkpoint(content["state_dict"], description.task[ADAPTER], path)
     try:
         found = read_base(base or adapter.base)
     except UserError as error:
         raise UserError(
-            f"{path} holds a LoRA adapter, and the model that it was trained on cannot be opened: {error}; "
-            "if that was moved, name its place with base="
+            f"{path} contains a LoRA adapter, and the model that it was trained on cannot be loaded: {error}; "
+            "if it was moved, name it with base="
         ) from None
-    adapter.require_base(found.model, path, found.place)
+    adapter.require_base(found.model, path, found.location)
     task = {key: value for key, value in description.task.items() if key != ADAPTER}
     return dataclasses.replace(
         from_own_checkpoint(content, description, path, adapter.merged(found.model, path)),
-        notes=(f"its LoRA adapter is merged into {found.place}",),
+        notes=(f"its LoRA adapter is merged into {found.location}",),
         task=task,
-        adapter=dataclasses.replace(adapter, base=found.place),
+        adapter=dataclasses.replace(adapter, base=found.location),
     )
 
 
 def from_peft(path: Path, base: str | None, read_base: Read) -> LoadedModel:
-    """A folder of PEFT's, merged into the model that it adapts.
+    """Load an adapter from a PEFT folder, merged into its base model.
 
     Args:
         path: the folder.
-        base: where the model lies; None for what the folder says, if that is a path.
-        read_base: opens it.
+        base: the base model; None for that of adapter_config.json, if it is a path.
+        read_base: reads the base model.
 
     Raises:
-        UserError: if the model cannot be opened, or the adapter cannot be read or does not fit.
+        UserError: if the base cannot be read, or the adapter cannot be read or does not fit.
     """
     stated = adapters.base_of(path)
     if base is None and (stated is None or not Path(stated).exists()):
-        of = f"{stated}, which is no path here" if stated else "a model that it does not name"
+        of = f"{stated}, which is not a path on this machine" if stated else "a model that it does not name"
         raise UserError(
             f"{path} is a PEFT adapter of {of}; name that model with base=, which is a path, or hf:NAME@REVISION for "
             "one of the hub"
         )
     found = read_base(base or str(stated))
     theirs = adapters.read(path, found.model)
-    adapter = TrainedAdapter(theirs.spec, theirs.state, found.place, weights_hash(found.model))
+    adapter = TrainedAdapter(theirs.spec, theirs.state, found.location, weights_hash(found.model))
     merged = LoadedModel(
         adapter.merged(found.model, path),
         found.tokenizer,
-        {"origin": {"program": PEFT, "source": str(path), "base": found.place}},
+        {"origin": {"program": PEFT, "source": str(path), "base": found.location}},
         PEFT,
         str(path),
-        notes=(f"its LoRA adapter is merged into {found.place}",),
+        notes=(f"its LoRA adapter is merged into {found.location}",),
         adapter=adapter,
     )
     return merged if theirs.score is None else merged.with_head(_head_of(theirs.score, found))
 
 
 def _head_of(score: Tensor, base: LoadedModel) -> LabelHead:
-    """A PEFT adapter's head, which does not tell its labels: they are the base's, where that has as many."""
+    """The head of a PEFT adapter, with the labels of its base if that has as many, or default names."""
     if base.score is not None and len(base.score) == len(score):
         task = LabelTask.from_plain(base.task)
         return LabelHead(score, task.labels, task.label_kind, task.truncation)

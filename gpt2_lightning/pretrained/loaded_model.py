@@ -1,4 +1,4 @@
-"""A model from anywhere, as ours, and what is known of it."""
+"""A model that was loaded, with its tokenizer and origin."""
 
 from __future__ import annotations
 
@@ -20,94 +20,94 @@ from gpt2_lightning.model.reference import ReferenceGPT2
 from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 from gpt2_lightning.tokenizers import Tokenizer
 
-OURS = "GPT-2 Lightning"
+THIS_PROGRAM = "GPT-2 Lightning"
 PEFT = "PEFT"
-"""Programs; others have their names from `huggingface`."""
+"""Values of `LoadedModel.program`; `huggingface` defines those of other programs."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model from anywhere, as ours."""
+    """A model that was loaded, from any source."""
 
     model: GPT2
     tokenizer: Tokenizer | None
-    """None where the source knows of none, and none was named."""
+    """None if the source has none, and none was named."""
     run_config: dict[str, Any]
-    """The configuration of the run that made it; for a model of another program, what is known of its origin."""
+    """The configuration of its run; for a model of another program, its origin."""
     program: str
-    """Who saved it."""
-    place: str
-    """Where it was found, for messages."""
+    """The program that saved it."""
+    location: str
+    """The file, folder or Hub address, for messages."""
     checkpoint: Path | None = None
-    """The file, for one of ours."""
+    """The file, for a checkpoint of this program."""
     step: int | None = None
-    """The optimizer step of one of ours that a run saved."""
+    """The optimizer step, for a checkpoint of a run."""
     network: ReferenceGPT2 | None = None
-    """The tensors as the other program has them."""
+    """The other program's tensors and arithmetic."""
     notes: tuple[str, ...] = ()
-    """What was done in reading it."""
+    """What was changed in reading it."""
     task: dict[str, Any] = field(default_factory=dict)
-    """What it was fine-tuned for; see `Description.task`."""
+    """The task it was fine-tuned for; see `Description.task`."""
     score: Tensor | None = None
     """A classifier's head, (labels, C)."""
     adapter: TrainedAdapter | None = None
-    """The LoRA adapter that is merged into the model, and was saved alone."""
+    """The LoRA adapter that was merged into the model."""
 
     def description(self) -> Description:
-        """What a checkpoint says of the model.
+        """The description for a checkpoint.
 
         Raises:
             UserError: if there is no tokenizer.
         """
         if self.tokenizer is None:
             raise UserError(
-                f"{self.place} knows of no tokenizer, and it needs one; convert it with "
-                "tokenizer_from=gpt2, a folder with tokenizer.json, or a text whose characters are the tokens"
+                f"{self.location} has no tokenizer, and one is needed; convert it with tokenizer_from=gpt2, a folder "
+                "with tokenizer.json, or a text whose characters are the tokens"
             )
         return Description(self.model.config, self.tokenizer, self.run_config, self.task)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors, as a checkpoint of ours names them."""
+        """All tensors, as named in checkpoints of this program."""
         return self.model.state_dict() | ({} if self.score is None else {SCORE: self.score})
 
     def classifier(self) -> Classifier:
         """The model with its head, in evaluation mode.
 
         Raises:
-            UserError: if it is no classifier, or knows of no tokenizer.
+            UserError: if it is not a classifier, or has no tokenizer.
         """
         content = {"state_dict": self.tensors(), KEY: self.description().to_plain()}
-        return restore_classifier(content, Path(self.place))[0]
+        return restore_classifier(content, Path(self.location))[0]
 
     def require_finite(self) -> LoadedModel:
-        """The same.
+        """Return the model unchanged.
 
         Raises:
-            UserError: listing the tensors that hold NaN or infinity.
+            UserError: listing the tensors with NaN or infinite values.
         """
         if faults := not_finite(self.tensors()):
-            raise UserError("\n  ".join([f"{self.place} holds values that are no numbers", *faults]))
+            raise UserError("\n  ".join([f"{self.location} contains values that are NaN or infinite", *faults]))
         return self
 
     def with_head(self, head: LabelHead) -> LoadedModel:
-        """The same model as a classifier with a head of Hugging Face's.
+        """The same model as a classifier with a Hugging Face head.
 
         Raises:
-            UserError: if its labels are unfit.
+            UserError: if its labels are not valid.
         """
         try:
             task = LabelTask(tuple(head.labels), head.kind, "last", head.truncation)
         except ValueError as error:
-            raise UserError(f"{self.place} is no classifier that can be read: {error}") from None
+            raise UserError(f"{self.location} is not a classifier that can be read: {error}") from None
         return dataclasses.replace(self, task=task.to_plain(), score=head.score)
 
 
 def from_own_checkpoint(content: dict[str, Any], description: Description, path: Path, model: GPT2) -> LoadedModel:
-    """A checkpoint of ours.
+    """The model of a checkpoint of this program.
 
     Args:
-        content: what was read.
-        description: what it says of itself.
+        content: the checkpoint.
+        description: its description.
         path: the file.
         model: its model.
     """
@@ -115,7 +115,7 @@ def from_own_checkpoint(content: dict[str, Any], description: Description, path:
         model,
         description.tokenizer,
         description.run_config,
-        OURS,
+        THIS_PROGRAM,
         str(path),
         path,
         content.get("global_step"),

@@ -1,4 +1,4 @@
-"""A LoRA adapter that was trained, and what a checkpoint that holds it alone says of it."""
+"""A trained LoRA adapter, and its form in checkpoints that contain only the adapter."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gpt2_lightning.model.lora.adapters import load_adapter, merge, remove_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
 
 _LAYER, _MATRIX = ".lora_", ".adapters.default.lora_"
-"""Where its tensors have their names from: `adapter_state`, and the model that holds the adapter."""
+"""Infixes of tensor names in `adapter_state`, and in the state dict of a model with an adapter."""
 
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """An adapter and the model that it belongs to."""
+    """A LoRA adapter and its base model."""
 
     spec: LoRASpec
     state: Mapping[str, Tensor]
     """As of `model.adapters.adapter_state`."""
     base: str
-    """Where the model lies that it was trained on."""
+    """The base model, named like any other."""
     base_hash: str
-    """Of that model's weights."""
+    """Hash of the base model's weights."""
 
     @classmethod
     def from_checkpoint(cls, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], path: Path) -> TrainedAdapter:
@@ -38,51 +38,51 @@ class TrainedAdapter:
 
         Args:
             tensors: its state dict; a classifier's head is left out.
-            plain: what its task says of the adapter.
+            plain: the adapter's entry in its task.
             path: the file, for messages.
 
         Raises:
-            UserError: if its settings are none.
+            UserError: if its settings cannot be read.
         """
         state = {key.replace(_MATRIX, _LAYER): tensor for key, tensor in tensors.items() if key != SCORE}
         try:
             return cls(LoRASpec(**plain["spec"]), state, str(plain["base"]), str(plain["base_hash"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path} says of its adapter what this version cannot read: {error!r}; use another file"
+                f"{path} has an adapter that this version cannot read: {error!r}; use another file"
             ) from None
 
     def tensors(self) -> dict[str, Tensor]:
-        """The inverse of `from_checkpoint`: the tensors as a checkpoint names them."""
+        """The tensors as named in a checkpoint, the inverse of `from_checkpoint`."""
         return {key.replace(_LAYER, _MATRIX): tensor for key, tensor in self.state.items()}
 
     def to_plain(self) -> dict[str, Any]:
-        """What the task of a checkpoint says of it."""
+        """Plain values for the task of a checkpoint."""
         spec = {**dataclasses.asdict(self.spec), "targets": list(self.spec.targets)}
-        return {"spec": spec, "base": lasting(self.base), "base_hash": self.base_hash}
+        return {"spec": spec, "base": absolute_location(self.base), "base_hash": self.base_hash}
 
-    def require_base(self, model: GPT2, where: Path, place: str) -> None:
-        """Refuse another model than its own, on which it would compute nonsense.
+    def require_base(self, model: GPT2, where: Path, location: str) -> None:
+        """Require that a model is the one that the adapter was trained on.
 
         Args:
             model: the base.
-            where: the adapter's file.
-            place: the base's.
+            where: the adapter's file, for messages.
+            location: the base's, for messages.
 
         Raises:
-            UserError: if the hash is another, with both.
+            UserError: if the hashes differ, with both.
         """
         if (has := weights_hash(model)) != self.base_hash:
             raise UserError(
-                f"{where} holds a LoRA adapter of another model than {place}: that has the hash {has[:12]}, and it "
-                f"was trained on {self.base_hash[:12]}; name the right one with base="
+                f"{where} contains a LoRA adapter of another model than {location}: that has the hash {has[:12]}, "
+                f"and it was trained on {self.base_hash[:12]}; name the right one with base="
             )
 
     def load_into(self, model: GPT2, where: Path) -> GPT2:
-        """Add it to the base, whose dtype it takes, in use and not merged.
+        """Add the adapter to its base, in the base's dtype and not merged.
 
         Raises:
-            UserError: if it does not fit the model; `where` tells its file.
+            UserError: if it does not fit the model; `where` is its file.
         """
         try:
             load_adapter(model, self.state, self.spec)
@@ -91,7 +91,7 @@ class TrainedAdapter:
         return model.eval()
 
     def merged(self, base: GPT2, where: Path) -> GPT2:
-        """The base, in float32 and with the adapter in its weights.
+        """Merge the adapter into its base, in float32.
 
         Raises:
             UserError: as `load_into`.
@@ -102,6 +102,6 @@ class TrainedAdapter:
         return model.eval()
 
 
-def lasting(place: str) -> str:
-    """A place that means the same in another working folder."""
-    return place if ":" in place else str(Path(place).expanduser().absolute())
+def absolute_location(location: str) -> str:
+    """Make a path absolute; Hub addresses are unchanged."""
+    return location if ":" in location else str(Path(location).expanduser().absolute())

@@ -119,7 +119,7 @@ def test_weights_are_rounded_on_request_and_that_is_told(
 ) -> None:
     out = run_verb("convert", f"source={ours}", "target=half", f"dtype={name}").out
     assert AutoModelForCausalLM.from_pretrained("half", dtype="auto").dtype == dtype
-    (difference,) = re.findall(rf"rounded from float32 to {conversion_check.name_of(dtype)}: .* by up to (\S+)", out)
+    (difference,) = re.findall(rf"rounded from float32 to {conversion_check.dtype_name(dtype)}: .* by up to (\S+)", out)
     assert 1e-4 < float(difference) < 1
     out = run_verb("convert", "source=half", "target=half.ckpt").out
     assert "rounded" not in out

@@ -209,7 +209,7 @@ def test_an_adapter_that_is_written_wrongly_is_noticed(
 def test_what_does_not_go_together_is_told(run_verb: Run, adapted: GPT2, workplace: Path) -> None:
     refused(
         run_verb("convert", "source=base.ckpt", "target=a", "to=peft"),
-        "base.ckpt holds no LoRA adapter; to=peft is for a run that was fine-tuned with lora=",
+        "base.ckpt has no LoRA adapter; to=peft is for a run that was fine-tuned with lora=",
     )
     command = ["source=tuned.ckpt", "target=a"]
     refused(run_verb("convert", *command, "to=peft", "dtype=bf16"), "dtype: bf16 does not fit an adapter")

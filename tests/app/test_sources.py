@@ -29,7 +29,7 @@ def test_the_latest_run_a_run_and_a_file_are_ours(tiny_run: Path) -> None:
     best = tiny_run / "checkpoints" / "best.ckpt"
     for source in ("latest", str(tiny_run), str(best)):
         found = load_pretrained(source, LoadOptions(tiny_run.parent))
-        assert found.place == str(best)
+        assert found.location == str(best)
         assert not found.model.training
         assert found.run_config["batch_size"] == 4
 
@@ -39,12 +39,12 @@ def test_a_folder_of_hugging_faces_is_loaded(theirs: Path, tmp_path: Path) -> No
     with torch.no_grad():
         assert torch.equal(found.model(some_ids()), lively()(some_ids()))
     assert found.description().tokenizer.decode([0, 1, 2]) == " ab"
-    assert found.place == str(theirs)
+    assert found.location == str(theirs)
 
 
 def test_a_model_without_a_tokenizer_asks_for_one(tmp_path: Path) -> None:
     torch.save(nanogpt_checkpoint(nanogpt(), CONFIG), tmp_path / "ckpt.pt")
-    with pytest.raises(UserError, match=r"ckpt\.pt knows of no tokenizer, .* tokenizer_from=gpt2"):
+    with pytest.raises(UserError, match=r"ckpt\.pt has no tokenizer, .* tokenizer_from=gpt2"):
         load_pretrained(str(tmp_path / "ckpt.pt")).description()
 
 
@@ -93,7 +93,7 @@ def test_a_model_of_the_hub_without_a_revision_tells_its_commit(theirs: Path, mo
         ("nothing", "there is no run, checkpoint or folder|there is no checkpoint"),
         ("empty", "holds no checkpoint"),
         ("theirs/model.safetensors", "name its folder"),
-        ("theirs/config.json", "is not minGPT's"),
+        ("theirs/config.json", "is not a minGPT file"),
         ("text.txt", "damaged or cut off"),
         ("other.pt", r"a checkpoint of neither GPT-2 Lightning, nanoGPT nor minGPT: it has epoch, weights, …"),
     ],

@@ -30,14 +30,14 @@ SCORE = torch.arange(70.0).view(2, 35) / 70
     ],
 )
 def test_labels_are_read(fields: dict[str, Any], labels: list[str], kind: str) -> None:
-    assert LabelHead.from_config(fields, SCORE, 13).told() == (labels, kind, 13)
+    assert LabelHead.from_config(fields, SCORE, 13).metadata() == (labels, kind, 13)
 
 
 @pytest.mark.parametrize("fields", [{}, {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}])
 def test_one_score_is_regression_where_nothing_else_is_said(fields: dict[str, Any]) -> None:
-    assert LabelHead.from_config(fields, SCORE[:1], 13).told() == ([], "regression", 13)
+    assert LabelHead.from_config(fields, SCORE[:1], 13).metadata() == ([], "regression", 13)
     several = fields | {"problem_type": "multi_label_classification"}
-    assert LabelHead.from_config(several, SCORE[:1], 13).told() == (["LABEL_0"], "multi", 13)
+    assert LabelHead.from_config(several, SCORE[:1], 13).metadata() == (["LABEL_0"], "multi", 13)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_folder_that_transformers_wrote_is_read_whole(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     found, head = folder.read(tmp_path).model, folder.read_head(tmp_path)
     assert head is not None
-    assert head.told() == (["a", "b", "c"], "single", 13)
+    assert head.metadata() == (["a", "b", "c"], "single", 13)
     ids = some_ids() % 22
     with torch.no_grad():
         expected = theirs(ids).logits
@@ -81,7 +81,7 @@ def test_a_folder_whose_head_does_not_fit_is_told(tmp_path: Path) -> None:
     assert folder.read_head(damaged(tmp_path / "whole", {})) is not None
     with pytest.raises(UserError, match=r"score\.weight has shape \(2, 35\), and a classifier of width 40 needs"):
         folder.read_head(damaged(tmp_path / "wide", {"n_embd": 40}))
-    with pytest.raises(UserError, match=r"config\.json is no classifier's that can be read: problem_type"):
+    with pytest.raises(UserError, match=r"config\.json .*problem_type"):
         folder.read_head(damaged(tmp_path / "odd", {"problem_type": "ranking"}))
     folder.write(lively(), None, tmp_path / "plain", "", 10**9)
     assert folder.read_head(tmp_path / "plain") is None

@@ -53,7 +53,7 @@ def test_json_has_the_same_logits(tmp_path: Path) -> None:
 
 def test_a_state_dict_has_the_same_logits(tmp_path: Path) -> None:
     content, path = state_dict(tmp_path)
-    assert reader.is_one(content)
+    assert reader.is_mingpt(content)
     found = reader.read_state_dict(content, path, n_head=5)
     with torch.no_grad():
         torch.testing.assert_close(found.model.eval()(some_ids()), mingpt()(some_ids()), rtol=0, atol=1e-5)
@@ -132,5 +132,5 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [{}, {"transformer.wte.weight": torch.ones(2)}, {"step": 3}])
 def test_other_state_dicts_are_not_taken_for_one(tmp_path: Path, other: dict[str, Any]) -> None:
     content, _ = state_dict(tmp_path)
-    assert reader.is_one(content)
-    assert not reader.is_one(content | other if "step" in other else other)
+    assert reader.is_mingpt(content)
+    assert not reader.is_mingpt(content | other if "step" in other else other)

@@ -216,11 +216,11 @@ def another_tensor(path: Path) -> None:
         (cut_off, ["model.safetensors (", "bytes) is damaged or cut off", "fetch it again"]),
         (empty, ["(0 bytes) is damaged or cut off"]),
         (web_page, ["(22 bytes) is damaged or cut off"]),
-        (without_weights, ["holds neither model.safetensors nor model.safetensors.index.json"]),
+        (without_weights, ["neither model.safetensors nor model.safetensors.index.json"]),
         (as_pickle, ["pytorch_model.bin and not as safetensors", "refused", "nothing of it was run"]),
-        (without_config, ["holds weights and no config.json"]),
+        (without_config, ["no config.json"]),
         (half_a_config, ["config.json cannot be read as JSON"]),
-        (a_list_for_a_config, ["holds a list and not an object"]),
+        (a_list_for_a_config, ["a list and not an object"]),
         (a_config_of_no_model, ["has no model_type"]),
         (a_llama, ["the architecture is 'llama', LlamaForCausalLM, and not 'gpt2'"]),
         (texts_for_numbers, ["config.json is not a GPT-2 that can be read"]),
@@ -273,10 +273,10 @@ def test_a_folder_that_is_there_is_not_written_into(saved: Path) -> None:
 
 def test_files_of_others_are_told_from_ours(tmp_path: Path) -> None:
     path = written(tmp_path, lively(with_bpe()), BPE, shard=40_000)
-    assert folder.strangers(path) == []
+    assert folder.unknown_files(path) == []
     (path / "notes.txt").touch()
     (path / "pytorch_model.bin").touch()
-    assert folder.strangers(path) == ["notes.txt", "pytorch_model.bin"]
+    assert folder.unknown_files(path) == ["notes.txt", "pytorch_model.bin"]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def saved(tmp_path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], Path
 def test_a_checkpoint_has_the_same_logits(tmp_path: Path, bias: bool, compiled: bool) -> None:
     network = nanogpt(bias=bias)
     content, path = saved(tmp_path, nanogpt_checkpoint(network, CONFIG, bias, compiled))
-    assert reader.is_one(content)
+    assert reader.is_nanogpt(content)
     found = reader.read(content, path)
     with torch.no_grad():
         torch.testing.assert_close(found.model.eval()(some_ids()), network(some_ids()), rtol=0, atol=1e-5)
@@ -130,4 +130,4 @@ def test_settings_that_are_not_there_are_named(tmp_path: Path) -> None:
     [{}, {"model": 3, "model_args": {}}, {"model": {"a": 1}, "model_args": {}}, {"model": {}}, {"state_dict": {}}],
 )
 def test_other_checkpoints_are_not_taken_for_one(content: dict[str, Any]) -> None:
-    assert not reader.is_one(content)
+    assert not reader.is_nanogpt(content)

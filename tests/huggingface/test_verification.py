@@ -37,8 +37,8 @@ def test_logits_agree_with_transformers(tmp_path: Path, dtype: torch.dtype) -> N
     folder.write(model, None, tmp_path / "model", "", 10**12)
     ids = verify.random_ids(CONFIG)
     ours, theirs = (
-        verify.our_logits(model, ids, torch.float64),
-        verify.their_logits(tmp_path / "model", ids, torch.float64),
+        verify.model_logits(model, ids, torch.float64),
+        verify.transformers_logits(tmp_path / "model", ids, torch.float64),
     )
     assert theirs is not None
     assert verify.require_agreement(theirs, ours, "they").largest_difference < 1e-12
@@ -52,7 +52,7 @@ def test_slightly_different_arithmetic_is_noticed_at_initial_weights(change: dic
     other = GPT2(dataclasses.replace(CONFIG, **change)).eval()
     other.load_state_dict(model.state_dict())
     ids = verify.random_ids(CONFIG)
-    logits = [verify.our_logits(each, ids, torch.float64) for each in (model, other)]
+    logits = [verify.model_logits(each, ids, torch.float64) for each in (model, other)]
     with pytest.raises(
         UserError, match="the conversion is not right, and nothing was kept of it: they differ by up to"
     ):

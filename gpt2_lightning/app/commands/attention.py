@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
-from gpt2_lightning.app.reports.attention import OURS, Result
+from gpt2_lightning.app.reports.attention import THIS_PROGRAM, Result
 from gpt2_lightning.checkpoints import folder, runs
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
@@ -77,7 +77,7 @@ class Config(Settings):
 def run(plain: dict[str, Any]) -> None:
     """Read the text with every model that was asked for, write the folder, and say what is in it."""
     config = Config(**plain)
-    output = free_folder(config.output, config.overwrite, OURS)
+    output = free_folder(config.output, config.overwrite, THIS_PROGRAM)
     names = _places(config)
     first = _opened(names[0], config)
     ids = _ids(config.prompt, first)
@@ -126,7 +126,7 @@ def _opened(place: str, config: Config) -> LoadedModel:
     source = load_pretrained(place, LoadOptions(Path(config.runs_dir).expanduser(), config.base, config.tokenizer_from))
     source.description()  # there must be a tokenizer
     for note in source.notes:
-        print(f"{source.place}: {note}")
+        print(f"{source.location}: {note}")
     return source
 
 
@@ -179,6 +179,6 @@ def _require_in_range(config: Config, source: LoadedModel, ids: Tensor) -> None:
 
 def _name(source: LoadedModel) -> str:
     if source.checkpoint is None:
-        return source.place
+        return source.location
     step = "" if source.step is None else f" at step {source.step:,}"
     return f"{display_path(folder.run_of(source.checkpoint) or source.checkpoint)}{step}"

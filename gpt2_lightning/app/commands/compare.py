@@ -24,7 +24,7 @@ from gpt2_lightning.evaluation.parity.texts import ragged
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
-from gpt2_lightning.pretrained.loaded_model import OURS, PEFT, LoadedModel
+from gpt2_lightning.pretrained.loaded_model import PEFT, THIS_PROGRAM, LoadedModel
 from gpt2_lightning.settings import (
     FreeText,
     NonNegativeFloat,
@@ -114,7 +114,7 @@ def run(plain: dict[str, Any]) -> None:
     description = source.description()
     with _their_folder(config, source) as (path, place):
         theirs = load_theirs(path, device, place)
-    ours = Ours(source.model.to(device).eval(), description.tokenizer, source.place)
+    ours = Ours(source.model.to(device).eval(), description.tokenizer, source.location)
     theirs.model.train(config.training_mode)
     padding = Padding(config.padding_side, config.attention_mask, config.position_ids)
     report = measure(ours, theirs, config.prompt, _fitting_sampling(config, ours), config.n_beams, config.text, padding)
@@ -148,13 +148,13 @@ def _writing(output: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _their_folder(config: Config, source: LoadedModel) -> Iterator[tuple[Path, str]]:
     """What transformers shall load, and what to call it."""
-    is_theirs = source.program not in (OURS, PEFT) and _is_theirs(config.checkpoint)
+    is_theirs = source.program not in (THIS_PROGRAM, PEFT) and _is_theirs(config.checkpoint)
     named = config.with_ or (config.checkpoint if is_theirs else None)
     if named is None:
         with tempfile.TemporaryDirectory() as temporary:
             exported = Path(temporary) / "model"
             folder.write(source.model, source.tokenizer, exported, "", max_shard_bytes=5 * 10**9)
-            yield exported, f"{source.place}, exported"
+            yield exported, f"{source.location}, exported"
     elif named.startswith(hub.SCHEME):
         snapshot = hub.fetch(named)
         yield snapshot.folder, f"{hub.SCHEME}{snapshot.name}@{snapshot.commit}"
@@ -170,4 +170,4 @@ def _their_folder(config: Config, source: LoadedModel) -> Iterator[tuple[Path, s
 
 
 def _is_theirs(named: str) -> bool:
-    return named.startswith(hub.SCHEME) or folder.is_one(Path(named).expanduser())
+    return named.startswith(hub.SCHEME) or folder.is_model_folder(Path(named).expanduser())

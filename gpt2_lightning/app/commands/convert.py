@@ -12,10 +12,10 @@ from annotated_types import MinLen
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.conversion.convert import Format, Target, convert
 from gpt2_lightning.huggingface.safetensors_files import parse_size
-from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
-from gpt2_lightning.pretrained.loaded_model import OURS, LoadedModel
+from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel
 from gpt2_lightning.settings import FreeText, PathText, PositiveInt, Rule, Settings, relation
 
 
@@ -85,7 +85,9 @@ def run(plain: dict[str, Any]) -> None:
         config.source, LoadOptions(runs_dir, config.base, config.tokenizer_from, config.n_head, key="source")
     )
     _describe(source)
-    verified = convert(source, target, config.to or ("huggingface" if source.program == OURS else "gpt2_lightning"))
+    verified = convert(
+        source, target, config.to or ("huggingface" if source.program == THIS_PROGRAM else "gpt2_lightning")
+    )
     _list(target.path)
     print("\n".join(verified))
 
@@ -93,8 +95,8 @@ def run(plain: dict[str, Any]) -> None:
 def _describe(source: LoadedModel) -> None:
     config = source.model.config
     print(
-        f"read {source.place}: {source.program}, {count_parameters(config):,} parameters, "
-        f"{name_of(source.model.wte.weight.dtype)}, {config.n_layer} layers, {config.n_head} heads, width "
+        f"read {source.location}: {source.program}, {count_parameters(config):,} parameters, "
+        f"{dtype_name(source.model.wte.weight.dtype)}, {config.n_layer} layers, {config.n_head} heads, width "
         f"{config.n_embd}, context {config.block_size}, vocabulary {config.vocab_size}"
     )
     kind = source.tokenizer.kind if source.tokenizer else "none is known; none is written"

@@ -12,7 +12,7 @@ from annotated_types import MinLen
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
-from gpt2_lightning.app.reports.attribution import OURS, AttributionReport
+from gpt2_lightning.app.reports.attribution import THIS_PROGRAM, AttributionReport
 from gpt2_lightning.app.reports.input_texts import InputTexts
 from gpt2_lightning.app.reports.predictions import named
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -54,13 +54,13 @@ class Config(InputTexts):
 def run(plain: dict[str, Any]) -> None:
     """Explain the classifier's answers, write the folder, and say what is in it."""
     config = Config(**plain)
-    output = free_folder(config.output, config.overwrite, OURS)
+    output = free_folder(config.output, config.overwrite, THIS_PROGRAM)
     given = config.read()
     source = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
     if config.label is not None:
-        _require_label(config.label, task, source.place)
-    for note in (f"from {source.place}", *source.notes):
+        _require_label(config.label, task, source.location)
+    for note in (f"from {source.location}", *source.notes):
         print(note)
     texts = _readable(given, source.description().tokenizer, task)
     explained = list(_explained(texts, classifier.to(device_of(config.device)), source, task, config))
@@ -127,4 +127,4 @@ def _explained(
 
 
 def _name(source: LoadedModel) -> str:
-    return source.place if source.checkpoint is None else display_path(source.checkpoint)
+    return source.location if source.checkpoint is None else display_path(source.checkpoint)

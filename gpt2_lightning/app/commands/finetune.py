@@ -57,11 +57,11 @@ def _context(config: FinetuneSettings, plain: dict[str, Any]) -> FinetuneContext
     runs_dir = Path(config.runs_dir).expanduser()
     found = load_pretrained(config.init_from, LoadOptions(runs_dir, config.base, key="init_from"))
     for note in found.notes:
-        log.info("%s: %s", found.place, note)
+        log.info("%s: %s", found.location, note)
     if found.tokenizer is None:
         found.description()  # which raises, and says what to do
     assert found.tokenizer is not None
-    log.info("from:   %s", found.place)
+    log.info("from:   %s", found.location)
     return FinetuneContext(*common, _with_dropout(found.model.config, config.dropout), found.tokenizer, found)
 
 

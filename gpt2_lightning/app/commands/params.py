@@ -85,13 +85,13 @@ def run(plain: dict[str, Any]) -> None:
         model, place = _architecture(config.model, config), "an architecture, without values"
     else:
         found = _opened(config.checkpoint or "latest", config)
-        model, place = found.model, found.place
+        model, place = found.model, found.location
     figures = summarize_tensors(model)
     if config.compare is not None:
         other = _opened(config.compare, config)
         figures, faults = compare(figures, model, other.model)
         _require_common(figures, model, other, place)
-        place = f"{place}, compared with {other.place}"
+        place = f"{place}, compared with {other.location}"
         _tell_of_mismatches(faults)
     with until_the_reader_stops():
         if config.view == "csv":
@@ -126,7 +126,7 @@ def _require_common(figures: Sequence[TensorSummary], model: GPT2, other: Loaded
     raise UserError(
         "no tensor of the two models has the same name and shape, so there is nothing to compare\n"
         f"  {place}: {_described(model.config)}\n"
-        f"  {other.place}: {_described(other.model.config)}\n"
+        f"  {other.location}: {_described(other.model.config)}\n"
         "  name a checkpoint of the same architecture with compare="
     )
 
@@ -149,7 +149,7 @@ def _tell_of_mismatches(faults: Sequence[str]) -> None:
 def _opened(source: str, config: Config) -> LoadedModel:
     found = read_pretrained(source, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     for note in found.notes:
-        print(f"{found.place}: {note}", file=sys.stderr)
+        print(f"{found.location}: {note}", file=sys.stderr)
     return found
 
 

@@ -51,7 +51,7 @@ def run(plain: dict[str, Any]) -> None:
     found = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation, task.add_prefix_space)
-    for note in (f"from {found.place}", *found.notes):
+    for note in (f"from {found.location}", *found.notes):
         print(note, file=sys.stderr)
     if encoded.n_cut:
         print(

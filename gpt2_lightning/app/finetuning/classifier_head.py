@@ -21,17 +21,17 @@ def continued_head(source: LoadedModel | None, labels: LabelTask) -> Tensor | No
     if (old.label_kind, old.labels) != (labels.label_kind, labels.labels):
         ours, theirs = (task.kind.describe(task.labels) for task in (labels, old))
         raise UserError(
-            f"init_from: the head of {source.place} answers with {theirs}, and the data have {ours}; give them "
+            f"init_from: the head of {source.location} answers with {theirs}, and the data have {ours}; give them "
             "its labels (data.kind, data.labels), or start from a model without a head"
         )
     if old.pooling != labels.pooling:
         raise UserError(
-            f"task.reads: {labels.pooling}, but the head of {source.place} learned to read {old.pooling}; "
+            f"task.reads: {labels.pooling}, but the head of {source.location} learned to read {old.pooling}; "
             f"set task.reads={old.pooling}"
         )
     if old.add_prefix_space != labels.add_prefix_space:
         raise UserError(
-            f"task.add_prefix_space: {labels.add_prefix_space}, and the head of {source.place} has learned from texts "
+            f"task.add_prefix_space: {labels.add_prefix_space}, and the head of {source.location} was trained on texts "
             f"with {old.add_prefix_space}; set task.add_prefix_space={str(old.add_prefix_space).lower()}"
         )
     return source.score

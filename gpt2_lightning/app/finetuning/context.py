@@ -15,7 +15,7 @@ from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
-from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
+from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter, absolute_location
 from gpt2_lightning.tokenizers import Tokenizer
 
 
@@ -77,9 +77,8 @@ class FinetuneContext:
         """
         if isinstance(self.lora, LoRASpec):
             assert self.pretrained is not None, "checked where the pretrained model is loaded"
-            source = self.pretrained.place
-            place = source if ":" in source else str(Path(source).absolute())
-            adapter = TrainedAdapter(self.lora, {}, place, weights_hash(self.pretrained.model)).to_plain()
+            location = absolute_location(self.pretrained.location)
+            adapter = TrainedAdapter(self.lora, {}, location, weights_hash(self.pretrained.model)).to_plain()
             task = {**task, ADAPTER: adapter}
         return Description(self.model_config, self.tokenizer, self.resolved_config, task)
 

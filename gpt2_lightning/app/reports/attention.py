@@ -19,7 +19,7 @@ from gpt2_lightning.inspection.token_labels import text_labels, token_label
 from gpt2_lightning.tokenizers import Tokenizer
 
 SUMMARY, EFFECTS, EXPLORER = "attention.json", "ablation.csv", "explorer.html"
-OURS = re.compile(
+THIS_PROGRAM = re.compile(
     r"attention(-\d+)?\.npz|attention\.json|ablation\.csv|explorer\.html"
     r"|(heads|rollout|layer-\d+|head-\d+-\d+|token-\d+-head-\d+-\d+)\.(png|svg)"
 )

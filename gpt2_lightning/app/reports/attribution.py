@@ -29,7 +29,7 @@ from gpt2_lightning.inspection.attribution.methods import METHODS
 from gpt2_lightning.inspection.attribution.page import write_attribution_page
 
 _NUMBERS, _PAGE = "explanation.json", "explanation.html"
-OURS = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
+THIS_PROGRAM = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
 """Names of the files that are written."""
 _TEXTS_SHOWN = 3
 _TOKENS_SHOWN = 5

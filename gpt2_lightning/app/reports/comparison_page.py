@@ -14,7 +14,7 @@ from gpt2_lightning.evaluation.parity import Ours, Report, Theirs
 from gpt2_lightning.evaluation.parity.calls import Resolved, in_use
 from gpt2_lightning.evaluation.parity.texts import Divergence
 from gpt2_lightning.evaluation.parity.weights import Weights
-from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.huggingface.weights import dtype_name
 
 _TENSORS_SHOWN = 8
 _PARTINGS_SHOWN = 2
@@ -40,7 +40,7 @@ def _sides(ours: Ours, theirs: Theirs) -> Section:
     rows = (
         ("model", ours.place, theirs.place),
         ("program", f"GPT-2 Lightning {gpt2_lightning.__version__}", f"transformers {transformers.__version__}"),
-        ("dtype", name_of(ours.model.wte.weight.dtype), name_of(theirs.model.dtype)),
+        ("dtype", dtype_name(ours.model.wte.weight.dtype), dtype_name(theirs.model.dtype)),
         ("device", str(ours.model.wte.weight.device), str(theirs.model.device)),
         ("attention", f"{ours.model.config.kernels} kernels", their_config._attn_implementation),
         ("tokenizer", *_tokenizers(ours, theirs)),

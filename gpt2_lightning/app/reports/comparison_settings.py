@@ -9,7 +9,7 @@ from typing import Any
 from gpt2_lightning.evaluation.parity import Ours, Padding, Report, Theirs
 from gpt2_lightning.evaluation.parity.calls import CHOOSING, UNUSED, in_use
 from gpt2_lightning.huggingface.config import activation_function
-from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.huggingface.weights import dtype_name
 
 _DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
 
@@ -42,7 +42,7 @@ def settings_rows(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Iter
             " ".join(f"{getattr(config, name):g}" for name in _DROPOUTS),
             " ".join(f"{getattr(their_config, name):g}" for name in _DROPOUTS),
         ),
-        "dtype": (name_of(ours.model.wte.weight.dtype), name_of(theirs.model.dtype)),
+        "dtype": (dtype_name(ours.model.wte.weight.dtype), dtype_name(theirs.model.dtype)),
         "activation": (activation_function(config), their_config.activation_function),
         "layer_norm_epsilon": (config.layer_norm_epsilon, their_config.layer_norm_epsilon),
         "n_head": (config.n_head, their_config.n_head),

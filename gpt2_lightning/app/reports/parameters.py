@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from gpt2_lightning.huggingface.weights import name_of
+from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.inspection.parameters.tensors import (
     TensorSummary,
     cost,
@@ -105,7 +105,7 @@ def write_csv(figures: Sequence[TensorSummary], file: TextIO) -> None:
     writer.writerow([*_CSV_SIZES, *_CSV_SPREAD, *_CSV_CHANGE])
     for one in figures:
         shape = "x".join(map(str, one.shape))
-        sizes = [one.name, shape, name_of(one.dtype), one.count, one.count / total, one.kind]
+        sizes = [one.name, shape, dtype_name(one.dtype), one.count, one.count / total, one.kind]
         spread = [""] * len(_CSV_SPREAD) if one.statistics is None else dataclasses.astuple(one.statistics)
         change = [""] * len(_CSV_CHANGE) if one.change is None else dataclasses.astuple(one.change)
         writer.writerow([*sizes, *spread, *change])
@@ -140,7 +140,7 @@ def _width(table: Table, console: Console) -> int:
 def _grow(tree: Tree, module: ModuleNode, total: int) -> None:
     for one in module.tensors:
         leaf = one.name.rpartition(".")[2]
-        tree.add(f"{leaf}  [dim]{_shape(one)}  {name_of(one.dtype)}  {one.kind}[/]  {one.count:,}")
+        tree.add(f"{leaf}  [dim]{_shape(one)}  {dtype_name(one.dtype)}  {one.kind}[/]  {one.count:,}")
     for child in module.children:
         times = f"{child.times} × {child.count // child.times:,} = " if child.times > 1 else ""
         share = f"{child.count / total:.1%}"
@@ -149,7 +149,7 @@ def _grow(tree: Tree, module: ModuleNode, total: int) -> None:
 
 def _cells(one: TensorSummary, total: int) -> dict[str, str]:
     """By the title of the column; what is not known is left out."""
-    cells = {"tensor": one.name, "shape": _shape(one), "type": name_of(one.dtype), "kind": one.kind}
+    cells = {"tensor": one.name, "shape": _shape(one), "type": dtype_name(one.dtype), "kind": one.kind}
     cells |= _sizes(one.count, total)
     if one.statistics is not None:
         cells |= {name: _number(getattr(one.statistics, name)) for name in _OF_SPREAD}
@@ -175,7 +175,7 @@ def _shape(one: TensorSummary) -> str:
 def _cache(model: GPT2, dtype: torch.dtype) -> str:
     per_token = kv_cache_bytes_per_token(model.config, dtype)
     full = _bytes(per_token * model.config.block_size)
-    return f"{per_token:,} bytes a token in {name_of(dtype)} ({full} for the whole context)"
+    return f"{per_token:,} bytes a token in {dtype_name(dtype)} ({full} for the whole context)"
 
 
 def _bytes(count: int) -> str:

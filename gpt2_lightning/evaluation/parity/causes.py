@@ -18,7 +18,7 @@ from gpt2_lightning.evaluation.parity.sides import TheirModel
 from gpt2_lightning.evaluation.parity.texts import Match, Pair, matched_settings, our_texts, their_texts
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface.verify import Comparison, precision
-from gpt2_lightning.huggingface.weights import name_of, recast
+from gpt2_lightning.huggingface.weights import dtype_name, recast
 from gpt2_lightning.model import GPT2
 
 UNKNOWN = "unknown"
@@ -60,7 +60,7 @@ class Twins:
 def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tensor]) -> Explanation:
     """Find what makes the logits on samples, ids (B, T) each, differ."""
     fixes = fixes_for(ours, theirs)
-    exact = name_of(twins.dtype)
+    exact = dtype_name(twins.dtype)
 
     @functools.cache
     def compared(*chosen: Fix) -> Comparison:

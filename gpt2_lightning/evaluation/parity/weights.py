@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.evaluation.parity.sides import TheirModel
-from gpt2_lightning.huggingface.weights import name_of, to_huggingface
+from gpt2_lightning.huggingface.weights import dtype_name, to_huggingface
 from gpt2_lightning.model import GPT2
 
 
@@ -50,8 +50,8 @@ def compare_weights(ours: GPT2, theirs: TheirModel) -> Weights:
     found = (_difference(name, one, other) for name, (one, other) in pairs.items())
     return Weights(
         count=len(pairs),
-        our_dtype=name_of(ours.wte.weight.dtype),
-        their_dtype=name_of(theirs.dtype),
+        our_dtype=dtype_name(ours.wte.weight.dtype),
+        their_dtype=dtype_name(theirs.dtype),
         differing=tuple(difference for difference in found if difference is not None),
     )
 

@@ -1,1 +1,1 @@
-"""Checkpoints of nanoGPT and minGPT."""
+"""Readers of checkpoints of other programs: nanoGPT and minGPT."""

@@ -1,6 +1,6 @@
 """minGPT's weights: a state dict in a `.pt` file, or JSON with base64.
 
-Its modules have OpenAI's names, its projections are Linear as ours, its head is not tied, its GELU is GPT-2's.
+Its modules have OpenAI's names, its projections are `nn.Linear`, its head is not tied, its GELU is GPT-2's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.safetensors_files import read_json
-from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
+from gpt2_lightning.huggingface.weights import model_from_weights, without_prefix_and_masks
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.reference import ReferenceGPT2
 
@@ -33,28 +33,28 @@ _NAMED_SIZES = {
     "gpt-micro": (4, 128, 4),
     "gpt-nano": (3, 48, 3),
 }
-"""minGPT's own names of sizes: layers, width and heads."""
+"""Layers, width and heads of minGPT's named sizes."""
 _SETTINGS = "config.json"
-"""What minGPT's projects write beside `model.pt`."""
+"""File that minGPT's projects write beside `model.pt`."""
 _DROPOUT = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
 
 
-def is_one(content: Mapping[str, Any]) -> bool:
+def is_mingpt(content: Mapping[str, Any]) -> bool:
     """Whether a checkpoint file is a bare state dict with minGPT's names."""
     named = {"transformer.wte.weight", "lm_head.weight"} <= content.keys()
     return named and all(isinstance(tensor, Tensor) for tensor in content.values())
 
 
 def read_state_dict(weights: Mapping[str, Any], path: Path, n_head: int | None) -> ImportedModel:
-    """The model of a state dict.
+    """Read the model of a state dict.
 
     Args:
         weights: the file's tensors, loaded with `weights_only=True`.
-        path: the file, for messages; a `config.json` of minGPT's beside it is read.
-        n_head: the number of heads, which the tensors do not tell; None to take it from the `config.json`.
+        path: the file, for messages; minGPT's `config.json` beside it is read.
+        n_head: number of heads, which the tensors do not determine; None to take it from `config.json`.
 
     Raises:
-        UserError: if the number of heads is not known, or the tensors are not those of a minGPT.
+        UserError: if the number of heads is unknown, or the tensors are not those of a minGPT.
     """
     beside = path.with_name(_SETTINGS)
     found = read_json(beside) if beside.is_file() else {}
@@ -63,15 +63,15 @@ def read_state_dict(weights: Mapping[str, Any], path: Path, n_head: int | None) 
 
 
 def read_json_file(path: Path) -> ImportedModel:
-    """The model of a JSON file: an object `config`, and for each tensor its shape, dtype and base64 of its bytes.
+    """Read the model of a JSON file: an object `config`, and the shape, dtype and base64 bytes of each tensor.
 
     Raises:
-        UserError: if it is no such file, or its tensors are not those of its config.
+        UserError: if the file is another, or its tensors are not those of its config.
     """
     content = read_json(path)
     settings = content.pop("config", None)
     if not isinstance(settings, dict) or "transformer.wte.weight" not in content:
-        raise UserError(f"{path} is not minGPT's: it has no config and transformer.wte.weight; check the path")
+        raise UserError(f"{path} is not a minGPT file: it has no config and transformer.wte.weight; check the path")
     faults, weights = [], {}
     for name, value in content.items():
         try:
@@ -79,7 +79,7 @@ def read_json_file(path: Path) -> ImportedModel:
         except (TypeError, KeyError, ValueError, binascii.Error) as error:
             faults.append(f"{name}: {error}")
     if faults:
-        raise UserError(f"{path} holds tensors that cannot be read:\n  " + "\n  ".join(faults))
+        raise UserError(f"{path} contains tensors that cannot be read:\n  " + "\n  ".join(faults))
     return _imported(weights, settings, path, None)
 
 
@@ -97,13 +97,15 @@ def _imported(tensors: Mapping[str, Any], settings: Mapping[str, Any], path: Pat
     layers = {name.split(".")[1] for name in weights if name.startswith("h.")}
     shapes = {name: tensor.shape for name, tensor in weights.items()}
     if len(shapes.get("wte.weight", ())) != 2 or len(shapes.get("wpe.weight", ())) != 2 or not layers:
-        raise UserError(f"{path} is not minGPT's: it has no wte.weight and wpe.weight of two dimensions, or no blocks")
+        raise UserError(
+            f"{path} is not a minGPT checkpoint: it has no wte.weight and wpe.weight of two dimensions, or no blocks"
+        )
     (vocab_size, n_embd), (block_size, _) = shapes["wte.weight"], shapes["wpe.weight"]
     heads = n_head or _heads(settings, len(layers), n_embd, path)
     dropout = {name: settings[name] for name in _DROPOUT if name in settings}
     try:
         config = GPT2Config(vocab_size, block_size, len(layers), heads, n_embd, tied_head=False, **dropout)
-        model = fit(weights, config)
+        model = model_from_weights(weights, config)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
     return ImportedModel(
@@ -127,6 +129,6 @@ def _heads(settings: Mapping[str, Any], n_layer: int, n_embd: int, path: Path) -
         else ""
     )
     raise UserError(
-        f"{path}: the tensors do not tell the number of heads, and there is no {_SETTINGS} of minGPT's beside them; "
+        f"{path}: the tensors do not determine the number of heads, and minGPT's {_SETTINGS} is not beside them; "
         f"add n_head=NUMBER{hint}"
     )

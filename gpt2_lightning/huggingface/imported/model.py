@@ -1,4 +1,4 @@
-"""A model that another program saved, as ours."""
+"""A model that another program saved."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """What was read, and what a reader of it should know."""
+    """A model read from the files of another program."""
 
     model: GPT2
-    """Holds copies of the weights, in their dtype."""
+    """The network, with copies of the weights in their dtype."""
     network: ReferenceGPT2
-    """The tensors as they are in the file, and the arithmetic that is meant with them."""
+    """The tensors as in the file, with the other program's arithmetic, to verify `model`."""
     tokenizer: Tokenizer | None
-    """None where the file knows of none."""
+    """None if the files have none."""
     origin: dict[str, Any]
-    """Plain values: the program, the place, what else its file says of the model."""
+    """Plain values: the program, the source, and what its files record of the training."""
     notes: tuple[str, ...] = ()
-    """What was done on the way, a sentence each."""
+    """What was changed in reading it, a sentence each."""

@@ -1,6 +1,6 @@
 """nanoGPT's checkpoint, the file `ckpt.pt`.
 
-Its modules have OpenAI's names, its projections are Linear as ours, its head is tied. Without `bias` no layer has one.
+Its modules have OpenAI's names, its projections are `nn.Linear`, its head is tied. With `bias=False` no layer has one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.imported.model import ImportedModel
-from gpt2_lightning.huggingface.weights import fit, without_prefix_and_masks
+from gpt2_lightning.huggingface.weights import model_from_weights, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.meta import on_meta_device
 from gpt2_lightning.model.reference import ReferenceGPT2
@@ -27,32 +27,32 @@ _PADDED = 50304
 """GPT-2's vocabulary, padded by nanoGPT to a multiple of 64."""
 _VOCABULARIES = ("wte.weight", "lm_head.weight")
 _GELU = (
-    "the file does not tell which GELU it was trained with; it is taken for the exact one, which nanoGPT has computed "
+    "the file does not record which GELU it was trained with; the exact one is assumed, which nanoGPT has computed "
     "since the middle of 2023"
 )
 
 
-def is_one(content: Mapping[str, Any]) -> bool:
+def is_nanogpt(content: Mapping[str, Any]) -> bool:
     """Whether a checkpoint file has nanoGPT's entries."""
     model, settings = content.get("model"), content.get("model_args")
     return isinstance(settings, dict) and isinstance(model, dict) and all(isinstance(t, Tensor) for t in model.values())
 
 
 def read(content: Mapping[str, Any], path: Path) -> ImportedModel:
-    """The model of a checkpoint of nanoGPT.
+    """Read the model of a nanoGPT checkpoint.
 
     Args:
         content: the file's entries, loaded with `weights_only=True`.
         path: the file, for messages.
 
     Raises:
-        UserError: if it has settings that nanoGPT has not, or tensors that are not those of its settings.
+        UserError: if its settings are not nanoGPT's, or its tensors not those of its settings.
     """
     settings = content["model_args"]
     if strange := sorted(settings.keys() - _KNOWN):
         raise UserError(
-            f"{path}: model_args has {', '.join(f'{name}={settings[name]!r}' for name in strange)}, which nanoGPT has "
-            "not; it is another program's, and its arithmetic is not known"
+            f"{path}: model_args has {', '.join(f'{name}={settings[name]!r}' for name in strange)}, which nanoGPT does "
+            "not have: it is another program's checkpoint, whose arithmetic is not known"
         )
     if missing := [name for name in _SHAPE if not isinstance(settings.get(name), int)]:
         raise UserError(
@@ -72,13 +72,13 @@ def read(content: Mapping[str, Any], path: Path) -> ImportedModel:
 
 def _model(weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Path) -> tuple[GPT2, list[str]]:
     notes, has_bias, vocab_size = [], bool(settings.get("bias", True)), settings["vocab_size"]
-    ours = dict(weights)
+    kept = dict(weights)
     if vocab_size == _PADDED:
         vocab_size = GPT2Tokenizer().vocab_size
-        ours |= {name: ours[name][:vocab_size] for name in _VOCABULARIES if name in ours}
+        kept |= {name: kept[name][:vocab_size] for name in _VOCABULARIES if name in kept}
         notes.append(
-            f"the {_PADDED - vocab_size} rows from {vocab_size} on of the embedding were cut off: they pad the "
-            "vocabulary and stand for no token; the logits of the tokens stay as they are"
+            f"the {_PADDED - vocab_size} embedding rows from {vocab_size} on were removed: they pad the "
+            "vocabulary and represent no token; the logits of the tokens are unchanged"
         )
     dropout = settings.get("dropout", 0.0)
     shape = {name: settings[name] for name in _SHAPE} | {"vocab_size": vocab_size}
@@ -87,9 +87,9 @@ def _model(weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Pat
             **shape, gelu="exact", qkv_bias=has_bias, embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout
         )
         if not has_bias:
-            ours = _biases_of_zero(ours, config) | ours
+            kept = _biases_of_zero(kept, config) | kept
             notes.append("its layers have no biases; they are kept as zeros, which compute the same")
-        return fit(ours, config), notes
+        return model_from_weights(kept, config), notes
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -102,7 +102,7 @@ def _biases_of_zero(weights: Mapping[str, Tensor], config: GPT2Config) -> dict[s
 
 
 def _training(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file says of the training, as plain values."""
+    """What the file records of the training, as plain values."""
     best, config = content.get("best_val_loss"), content.get("config")
     figures = {"steps": content.get("iter_num"), "best_val_loss": None if best is None else float(best)}
     settings = {"settings": dict(config)} if isinstance(config, dict) else {}

@@ -1,4 +1,4 @@
-"""LoRA adapters as folders of Hugging Face's PEFT, in and out.
+"""Import and export of LoRA adapters as PEFT folders.
 
 PEFT adapts the fused `c_attn` by one pair of matrices. Pairs for some of q, k and v are the same as one of their summed
 rank: the As on top of each other, the Bs side by side, each in the rows of its own outputs and zeros elsewhere.
@@ -29,7 +29,7 @@ WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _SCORE = "score.weight"
 _WHOLE = {place: target for target, place in TARGETS.items() if target not in THIRDS}
-"""The target that a layer is as a whole, by its place."""
+"""The target that stands for a whole layer, by the layer's name in a block."""
 _IN_BLOCK = "|".join(re.escape(place) for place in _WHOLE if place != HEAD)
 _MATRIX = re.compile(rf"((?:{re.escape(TRANSFORMER)})?h\.\d+\.(?:{_IN_BLOCK})|{HEAD})\.lora_([AB])\.weight")
 _COPY_OF_BASE = re.compile(rf"(?:{re.escape(TRANSFORMER)})?(wte|{HEAD})(?:\.base_layer)?(\.weight)")
@@ -40,7 +40,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PeftAdapter:
-    """What a folder holds."""
+    """The content of a PEFT folder."""
 
     spec: LoRASpec
     state: Mapping[str, Tensor]
@@ -51,18 +51,18 @@ class PeftAdapter:
     """The head of a classifier, (labels, C)."""
 
 
-def is_one(folder: Path) -> bool:
-    """Whether a folder is an adapter of PEFT's."""
+def is_adapter_folder(folder: Path) -> bool:
+    """Whether a folder contains a PEFT adapter."""
     return (folder / CONFIG).is_file()
 
 
 def base_of(folder: Path) -> str | None:
-    """Name or path of the model that a folder says it adapts."""
+    """Name or path of the base model in a folder's adapter_config.json."""
     base = read_json(folder / CONFIG).get("base_model_name_or_path")
     return base if isinstance(base, str) else None
 
 
-def strangers(folder: Path) -> list[str]:
+def unknown_files(folder: Path) -> list[str]:
     """Names in a folder that `write` gives to none of its files."""
     return sorted(file.name for file in folder.iterdir() if file.name not in (CONFIG, WEIGHTS))
 
@@ -93,9 +93,9 @@ def write(adapter: PeftAdapter, folder: Path) -> None:
 
 
 def read(folder: Path, base: GPT2) -> PeftAdapter:
-    """The adapter of a folder, ours or PEFT's own.
+    """Read the adapter of a folder, written by this program or by PEFT.
 
-    Pairs for q, k and v come back as such from a folder of ours; in others, `c_attn` is the target qkv.
+    Pairs for q, k and v are restored from folders of this program; in others, `c_attn` is the target qkv.
 
     Args:
         folder: with adapter_config.json and adapter_model.safetensors.
@@ -105,7 +105,7 @@ def read(folder: Path, base: GPT2) -> PeftAdapter:
         UserError: if files are missing or damaged, or naming everything in them that a LoRASpec cannot express.
     """
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} has no {CONFIG}, so it is no adapter of PEFT; check the path")
+        raise UserError(f"{folder} has no {CONFIG}, so it is not a PEFT adapter; check the path")
     config = read_json(folder / CONFIG)
     if faults := faults_of(config):
         raise _refusal(folder / CONFIG, faults)
@@ -113,7 +113,7 @@ def read(folder: Path, base: GPT2) -> PeftAdapter:
     score = tensors.pop(_PREFIX + _SCORE, None)
     matrices, faults = _matrices(tensors, base)
     if score is None and config.get("modules_to_save"):
-        faults.append(f"{_PREFIX}{_SCORE}: missing, though {CONFIG} says that a classifier's head is saved")
+        faults.append(f"{_PREFIX}{_SCORE}: missing, but {CONFIG} lists a saved classifier head")
     state: dict[str, Tensor] = {}
     settings: dict[tuple[int, float], str] = {}
     for path, found in matrices.items():
@@ -162,7 +162,7 @@ def _matrices(tensors: Mapping[str, Tensor], base: GPT2) -> tuple[dict[str, dict
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Our name of a layer, from PEFT's, and its place, as in `TARGETS`."""
+    """Name of a layer from that in PEFT, and its name in a block, as in `TARGETS`."""
     layer = path.removeprefix(TRANSFORMER)
     return layer, layer if layer == HEAD else layer.split(".", 2)[2]
 
@@ -193,7 +193,7 @@ def _unstacked(found: Mapping[str, Tensor], targets: Sequence[str], rank: int) -
     """The pairs that `_stacked` makes one of.
 
     Raises:
-        ValueError: if these are no matrices of that rank for these targets.
+        ValueError: if the matrices do not have that rank for these targets.
     """
     if found.keys() != {"A", "B"}:
         raise ValueError("lora_A and lora_B are not both there")
@@ -216,7 +216,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], list[str]]:
     try:
         with _library().safe_open(path, "pt") as file:
             noted = (file.metadata() or {}).get("targets", "").split(",")
-            return {name: file.get_tensor(name) for name in file.keys()}, noted  # noqa: SIM118  # it is no mapping
+            return {name: file.get_tensor(name) for name in file.keys()}, noted  # noqa: SIM118  # not a mapping
     except Exception as error:  # damaged bytes raise whatever they happen to look like
         size = path.stat().st_size
         raise UserError(f"{path} ({size:,} bytes) is damaged or cut off: {error}; fetch it again") from None
@@ -231,4 +231,4 @@ def _library() -> ModuleType:
 
 
 def _refusal(path: Path, faults: Sequence[str]) -> UserError:
-    return UserError("\n  ".join([f"{path} is no adapter that can be read here:", *faults]))
+    return UserError("\n  ".join([f"{path} is not an adapter that can be read:", *faults]))

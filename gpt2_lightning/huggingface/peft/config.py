@@ -1,4 +1,4 @@
-"""The settings of an adapter as PEFT's adapter_config.json, and back."""
+"""Conversion between `LoRASpec` and PEFT's adapter_config.json."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WITHOUT_EFFECT = {
     *("layers_pattern", "megatron_core", "peft_version", "qalora_group_size", "revision"),
     *("target_modules", "task_type"),
 }
-"""Fields that change nothing about what an adapter computes. Which layers it has, its tensors say."""
+"""Fields that do not change what an adapter computes. Its layers are those of its tensors."""
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
@@ -36,10 +36,10 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 
 
 def config_to_peft(spec: LoRASpec, base: str | None, classifies: bool) -> dict[str, Any]:
-    """What adapter_config.json says of an adapter.
+    """The content of adapter_config.json.
 
     Args:
-        spec: its settings. Pairs for several of q, k and v are one of their summed rank there.
+        spec: its settings. In PEFT, pairs for several of q, k and v are one pair of their summed rank.
         base: name or path of the model that it adapts.
         classifies: whether that is a GPT2ForSequenceClassification.
     """
@@ -80,7 +80,7 @@ def faults_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def spec_from_peft(config: Mapping[str, Any], rank: int, alpha: float, targets: Sequence[str]) -> LoRASpec:
-    """The settings of an adapter whose layers have this rank and alpha.
+    """Settings of an adapter whose layers have this rank and alpha.
 
     Raises:
         ValueError: if something is out of range.
@@ -90,7 +90,7 @@ def spec_from_peft(config: Mapping[str, Any], rank: int, alpha: float, targets: 
 
 
 def rank_and_alpha(config: Mapping[str, Any], layer: str, pairs: int) -> tuple[int, float]:
-    """Rank and alpha of each of the pairs that one pair of PEFT's consists of, for a layer of that name there.
+    """Rank and alpha of each of the pairs that a layer's pair in PEFT consists of.
 
     Raises:
         ValueError: if the rank cannot be divided among them.
@@ -99,12 +99,12 @@ def rank_and_alpha(config: Mapping[str, Any], layer: str, pairs: int) -> tuple[i
     alpha = _of_layer(config.get("alpha_pattern"), layer, config["lora_alpha"])
     if rank % pairs:
         raise ValueError(f"rank {rank} is not that of {pairs} pairs")
-    # Twelve digits, so that the square root of 2 and back is no other number.
+    # Twelve digits, so that dividing by a square root and multiplying again gives the same number.
     return rank // pairs, float(f"{alpha / (math.sqrt(pairs) if config.get('use_rslora') else pairs):.12g}")
 
 
 def _alpha(spec: LoRASpec, pairs: int) -> float:
-    """The alpha with which `pairs` times the rank has the scale of the spec."""
+    """The alpha that gives `pairs` times the rank the scale of the spec."""
     alpha = spec.alpha * (math.sqrt(pairs) if spec.rank_stabilised else pairs)
     return int(alpha) if alpha == int(alpha) else alpha
 

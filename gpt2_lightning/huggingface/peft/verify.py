@@ -1,4 +1,4 @@
-"""What PEFT computes with an adapter's folder."""
+"""Logits and scores of PEFT with an adapter's folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from gpt2_lightning.model import GPT2
 
 
 @torch.no_grad()
-def their_adapted_logits(base: GPT2, folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Logits (B, T, V) of the base in transformers with the folder's adapter; none where PEFT is not installed."""
+def peft_logits(base: GPT2, folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Logits (B, T, V) of the base in transformers with the folder's adapter; None if PEFT is not installed."""
     model = _adapted(base, folder, None, dtype)
     if model is None:
         return None
@@ -26,10 +26,8 @@ def their_adapted_logits(base: GPT2, folder: Path, ids: Tensor, dtype: torch.dty
     return logits
 
 
-def their_adapted_scores(
-    base: GPT2, folder: Path, labels: int, ids: Tensor, mask: Tensor, dtype: torch.dtype
-) -> Tensor | None:
-    """Scores (B, labels) of the base with the folder's adapter and head; none where PEFT is not installed."""
+def peft_scores(base: GPT2, folder: Path, labels: int, ids: Tensor, mask: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Scores (B, labels) of the base with the folder's adapter and head; None if PEFT is not installed."""
     model = _adapted(base, folder, labels, dtype)
     return None if model is None else scores_of(model, ids, mask, pad=None)
 
@@ -39,7 +37,7 @@ def _adapted(base: GPT2, folder: Path, labels: int | None, dtype: torch.dtype) -
     if any(importlib.util.find_spec(name) is None for name in ("transformers", "peft")):
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tied weights and of their own old names
+        warnings.simplefilter("ignore")  # about tied weights and deprecated names
         import peft
         from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
 
