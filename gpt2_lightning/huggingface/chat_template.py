@@ -62,7 +62,7 @@ def as_jinja(template: Mapping[str, Any]) -> str:
 
     A user message includes the opening of the answer, with or without `add_generation_prompt`.
     """
-    place, refused = "has no system message", "is for one question with its answer"
+    place, refused = "has no place for a message of the system", "is for one question with its answer"
     system = _refusal(place) if template["system"] is None else _filled(template["system"], "system")
     between = _refusal(refused) if template["between"] is None else "{{ " + _literal(template["between"]) + " }}"
     return (

@@ -165,5 +165,5 @@ def test_a_branch_is_looked_up_once_and_a_commit_in_the_cache_never(served: Hub,
 
 @pytest.mark.parametrize("address", ["hf:", "hf:a/b/c", "hf:gpt2@", "hf:gpt2 @main", "hf:a--b@main@x"])
 def test_addresses_of_another_form_are_refused(address: str) -> None:
-    with pytest.raises(UserError, match="it has the form hf:NAME@REVISION"):
+    with pytest.raises(UserError, match="the form hf:NAME@REVISION"):
         hub.fetch(address)

@@ -103,7 +103,7 @@ def test_dropout_is_taken_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True, which nanoGPT has not"),
+        ({"use_rmsnorm": True}, "model_args has use_rmsnorm=True"),
         ({"n_head": None}, "model_args has no number for n_head"),
         ({"n_layer": 3}, r"h\.2\.ln_1\.weight: missing"),
         ({"n_head": 6}, "n_embd: 35 is not divisible by n_head=6"),

@@ -53,9 +53,7 @@ def test_slightly_different_arithmetic_is_noticed_at_initial_weights(change: dic
     other.load_state_dict(model.state_dict())
     ids = verify.random_ids(CONFIG)
     logits = [verify.model_logits(each, ids, torch.float64) for each in (model, other)]
-    with pytest.raises(
-        UserError, match="the conversion is not right, and nothing was kept of it: they differ by up to"
-    ):
+    with pytest.raises(UserError, match="they differ by up to"):
         verify.require_agreement(*logits, "they")
 
 
@@ -74,7 +72,7 @@ def test_tensors_that_changed_are_all_listed() -> None:
     written = {name: torch.arange(3.0) for name in ("a", "b", "c", "d")}
     verify.require_same(dict(written), written, ANYWHERE)
     found = {"a": written["a"], "b": written["b"] + 1e-6, "c": written["c"].double(), "e": written["d"]}
-    with pytest.raises(UserError, match="anywhere does not hold what was written to it") as caught:
+    with pytest.raises(UserError, match="anywhere does not contain") as caught:
         verify.require_same(found, written, ANYWHERE)
     assert [line.strip() for line in str(caught.value).splitlines()[1:]] == ["b", "c", "d", "e"]
 

@@ -77,7 +77,7 @@ def _model(weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Pat
         vocab_size = GPT2Tokenizer().vocab_size
         kept |= {name: kept[name][:vocab_size] for name in _VOCABULARIES if name in kept}
         notes.append(
-            f"the {_PADDED - vocab_size} embedding rows from {vocab_size} on were removed: they pad the "
+            f"the {_PADDED - vocab_size} rows from {vocab_size} on of the embedding were removed: they pad the "
             "vocabulary and represent no token; the logits of the tokens are unchanged"
         )
     dropout = settings.get("dropout", 0.0)
