@@ -58,6 +58,10 @@ class CommandLine:
     """Whether the command asks for help or the configuration, and no verb will run."""
     sweeps: bool
     """Whether it asks for a run of each combination of values."""
+    asks_for_help: bool
+    """Whether it asks for the help of the verb."""
+    folders: list[Path]
+    """Folders of YAML files: that of this project, and one of the user's."""
 
     @classmethod
     def read(cls, arguments: list[str], config_folder: Path) -> CommandLine:
@@ -75,7 +79,7 @@ class CommandLine:
                 faults.append(fault)
             else:
                 rewritten.append(_rewrite(override, folders, parsed.multirun))
-        return cls([*flags, *rewritten], faults, _only_shows(parsed), parsed.multirun)
+        return cls([*flags, *rewritten], faults, _only_shows(parsed), parsed.multirun, bool(parsed.help), folders)
 
 
 def command(verb: str, *overrides: str) -> str:

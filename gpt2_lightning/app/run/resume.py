@@ -118,9 +118,9 @@ def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> N
             f"{found.tokenizer.hash()[:12]}) than this text and configuration make ({wanted.tokenizer.kind}, hash "
             f"{wanted.tokenizer.hash()[:12]}): its ids mean something else; {remedy}"
         )
-    before, now = (current(d.run_config["optimizer"][TARGET]) for d in (found, wanted))
-    if before != now:
-        raise UserError(f"resume: {checkpoint} holds the state of {before}, the configuration has {now}; {remedy}")
+    theirs, ours = (current(d.run_config["optimizer"][TARGET]) for d in (found, wanted))
+    if theirs != ours:
+        raise UserError(f"resume: {checkpoint} holds the state of {theirs}, the configuration has {ours}; {remedy}")
     before, now = ([*d.run_config["optimizer"].get("groups", {})] for d in (found, wanted))
     if before != now:
         raise UserError(
