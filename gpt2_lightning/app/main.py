@@ -50,7 +50,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
 
     given = sys.argv[1:] if arguments is None else arguments
     own, of_runs = (given, []) if verb != "sweep" else _shared_out(given)
-    command_line = CommandLine.read(own, config_folder())
+    command_line = CommandLine.read(own, config_folder(), verb)
     if command_line.faults and command_line.only_shows:
         fail(fault_list(command_line.faults))
     if command_line.asks_for_help:
