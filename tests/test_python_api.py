@@ -14,13 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch.nn import functional as F
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import gpt2_lightning as g
 from gpt2_lightning.api.settings import GenerationOptions
-from gpt2_lightning.app.config.folder import config_folder
+from gpt2_lightning.app.config.schema import settings_of_verb
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.data.instruction.templates import Template
@@ -90,10 +89,9 @@ def test_a_text_is_that_of_the_command_line(checkpoint: Path, run_verb: Run, set
 
 
 def test_defaults_are_those_of_the_command_line() -> None:
-    shown = yaml.safe_load((config_folder() / "generate.yaml").read_text())
+    shown = {name: setting.default for name, setting in settings_of_verb("generate").items()}
     defaults = dataclasses.asdict(g.GenerationSettings())
-    assert {name: shown[name] for name in defaults if name in shown} == {n: defaults[n] for n in defaults if n in shown}
-    assert len(defaults.keys() & shown.keys()) > 10
+    assert {name: shown[name] for name in defaults} == defaults
 
 
 def test_keyword_arguments_are_the_fields_of_the_settings() -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gpt2_lightning.app.config.folder import config_folder, register_resolvers
+from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
 from gpt2_lightning.app.output.exits import INTERRUPTED, fail, fault_list
 from gpt2_lightning.errors import UserError
 
@@ -49,11 +49,18 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
 
     given = sys.argv[1:] if arguments is None else arguments
     own, of_runs = (given, []) if verb != "sweep" else _shared_out(given)
-    command_line = CommandLine.read(own, config_folder())
+    command_line = CommandLine.read(own, config_folder(), verb)
     if command_line.faults and command_line.only_shows:
         fail(fault_list(command_line.faults))
+    if command_line.asks_for_help:
+        from gpt2_lightning.app.config.help import help_text
+        from gpt2_lightning.app.output.terminal import until_the_reader_stops
+
+        with until_the_reader_stops():
+            print(help_text(verb, command_line.folders))
+        sys.exit(0)
     sys.argv = [sys.argv[0], *command_line.arguments]
-    register_resolvers()
+    register_with_hydra(verb, *(_TRAINING if verb == "sweep" else ()))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's exceptions through, to be told here
     if verb in _TRAINING and command_line.sweeps:
         from gpt2_lightning.app.config.hydra_state import prefer_own_launcher_configs
@@ -128,10 +135,11 @@ class Task:
 
 def _shared_out(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The arguments of the verb `sweep`: its own, with all flags, and the settings of its runs."""
-    import yaml
     from hydra._internal.utils import get_args_parser
 
-    own = yaml.safe_load((config_folder() / "sweep.yaml").read_text(encoding="utf-8"))
+    from gpt2_lightning.app.config.schema import settings_of_verb
+
+    own = settings_of_verb("sweep")
     overrides = get_args_parser().parse_intermixed_args(arguments).overrides
     of_runs = [one for one in overrides if one.partition("=")[0] not in own and not one.startswith("hydra.")]
     return [argument for argument in arguments if argument not in of_runs], of_runs

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import PathText
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
 from gpt2_lightning.tokenizers.tokenizer import Tokenizer
 
@@ -112,7 +113,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return next((i for i in ids if i not in self._added and self.decode([i]).strip().isalnum()), 0)
 
 
-def from_corpus(texts: Iterable[str], several_documents: bool, path: str) -> HuggingFaceTokenizer:
+def from_corpus(texts: Iterable[str], several_documents: bool, path: PathText) -> HuggingFaceTokenizer:
     """A tokenizer from Hugging Face's files; the text has no say in it and is not read.
 
     Args:

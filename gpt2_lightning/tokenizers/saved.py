@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.settings import PathText
 from gpt2_lightning.tokenizers.bpe import BPETokenizer
 from gpt2_lightning.tokenizers.char import CharTokenizer
 from gpt2_lightning.tokenizers.gpt2 import GPT2Tokenizer
@@ -53,7 +54,7 @@ def write_tokenizer(tokenizer: Tokenizer, file: Path) -> None:
         raise UserError(f"the tokenizer {file} cannot be written: {error.strerror}; choose another folder") from None
 
 
-def from_corpus(texts: Iterable[str], several_documents: bool, path: str) -> Tokenizer:
+def from_corpus(texts: Iterable[str], several_documents: bool, path: PathText) -> Tokenizer:
     """Load a saved tokenizer; the training text is not read.
 
     Args:

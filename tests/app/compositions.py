@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gpt2_lightning.app.config.folder import config_folder, register_resolvers
+from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
 
 CONF = config_folder()
 RECIPES = CONF / "experiment"
@@ -18,7 +18,7 @@ RECIPES = CONF / "experiment"
 
 def composed(verb: str, *overrides: str) -> DictConfig:
     """A verb's configuration, with what only a running job knows filled in."""
-    register_resolvers()
+    register_with_hydra(verb)
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(verb, list(overrides))

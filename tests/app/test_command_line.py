@@ -65,3 +65,27 @@ def test_free_texts_of_a_sweep_are_left_to_hydra() -> None:
 def test_options_are_not_checked_where_others_may_be_found() -> None:
     arguments = ["hydra.searchpath=[file:///elsewhere]", "model=theirs"]
     assert CommandLine.read(arguments, config_folder()).faults == []
+
+
+PATHS_AND_TEXTS = """
+base cache_dir checkpoint compare data.path data.val_path init_from output prompts resume run_dir runs runs_dir source
+target texts tokenizer.path tokenizer_from with prompt text label base_name callbacks.samples.prompt system
+template.question template.question_with_input template.between template.system template.answer_end
+""".split()  # noqa: SIM905  # as many as fit on a line
+
+
+@pytest.mark.parametrize("key", PATHS_AND_TEXTS)
+def test_paths_and_texts_are_known_by_their_annotations(key: str) -> None:
+    assert rewritten(f"{key}=a, b: c") == [f"++{key}='a, b: c'"]
+    assert as_typed(f"++{key}='a, b: c'") == f"{key}=a, b: c"
+
+
+@pytest.mark.parametrize("key", ["optimizer.lr", "seed", "model.n_layer", "trainer.max_steps", "nothing.such", "promt"])
+def test_other_values_are_left_to_hydra(key: str) -> None:
+    assert rewritten(f"{key}=3") == [f"++{key}=3"]
+
+
+@pytest.mark.parametrize(("key", "null"), [("output", True), ("base", True), ("prompt", False), ("data.path", False)])
+def test_null_is_no_path_where_there_may_be_none(key: str, null: bool) -> None:
+    read = CommandLine.read([f"{key}=null"], config_folder(), "train" if "." in key else "generate")
+    assert read.arguments == [f"++{key}=null" if null else f"++{key}='null'"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ import yaml
 from gpt2_lightning.app.commands import finetune, train
 from gpt2_lightning.app.config.overrides import CommandLine
 from gpt2_lightning.app.config.preflight import preflight
+from gpt2_lightning.app.config.schema import settings_of, settings_of_verb
 from gpt2_lightning.app.main import VERBS
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes
@@ -102,12 +105,56 @@ def test_options_from_a_folder_of_the_users(run_verb: Callable[..., object], wor
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
-def test_help_names_every_top_level_setting(run_verb: Callable[..., object], verb: str) -> None:
+def test_help_shows_every_setting_with_its_default_and_description(run_verb: Callable[..., object], verb: str) -> None:
     outcome = run_verb(verb, "--help")
-    settings = [key for key in yaml.safe_load((CONF / f"{verb}.yaml").read_text()) if key not in ("defaults", "hydra")]
     assert outcome.code == 0
-    assert [key for key in settings if key not in outcome.out] == []
     assert "python" in outcome.out
+    fields = {field.name: field for field in dataclasses.fields(schema_of(verb))}
+    source = settings_of_verb(verb)
+    assert [name.removesuffix("_") for name in fields] == list(source)
+    for name, setting in source.items():
+        field = fields.get(name) or fields[f"{name}_"]
+        if setting.is_group:
+            continue
+        assert f"\n  {name}: " in outcome.out
+        assert setting.description, f"{name} has no docstring"
+        if field.default_factory is not dataclasses.MISSING:
+            assert setting.default == field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            assert setting.default == field.default
+        else:
+            assert setting.is_required
+
+
+def test_help_shows_groups_ranges_and_settings_of_options(run_verb: Callable[..., object]) -> None:
+    shown = run_verb("train", "--help").out
+    assert "\n    cosine    Warm-up, then half a cosine wave down to a tenth\n" in shown
+    assert "\n  seed: int = 1337  (0 up to (not including) 2**63)\n      Fixes the initial weights" in shown
+    assert "\n  model.n_layer: int = 4  (1 or more)\n" in shown
+    assert "\n  model.positions: learned | sinusoidal = learned\n" in shown
+    assert "\n  callbacks.checkpoint.every_n_steps: int = 500  (1 or more)\n" in shown
+    assert "\n  optimizer.lr: float = ${divide:0.5,${model.n_embd}}  (a finite number above 0)\n" in shown
+
+
+def stated_defaults(path: str, node: Any) -> list[str]:
+    """Keys of a YAML whose values are the defaults of their target."""
+    if not isinstance(node, dict):
+        return []
+    known = settings_of(node["_target_"]) if "_target_" in node else {}
+    own = [f"{path}{key}" for key, value in node.items() if key in known and known[key].default == value]
+    return own + [key for name, child in node.items() for key in stated_defaults(f"{path}{name}.", child)]
+
+
+@pytest.mark.parametrize("option", [one for one in OPTIONS if not one.startswith("model/")])  # sizes state their shape
+def test_no_option_states_a_default_of_the_code(option: str) -> None:
+    assert stated_defaults("", yaml.safe_load((CONF / f"{option}.yaml").read_text())) == []
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_no_verb_states_a_default_of_the_code(verb: str) -> None:
+    stated = yaml.safe_load((CONF / f"{verb}.yaml").read_text())
+    settings = settings_of_verb(verb)
+    assert [key for key in stated if key in settings and not settings[key].is_required] == []
 
 
 def test_showing_the_configuration_imports_neither_torch_nor_lightning(root: Path) -> None:

@@ -14,10 +14,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 
 from gpt2_lightning.api.text_generator import TextGenerator
-from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.generation.settings import Config
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.generation import Sampling, write
@@ -222,8 +220,7 @@ def test_the_type_to_compute_in_may_be_chosen(generate: Run, tiny_run: Path, dty
 def test_an_end_of_text_may_be_ignored() -> None:
     tokenizer = CharTokenizer("abcdefghijklmnopqrstuvwxyz.!", end_of_text=True)
     model = make_model(GPT2Config(29, block_size=11, n_layer=2, n_head=3, n_embd=21, tied_head=False))
-    values = yaml.safe_load((config_folder() / "generate.yaml").read_text())
-    config = Config(**{name: value for name, value in values.items() if name not in ("defaults", "hydra")})
+    config = Config()
     for seed in range(100):
         settings = dataclasses.replace(config.generation(), max_new_tokens=40, seed=seed, temperature=2.0)
         generator = TextGenerator(model, tokenizer, settings)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from gpt2_lightning.app.config.folder import config_folder
-from gpt2_lightning.app.run.settings import RunSettings
+from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
+from gpt2_lightning.app.finetuning.settings import FinetuneSettings
 from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
@@ -28,6 +27,7 @@ Run = Callable[..., Any]
 
 def space(*overrides: str) -> Space:
     GlobalHydra.instance().clear()
+    register_with_hydra("train", "finetune", "sweep")
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         return Space.read(list(overrides), GlobalHydra.instance().config_loader())
 
@@ -98,13 +98,10 @@ def test_faults_are_told_before_the_first_trial(
 
 
 def test_keys_of_the_search_are_none_of_a_run() -> None:
-    own = yaml.safe_load((config_folder() / "sweep.yaml").read_text())
-    assert not own.keys() & RunSettings.__dataclass_fields__.keys()
-    settings = yaml.safe_load((config_folder() / "finetune.yaml").read_text())
-    of_runs = [*RunSettings.__dataclass_fields__, *settings, *(folder.name for folder in config_folder().iterdir())]
-    SweepSettings(
-        "train", 1, 1, 0, "none", 1, 0, None, [f"{key}=1" for key in of_runs]
-    )  # none is taken for one misspelt
+    settings = FinetuneSettings.__dataclass_fields__.keys()
+    assert not settings & SweepSettings.__dataclass_fields__.keys()
+    of_runs = [*settings, *(folder.name for folder in config_folder().iterdir())]
+    SweepSettings(overrides=[f"{key}=1" for key in of_runs])  # none is taken for one misspelt
 
 
 def test_optuna_that_is_not_installed_is_named(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ class Config(Settings):
     """How to show it."""
     diagram: PathText | None = None
     """A .svg or .png file for a diagram of the network; one for each part where it has `{part}` in its name."""
-    overwrite: bool
+    overwrite: bool = False
     """Whether a diagram that exists is replaced."""
     data: Node
     tokenizer: Node

@@ -1,4 +1,4 @@
-"""The folder of the YAML files, and the resolvers that they use."""
+"""The folder of the YAML files, and what they refer to."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "conf"
 
 
-def register_resolvers() -> None:
-    """Register `${divide:a,b}` with OmegaConf."""
+def register_with_hydra(*verbs: str) -> None:
+    """Make known to Hydra what YAML files refer to: `${divide:a,b}`, and the defaults that are stated in the code.
+
+    Args:
+        verbs: those to be composed. `VERB_defaults` in a defaults list holds the defaults of a verb's settings.
+    """
+    from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
+    from gpt2_lightning.app.config.schema import settings_of_verb
+
     OmegaConf.register_new_resolver("divide", lambda dividend, divisor: dividend / divisor, replace=True)
+    for verb in verbs:
+        stated = {n: s.default for n, s in settings_of_verb(verb).items() if not (s.is_required or s.is_group)}
+        ConfigStore.instance().store(name=f"{verb}_defaults", node=stated, provider="gpt2_lightning")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import os
 import re
 import shlex
@@ -16,36 +17,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_PATHS = {
-    "base",
-    "cache_dir",
-    "checkpoint",
-    "compare",
-    "data.path",
-    "data.val_path",
-    "diagram",
-    "init_from",
-    "output",
-    "prompts",
-    "replay",
-    "resume",
-    "run_dir",
-    "runs",
-    "runs_dir",
-    "source",
-    "target",
-    "texts",
-    "tokenizer.path",
-    "tokenizer_from",
-    "with",
-}
-_FREE_TEXT = {"prompt", "text", "label", "base_name", "callbacks.samples.prompt", *_PATHS}
-"""Keys whose values are taken to the letter."""
-_TEXTS_OR_NULL = {
-    "system",
-    *(f"template.{name}" for name in ("question", "question_with_input", "between", "system", "answer_end")),
-}
-"""Keys of texts, too, that `null` leaves out."""
+from gpt2_lightning.app.config.folder import config_folder
+from gpt2_lightning.app.config.schema import Setting, settings_of, settings_of_verb
+from gpt2_lightning.settings import FreeText, PathLike
+
+_TARGETS = re.compile(r"^\s*_target_:\s*(\S+)", re.MULTILINE)
 _MAY_BE_NULL = {"debug", "experiment"}
 
 
@@ -59,14 +35,24 @@ class CommandLine:
     """Whether the command asks for help or the configuration, and no verb will run."""
     sweeps: bool
     """Whether it asks for a run of each combination of values."""
+    asks_for_help: bool
+    """Whether it asks for the help of the verb."""
+    folders: list[Path]
+    """Folders of YAML files: that of this project, and one of the user's."""
 
     @classmethod
-    def read(cls, arguments: list[str], config_folder: Path) -> CommandLine:
-        """Rewrite the overrides among the arguments, and put the flags before them: Hydra does not take them mixed."""
+    def read(cls, arguments: list[str], folder: Path, verb: str | None = None) -> CommandLine:
+        """Rewrite the overrides among the arguments, and put the flags before them: Hydra does not take them mixed.
+
+        Args:
+            arguments: of the program.
+            folder: of the YAML files.
+            verb: whose settings they are; None if it is not known.
+        """
         from hydra._internal.utils import get_args_parser
 
         parsed = get_args_parser().parse_intermixed_args(arguments)
-        folders = [config_folder, *([Path(parsed.config_dir)] if parsed.config_dir else [])]
+        folders = [folder, *([Path(parsed.config_dir)] if parsed.config_dir else [])]
         knows_all_options = not parsed.config_path and not any("hydra.searchpath" in o for o in parsed.overrides)
         flags, rewritten, faults = list(arguments), [], []
         for override in parsed.overrides:
@@ -75,8 +61,8 @@ class CommandLine:
             if fault:
                 faults.append(fault)
             else:
-                rewritten.append(_rewrite(override, folders, parsed.multirun))
-        return cls([*flags, *rewritten], faults, _only_shows(parsed), parsed.multirun)
+                rewritten.append(_rewrite(override, folders, parsed.multirun, verb))
+        return cls([*flags, *rewritten], faults, _only_shows(parsed), parsed.multirun, bool(parsed.help), folders)
 
 
 def command(verb: str, *overrides: str) -> str:
@@ -89,24 +75,52 @@ def command(verb: str, *overrides: str) -> str:
 def as_typed(override: str) -> str:
     """The inverse of the rewriting: an override of Hydra's as a user types it."""
     key, equals, value = override.removeprefix("++").partition("=")
-    quoted = key in _FREE_TEXT | _TEXTS_OR_NULL and value[:1] == "'" and value[-1:] == "'" and len(value) > 1
-    return f"{key}{equals}{_unquote(value) if quoted else value}"
+    quoted = value[:1] == "'" and value[-1:] == "'" and len(value) > 1
+    return f"{key}{equals}{_unquote(value) if quoted and _text_setting(key, config_folder()) else value}"
 
 
 def _only_shows(parsed: argparse.Namespace) -> bool:
     return bool(parsed.help or parsed.hydra_help or parsed.cfg or parsed.info)
 
 
-def _rewrite(override: str, folders: list[Path], multirun: bool) -> str:
+def _rewrite(override: str, folders: list[Path], multirun: bool, verb: str | None) -> str:
     key, equals, value = override.partition("=")
     if not equals or not key[:1].isalpha() or key.split(".")[0].startswith("hydra") or _options(key, folders):
         return override
-    if key in _PATHS:
-        value = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
-        value = os.path.expanduser(value)  # noqa: PTH111  # a Path would drop a trailing slash
-    if (key in _FREE_TEXT or (key in _TEXTS_OR_NULL and value != "null")) and not multirun:
-        value = _quote(value)
+    setting = _text_setting(key, folders[0], verb)
+    if setting is not None:
+        if setting.has(PathLike):
+            value = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+            value = os.path.expanduser(value)  # noqa: PTH111  # a Path would drop a trailing slash
+        if not multirun and not (value == "null" and _takes_null(setting)):
+            value = _quote(value)
     return f"++{key}={value}"
+
+
+@functools.cache
+def _text_setting(key: str, folder: Path, verb: str | None = None) -> Setting | None:
+    """The setting of this key whose value is taken to the letter; None where there is none.
+
+    Args:
+        key: with dots, of a group: whichever of its options has such a setting counts.
+        folder: of the YAML files.
+        verb: whose settings they are; None for those of all.
+    """
+    group, _, inside = key.partition(".")
+    if inside:
+        texts = [file.read_text(encoding="utf-8") for file in sorted((folder / group).glob("*.yaml"))]
+        targets = dict.fromkeys(target for text in texts for target in _TARGETS.findall(text))
+        found = (settings_of(target).get(key.rpartition(".")[2]) for target in targets)
+    else:
+        verbs = [verb] if verb else sorted(file.stem for file in folder.glob("*.yaml"))
+        found = (settings_of_verb(one).get(key) for one in verbs)
+    return next((one for one in found if one is not None and (one.has(PathLike) or one.has(FreeText))), None)
+
+
+def _takes_null(setting: Setting) -> bool:
+    """Whether null stands for nothing; in a text that is taken to the letter it is a word."""
+    texts = [mark for mark in setting.marks if isinstance(mark, FreeText)]
+    return all(mark.nullable for mark in texts) and (bool(texts) or setting.kind.endswith("| null"))
 
 
 def _quote(value: str) -> str:
