@@ -8,7 +8,7 @@ from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.checkpoints import files, folder
 
 
-def take_best(run: Run) -> Any:
+def load_best(run: Run) -> Any:
     """The network of a run that has ended, with the weights of its best checkpoint, in evaluation mode.
 
     It lies on the device that it was trained on.
