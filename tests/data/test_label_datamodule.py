@@ -201,7 +201,7 @@ def test_numbers_that_are_all_the_same_cannot_be_learned() -> None:
 def test_a_class_that_validation_lacks_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         module_of([HAM, SPAM], val=[SPAM], test=[])
-    assert caplog.messages == ["the validation part has no row of ham: it tells nothing of that"]
+    assert caplog.messages == ["the validation part has no row of ham: it says nothing about that"]
 
 
 def test_a_text_that_the_tokenizer_cannot_encode_is_named() -> None:

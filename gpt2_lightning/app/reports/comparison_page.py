@@ -86,7 +86,7 @@ def _weights(weights: Weights) -> Iterator[str]:
 
 def _texts(report: Report, ours: Ours) -> list[Section]:
     is_mended = bool(report.explanation.fixes)
-    mended_header = ("with the causes put right",) if is_mended else ()
+    mended_header = ("with the causes corrected",) if is_mended else ()
     rows = []
     for match, mended in zip(report.matches, report.mended, strict=True):
         matches = (match, mended) if is_mended else (match,)
@@ -166,7 +166,7 @@ def _conclusion(report: Report) -> Iterator[str]:
 
 
 def _of_call(call: Resolved, report: Report) -> str:
-    after = ", once the above is put right" if report.explanation.fixes else ""
+    after = ", once the above is corrected" if report.explanation.fixes else ""
     if call.deciding is None:
         return f"{call.name} writes another text than we do, also with all of our settings{after}."
     if not call.deciding:

@@ -88,7 +88,7 @@ class LabelDataModule(SampleDataModule):
         for part, rows in (("validation", self.val), ("test", self.test)):
             missing = self._lacking(rows)
             if len(rows) and missing:
-                _log.warning("the %s part has no row of %s: it tells nothing of that", part, ", ".join(missing))
+                _log.warning("the %s part has no row of %s: it says nothing about that", part, ", ".join(missing))
 
     def _lacking(self, part: LabeledSet) -> list[str]:
         counts = self.kind.counts(part.labels, len(self.classes)).tolist()

@@ -77,7 +77,7 @@ class InstructDataModule(SampleDataModule):
         return self.samples.rows_of(np.arange(count))
 
     def report(self) -> list[str]:
-        """What becomes of the rows, in sentences."""
+        """Numbers of examples, padding, and truncated rows, in sentences."""
         uses = dict(zip(self.parts, ("to train on", "to validate", "to test"), strict=True))
         found = [
             f"{len(rows.examples):,} examples {uses[part]} ({rows.n_targets:,} tokens carry loss)"

@@ -51,7 +51,7 @@ class EncodedRows:
 
 
 def encode(segments: Sequence[Segment], tokenizer: Tokenizer, mask_prompt: bool = True) -> Example:
-    """The ids of a conversation, each segment tokenised by itself.
+    """The ids of a conversation, each segment tokenized by itself.
 
     So the ids of a prompt are the same in training, where its answer follows, and in generation, where it does not.
 

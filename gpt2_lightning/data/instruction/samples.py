@@ -17,7 +17,7 @@ from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.model.loss import IGNORED
 
 _PADDING = 0
-"""Any id will do: no target stands there, and nothing that has one looks there."""
+"""Any id: padding has no target, and no token with a target attends to it."""
 _SORTED_BATCHES = 16
 
 

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class _OneCharacter(Rule):
-    """A character that can stand between fields or around them."""
+    """A delimiter or quote character."""
 
     def fault(self, value: str) -> str | None:
         return None if len(value) == 1 and value not in "\r\n" else f"{value!r} does not fit; it must be one character"
@@ -52,7 +52,7 @@ class Table(Settings):
     split_seed: NonNegativeInt = 0
     """Fixes which rows go where, whatever the seed of the training."""
     format: Format | None = None
-    """Of the files; their suffixes tell it where it is null."""
+    """Of the files; null for that of their suffixes."""
     columns: list[str] | None = None
     """Names of the columns of a CSV or TSV file that has no header; the first line has them where it is null."""
     delimiter: OneCharacter | None = None
