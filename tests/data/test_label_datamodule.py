@@ -189,12 +189,12 @@ def test_a_label_that_is_none_of_the_classes_is_named() -> None:
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_a_class_that_training_lacks_is_named(kind: str) -> None:
     row = LabeledText("a", "ham" if kind == "single" else ("ham",))
-    with pytest.raises(UserError, match="no row of the training part has the label spam, eggs; leave it out"):
+    with pytest.raises(UserError, match="training part .*label.* spam, eggs"):
         module_of([row, row], kind=kind, classes=("ham", "spam", "eggs"), val=[row], test=[row])
 
 
 def test_numbers_that_are_all_the_same_cannot_be_learned() -> None:
-    with pytest.raises(UserError, match=r"all 2 training rows have the number 1\.5; there is nothing to learn"):
+    with pytest.raises(UserError, match=r"2 training rows .* 1\.5"):
         module_of([LabeledText("a", 1.5), LabeledText("b", 1.5)], kind="regression", classes=(), val=[], test=[])
 
 
