@@ -94,7 +94,7 @@ def test_a_tokenizer_that_this_version_lacks_is_a_users_mistake(kind: str | None
 def test_model_and_tokenizer_must_agree_on_the_vocabulary() -> None:
     checkpoint = checkpoint_of(TINY)
     checkpoint[KEY]["tokenizer"] = CharTokenizer(ALPHABET + "XY").to_text()
-    with pytest.raises(UserError, match="vocab_size=11.* 13 tokens"):
+    with pytest.raises(UserError, match=r"vocab_size=11.* 13 tokens"):
         describe(checkpoint, ANYWHERE)
 
 

@@ -127,7 +127,7 @@ def test_a_loader_leaves_the_global_generator_alone(tokens: Tokens) -> None:
 def test_the_shortest_training_text_is_a_block_and_a_token(tokens: Tokens) -> None:
     data = TokenDataModule([tokens], block_size=306, batch_size=2, micro_batch_size=2, seed=0)
     assert first_inputs(data, 1).shape == (2, 306)
-    with pytest.raises(UserError, match="training part .* 307 tokens .* 308 "):
+    with pytest.raises(UserError, match=r"training part .* 307 tokens .* 308 "):
         TokenDataModule([tokens], block_size=307, batch_size=2, micro_batch_size=2, seed=0)
 
 

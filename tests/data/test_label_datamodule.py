@@ -189,7 +189,7 @@ def test_a_label_that_is_none_of_the_classes_is_named() -> None:
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_a_class_that_training_lacks_is_named(kind: str) -> None:
     row = LabeledText("a", "ham" if kind == "single" else ("ham",))
-    with pytest.raises(UserError, match="training part .*label.* spam, eggs"):
+    with pytest.raises(UserError, match=r"training part .*label.* spam, eggs"):
         module_of([row, row], kind=kind, classes=("ham", "spam", "eggs"), val=[row], test=[row])
 
 

@@ -246,7 +246,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_an_end_of_text_without_an_id_is_refused(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, ["<pad>"], {"eos_token": "<end>"})
-    with pytest.raises(UserError, match="'<end>'.* end of text"):
+    with pytest.raises(UserError, match=r"'<end>'.* end of text"):
         from_corpus([], False, str(folder))
 
 
