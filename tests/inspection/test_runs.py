@@ -42,7 +42,7 @@ def test_remarks_tell_what_is_missing_and_what_broke(runs: list[Run], tmp_path: 
     broken = write_run(tmp_path / "broken", USUAL)
     (broken / "config.yaml").write_text("{: no")
     assert {run.name: run.remarks for run in read_runs([empty, broken])} == {
-        "empty": ["no figures"],
+        "empty": ["no metrics"],
         "broken": ["settings unknown"],
     }
     damaged = write_run(tmp_path / "damaged", USUAL + "x,y\n50,0.5", settings={"seed": 1}, end="")
