@@ -80,7 +80,7 @@ def test_the_table_by_hand(runs: list[Run]) -> None:
     assert (first["lr"], first["optimizer"], first["remarks"]) == ("0.001", "AdamW", "")
     assert table.rows[2].cells[:2] == ["", ""]
     assert table.rows[2].values[:2] == [None, None]
-    assert dict(zip(table.head, table.figures, strict=True))["tokens"] is True
+    assert dict(zip(table.head, table.is_numeric, strict=True))["tokens"] is True
 
 
 def test_columns_that_are_empty_in_all_runs_are_left_out(tmp_path: Path) -> None:
