@@ -121,7 +121,7 @@ def test_several_texts_are_on_one_page(explain: Run) -> None:
 
 def test_a_text_is_cut_where_the_classifier_stops_reading(explain: Run) -> None:
     outcome = explain("text=abcdefgabcdefg")
-    assert "the text is longer than the 11 tokens that this classifier reads: the first 11 are" in outcome.out
+    assert "longer than the truncation of this classifier, 11 tokens: the first 11 are" in outcome.out
     (text,) = found()["texts"]
     assert len(text["tokens"]) == 11
     assert text["tokens_left_out"] == 3
