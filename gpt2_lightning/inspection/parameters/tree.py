@@ -48,10 +48,10 @@ def module_tree(tensors: Sequence[TensorSummary], prefix: str = "") -> ModuleNod
 def _joined(children: Sequence[ModuleNode]) -> tuple[ModuleNode, ...]:
     joined = []
     for _, group in itertools.groupby(children, key=lambda child: (child.name.isdigit() or child.name, _kinds(child))):
-        alike = list(group)
-        first, last = alike[0], alike[-1]
+        equal = list(group)
+        first, last = equal[0], equal[-1]
         name = first.name if first is last else f"{first.name} to {last.name}"
-        joined.append(ModuleNode(name, first.children, first.tensors, len(alike)))
+        joined.append(ModuleNode(name, first.children, first.tensors, len(equal)))
     return tuple(joined)
 
 
