@@ -88,7 +88,7 @@ def repeated_sequence(vocab_size: int, block_size: int) -> tuple[Tensor, str]:
         return torch.zeros(0, dtype=torch.int64), "none: the context or the vocabulary is too small"
     repeats = min(_REPEATS, block_size // length)
     order = torch.randperm(vocab_size, generator=torch.Generator().manual_seed(0))
-    return order[:length].repeat(repeats), f"{length} random tokens, no two alike, {repeats} times in a row"
+    return order[:length].repeat(repeats), f"{length} distinct random tokens, repeated {repeats} times"
 
 
 def _row_entropies(weights: Tensor) -> Tensor:
