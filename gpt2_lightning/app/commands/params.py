@@ -48,7 +48,8 @@ class Config(Settings):
     view: Literal["table", "tree", "csv"] = "table"
     """Format of the output."""
     diagram: PathText | None = None
-    """A .svg or .png file for a diagram of the network; one for each part where it has `{part}` in its name."""
+    """A .svg or .png file for a diagram of the network with tensor shapes and parameter counts. With `{part}` in its
+    name, one file for each of network, embeddings, block, attention and gelu."""
     overwrite: bool = False
     """Whether an existing diagram is replaced."""
     data: Node
