@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 class LabelDataModule(SampleDataModule):
     """Labeled texts, encoded once and padded by batch.
 
-    `train`, `val` and `test` have the rows, and what was cut off them: `train.texts.n_cut`.
+    `train`, `val` and `test` are its parts; `train.texts.n_cut` is the number of truncated texts.
 
     Args:
         splits: the rows.

@@ -1,4 +1,4 @@
-"""Conversations as ids, with what is to be learned of them."""
+"""Conversations as ids, with the mask of those that carry loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One conversation of n tokens. The last one is predicted and never read."""
+    """One conversation of n tokens. The last one is a target only."""
 
     ids: NDArray[np.int64]
     """(n,), n >= 1."""

@@ -1,4 +1,4 @@
-"""Instructions with answers, and conversations: what an assistant learns from."""
+"""Tables of instructions with answers, and of conversations."""
 
 from __future__ import annotations
 
