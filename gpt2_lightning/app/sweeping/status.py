@@ -18,7 +18,7 @@ ENDED = ("done", "pruned")
 """States of a run that has nothing left to do."""
 _PLACES = ("run_dir", "resume")
 """Settings that say nothing of what a run computes."""
-_ADDED: dict[str, Any] = {"metrics": {}}
+_ADDED: dict[str, Any] = {"metrics": {}, "replay": None}
 """Settings that sweeps of earlier versions lack, with the values that change nothing of what those computed."""
 
 
