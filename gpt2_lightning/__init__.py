@@ -23,14 +23,18 @@ if TYPE_CHECKING:
     from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
     from gpt2_lightning.errors import UserError
     from gpt2_lightning.model import GPT2, GPT2Config
+    from gpt2_lightning.model.classifier import Classifier
     from gpt2_lightning.training.classification import Classification
     from gpt2_lightning.training.instruction_tuning import InstructionTuning
     from gpt2_lightning.training.language_modeling import LanguageModeling
+    from gpt2_lightning.training.optimizers import AdamW, Muon
 
 __version__ = "0.1.0"
 __all__ = [
     "GPT2",
+    "AdamW",
     "Classification",
+    "Classifier",
     "GPT2Config",
     "GenerationSettings",
     "InstructDataModule",
@@ -38,6 +42,7 @@ __all__ = [
     "LabelDataModule",
     "LanguageModel",
     "LanguageModeling",
+    "Muon",
     "TokenDataModule",
     "UserError",
     "load",
@@ -48,10 +53,13 @@ _MODULES = {
     "GenerationSettings": "api.settings",
     "GPT2": "model",
     "GPT2Config": "model",
+    "Classifier": "model.classifier",
     "UserError": "errors",
     "LanguageModeling": "training.language_modeling",
     "InstructionTuning": "training.instruction_tuning",
     "Classification": "training.classification",
+    "AdamW": "training.optimizers",
+    "Muon": "training.optimizers",
     "TokenDataModule": "data.sampling.corpus_datamodule",
     "InstructDataModule": "data.instruction.datamodule",
     "LabelDataModule": "data.classification.datamodule",

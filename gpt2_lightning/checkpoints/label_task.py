@@ -1,4 +1,4 @@
-"""What a classifier's checkpoint says of its labels."""
+"""The description of a classifier in its checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KIND = "classify"
 
 @dataclass(frozen=True)
 class LabelTask(Settings):
-    """What a classifier answers.
+    """Labels and input of a classifier.
 
     Raises:
         ValueError: with every field that does not fit, a line each, as "field: what is wrong".

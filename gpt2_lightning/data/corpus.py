@@ -1,4 +1,4 @@
-"""What a corpus of documents is: pieces that can be read apart, each a stream of text."""
+"""The interface of a corpus of documents: pieces that are read independently, each a stream of text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BadRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings(Settings):
-    """What every corpus of documents can be told.
+    """Settings of every corpus of documents.
 
     Raises:
         ValueError: with every setting that is out of range.

@@ -17,6 +17,6 @@ def bits_per_byte(loss: float, bytes_per_token: float) -> float:
 
     Args:
         loss: nats per token.
-        bytes_per_token: UTF-8 bytes that a token of the same text stands for on average.
+        bytes_per_token: mean UTF-8 bytes per token of the same text.
     """
     return loss / math.log(2) / bytes_per_token

@@ -1,8 +1,7 @@
-"""Colors for numbers from 0 to 1, and from -1 to 1, in steps that look equally large to every eye.
+"""Perceptually uniform colormaps: sequential for 0 to 1, diverging for -1 to 1.
 
-Lightness changes evenly from end to end, so that the order is seen without telling any hue from another, and in gray.
-0 is the color of the page. The steps are even in OKLab (Ottosson 2020, "A perceptual color space for image
-processing"), whose matrices are below.
+Lightness is linear in the value, so the order is visible without hue, and in grayscale. 0 has the color of the page.
+Colors are interpolated in OKLab (Ottosson 2020, "A perceptual color space for image processing").
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _MORE_LIGHT = ((0.985, 0.005, 95), (0.81, 0.11, 68), (0.63, 0.15, 52), (0.47, 0.
 _LESS_LIGHT = ((0.985, 0.005, 95), (0.81, 0.09, 238), (0.63, 0.13, 248), (0.47, 0.14, 257), (0.33, 0.11, 265))
 _MORE_DARK = ((0.205, 0.015, 265), (0.38, 0.08, 48), (0.56, 0.13, 52), (0.74, 0.14, 64), (0.91, 0.08, 80))
 _LESS_DARK = ((0.205, 0.015, 265), (0.38, 0.10, 262), (0.56, 0.14, 252), (0.74, 0.11, 240), (0.91, 0.05, 225))
-"""As light on either side, and blue against orange, which the color-blind tell apart."""
+"""Equal lightness on both sides; blue and orange are distinguishable with color vision deficiency."""
 _TO_CONES = np.array(
     [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
 )
@@ -35,19 +34,19 @@ _TO_LINEAR_RGB = np.array(
 
 @functools.cache
 def sequential(dark: bool) -> NDArray[np.uint8]:
-    """256 colors, sRGB, (256, 3): from a light page to dark ink, or from a dark page to light."""
+    """256 sRGB colors, (256, 3), from the color of the page to dark or, on dark pages, to light."""
     return _between(_DARK if dark else _LIGHT)
 
 
 @functools.cache
 def diverging(dark: bool) -> NDArray[np.uint8]:
-    """511 colors, sRGB, (511, 3): from blue for -1 over the page's color for 0, in the middle, to orange for 1."""
+    """511 sRGB colors, (511, 3): blue for -1, the color of the page for 0, orange for 1."""
     less, more = (_between(points) for points in ((_LESS_DARK, _MORE_DARK) if dark else (_LESS_LIGHT, _MORE_LIGHT)))
     return np.concatenate([less[:0:-1], more])
 
 
 def _between(points: Sequence[tuple[float, float, float]]) -> NDArray[np.uint8]:
-    """256 colors through points of lightness, chroma and hue."""
+    """Interpolate 256 colors between points of lightness, chroma and hue."""
     lightness, chroma, hue = np.array(points).T
     angle = np.radians(hue)
     lab = np.stack([lightness, chroma * np.cos(angle), chroma * np.sin(angle)], axis=1)

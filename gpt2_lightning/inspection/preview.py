@@ -1,4 +1,4 @@
-"""Which tokens carry loss: rows of training, token by token, before training."""
+"""Preview of training rows: which tokens carry loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpt2_lightning.inspection.token_labels import token_labels
 from gpt2_lightning.tokenizers import Tokenizer
 
 Kind = Literal["prompt", "learned", "end"]
-"""Read alone; predicted, and so in the loss; the end-of-text token, predicted as well."""
+"""A token without loss; a token with loss; the end-of-text token with loss."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class PreviewToken:
     """One token of a row."""
 
     label: str
-    """Its text, with nothing invisible; see `token_label`."""
+    """Printable text of the token; see `token_label`."""
     kind: Kind
     begins: bool
-    """Whether it is the first of an example. Nothing before it in the row is seen from here on."""
+    """Whether it is the first of an example. Attention does not cross this boundary."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PreviewRow:
 
     tokens: tuple[PreviewToken, ...]
     padding: int
-    """Places after the last example; they hold no token and carry no loss."""
+    """Positions of padding after the last example, without loss."""
 
     @property
     def n_examples(self) -> int:
@@ -44,12 +44,12 @@ class PreviewRow:
 
 
 def preview(rows: Sequence[Sequence[Example]], tokenizer: Tokenizer, width: int | None = None) -> list[PreviewRow]:
-    """Rows of examples as their tokens.
+    """Label the tokens of rows.
 
     Args:
-        rows: the examples of each.
-        tokenizer: whose ids they are.
-        width: places in a row of a batch; None where rows are as wide as the widest of them.
+        rows: the examples of each row.
+        tokenizer: of the examples.
+        width: positions in a row of a batch; None for the widest of the rows.
     """
     used = [sum(example.width for example in row) for row in rows]
     width = max(used, default=0) if width is None else width

@@ -1,4 +1,4 @@
-"""Tokens as short visible texts."""
+"""Printable labels of tokens."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def token_label(token: bytes) -> str:
-    """A token's bytes as text in which nothing is invisible.
+    """Printable text for the bytes of a token.
 
-    Spaces, line feeds and tabs become · ↵ ⇥. Other characters without a shape, and bytes that are no UTF-8, are
-    escaped. No bytes at all are ∅.
+    Spaces, line feeds and tabs become · ↵ ⇥. Other unprintable characters, and bytes that are not UTF-8, are escaped. A
+    token without bytes is ∅.
     """
     text = token.decode(errors="backslashreplace").translate(_VISIBLE)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) or "∅"
 
 
 def token_labels(ids: Iterable[int], tokenizer: Tokenizer) -> list[str]:
-    """The label of each token by itself."""
+    """Label each token independently."""
     return [token_label(tokenizer.token_bytes(i)) for i in ids]
 
 
 def text_labels(ids: Iterable[int], tokenizer: Tokenizer) -> list[str]:
-    """The label of each token of a text, as `token_label`, where a character of several tokens is seen whole.
+    """Label the tokens of a text as `token_label` does, with whole characters where they span tokens.
 
-    Byte-level tokens often hold a part of a character. Each has the character with the number of the part, as in é₁ é₂.
+    Byte-level tokens may hold a part of a character. Its label is the character with the number of the part: é₁ é₂.
     """
     tokens = [tokenizer.token_bytes(i) for i in ids]
     owners = [owner for owner, token in enumerate(tokens) for _ in token]  # the token of each byte

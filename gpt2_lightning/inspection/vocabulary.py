@@ -1,4 +1,4 @@
-"""What a vocabulary makes of a text."""
+"""Statistics of a tokenizer on a text."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class VocabularyStatistics:
-    """A tokenizer measured on a text."""
+    """Statistics of a tokenizer on a text, beside a reference."""
 
     text_bytes: int
     """Length of the text in UTF-8."""
     tokens: int
     """Length of the text in this tokenizer's tokens."""
     reference_tokens: int
-    """Length of the text in the tokens of the other."""
+    """Length of the text in tokens of the reference."""
     longest: list[bytes]
     """The longest tokens that occur, the longest first."""
     most_frequent: list[tuple[bytes, int]]
-    """Tokens with how often they occur, the most frequent first."""
+    """Tokens and their counts, in descending order."""
     unused: list[int]
     """Ids that do not occur."""
 
@@ -42,8 +42,8 @@ def examine(tokenizer: Tokenizer, texts: Iterable[str], reference: Tokenizer) ->
     """Count the tokens of a text.
 
     Args:
-        tokenizer: the one to look at.
-        texts: the text in pieces, cut where both tokenizers allow it.
+        tokenizer: the tokenizer to examine.
+        texts: the text in pieces, split where both tokenizers permit it.
         reference: a tokenizer to compare with.
     """
     counts = np.zeros(tokenizer.vocab_size, dtype=np.int64)

@@ -37,12 +37,16 @@ def environment() -> ClusterEnvironment | None:
 
 def rank() -> int:
     """The number of this process among all, from 0."""
+    if dist.is_initialized():
+        return dist.get_rank()
     started_by = environment()
     return started_by.global_rank() if started_by else 0
 
 
 def world_size() -> int:
     """Processes on all machines."""
+    if dist.is_initialized():
+        return dist.get_world_size()
     started_by = environment()
     return started_by.world_size() if started_by else 1
 

@@ -240,6 +240,9 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by torch: Lightning refuses a fused optimizer under mixed precision, and does not return the norm."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and not isinstance(self.trainer.precision_plugin, Float16):
+            _unscale(scaler, optimizer)
         limit = float("inf") if gradient_clip_val is None else gradient_clip_val
         self.gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
 
@@ -286,6 +289,12 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
 
     def _optimizer(self) -> torch.optim.Optimizer:
         return self.trainer.optimizers[0]
+
+
+def _unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+    """Unscale the gradients of a fused optimizer, which Lightning leaves to its step, after the clipping."""
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        scaler.unscale_(optimizer)
 
 
 def gather_interleaved(values: list[Tensor]) -> list[Tensor]:

@@ -45,7 +45,7 @@ def test_a_checkpoint_is_compared_with_itself_in_transformers(run_verb: Run, our
     assert "All 28 tensors are the same." in page
     assert "Both sides compute the same: logits differ by" in page
     assert "all 6 texts are the same, token for token." in page
-    assert "pipeline(), told nothing but the seed, writes another text for its defaults" in page
+    assert "pipeline(), called with only the seed, writes another text because of its defaults" in page
     assert "With all of our settings its text is the same, token for token." in page
     report = (workplace / "out" / "report.md").read_text()
     assert report.index("## Conclusion") < report.index("## The two sides")

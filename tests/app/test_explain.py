@@ -110,7 +110,7 @@ def test_several_texts_are_on_one_page(explain: Run) -> None:
     Path("new.csv").write_text("message\nabcdefg\nu\nbad egg\n".replace(" ", ""), encoding="utf-8")
     outcome = explain("texts=new.csv", "column=message", "pictures=true")
     assert outcome.code == 0, outcome.err
-    assert "left out 'u': a single token decides alone" in outcome.out
+    assert "left out 'u': attribution needs 2 or more tokens" in outcome.out
     assert [text["text"] for text in found()["texts"]] == ["abcdefg", "badegg"]
     assert names()[:2] == ["explanation-1.png", "explanation-2.png"]
     page = Path("explanation/explanation.html").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_several_texts_are_on_one_page(explain: Run) -> None:
 
 def test_a_text_is_cut_where_the_classifier_stops_reading(explain: Run) -> None:
     outcome = explain("text=abcdefgabcdefg")
-    assert "the text is longer than the 11 tokens that this classifier reads: the first 11 are" in outcome.out
+    assert "longer than the truncation of this classifier, 11 tokens: the first 11 are" in outcome.out
     (text,) = found()["texts"]
     assert len(text["tokens"]) == 11
     assert text["tokens_left_out"] == 3
@@ -173,8 +173,8 @@ def test_a_language_model_is_called_what_it_is(explain: Run, workplace: Path) ->
         ([], "text: name one text with text=…, or a file of texts with texts=FILE, and not both"),
         (["text=abc", "texts=new.txt"], "and not both"),
         (["text= "], "text: it is empty; name a text"),
-        (["text=a"], "text: 'a': a single token decides alone, and there is nothing to compare it with"),
-        (["texts=short.txt"], "texts: 'a', 'b', 'c' and 1 more: a single token decides alone"),
+        (["text=a"], "text: 'a': attribution needs 2 or more tokens"),
+        (["texts=short.txt"], "texts: 'a', 'b', 'c' and 1 more: attribution needs 2 or more tokens"),
         (["texts=blank.txt"], "texts: blank.txt holds no text"),
         (["texts=nowhere.txt"], "texts: nowhere.txt cannot be read"),
         (["text=abß"], "the text 'abß' cannot be encoded"),

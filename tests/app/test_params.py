@@ -87,7 +87,7 @@ def test_tensors_that_fit_no_partner_are_told(run_verb: Run, workplace: Path) ->
     outcome = run_verb("params", f"checkpoint={saved(workplace / 'a.ckpt', lively())}", f"compare={base}")
     assert outcome.code == 0
     lines = outcome.err.splitlines()
-    assert lines[0] == "not compared: 12 tensors without a partner of the same shape"
+    assert lines[0] == "not compared: 12 tensors without a counterpart of the same shape"
     assert lines[1] == "  h.1.attn.c_attn.bias: not in the other"
     assert len(lines) == 12
     assert lines[-1] == "  and 2 more"

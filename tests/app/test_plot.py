@@ -56,16 +56,16 @@ def test_lines_that_cannot_be_read_are_told(run_verb: Run, workplace: Path) -> N
 def test_what_no_run_has_is_left_out_and_told(run_verb: Run, three: Path) -> None:
     outcome = run_verb("plot", "runs=char", "keys=[loss,gradient_norm]", "output=a.png")
     assert outcome.code == 0
-    assert outcome.err == "no run has gradient_norm against step; it is left out\n"
+    assert outcome.err == "no run has gradient_norm against step; it is omitted\n"
 
 
 def test_keys_that_nothing_has_are_refused_with_those_there_are(run_verb: Run, three: Path) -> None:
-    refused(run_verb("plot", "runs=char", "keys=[los]"), "nothing is there to draw of los", "throughput", "val/loss")
+    refused(run_verb("plot", "runs=char", "keys=[los]"), "keys: ", "los ", "throughput", "val/loss")
 
 
 def test_a_run_without_figures_is_refused(run_verb: Run, workplace: Path) -> None:
     write_run(workplace / "runs" / "empty", "")
-    refused(run_verb("plot"), "nothing is there to draw", "the runs have logged nothing yet")
+    refused(run_verb("plot"), "keys: ", "the runs have logged nothing yet")
 
 
 def test_an_output_that_exists_is_kept_unless_told_otherwise(run_verb: Run, three: Path, workplace: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_latest_run_is_the_one_that_logged_last(three: Path) -> None:
 
 
 def test_what_leads_to_no_run_is_named(three: Path) -> None:
-    with pytest.raises(UserError, match=r"runs: chat leads to no folder with a metrics\.csv"):
+    with pytest.raises(UserError, match=r"runs: chat matches no folder with a metrics\.csv"):
         find_runs("char,chat", three)
     with pytest.raises(UserError, match="there is no run in"):
         find_runs("latest", three / "nothing")
@@ -121,5 +121,5 @@ def test_a_broken_run_among_others_is_drawn_around(run_verb: Run, three: Path) -
     write_run(three / "char" / "diverged", "10,0,100,nan,nan,,", head=HEAD)
     outcome = run_verb("plot", "runs=char", "output=a.html")
     assert outcome.code == 0, outcome.err
-    assert "no figures" in outcome.out
+    assert "no metrics" in outcome.out
     assert "train/loss is no number from step 10; val/loss is no number from step 10" in outcome.out

@@ -167,7 +167,7 @@ def test_a_language_model_is_called_what_it_is(run_verb: Run, tiny_run: Path) ->
         (["texts=nowhere.txt"], "texts: nowhere.txt cannot be read: No such file"),
         (["texts=nowhere.csv"], "texts: there is no file"),
         (["texts=blank.txt"], "texts: blank.txt holds no text"),
-        (["texts=latin.txt"], "texts: latin.txt is no text in UTF-8"),
+        (["texts=latin.txt"], "texts: latin.txt is not UTF-8 text"),
         (["texts=unknown.xyz"], "format: the name of unknown.xyz does not tell its format; set format to one of"),
         (["texts=table.csv"], "column: table.csv has no column 'text', it has 'texts', 'n'"),
         (["texts=table.csv"], "did you mean texts?"),

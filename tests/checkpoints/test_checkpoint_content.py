@@ -51,7 +51,7 @@ def test_a_checkpoint_of_another_program_is_named(foreign: dict[str, Any]) -> No
 def test_a_newer_format_asks_for_an_upgrade() -> None:
     checkpoint = checkpoint_of(TINY)
     checkpoint[KEY]["format"] = FORMAT + 1
-    with pytest.raises(UserError, match=f"checkpoint format {FORMAT + 1}, this version reads up to {FORMAT}; upgrade"):
+    with pytest.raises(UserError, match=f"format {FORMAT + 1}.* {FORMAT}; upgrade"):
         describe(checkpoint, ANYWHERE)
 
 
@@ -67,7 +67,7 @@ def test_a_newer_format_asks_for_an_upgrade() -> None:
 def test_a_model_that_this_version_lacks_is_a_users_mistake(change: dict[str, Any], message: str) -> None:
     checkpoint = checkpoint_of(TINY)
     checkpoint[KEY]["model"] |= change
-    with pytest.raises(UserError, match=r"anywhere\.ckpt has a description that this version cannot read") as caught:
+    with pytest.raises(UserError, match=r"anywhere\.ckpt .*description") as caught:
         describe(checkpoint, ANYWHERE)
     assert message in str(caught.value)
 
@@ -94,7 +94,7 @@ def test_a_tokenizer_that_this_version_lacks_is_a_users_mistake(kind: str | None
 def test_model_and_tokenizer_must_agree_on_the_vocabulary() -> None:
     checkpoint = checkpoint_of(TINY)
     checkpoint[KEY]["tokenizer"] = CharTokenizer(ALPHABET + "XY").to_text()
-    with pytest.raises(UserError, match="inconsistent: its model has vocab_size=11, its tokenizer has 13 tokens"):
+    with pytest.raises(UserError, match=r"vocab_size=11.* 13 tokens"):
         describe(checkpoint, ANYWHERE)
 
 
@@ -142,7 +142,7 @@ def test_tensors_that_are_not_the_described_models_are_refused(tmp_path: Path, f
     else:
         checkpoint["state_dict"]["h.1.mlp.c_fc.bias"] = torch.ones(3)
     files.write(checkpoint, tmp_path / "a.ckpt")
-    with pytest.raises(UserError, match=r"a\.ckpt holds other tensors than its own description says") as caught:
+    with pytest.raises(UserError, match=r"a\.ckpt .*tensors.* description") as caught:
         load_model(tmp_path / "a.ckpt", CPU)
     assert "h.1.mlp.c_fc.bias" in str(caught.value)
 

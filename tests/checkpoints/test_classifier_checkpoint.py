@@ -65,7 +65,7 @@ def test_another_model_is_called_what_it_is(task: dict[str, Any], found: str) ->
 def test_a_head_that_does_not_fit_its_labels_is_told() -> None:
     _, checkpoint = classifier_and_checkpoint()
     checkpoint["state_dict"]["score.weight"] = torch.zeros(2, 15)
-    with pytest.raises(UserError, match=r"its head has the shape \[2, 15\], and 3 scores .* need \[3, 15\]"):
+    with pytest.raises(UserError, match=r"\[2, 15\].* 3 scores .*\[3, 15\]"):
         restore_classifier(checkpoint, ANYWHERE)
 
 
@@ -84,7 +84,7 @@ def test_a_head_that_does_not_fit_its_labels_is_told() -> None:
 )
 def test_a_task_that_this_version_lacks_is_a_users_mistake(change: dict[str, Any], fault: str) -> None:
     _, checkpoint = classifier_and_checkpoint({**TASK.to_plain(), **change})
-    with pytest.raises(UserError, match=r"anywhere\.ckpt has a task that this version cannot read") as caught:
+    with pytest.raises(UserError, match=r"anywhere\.ckpt .*task") as caught:
         restore_classifier(checkpoint, ANYWHERE)
     assert fault in str(caught.value)
 

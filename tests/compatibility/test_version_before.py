@@ -22,7 +22,6 @@ from tests.compatibility.commands import ANSWERS, MAKE, RESUME
 
 Run = Callable[..., Any]
 FIXTURES = Path(__file__).parent / "fixtures"
-MOVED = pytest.mark.xfail(reason="targets that have moved are not found yet", strict=False)
 OPTIONS = yaml.safe_load((FIXTURES / "options.yaml").read_text())
 
 
@@ -74,7 +73,6 @@ def test_models_answer_the_same(name: str, run_verb: Run, fixtures: Path) -> Non
     assert_close(rows(fixtures / "answers.jsonl"), rows(FIXTURES / "expected" / f"{name}.jsonl"))
 
 
-@MOVED
 @pytest.mark.parametrize("run", ["interrupted", "again"])
 def test_a_run_ends_with_the_same_weights_and_losses(run: str, run_verb: Run, fixtures: Path) -> None:
     command = RESUME if run == "interrupted" else f"{MAKE['chars']} run_dir=again"
@@ -117,7 +115,6 @@ def test_shards_are_complete_and_train(run_verb: Run, fixtures: Path) -> None:
     assert_close(losses(fixtures / "here"), losses(FIXTURES / "bpe"))
 
 
-@MOVED
 @pytest.mark.parametrize("sweep", ["sweep", "study"])
 def test_a_sweep_that_has_ended_has_nothing_to_do(sweep: str, run_verb: Run, fixtures: Path) -> None:
     before = {file: file.read_text() for file in fixtures.glob("*/*/status.json")}
@@ -126,7 +123,6 @@ def test_a_sweep_that_has_ended_has_nothing_to_do(sweep: str, run_verb: Run, fix
     assert {file: file.read_text() for file in fixtures.glob("*/*/status.json")} == before
 
 
-@MOVED
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_of_a_user_name_targets_that_have_moved(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     group, name = option.split("/")
@@ -136,7 +132,6 @@ def test_options_of_a_user_name_targets_that_have_moved(option: str, monkeypatch
     assert preflight(named(config), schema_of(verb))[1] == []
 
 
-@MOVED
 def test_a_run_with_moved_targets(run_verb: Run, fixtures: Path) -> None:
     chosen = {"task": "classify", "data": "imdb", "lora": "all_linear", "template": "alpaca"}
     for group, name in chosen.items():

@@ -127,15 +127,13 @@ def test_a_loader_leaves_the_global_generator_alone(tokens: Tokens) -> None:
 def test_the_shortest_training_text_is_a_block_and_a_token(tokens: Tokens) -> None:
     data = TokenDataModule([tokens], block_size=306, batch_size=2, micro_batch_size=2, seed=0)
     assert first_inputs(data, 1).shape == (2, 306)
-    with pytest.raises(UserError, match="training part of the text is too short: it has 307 tokens and needs 308 "):
+    with pytest.raises(UserError, match=r"training part .* 307 tokens .* 308 "):
         TokenDataModule([tokens], block_size=307, batch_size=2, micro_batch_size=2, seed=0)
 
 
 @pytest.mark.parametrize("length", [0, 1])
 def test_a_validation_text_without_a_target_is_too_short(tmp_path: Path, length: int) -> None:
-    with pytest.raises(
-        UserError, match=f"validation part of the text is too short: it has {length} tokens and needs 2 "
-    ):
+    with pytest.raises(UserError, match=f"validation part .* {length} tokens .* 2 "):
         TokenDataModule([tokens_of(tmp_path, val=length)], block_size=7, batch_size=2, micro_batch_size=2, seed=0)
 
 

@@ -98,15 +98,15 @@ def test_a_part_with_nothing_to_learn_is_told() -> None:
 
 
 def test_a_tokenizer_without_end_of_text_is_told() -> None:
-    with pytest.raises(UserError, match=r"tokenizer \(char\) has no end-of-text token, .* start from a model"):
+    with pytest.raises(UserError, match=r"tokenizer \(char\) .*end-of-text token"):
         encode_rows([row("a", "b")], "training", BARE, CharTokenizer("abcdef?"), block_size=5)
 
 
 def test_a_row_that_does_not_fit_is_told_with_its_number() -> None:
     chat = Conversation.from_messages(tuple(Message(r, "a") for r in ("user", "assistant", "user", "assistant")))
-    with pytest.raises(UserError, match=r"row 2 of the training part: the template alpaca is for one question"):
+    with pytest.raises(UserError, match=r"row 2 of the training part: .*alpaca"):
         encode_rows([row("a", "b"), chat], "training", shipped("alpaca"), GPT2, block_size=5)
-    with pytest.raises(UserError, match=r"row 2 of the validation part: the tokenizer's alphabet, .* lacks 'x'"):
+    with pytest.raises(UserError, match=r"row 2 of the validation part: .* 'x'"):
         encode_rows([row("a", "b"), row("x", "b")], "validation", BARE, LETTERS, block_size=5)
 
 

@@ -189,19 +189,19 @@ def test_a_label_that_is_none_of_the_classes_is_named() -> None:
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_a_class_that_training_lacks_is_named(kind: str) -> None:
     row = LabeledText("a", "ham" if kind == "single" else ("ham",))
-    with pytest.raises(UserError, match="no row of the training part has the label spam, eggs; leave it out"):
+    with pytest.raises(UserError, match=r"training part .*label.* spam, eggs"):
         module_of([row, row], kind=kind, classes=("ham", "spam", "eggs"), val=[row], test=[row])
 
 
 def test_numbers_that_are_all_the_same_cannot_be_learned() -> None:
-    with pytest.raises(UserError, match=r"all 2 training rows have the number 1\.5; there is nothing to learn"):
+    with pytest.raises(UserError, match=r"2 training rows .* 1\.5"):
         module_of([LabeledText("a", 1.5), LabeledText("b", 1.5)], kind="regression", classes=(), val=[], test=[])
 
 
 def test_a_class_that_validation_lacks_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         module_of([HAM, SPAM], val=[SPAM], test=[])
-    assert caplog.messages == ["the validation part has no row of ham: it tells nothing of that"]
+    assert caplog.messages == ["the validation part has no row of ham: it says nothing about that"]
 
 
 def test_a_text_that_the_tokenizer_cannot_encode_is_named() -> None:

@@ -48,7 +48,7 @@ def test_an_input_may_be_missing_in_some_rows_but_not_in_all(tmp_path: Path) -> 
     found = [row.alpaca for row in splits.train + splits.val + splits.test]
     assert sorted(alpaca.input for alpaca in found if alpaca) == [""] * 9 + ["x"]
     file.write_text(json.dumps(rows), encoding="utf-8")
-    with pytest.raises(UserError, match=r"data.input_column: .* has no column 'input', it has 'instruction', 'output'"):
+    with pytest.raises(UserError, match=r"data.input_column: .*'input'.* 'instruction', 'output'"):
         Instructions(path=str(file)).read()
 
 
@@ -119,9 +119,7 @@ def test_a_bad_chat_is_told(tmp_path: Path, messages: Any, reason: str) -> None:
 
 
 def test_an_unknown_column_of_chats_is_told(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"data.messages_column: .* has no column 'message', .* did you mean messages\?"
-    ):
+    with pytest.raises(UserError, match=r"data.messages_column: .*'message'.* did you mean messages\?"):
         read_one(tmp_path, chat(("user", "a"), ("assistant", "b")), messages_column="message")
 
 

@@ -175,9 +175,7 @@ def test_a_label_that_a_cut_took_from_training_is_an_error_with_a_remedy(tmp_pat
 
 
 def test_one_class_alone_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"all 3 training rows have the same label, 'a'; there is nothing to tell apart"
-    ):
+    with pytest.raises(UserError, match=r"all 3 training rows have the same label, 'a'; there is nothing to learn"):
         read(tmp_path, labeled("a", "a", "a"))
 
 

@@ -119,7 +119,7 @@ def test_a_part_that_is_not_there_is_an_error_that_names_those_there_are(
 
 def test_an_empty_part_is_an_error_with_the_number_of_rows(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", 5)
-    with pytest.raises(UserError, match=r"data.val: this part is empty: there are 5 good rows to cut with val=0.1"):
+    with pytest.raises(UserError, match=r"data.val: .*empty.* 5 .*rows .*val=0.1"):
         LabeledTexts(path=str(tmp_path / "a.csv")).read()
 
 
@@ -128,7 +128,7 @@ def test_an_empty_part_is_an_error_with_the_number_of_rows(tmp_path: Path) -> No
     [
         ({"val": 0.0}, r"val: 0.0 is out of range, above 0 and below 1 is allowed"),
         ({"val": 1}, r"val: 1 is out of range"),
-        ({"test": -0.1}, r"test: -0.1 is out of range, 0 or more and below 1 is allowed"),
+        ({"test": -0.1}, r"test: -0.1 is out of range"),
         ({"val": 0.5, "test": 0.5}, r"test: 0.5 and val=0.5 leave nothing to train on"),
         ({"val": "dev.csv"}, r"train: missing; where val or test names"),
         ({"train": "a.csv", "val": "b.csv", "test": "a.csv"}, r"test: a.csv is what trains"),

@@ -109,10 +109,10 @@ def test_templates_without_a_place_for_the_system_refuse_it(name: str) -> None:
 
 FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"question": "{instuction}"}, "question: there is no field {instuction}, it has {instruction}; did you mean"),
-    ({"question": "?"}, "question: {instruction} must stand in it"),
-    ({"question_with_input": "{instruction}"}, "question_with_input: {input} must stand in it"),
+    ({"question": "?"}, "question: {instruction} is missing"),
+    ({"question_with_input": "{instruction}"}, "question_with_input: {input} is missing"),
     ({"question_with_input": "{instruction} {input} {x}"}, "no field {x}, it has {instruction} and {input}"),
-    ({"system": "Be brief."}, "system: {system} must stand in it"),
+    ({"system": "Be brief."}, "system: {system} is missing"),
     ({"between": "{instruction}"}, "between: there is no field {instruction}, it has none"),
     ({"answer_end": "\n"}, "answer_end: it is white space alone"),
 ]
@@ -143,7 +143,7 @@ def test_a_checkpoint_gives_the_template_back(name: str) -> None:
         ({}, r"trained for another task \(language modelling\) than instructions"),
         ({"kind": "classify"}, r"trained for another task \(classify\)"),
         ({"kind": "instruct"}, "cannot be read by this version: 'template'"),
-        ({"kind": "instruct", "template": {"name": "own", "question": "?"}}, "question: {instruction} must stand"),
+        ({"kind": "instruct", "template": {"name": "own", "question": "?"}}, "question: {instruction} is missing"),
         ({"kind": "instruct", "template": {**shipped("phi3").to_plain(), "tools": ""}}, "unexpected keyword .*'tools'"),
         ({"kind": "instruct", "template": {"name": "own", "question": 5}}, "cannot be read by this version"),
     ],

@@ -219,7 +219,7 @@ def test_large_weights_are_multiplied_alike_with_and_without_a_cache() -> None:
 def test_prompts_that_cannot_be_read_are_named(model: GPT2) -> None:
     with pytest.raises(UserError, match=r"^prompt 2 has no tokens"):
         Decoder(model, [torch.tensor([1]), torch.tensor([], dtype=torch.int64)], GREEDY)
-    with pytest.raises(UserError, match=r"^prompt 1 has the id 29, but the model's vocabulary has ids 0 to 28"):
+    with pytest.raises(UserError, match=r"^prompt 1 .*29.* 0 to 28"):
         Decoder(model, [torch.tensor([1, 29])], GREEDY)
     with pytest.raises(UserError, match="the id -1"):
         Decoder(model, [torch.tensor([-1])], GREEDY)

@@ -5,22 +5,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2LMHeadModel
 
 from gpt2_lightning.generation.sampling import Sampler, Sampling
+from tests.generation.huggingface_model import huggingface_model
 
 VOCABULARY, PROMPTS, NEW_TOKENS = 97, 50, 8
 
 
 @pytest.fixture(scope="module")
 def model() -> GPT2LMHeadModel:
-    """Weights several times as large as usual, so that a text depends on all that was read."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=31, n_embd=12, n_layer=1, n_head=2, initializer_range=0.4,
-        bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config).eval()
+    return huggingface_model(VOCABULARY)
 
 
 def prompts() -> list[Tensor]:

@@ -79,7 +79,7 @@ def damaged(path: Path, change: dict[str, Any]) -> Path:
 
 def test_a_folder_whose_head_does_not_fit_is_told(tmp_path: Path) -> None:
     assert folder.read_head(damaged(tmp_path / "whole", {})) is not None
-    with pytest.raises(UserError, match=r"score\.weight has shape \(2, 35\), and a classifier of width 40 needs"):
+    with pytest.raises(UserError, match=r"score\.weight .*\(2, 35\).* 40"):
         folder.read_head(damaged(tmp_path / "wide", {"n_embd": 40}))
     with pytest.raises(UserError, match=r"config\.json .*problem_type"):
         folder.read_head(damaged(tmp_path / "odd", {"problem_type": "ranking"}))

@@ -283,7 +283,7 @@ def test_a_configuration_that_ours_cannot_express_is_refused_by_name(field: str,
 
 def test_another_architecture_is_named() -> None:
     fields = {**LlamaConfig(hidden_size=32, num_attention_heads=2).to_dict(), "architectures": ["LlamaForCausalLM"]}
-    with pytest.raises(ValueError, match=r"the architecture is 'llama', LlamaForCausalLM, and not 'gpt2'"):
+    with pytest.raises(ValueError, match=r"'llama'.*'gpt2'"):
         config_from_huggingface(fields)
 
 

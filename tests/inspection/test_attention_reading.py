@@ -88,7 +88,7 @@ def test_one_token_has_no_loss(ours: GPT2) -> None:
 
 
 def test_nothing_to_read_is_refused(ours: GPT2) -> None:
-    with pytest.raises(ValueError, match="no token to read"):
+    with pytest.raises(ValueError, match="ids: "):
         read(ours, torch.zeros(0, dtype=torch.int64))
 
 

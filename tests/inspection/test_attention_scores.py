@@ -87,7 +87,7 @@ def test_the_standard_text_is_distinct_tokens_repeated_as_often_as_fits(
     assert torch.equal(ids, ids[:length].repeat(repeats))
     assert len(set(ids[:length].tolist())) == length
     assert max(ids) < vocabulary
-    assert description == f"{length} random tokens, no two alike, {repeats} times in a row"
+    assert description == f"{length} distinct random tokens, repeated {repeats} times"
     assert torch.equal(ids, repeated_sequence(vocabulary, context)[0])
 
 

@@ -16,24 +16,12 @@ from gpt2_lightning.inspection.curves.page import write_page
 from gpt2_lightning.inspection.curves.panels import make_panels
 from gpt2_lightning.inspection.curves.runs import read_runs
 from gpt2_lightning.inspection.curves.table import labels, tabulate
+from tests.inspection.browser import FLAGS
 from tests.inspection.metrics_of_runs import USUAL, write_run
 
 EVIL = "<script>document.title=1</script>&<!--"
 ENDS = "</script><b>"
 CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,900",
-    "--virtual-time-budget=3000",
-    "--dump-dom",
-]
 CATCH = "<script>window.faults = []; addEventListener('error', (event) => faults.push(event.message))</script>"
 PROBE = """<script>
 const probe = {};
@@ -128,7 +116,7 @@ def in_a_browser(page: Path, profile: Path) -> dict[str, Any]:
     assert CHROMIUM
     text = page.read_text().replace("<head>", f"<head>{CATCH}").replace("</body>", f"{PROBE}</body>")
     page.write_text(text)
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", page.as_uri()]
+    command = [CHROMIUM, *FLAGS, "--window-size=1200,900", f"--user-data-dir={profile}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-2000:] + done.stderr[-2000:]

@@ -64,13 +64,13 @@ def test_the_network_has_shapes_and_counts_of_each_step() -> None:
     assert f"{BLOCK:,} parameters each" in found
     assert {"(B, T)", "(B, T, 35)", "(B, T, 105)", "(B, T, 140)", "(B, T, 23,003)"} <= set(found)
     assert f"{L * BLOCK / total:.1%}" in found
-    assert {"shared", "one weight, used twice", "5 heads of 7 channels"} <= set(found)
+    assert {"shared", "shared weight", "5 heads of 7 channels"} <= set(found)
 
 
 def test_a_head_with_a_weight_of_its_own_is_counted() -> None:
     found = texts("network", tied_head=False)
     assert found.count(f"{V * C:,}") == 2
-    assert "one weight, used twice" not in found
+    assert "shared weight" not in found
 
 
 def test_rows_of_padding_are_named() -> None:
@@ -98,14 +98,14 @@ def test_a_block_has_the_counts_of_its_parts() -> None:
     found = texts("block")
     assert found[0] == f"A block: {BLOCK:,} parameters"
     assert {f"attn: {ATTENTION:,} parameters", f"mlp: {MLP:,} parameters", "→ (B, T, 140)"} <= set(found)
-    assert "The network has 3 blocks in a row, alike in shape, each with weights of its own." in found
+    assert "The network has 3 blocks of the same shape, each with its own weights." in found
 
 
 def test_attention_has_heads_and_a_mask() -> None:
     found = texts("attention")
     assert found.count("(B, 5, T, 7)") == 4  # queries, keys, values, and the mixed values
     assert found.count("(B, 5, T, T)") == 3
-    assert {"q kᵀ / √7", "5 × 7 = 35 channels", "5 heads, each with (T, T) weights of its own"} <= set(found)
+    assert {"q kᵀ / √7", "5 × 7 = 35 channels", "5 heads, each with its own (T, T) weights"} <= set(found)
     assert (found.count("✓"), found.count("−∞")) == (8 * 9 // 2, 8 * 7 // 2)
     assert texts("attention", block_size=3).count("✓") == 6
     assert "and 2 more" in texts("attention", n_head=7)

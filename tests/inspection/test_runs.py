@@ -42,7 +42,7 @@ def test_remarks_tell_what_is_missing_and_what_broke(runs: list[Run], tmp_path: 
     broken = write_run(tmp_path / "broken", USUAL)
     (broken / "config.yaml").write_text("{: no")
     assert {run.name: run.remarks for run in read_runs([empty, broken])} == {
-        "empty": ["no figures"],
+        "empty": ["no metrics"],
         "broken": ["settings unknown"],
     }
     damaged = write_run(tmp_path / "damaged", USUAL + "x,y\n50,0.5", settings={"seed": 1}, end="")
@@ -80,7 +80,7 @@ def test_the_table_by_hand(runs: list[Run]) -> None:
     assert (first["lr"], first["optimizer"], first["remarks"]) == ("0.001", "AdamW", "")
     assert table.rows[2].cells[:2] == ["", ""]
     assert table.rows[2].values[:2] == [None, None]
-    assert dict(zip(table.head, table.figures, strict=True))["tokens"] is True
+    assert dict(zip(table.head, table.is_numeric, strict=True))["tokens"] is True
 
 
 def test_columns_that_are_empty_in_all_runs_are_left_out(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_an_initial_model_knows_nothing(ids: Tensor) -> None:
 def test_context_may_be_full_and_not_fuller(config: GPT2Config) -> None:
     model = GPT2(config)
     assert model(torch.zeros(1, 13, dtype=torch.int64)).shape == (1, 13, V)
-    with pytest.raises(ValueError, match=r"^14 tokens do not fit into the context: block_size is 13; pass fewer"):
+    with pytest.raises(ValueError, match=r"^14 tokens .*block_size.* 13"):
         model(torch.zeros(1, 14, dtype=torch.int64))
 
 

@@ -240,13 +240,13 @@ def test_an_unfit_file_is_named_with_the_reason(tmp_path: Path, content: str, wh
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path / 'tokenizer.json'} cannot be read: No such file"):
+    with pytest.raises(UserError, match=f"{tmp_path / 'tokenizer.json'}.*: No such file"):
         from_corpus([], False, str(tmp_path))
 
 
 def test_an_end_of_text_without_an_id_is_refused(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, ["<pad>"], {"eos_token": "<end>"})
-    with pytest.raises(UserError, match="it has no token '<end>', which is named as the end of text"):
+    with pytest.raises(UserError, match=r"'<end>'.* end of text"):
         from_corpus([], False, str(folder))
 
 
@@ -254,7 +254,7 @@ def test_an_end_of_text_without_an_id_is_refused(tmp_path: Path) -> None:
 def test_a_faulty_configuration_is_named(tmp_path: Path, content: str) -> None:
     folder = folder_with(tmp_path, [])
     (folder / "tokenizer_config.json").write_text(content)
-    with pytest.raises(UserError, match=f"{folder / 'tokenizer_config.json'} is no configuration of a tokenizer"):
+    with pytest.raises(UserError, match=f"{folder / 'tokenizer_config.json'} .*configuration"):
         from_corpus([], False, str(folder))
 
 

@@ -63,9 +63,7 @@ def test_kinds_do_not_share_a_hash() -> None:
 
 @pytest.mark.parametrize(("saved", "named"), [('{"kind": "bytes"}', "'bytes'"), ("{}", "'None'")])
 def test_an_unknown_kind_is_refused_with_the_known_ones(saved: str, named: str) -> None:
-    with pytest.raises(
-        UserError, match=rf"tokenizer is of kind {named}; this version knows bpe, char, gpt2, huggingface$"
-    ):
+    with pytest.raises(UserError, match=rf"{named}.* bpe, char, gpt2, huggingface"):
         tokenizer_from_text(saved)
 
 
@@ -120,7 +118,7 @@ def test_a_file_is_replaced_whole_or_left(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(UserError, match=f"the tokenizer {file} cannot be written: No space left on device"):
+        with pytest.raises(UserError, match=f"{file}.*: No space left on device"):
             write_tokenizer(CharTokenizer("cd"), file)
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
     assert file.read_bytes() == before
@@ -129,12 +127,12 @@ def test_a_file_is_replaced_whole_or_left(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_files_that_hold_no_tokenizer_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path / FILE} cannot be read: No such file or directory"):
+    with pytest.raises(UserError, match=f"{tmp_path / FILE}.*: No such file or directory"):
         from_corpus([], False, str(tmp_path))
     binary, other = tmp_path / "binary", tmp_path / "other.json"
     binary.write_bytes(b"ab\xff")
     other.write_text('{"model": {}}')
     with pytest.raises(UserError, match=rf"{binary} is no UTF-8 text \(byte 2\)"):
         from_corpus([], False, str(binary))
-    with pytest.raises(UserError, match=f"{other}: the saved tokenizer is of kind 'None'; this version knows bpe"):
+    with pytest.raises(UserError, match=f"{other}: .*'None'.* bpe"):
         from_corpus([], False, str(other))

@@ -48,7 +48,7 @@ def test_machines_that_were_started_are_counted(
     """Three processes on each of two."""
     set_environment(monkeypatch, started_by)
     assert TrainerSpec(accelerator="cpu", strategy="ddp", num_nodes=2, under_srun=True).processes() == 6
-    with pytest.raises(UserError, match="3 machines are set, and torchrun or srun has started processes on 2"):
+    with pytest.raises(UserError, match=r"3 machines .* 2"):
         TrainerSpec(accelerator="cpu", strategy="ddp", num_nodes=3).processes()
 
 

@@ -16,10 +16,13 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
 import gpt2_lightning as g
-from gpt2_lightning.checkpoints.content import load_model
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import load_model, restore_classifier
+from gpt2_lightning.data.tables import LabeledText, Splits
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.schedules import Constant
+from tests.data.conversations import BARE, LETTERS, splits
 
 TEXT = "abcdefgh\n" * 60
 
@@ -50,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run with callbacks and loggers of Lightning leaves."""
     folder = tmp_path_factory.mktemp("plain")
     data = book()
-    module = g.LanguageModeling(network(data.vocab_size), AdamW(lr=1e-2), Constant(warmup_steps=3))
+    module = g.LanguageModeling(network(data.vocab_size), g.AdamW(lr=1e-2), Constant(warmup_steps=3))
     callbacks = [
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val_loss"),
         LearningRateMonitor(),
@@ -97,7 +100,7 @@ def test_defaults_are_enough(tmp_path: Path) -> None:
 
 def test_epochs_are_passes_over_the_samples(tmp_path: Path) -> None:
     data = book()
-    module = g.LanguageModeling(network(data.vocab_size), AdamW(lr=1e-2))
+    module = g.LanguageModeling(network(data.vocab_size), g.AdamW(lr=1e-2))
     plain = trainer(tmp_path, max_epochs=2)
     plain.fit(module, data)
     per_epoch = -(-data.samples.per_epoch // 6)
@@ -110,7 +113,7 @@ def test_accumulated_micro_batches_learn_the_same(tmp_path: Path) -> None:
     weights = []
     for accumulate in (1, 3):
         data = book()
-        module = g.LanguageModeling(network(data.vocab_size), AdamW(lr=1e-2, eps=1e-3), Constant(warmup_steps=3))
+        module = g.LanguageModeling(network(data.vocab_size), g.AdamW(lr=1e-2, eps=1e-3), Constant(warmup_steps=3))
         trainer(tmp_path, max_epochs=2, accumulate_grad_batches=accumulate).fit(module, data)
         assert data.micro_batch_size == 6 // accumulate
         weights.append(module.model.state_dict())
@@ -124,7 +127,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     def run(resume: Path | None = None) -> dict[str, Any]:
         data = book()
         each = ModelCheckpoint(tmp_path / "saved", "{step}", every_n_train_steps=5, save_top_k=-1)
-        module = g.LanguageModeling(network(data.vocab_size), AdamW(lr=1e-2), Constant(warmup_steps=3))
+        module = g.LanguageModeling(network(data.vocab_size), g.AdamW(lr=1e-2), Constant(warmup_steps=3))
         trainer(tmp_path, max_steps=12, callbacks=[each], enable_checkpointing=True).fit(module, data, ckpt_path=resume)
         return module.model.state_dict()
 
@@ -150,7 +153,7 @@ def test_an_endless_run_is_refused(tmp_path: Path) -> None:
 def test_a_metric_sees_the_logits_of_all_predicted_tokens(tmp_path: Path) -> None:
     data = book()
     metrics = {"top2": MulticlassAccuracy(data.vocab_size, top_k=2, average="micro")}
-    module = g.LanguageModeling(network(data.vocab_size), AdamW(lr=1e-2), metrics=metrics)
+    module = g.LanguageModeling(network(data.vocab_size), g.AdamW(lr=1e-2), metrics=metrics)
     plain = trainer(tmp_path, max_steps=9)
     plain.fit(module, data)
     hits, losses = [], []
@@ -162,3 +165,34 @@ def test_a_metric_sees_the_logits_of_all_predicted_tokens(tmp_path: Path) -> Non
         losses.append(F.cross_entropy(logits[kept], batch.targets[kept], reduction="none"))
     assert float(plain.callback_metrics["val_top2"]) == pytest.approx(float(torch.cat(hits).float().mean()))
     assert float(plain.callback_metrics["val_loss"]) == pytest.approx(float(torch.cat(losses).mean()), rel=1e-5)
+
+
+def test_instructions_are_learned(tmp_path: Path) -> None:
+    data = g.InstructDataModule(splits(), BARE, LETTERS, block_size=23, batch_size=4)
+    torch.manual_seed(0)
+    config = g.GPT2Config(vocab_size=LETTERS.vocab_size, block_size=23, n_layer=2, n_head=2, n_embd=10)
+    module = g.InstructionTuning(g.GPT2(config), g.AdamW(lr=1e-2))
+    plain = trainer(tmp_path, max_steps=20)
+    plain.fit(module, data)
+    assert float(plain.callback_metrics["val_loss"]) < np.log(LETTERS.vocab_size) - 0.1
+    plain.save_checkpoint(tmp_path / "last.ckpt")
+    _, description = load_model(tmp_path / "last.ckpt", torch.device("cpu"))
+    assert description.task == data.task
+
+
+def test_classes_are_learned(tmp_path: Path) -> None:
+    rows = [LabeledText("ab" * n, "short" if n < 5 else "long") for n in range(1, 10)] * 3
+    data = g.LabelDataModule(
+        Splits(rows, rows, []), CharTokenizer("ab"), ["short", "long"], "single", block_size=20, batch_size=9
+    )
+    torch.manual_seed(0)
+    config = g.GPT2Config(vocab_size=2, block_size=20, n_layer=1, n_head=2, n_embd=10)
+    module = g.Classification(g.Classifier(g.GPT2(config), labels=2), g.AdamW(lr=1e-2))
+    plain = trainer(tmp_path, max_steps=60, accumulate_grad_batches=3)
+    plain.fit(module, data)
+    assert float(plain.callback_metrics["val_accuracy"]) > 0.8
+    assert 0 <= float(plain.callback_metrics["train_accuracy"]) <= 1
+    plain.save_checkpoint(tmp_path / "last.ckpt")
+    classifier, description = restore_classifier(files.read(tmp_path / "last.ckpt"), tmp_path / "last.ckpt")
+    assert description.task["labels"] == ["short", "long"]
+    assert torch.equal(classifier.score.weight, module.model.score.weight)

@@ -110,7 +110,7 @@ def test_a_validation_loss_that_is_no_number_is_not_the_mean_of_the_rest(train: 
             module.model.wte.weight.data[-1] = float("nan")
 
     config = dataclasses.replace(CONFIG, tied_head=False)
-    with pytest.raises(UserError, match="the validation loss is nan at step 4: the run has diverged"):
+    with pytest.raises(UserError, match="validation loss is nan at step 4"):
         train(Plan(tmp_path, 4, micro_batch_size=1, model=config, callbacks=[LoseOneCharacter()]))
     assert [file.name for file in tmp_path.glob("checkpoints/*")] == ["step-000002.ckpt"], "the state before is kept"
 

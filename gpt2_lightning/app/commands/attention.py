@@ -1,4 +1,4 @@
-"""The verb `attention`: which token attends to which, as numbers, pictures and a page to explore."""
+"""The verb `attention`: attention weights and head scores as arrays, plots and an HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
-from gpt2_lightning.app.reports.attention import THIS_PROGRAM, Result
+from gpt2_lightning.app.reports.attention import OUTPUT_FILES, AttentionReport
 from gpt2_lightning.checkpoints import folder, runs
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
@@ -39,29 +39,29 @@ class Config(Settings):
     checkpoint: PathText = "latest"
     """The model, named as for `generate`."""
     base: PathText | None = None
-    """As for `generate`, for every LoRA adapter among the models."""
+    """The base model of LoRA adapters; null for the path in each adapter."""
     tokenizer_from: PathText | None = None
-    """As for `convert`, for a model that comes without a tokenizer."""
+    """Source of the tokenizer, as for `convert`, for a model without one."""
     prompt: Annotated[NonEmpty, FreeText()]
-    """The text to read."""
+    """The input text."""
     layer: NonNegativeInt | None = None
-    """The layer to draw; null for that of the head to draw."""
+    """The layer to plot; null for that of the plotted head."""
     head: NonNegativeInt | None = None
-    """The head to draw; null for the one with the highest induction score."""
+    """The head to plot; null for the one with the highest induction score."""
     token: NonNegativeInt | None = None
-    """The token to follow; null for the last."""
+    """The query token to plot; null for the last."""
     compare: PathText | None = None
-    """A second model with as many layers and heads, and the same tokenizer."""
+    """A second model with the same numbers of layers and heads, and the same tokenizer."""
     steps: bool = False
-    """Whether to read the text with every checkpoint of the run."""
+    """Whether to measure every checkpoint of the run."""
     ablate: bool = False
-    """Whether to switch off each head in turn."""
+    """Whether to ablate each head in turn."""
     pictures: bool = True
-    """Whether to draw pictures beside the numbers and the page."""
+    """Whether to write plots beside the arrays and the page."""
     output: Annotated[PathText, MinLen(1)] = "attention"
-    """The folder to write."""
+    """The output folder."""
     overwrite: bool = False
-    """Whether a folder that this verb wrote is replaced."""
+    """Whether an existing output folder of this verb is replaced."""
 
     @relation
     def _head_has_its_layer(self) -> Iterator[str]:
@@ -75,11 +75,11 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Read the text with every model that was asked for, write the folder, and say what is in it."""
+    """Measure each model on the prompt, write the output folder, and print a summary."""
     config = Config(**plain)
-    output = free_folder(config.output, config.overwrite, THIS_PROGRAM)
-    names = _places(config)
-    first = _opened(names[0], config)
+    output = free_folder(config.output, config.overwrite, OUTPUT_FILES)
+    names = _checkpoints(config)
+    first = _load(names[0], config)
     ids = _ids(config.prompt, first)
     _require_in_range(config, first, ids)
     shape = first.model.config
@@ -88,16 +88,16 @@ def run(plain: dict[str, Any]) -> None:
         print(f"switching off {shape.n_layer * shape.n_head} heads in turn")
     inspected = [
         measure_attention(source.model.float().eval(), ids, repeated, _name(source), config.ablate)
-        for source in _sources(names, first, len(ids), config)
+        for source in _load_all(names, first, len(ids), config)
     ]
     shown = len(inspected) - 1 if config.steps else 0
     tokenizer = first.description().tokenizer
-    result = Result(inspected, shown, tokenizer, description, config.layer, config.head, config.token)
+    result = AttentionReport(inspected, shown, tokenizer, description, config.layer, config.head, config.token)
     leave(result, output, config.pictures)
 
 
-def _places(config: Config) -> list[str]:
-    """The models to read the text with."""
+def _checkpoints(config: Config) -> list[str]:
+    """Return the names of the models to measure."""
     if config.compare is not None:
         return [config.checkpoint, config.compare]
     if not config.steps:
@@ -114,27 +114,25 @@ def _places(config: Config) -> list[str]:
             f"steps: {display_path(checkpoints[0])} is the only one of its run; callbacks.checkpoint.keep=10 keeps more"
         )
     if len(checkpoints) > _MOST_STEPS:
-        print(
-            f"the run has {len(checkpoints)} checkpoints: {_MOST_STEPS} of them are read, the first and last included"
-        )
+        print(f"the run has {len(checkpoints)} checkpoints: {_MOST_STEPS} are measured, with the first and the last")
         even = torch.linspace(0, len(checkpoints) - 1, _MOST_STEPS).round().int().tolist()
         checkpoints = [checkpoints[i] for i in even]
     return [str(checkpoint) for checkpoint in checkpoints]
 
 
-def _opened(place: str, config: Config) -> LoadedModel:
+def _load(place: str, config: Config) -> LoadedModel:
     source = load_pretrained(place, LoadOptions(Path(config.runs_dir).expanduser(), config.base, config.tokenizer_from))
-    source.description()  # there must be a tokenizer
+    source.description()  # raises without a tokenizer
     for note in source.notes:
         print(f"{source.location}: {note}")
     return source
 
 
-def _sources(names: Sequence[str], first: LoadedModel, tokens: int, config: Config) -> Iterator[LoadedModel]:
-    """The models one after the other, so that memory holds two at most; each is checked against the first."""
+def _load_all(names: Sequence[str], first: LoadedModel, tokens: int, config: Config) -> Iterator[LoadedModel]:
+    """Load the models one at a time, so that at most two are in memory; each must be comparable with the first."""
     yield first
     for name in names[1:]:
-        source = _opened(name, config)
+        source = _load(name, config)
         _require_comparable(first, source, tokens)
         yield source
 
@@ -155,10 +153,10 @@ def _require_comparable(first: LoadedModel, other: LoadedModel, tokens: int) -> 
 
 
 def _ids(prompt: str, source: LoadedModel) -> Tensor:
-    """The prompt's tokens, (T,), as many of the last as the context holds."""
+    """Encode the prompt, (T,), truncated on the left to the context."""
     ids = prompt_ids(prompt, source.description().tokenizer)
     if not len(ids):
-        raise UserError("prompt: none of its characters has a token; try another text")
+        raise UserError("prompt: none of its characters has a token; choose another text")
     context = source.model.config.block_size
     if len(ids) > context:
         print(f"the prompt has {len(ids)} tokens and the context {context}: the last {context} are read")

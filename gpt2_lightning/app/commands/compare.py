@@ -1,4 +1,4 @@
-"""The verb `compare`: a checkpoint beside transformers' GPT-2, and why they differ."""
+"""The verb `compare`: a checkpoint and transformers' GPT-2, and why they differ."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from gpt2_lightning.settings import (
 )
 
 _NEW_TOKENS = 24
-"""Of a text, where the settings do not say it."""
+"""Default number of new tokens of a text."""
 _TITLE = "A checkpoint beside transformers' GPT-2"
 
 
@@ -54,7 +54,7 @@ class Config(Settings):
     checkpoint: PathText = "latest"
     """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
     base: PathText | None = None
-    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
+    """The model that a LoRA adapter was trained on, if it was moved; null for where it was then."""
     with_: PathText | None = None
     """A folder of Hugging Face's or `hf:NAME@REVISION`; null for the checkpoint itself."""
     prompt: Annotated[str, FreeText()] = ""
@@ -76,17 +76,17 @@ class Config(Settings):
     seed: Seed = 0
     """Of the sampled text."""
     training_mode: bool = False
-    """Whether their model is left in training mode, as a program may leave it."""
+    """Whether transformers' model is in training mode."""
     padding_side: Literal["left", "right"] = "left"
-    """Where a loop around their model pads prompts of different lengths."""
+    """Side on which a loop around transformers' model pads prompts of different lengths."""
     attention_mask: bool = True
     """Whether that loop masks the padding."""
     position_ids: bool = True
-    """Whether that loop gives each prompt its own positions."""
+    """Whether that loop passes position ids for each prompt."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where both sides compute."""
     output: PathText | None = None
-    """File to write the report to as well, as Markdown; null for none."""
+    """File for the report as Markdown; null for none."""
 
     def sampling(self) -> Sampling:
         """The settings of the sampled text."""
@@ -101,7 +101,7 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Measure, and show the report."""
+    """Compare, and print the report."""
     config = Config(**plain)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: this machine has none, or this torch was built without it; use device=cpu")
@@ -127,7 +127,7 @@ def run(plain: dict[str, Any]) -> None:
 
 
 def _fitting_sampling(config: Config, ours: Ours) -> Sampling:
-    """The settings of the sampled text, whose length follows the context unless it was asked for."""
+    """The settings of the sampled text, whose default length is limited by the context."""
     sampling = config.sampling()
     room = ours.model.config.block_size - len(ragged(ours.ids(config.prompt))[-1])
     if config.max_new_tokens is not None or not 1 <= room < sampling.max_new_tokens:
@@ -138,7 +138,7 @@ def _fitting_sampling(config: Config, ours: Ours) -> Sampling:
 
 @contextlib.contextmanager
 def _writing(output: Path) -> Iterator[None]:
-    """Tell of what cannot be written as a mistake in `output`."""
+    """Report files that cannot be written as a fault of `output`."""
     try:
         yield
     except OSError as error:
@@ -147,7 +147,7 @@ def _writing(output: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _their_folder(config: Config, source: LoadedModel) -> Iterator[tuple[Path, str]]:
-    """What transformers shall load, and what to call it."""
+    """The folder for transformers to load, and its name in the report."""
     is_theirs = source.program not in (THIS_PROGRAM, PEFT) and _is_theirs(config.checkpoint)
     named = config.with_ or (config.checkpoint if is_theirs else None)
     if named is None:

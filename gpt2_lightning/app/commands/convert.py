@@ -41,24 +41,23 @@ class Config(Settings):
     runs_dir: PathText = "runs"
     """Folder of all runs, for `source=latest`."""
     source: Annotated[PathText, MinLen(1)]
-    """A run, a checkpoint of ours, nanoGPT's or minGPT's, a folder of Hugging Face's or PEFT's, or
-    `hf:NAME@REVISION`."""
+    """A run, a checkpoint of this program, nanoGPT or minGPT, a Hugging Face or PEFT folder, or `hf:NAME@REVISION`."""
     base: PathText | None = None
     """The model that a LoRA adapter was trained on, if it was moved; a source as well."""
     target: Annotated[PathText, MinLen(1)]
     """The folder or file to write."""
     to: Format | None = None
-    """What to write; null for a model's folder from one of our checkpoints, and for one of ours from anything else."""
+    """The format; null for a Hugging Face folder from a checkpoint of this program, and for a checkpoint otherwise."""
     base_name: Annotated[str, FreeText()] | None = None
-    """What a PEFT adapter calls its base; null for its place."""
+    """Name of the base in a PEFT adapter; null for its location."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
     """What to round the weights to; null to keep them as they are."""
     tokenizer_from: PathText | None = None
     """`gpt2`, a folder with tokenizer.json, or a text whose characters are the tokens; null for the source's own."""
     n_head: PositiveInt | None = None
-    """Attention heads, for minGPT's state dicts that do not tell."""
+    """Number of attention heads, for minGPT's state dicts, which do not contain it."""
     max_shard_size: Annotated[str, _Size()] = "5GB"
-    """Size of a safetensors file, at most, such as 500MB or 5GB."""
+    """Largest size of a safetensors file, such as 500MB or 5GB."""
     overwrite: bool = False
     """Whether a target that exists is replaced, once the new one is verified."""
 

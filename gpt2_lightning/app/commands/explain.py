@@ -1,4 +1,4 @@
-"""The verb `explain`: which tokens a classifier's answer depends on, as numbers, a page and pictures."""
+"""The verb `explain`: attribution of a classifier's output to tokens, as JSON, an HTML page and plots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from annotated_types import MinLen
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.result_folder import free_folder, leave
-from gpt2_lightning.app.reports.attribution import THIS_PROGRAM, AttributionReport
+from gpt2_lightning.app.reports.attribution import OUTPUT_FILES, AttributionReport
 from gpt2_lightning.app.reports.input_texts import InputTexts
 from gpt2_lightning.app.reports.predictions import named
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -42,19 +42,19 @@ class Config(InputTexts):
     """
 
     label: Annotated[str, FreeText()] | None = None
-    """The label to explain; null for the most probable of each text."""
+    """The label whose evidence is attributed; null for the most probable label of each text."""
     pictures: bool = True
-    """Whether to draw pictures beside the numbers and the page."""
+    """Whether to write plots beside the JSON and the page."""
     output: Annotated[PathText, MinLen(1)] = "explanation"
-    """The folder to write."""
+    """The output folder."""
     overwrite: bool = False
-    """Whether a folder that this verb wrote is replaced."""
+    """Whether an existing output folder of this verb is replaced."""
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Explain the classifier's answers, write the folder, and say what is in it."""
+    """Compute attributions, write the output folder, and print a summary."""
     config = Config(**plain)
-    output = free_folder(config.output, config.overwrite, THIS_PROGRAM)
+    output = free_folder(config.output, config.overwrite, OUTPUT_FILES)
     given = config.read()
     source = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)
@@ -62,8 +62,8 @@ def run(plain: dict[str, Any]) -> None:
         _require_label(config.label, task, source.location)
     for note in (f"from {source.location}", *source.notes):
         print(note)
-    texts = _readable(given, source.description().tokenizer, task)
-    explained = list(_explained(texts, classifier.to(device_of(config.device)), source, task, config))
+    texts = _attributable(given, source.description().tokenizer, task)
+    explained = list(_attribute_all(texts, classifier.to(device_of(config.device)), source, task, config))
     result = AttributionReport(explained, _name(source), task)
     leave(result, output, config.pictures)
 
@@ -77,21 +77,21 @@ def _require_label(label: str, task: LabelTask, place: str) -> None:
         )
 
 
-def _readable(texts: list[str], tokenizer: Tokenizer, task: LabelTask) -> list[str]:
-    """The texts that can be explained; what is left out of them, and which are left out, is printed.
+def _attributable(texts: list[str], tokenizer: Tokenizer, task: LabelTask) -> list[str]:
+    """Return the texts of two or more tokens; truncated and omitted texts are reported.
 
     Raises:
-        UserError: if there are none, or one cannot be encoded.
+        UserError: if no text remains, or one cannot be encoded.
     """
     encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
     if encoded.n_cut:
         which = "the text is" if len(texts) == 1 else f"{encoded.n_cut:,} of {len(texts):,} texts are"
         print(
-            f"{which} longer than the {task.truncation} tokens that this classifier reads: the first {task.truncation} "
-            "are explained"
+            f"{which} longer than the truncation of this classifier, {task.truncation} tokens: the first "
+            f"{task.truncation} are attributed"
         )
     short = [text for text, length in zip(texts, encoded.lengths, strict=True) if length < 2]
-    reason = "a single token decides alone, and there is nothing to compare it with"
+    reason = "attribution needs 2 or more tokens, and there is 1"
     if len(short) == len(texts):
         raise UserError(f"{'text' if len(texts) == 1 else 'texts'}: {_quoted(short)}: {reason}; take a longer text")
     if short:
@@ -104,10 +104,10 @@ def _quoted(texts: Sequence[str]) -> str:
     return ", ".join(repr(text) for text in texts[:_QUOTED]) + more
 
 
-def _explained(
+def _attribute_all(
     texts: Sequence[str], classifier: Classifier, source: LoadedModel, task: LabelTask, config: Config
 ) -> Iterator[AttributedText]:
-    """Each text with its explanation."""
+    """Attribute each text."""
     tokenizer = source.description().tokenizer
     encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
     outputs = predict(classifier, encoded, task.kind, config.batch_size)

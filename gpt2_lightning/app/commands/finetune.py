@@ -1,4 +1,4 @@
-"""The verb `finetune`: a trained model, adapted to a task."""
+"""The verb `finetune`: adapt a trained model to a task."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Config = FinetuneSettings
 
 
 def run(plain: dict[str, Any]) -> float:
-    """Fine-tune, and leave a run's folder behind.
+    """Fine-tune, and write a run's folder.
 
     Args:
         plain: the resolved configuration, checked by preflight.

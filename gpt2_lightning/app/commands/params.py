@@ -38,23 +38,24 @@ class Config(Settings):
     runs_dir: PathText = "runs"
     """Folder of all runs, for `latest`."""
     cache_dir: PathText = "~/.cache/gpt2-lightning"
-    """Folder of trained tokenizers, which say how large the vocabulary of a `model=` is."""
+    """Folder of trained tokenizers, which determine the vocabulary size of a `model=`."""
     checkpoint: PathText | None = None
-    """The model to look at, named as for `generate`; null for `latest`, unless `model` is given."""
+    """The model to inspect, named as for `generate`; null for `latest`, unless `model` is given."""
     base: PathText | None = None
-    """Where the model lies that a LoRA adapter among them was trained on; null for where it was."""
+    """The base model of a LoRA adapter; null for the path in the adapter."""
     compare: PathText | None = None
-    """A second one; every tensor's change from it is shown."""
+    """A second model; the change of each tensor from it is shown."""
     view: Literal["table", "tree", "csv"] = "table"
-    """How to show it."""
+    """Format of the output."""
     diagram: PathText | None = None
-    """A .svg or .png file for a diagram of the network; one for each part where it has `{part}` in its name."""
+    """A .svg or .png file for a diagram of the network with tensor shapes and parameter counts. With `{part}` in its
+    name, one file for each of network, embeddings, block, attention and gelu."""
     overwrite: bool = False
-    """Whether a diagram that exists is replaced."""
+    """Whether an existing diagram is replaced."""
     data: Node
     tokenizer: Node
     model: Node | None = None
-    """An architecture to look at without a checkpoint; nothing is allocated."""
+    """An architecture to inspect without a checkpoint, on the meta device."""
 
     @relation
     def _checkpoint_or_architecture(self) -> Iterator[str]:
@@ -78,29 +79,29 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Measure and print."""
+    """Print the parameters and draw the diagrams."""
     config = Config(**plain)
     diagrams = _free_files(config)
     if config.model is not None:
         model, place = _architecture(config.model, config), "an architecture, without values"
     else:
-        found = _opened(config.checkpoint or "latest", config)
+        found = _load(config.checkpoint or "latest", config)
         model, place = found.model, found.location
-    figures = summarize_tensors(model)
+    tensors = summarize_tensors(model)
     if config.compare is not None:
-        other = _opened(config.compare, config)
-        figures, faults = compare(figures, model, other.model)
-        _require_common(figures, model, other, place)
+        other = _load(config.compare, config)
+        tensors, faults = compare(tensors, model, other.model)
+        _require_common(tensors, model, other, place)
         place = f"{place}, compared with {other.location}"
-        _tell_of_mismatches(faults)
+        _print_mismatches(faults)
     with until_the_reader_stops():
         if config.view == "csv":
-            write_csv(figures, sys.stdout)
+            write_csv(tensors, sys.stdout)
         else:
             console = wide_console(_COLUMNS_IN_FILES)
             print(place)
-            (print_table if config.view == "table" else print_tree)(figures, console)
-            print_summary(figures, model, console)
+            (print_table if config.view == "table" else print_tree)(tensors, console)
+            print_summary(tensors, model, console)
     for part, file in diagrams.items():
         with replacing(file.resolve(), "diagram") as temporary:
             draw_diagram(model.config, part, temporary, diagram_format(file.name))
@@ -108,10 +109,10 @@ def run(plain: dict[str, Any]) -> None:
 
 
 def _free_files(config: Config) -> dict[str, Path]:
-    """The file of each diagram to draw.
+    """Return the file of each diagram to draw.
 
     Raises:
-        UserError: if one exists and is not to be replaced.
+        UserError: if one exists and `overwrite` is false.
     """
     files = {} if config.diagram is None else diagram_files(config.diagram)
     existing = [display_path(file) for file in files.values() if file.exists()]
@@ -120,33 +121,33 @@ def _free_files(config: Config) -> dict[str, Path]:
     return files
 
 
-def _require_common(figures: Sequence[TensorSummary], model: GPT2, other: LoadedModel, place: str) -> None:
-    if any(one.change for one in figures):
+def _require_common(tensors: Sequence[TensorSummary], model: GPT2, other: LoadedModel, place: str) -> None:
+    if any(one.change for one in tensors):
         return
     raise UserError(
         "no tensor of the two models has the same name and shape, so there is nothing to compare\n"
-        f"  {place}: {_described(model.config)}\n"
-        f"  {other.location}: {_described(other.model.config)}\n"
+        f"  {place}: {_describe(model.config)}\n"
+        f"  {other.location}: {_describe(other.model.config)}\n"
         "  name a checkpoint of the same architecture with compare="
     )
 
 
-def _described(config: GPT2Config) -> str:
+def _describe(config: GPT2Config) -> str:
     sizes = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
     return " ".join(f"{name}={getattr(config, name)}" for name in sizes)
 
 
-def _tell_of_mismatches(faults: Sequence[str]) -> None:
+def _print_mismatches(faults: Sequence[str]) -> None:
     if not faults:
         return
-    print(f"not compared: {len(faults)} tensors without a partner of the same shape", file=sys.stderr)
+    print(f"not compared: {len(faults)} tensors without a counterpart of the same shape", file=sys.stderr)
     for fault in faults[:_MISMATCHES_SHOWN]:
         print(f"  {fault}", file=sys.stderr)
     if len(faults) > _MISMATCHES_SHOWN:
         print(f"  and {len(faults) - _MISMATCHES_SHOWN} more", file=sys.stderr)
 
 
-def _opened(source: str, config: Config) -> LoadedModel:
+def _load(source: str, config: Config) -> LoadedModel:
     found = read_pretrained(source, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     for note in found.notes:
         print(f"{found.location}: {note}", file=sys.stderr)
@@ -154,7 +155,7 @@ def _opened(source: str, config: Config) -> LoadedModel:
 
 
 def _architecture(node: dict[str, Any], config: Config) -> GPT2:
-    """The model of the settings; where they do not state a vocabulary, the tokenizer does."""
+    """Make the model of the settings; without `vocab_size`, that of the tokenizer."""
     if "vocab_size" in node:
         return meta_model(build.make(node))
     cache_dir = Path(config.cache_dir).expanduser()

@@ -1,4 +1,4 @@
-"""The verb `plot`: curves of one run or many."""
+"""The verb `plot`: curves of one or more runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gpt2_lightning.inspection.curves.runs import Run, read_runs
 from gpt2_lightning.inspection.curves.table import RunTable, labels, tabulate
 from gpt2_lightning.settings import BelowOne, PathText, Settings, relation
 
-_PICTURES = ("png", "svg", "pdf")
+_IMAGES = ("png", "svg", "pdf")
 _PAGE = "html"
 _COLUMNS_IN_FILES = 500
 
@@ -41,33 +41,33 @@ class Config(Settings):
     runs_dir: PathText = "runs"
     """Folder of all runs, for `latest` and for names."""
     runs: Annotated[PathText, MinLen(1)] = "latest"
-    """`latest`, or folders, names or patterns such as `runs/scifi-char/*`, with commas between."""
+    """`latest`, or a comma-separated list of folders, names or patterns such as `runs/scifi-char/*`."""
     keys: Annotated[list[str], MinLen(1)] = field(
         default_factory=lambda: ["loss", "learning_rate", "gradient_norm", "throughput"]
     )
-    """What to draw, a panel each."""
+    """Metrics to plot, a panel each."""
     x: Literal["step", "tokens", "epoch", "time"] = "step"
-    """What to draw it against; time is that of training alone, without validation and samples."""
+    """The x axis; `time` is training time, without validation and samples."""
     smoothing: BelowOne | None = None
-    """Weight of what came before, in the moving average; 0 for none, null for what suits the number of points."""
+    """Weight of the exponential moving average; 0 for none, null for a default by the number of points."""
     output: PathText = "curves.html"
-    """A .png, .svg, .pdf or .html file."""
+    """The output: a .png, .svg, .pdf or .html file."""
     overwrite: bool = False
-    """Whether an output that exists is replaced."""
+    """Whether an existing output is replaced."""
 
     @relation
     def _output_is_a_page_or_a_picture(self) -> Iterator[str]:
-        if self.format not in (*_PICTURES, _PAGE):
-            yield f"output: {self.output} must end in .{', .'.join(_PICTURES)} or .{_PAGE}"
+        if self.format not in (*_IMAGES, _PAGE):
+            yield f"output: {self.output} must end in .{', .'.join(_IMAGES)} or .{_PAGE}"
 
     @property
     def format(self) -> str:
-        """The output's suffix without its dot."""
+        """Suffix of the output without its dot."""
         return Path(self.output).suffix.lower().removeprefix(".")
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Read the runs, print their table, and draw them."""
+    """Read the runs, print their table, and plot them."""
     config = Config(**plain)
     output = Path(config.output).expanduser()
     if output.exists() and not config.overwrite:
@@ -87,14 +87,14 @@ def run(plain: dict[str, Any]) -> None:
 
 
 def find_runs(wanted: str, runs_dir: Path) -> list[Path]:
-    """The folders with metrics that a user means, sorted.
+    """Find folders with metrics, sorted.
 
     Args:
-        wanted: see `Config.runs`; a folder stands for all runs inside it.
-        runs_dir: where `latest` and names are looked up.
+        wanted: see `Config.runs`; a folder names all runs inside it.
+        runs_dir: folder in which `latest` and names are resolved.
 
     Raises:
-        UserError: if a part of it leads to no run.
+        UserError: if a part of it matches no run.
     """
     if wanted == "latest":
         every = _inside(runs_dir)
@@ -108,14 +108,14 @@ def find_runs(wanted: str, runs_dir: Path) -> list[Path]:
         folders = {run for match in _matching(part, runs_dir) for run in _inside(match)}
         if not folders:
             raise UserError(
-                f"runs: {part} leads to no folder with a {METRICS}, here or in {runs_dir.absolute()}; check the path"
+                f"runs: {part} matches no folder with a {METRICS}, here or in {runs_dir.absolute()}; check the path"
             )
         found |= folders
     return sorted(found)
 
 
 def _matching(pattern: str, runs_dir: Path) -> list[Path]:
-    """What a path or a pattern names: from the working folder, or else in the folder of all runs."""
+    """Resolve a path or pattern, relative to the working folder or to `runs_dir`."""
     path = Path(pattern).expanduser()
     for candidate in (path, runs_dir / path):
         if candidate.exists():
@@ -129,7 +129,7 @@ def _matching(pattern: str, runs_dir: Path) -> list[Path]:
 
 
 def _inside(place: Path) -> list[Path]:
-    """Runs in a folder, which may be one itself; or the run of a metrics file."""
+    """Find the runs in a folder, which may itself be a run; or the run of a metrics file."""
     if place.name == METRICS:
         return [place.parent]
     if (place / METRICS).exists():
@@ -143,17 +143,17 @@ def _panels(runs: Sequence[Run], config: Config) -> list[Panel]:
     if not panels:
         known = known_columns(runs)
         there = f"there are {', '.join([*SHORT_NAMES, *known])}" if known else "the runs have logged nothing yet"
-        raise UserError(f"keys: nothing is there to draw of {', '.join(lacking)} against {config.x}; {there}")
+        raise UserError(f"keys: no run has values of {', '.join(lacking)} against {config.x}; {there}")
     for key in lacking:
-        print(f"no run has {key} against {config.x}; it is left out", file=sys.stderr)
+        print(f"no run has {key} against {config.x}; it is omitted", file=sys.stderr)
     return panels
 
 
 def _print(table: RunTable) -> None:
     grid = Table(box=box.SIMPLE, pad_edge=False)
     grid.add_column("run", no_wrap=True)
-    for name, is_figure in zip(table.head, table.figures, strict=True):
-        grid.add_column(name, justify="right" if is_figure else "left")
+    for name, is_numeric in zip(table.head, table.is_numeric, strict=True):
+        grid.add_column(name, justify="right" if is_numeric else "left")
     for row in table.rows:
         grid.add_row(*(Text(cell) for cell in (row.name, *row.cells)))
     wide_console(_COLUMNS_IN_FILES).print(grid)

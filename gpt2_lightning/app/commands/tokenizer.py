@@ -30,7 +30,7 @@ from gpt2_lightning.tokenizers.saved import FILE, write_tokenizer
 
 log = logging.getLogger(__name__)
 
-_COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
+_COLORS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
 _MEASURED_BYTES = 16_000_000
 _UNUSED_SHOWN = 12
 
@@ -58,7 +58,7 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Make the tokenizer, show it at work, print its figures and write it."""
+    """Make the tokenizer, show its merges, print its statistics and write it."""
     log_to_terminal()
     config = Config(**plain)
     cache_dir = Path(config.cache_dir).expanduser()
@@ -73,16 +73,16 @@ def run(plain: dict[str, Any]) -> None:
     if config.text:
         _show(config.text, tokenizer, config.steps)
     if isinstance(corpus, TokenFiles):
-        log.info("figures need a text: name one with data=")
+        log.info("statistics need a text; name one with data=")
     else:
         texts = _up_to(_MEASURED_BYTES, training_texts(corpus))
-        _print_figures(examine(tokenizer, texts, GPT2Tokenizer()), tokenizer)
+        _print_statistics(examine(tokenizer, texts, GPT2Tokenizer()), tokenizer)
     if output is not None:
         _write(tokenizer, output, config.block_size)
 
 
 def _make_folder(output: Path) -> None:
-    """Before the work, since it would be in vain if this fails."""
+    """Make the folder before the work, which would be lost if this fails."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -95,19 +95,17 @@ def _show(text: str, tokenizer: Tokenizer, steps: int) -> None:
         every = list(merge_trace(merging, text))
         log.info("")
         for number, step in enumerate(every[: steps + 1] if steps else []):
-            get_console().print(
-                _caption(number, step), _coloured(list(itertools.chain(*step.words)), step.pair), sep=""
-            )
+            get_console().print(_caption(number, step), _colored(list(itertools.chain(*step.words)), step.pair), sep="")
         if len(every) - 1 > steps:
             log.info("and %d more merges; steps=%d shows all", len(every) - 1 - steps, len(every) - 1)
     ids = tokenizer.encode(text).tolist()
     log.info("\n%d tokens:", len(ids))
-    get_console().print(_coloured([tokenizer.token_bytes(i) for i in ids], None))
+    get_console().print(_colored([tokenizer.token_bytes(i) for i in ids], None))
     log.info("%s\n", " ".join(map(str, ids)))
 
 
 def _merging(tokenizer: Tokenizer) -> BPETokenizer | None:
-    """The same tokenizer as one whose merges can be watched, where it has any."""
+    """The tokenizer as a `BPETokenizer`, for its merge trace; None if it has no merges."""
     if isinstance(tokenizer, GPT2Tokenizer):
         return BPETokenizer.from_merge_lines(read_merge_lines())
     return tokenizer if isinstance(tokenizer, BPETokenizer) else None
@@ -119,33 +117,33 @@ def _caption(number: int, step: MergeStep) -> Text:
     return Text(f"{number:>3}. merge {(step.rank or 0) + 1:<6,} ", style="dim")
 
 
-def _coloured(tokens: list[bytes], merged: tuple[bytes, bytes] | None) -> Text:
-    """Tokens side by side in changing colours; those that the last merge made stand out. Without colours, bars."""
+def _colored(tokens: list[bytes], merged: tuple[bytes, bytes] | None) -> Text:
+    """Tokens in alternating colors, those of the last merge highlighted; without colors, separated by bars."""
     new = b"".join(merged) if merged else None
     between = "" if get_console().color_system else "|"
     line = Text(overflow="fold")
     for i, token in enumerate(tokens):
         line.append(between if i else "")
-        style = "bold white on red" if token == new else _COLOURS[i % len(_COLOURS)]
+        style = "bold white on red" if token == new else _COLORS[i % len(_COLORS)]
         line.append(token_label(token), style=style)
     return line
 
 
-def _print_figures(figures: VocabularyStatistics, tokenizer: Tokenizer) -> None:
-    log.info("on the first %s bytes of the training text:", f"{figures.text_bytes:,}")
+def _print_statistics(statistics: VocabularyStatistics, tokenizer: Tokenizer) -> None:
+    log.info("on the first %s bytes of the training text:", f"{statistics.text_bytes:,}")
     table = Table("")
     table.add_column(tokenizer.kind, justify="right")
     table.add_column("gpt2", justify="right")
     table.add_row("vocabulary", f"{tokenizer.vocab_size:,}", f"{GPT2Tokenizer().vocab_size:,}")
-    table.add_row("tokens", f"{figures.tokens:,}", f"{figures.reference_tokens:,}")
-    per_token = (figures.bytes_per_token, figures.reference_bytes_per_token)
+    table.add_row("tokens", f"{statistics.tokens:,}", f"{statistics.reference_tokens:,}")
+    per_token = (statistics.bytes_per_token, statistics.reference_bytes_per_token)
     table.add_row("bytes a token", *(f"{value:.3f}" for value in per_token))
     get_console().print(table)
-    log.info("longest tokens:  %s", "  ".join(map(token_label, figures.longest)))
-    log.info("most frequent:   %s", "  ".join(f"{token_label(t)} {count:,}" for t, count in figures.most_frequent))
-    unused = [token_label(tokenizer.token_bytes(i)) for i in figures.unused[:_UNUSED_SHOWN]]
-    more = " …" if len(figures.unused) > _UNUSED_SHOWN else ""
-    log.info("never used:      %s of %s  %s%s", len(figures.unused), tokenizer.vocab_size, "  ".join(unused), more)
+    log.info("longest tokens:  %s", "  ".join(map(token_label, statistics.longest)))
+    log.info("most frequent:   %s", "  ".join(f"{token_label(t)} {count:,}" for t, count in statistics.most_frequent))
+    unused = [token_label(tokenizer.token_bytes(i)) for i in statistics.unused[:_UNUSED_SHOWN]]
+    more = " …" if len(statistics.unused) > _UNUSED_SHOWN else ""
+    log.info("never used:      %s of %s  %s%s", len(statistics.unused), tokenizer.vocab_size, "  ".join(unused), more)
 
 
 def _up_to(limit: int, texts: Iterator[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 TARGET = "_target_"
@@ -23,17 +24,33 @@ MOVED = {
 """Old and new paths inside the package. A class that moves again gets another line, and its old lines the new path."""
 
 
+_ORIGINAL: dict[str, str] = {}
+for _old, _new in MOVED.items():
+    _ORIGINAL.setdefault(_new, _old)
+
+
 def current(name: str) -> str:
     """The present path of a target."""
     inside = name.removeprefix(_PACKAGE)
     return _PACKAGE + MOVED[inside] if name != inside and inside in MOVED else name
 
 
+def original(name: str) -> str:
+    """The first path of a target, for digests that earlier versions wrote."""
+    inside = name.removeprefix(_PACKAGE)
+    return _PACKAGE + _ORIGINAL[inside] if name != inside and inside in _ORIGINAL else name
+
+
 def with_current_targets(settings: Any) -> Any:
     """Plain settings with the present path of every target in them."""
+    return with_targets(settings, current)
+
+
+def with_targets(settings: Any, path: Callable[[str], str]) -> Any:
+    """Plain settings with the path of every target in them replaced by what a function makes of it."""
     if isinstance(settings, dict):
         return {
-            name: current(value) if name == TARGET and isinstance(value, str) else with_current_targets(value)
+            name: path(value) if name == TARGET and isinstance(value, str) else with_targets(value, path)
             for name, value in settings.items()
         }
-    return [with_current_targets(item) for item in settings] if isinstance(settings, list) else settings
+    return [with_targets(item, path) for item in settings] if isinstance(settings, list) else settings

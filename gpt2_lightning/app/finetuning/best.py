@@ -8,10 +8,10 @@ from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.checkpoints import files, folder
 
 
-def take_best(run: Run) -> Any:
-    """The network of a run that has ended, with the weights of its best checkpoint, in evaluation mode.
+def load_best(run: Run) -> Any:
+    """Load the best checkpoint of a run that has ended into its network, in evaluation mode.
 
-    It lies on the device that it was trained on.
+    On the device of the training.
     """
     model = run.task.model
     checkpoint = folder.best(run.folder)

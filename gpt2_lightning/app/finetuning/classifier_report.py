@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from gpt2_lightning.app.config.overrides import command
-from gpt2_lightning.app.finetuning.best import take_best
+from gpt2_lightning.app.finetuning.best import load_best
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.app.run.summary import list_files
@@ -34,7 +34,7 @@ def log_texts(data: LabelDataModule) -> None:
 def evaluate(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
     """Evaluate the best weights on the test part, or on the validation part where there is none."""
     name, part = ("test", data.test) if len(data.test) else ("validation", data.val)
-    outputs = predict(take_best(run), part.texts, labels.kind, data.micro_batch_size)
+    outputs = predict(load_best(run), part.texts, labels.kind, data.micro_batch_size)
     title = f"{run.folder.parent.name}: the {name} part, {len(part):,} texts"
     report = labels.kind.report(part.rows, outputs, labels.labels)
     report.write(title, run.folder)

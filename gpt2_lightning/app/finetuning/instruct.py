@@ -10,7 +10,7 @@ from rich import get_console
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.config.overrides import command
 from gpt2_lightning.app.finetuning.adaptation import print_parameters
-from gpt2_lightning.app.finetuning.best import take_best
+from gpt2_lightning.app.finetuning.best import load_best
 from gpt2_lightning.app.finetuning.context import FinetuneContext
 from gpt2_lightning.app.finetuning.preview import print_preview
 from gpt2_lightning.app.output.paths import display_path
@@ -103,7 +103,7 @@ class Instruct(Settings):
     def _summarize(self, run: Run, data: InstructDataModule, context: FinetuneContext) -> None:
         """Measure the best weights on held-out rows, and show what they answer beside what was answered before."""
         part: Part = "test" if data.splits.test else "val"
-        after = take_best(run)
+        after = load_best(run)
         before = context.new_model().to(after.wte.weight.device).eval()
         batches = data.batches(part)
         losses = [response_loss(model, (batches[i] for i in range(len(batches)))).loss for model in (before, after)]

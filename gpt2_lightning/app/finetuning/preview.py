@@ -1,4 +1,4 @@
-"""The preview of instructions on the terminal: what carries loss stands out."""
+"""Preview of instructions on the terminal, with the tokens that carry loss highlighted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _LINE = "↵"
 
 
 def print_preview(rows: Sequence[PreviewRow], console: Console) -> None:
-    """Print rows with their figures. Without colours, brackets hold what carries loss."""
-    coloured = console.color_system is not None
-    console.print(_legend(coloured))
+    """Print rows with their numbers of tokens. Without colors, brackets hold what carries loss."""
+    colored = console.color_system is not None
+    console.print(_legend(colored))
     for number, row in enumerate(rows, 1):
         tokens = len(row.tokens)
         share = f"{row.n_targets} carry loss ({100 * row.n_targets / max(1, tokens):.0f} %)"
@@ -26,11 +26,11 @@ def print_preview(rows: Sequence[PreviewRow], console: Console) -> None:
         console.print(
             Text(f"\nrow {number}: {examples}, {tokens} tokens, {share}, {row.padding} padding", style="bold")
         )
-        console.print(_drawn(row, coloured))
+        console.print(_drawn(row, colored))
 
 
-def _legend(coloured: bool) -> Text:
-    if not coloured:
+def _legend(colored: bool) -> Text:
+    if not colored:
         return Text(
             f"[carries loss], end of text in its own brackets, {_EDGE} between examples that do not see each other"
         )
@@ -44,12 +44,12 @@ def _legend(coloured: bool) -> Text:
     )
 
 
-def _drawn(row: PreviewRow, coloured: bool) -> Text:
+def _drawn(row: PreviewRow, colored: bool) -> Text:
     """Tokens one after the other, with the line breaks of the text."""
     drawn = Text(overflow="fold")
     before: Kind = "prompt"
     for place, token in enumerate(row.tokens):
-        if not coloured and token.kind != before:
+        if not colored and token.kind != before:
             drawn.append(("]" if before != "prompt" else "") + ("[" if token.kind != "prompt" else ""))
         if token.begins and place:
             drawn.append(f"\n{_EDGE}\n")
@@ -57,7 +57,7 @@ def _drawn(row: PreviewRow, coloured: bool) -> Text:
         if token.label.endswith(_LINE):
             drawn.append("\n")
         before = token.kind
-    if not coloured and before != "prompt":
+    if not colored and before != "prompt":
         drawn.append("]")
     if row.padding:
         places = "1 place" if row.padding == 1 else f"{row.padding} places"

@@ -23,7 +23,7 @@ class FinetuneSettings(RunSettings):
     init_from: PathText
     """A run, a checkpoint, a folder of Hugging Face's or `hf:NAME@REVISION`; `scratch` for random weights."""
     base: PathText | None = None
-    """Where the model lies that the LoRA adapter of `init_from` was trained on; null for where it was then."""
+    """The model that the LoRA adapter of `init_from` was trained on; null for its place at that time."""
     freeze: Freeze = "none"
     """Which of the model's own parameters stay as they are."""
     freeze_blocks: NonNegativeInt = 1

@@ -1,6 +1,6 @@
-"""Files of answers that grow by whole batches, so that a run that was killed goes on where it stood.
+"""Files of answers, written batch by batch, so that an interrupted run can continue.
 
-Beside `NAME.jsonl` lies `NAME.jsonl.settings.json`, which says what the answers were made with.
+`NAME.jsonl.settings.json` beside `NAME.jsonl` records the settings of the answers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gpt2_lightning.errors import UserError
 
 @contextlib.contextmanager
 def open_answers(path: Path, locks: Path) -> Iterator[AnswerFile]:
-    """A file of answers to go on with, new or not, which no other process writes meanwhile.
+    """Open a file of answers, new or not, with a lock against other processes.
 
     Args:
-        path: where it is, or is to be; a new one is left there only with rows.
-        locks: a folder for the file that tells other processes, which stays there.
+        path: the file; a new one is removed if it gets no rows.
+        locks: folder of the lock file, which is kept.
 
     Raises:
         UserError: if another process has it open, or it cannot be written.
@@ -46,7 +46,7 @@ def open_answers(path: Path, locks: Path) -> Iterator[AnswerFile]:
 
 
 class AnswerFile:
-    """Rows that have their answers.
+    """Rows with their answers.
 
     Args:
         path: its name.
@@ -56,23 +56,23 @@ class AnswerFile:
     def __init__(self, path: Path, file: io.FileIO) -> None:
         self.path, self._file = path, file
         self._key = ""
-        """Short for what the answers are made with; it stands in each row."""
+        """Hash of the settings, an entry of each row."""
 
     def require(self, made_with: dict[str, Any]) -> None:
-        """Check a part of what decides the answers, before the rest is known.
+        """Compare some of the settings with those of the file, before the rest is known.
 
         Raises:
-            UserError: if the file has answers that were made with others, or by something else.
+            UserError: if the file has answers with other settings, or is not such a file.
         """
         there = self._made_with()
         if there is not None:
             _require_same({name: there.get(name) for name in made_with}, made_with, self.path)
 
     def begin(self, made_with: dict[str, Any]) -> None:
-        """Say what the answers are made with.
+        """Record the settings of the answers.
 
         Args:
-            made_with: plain values that decide what the answers are; all of them must be the same for a file to go on.
+            made_with: plain values that determine the answers; to continue a file, all of them must be equal.
 
         Raises:
             UserError: see `require`.
@@ -85,7 +85,7 @@ class AnswerFile:
         self._key = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
 
     def rows(self) -> list[int]:
-        """Numbers of the rows that are there, whole; a last line that was cut off is none of them.
+        """Numbers of the complete rows in the file; a truncated last line is not one of them.
 
         Raises:
             UserError: if a line before the last is damaged.
@@ -95,7 +95,7 @@ class AnswerFile:
         return [self._number(place, line) for place, line in enumerate(lines, start=1)]
 
     def keep(self, rows: int) -> None:
-        """Drop all after the first so many rows."""
+        """Truncate the file after a number of rows."""
         self._file.seek(0)
         content = self._file.readall()
         kept = sum(len(line) + 1 for line in content.split(b"\n")[:rows])
@@ -103,7 +103,7 @@ class AnswerFile:
             self._file.truncate(kept)
 
     def append(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Add rows, and wait until they are on the disk."""
+        """Append rows and flush them to disk."""
         lines = [json.dumps({**entry, "settings": self._key}, ensure_ascii=False) + "\n" for entry in entries]
         content = "".join(lines).encode()
         while content:
@@ -111,7 +111,7 @@ class AnswerFile:
         os.fsync(self._file.fileno())
 
     def _made_with(self) -> dict[str, Any] | None:
-        """What the settings beside the file say; None for a file without answers."""
+        """The settings beside the file; None for a file without answers."""
         if not os.fstat(self._file.fileno()).st_size:
             return None
         settings = _settings(self.path)
@@ -139,7 +139,10 @@ class AnswerFile:
 
 @contextlib.contextmanager
 def _locked(path: Path, locks: Path) -> Iterator[None]:
-    """Keep other processes out. Beside the output a lock would be in the way, and removing it lets two of them in."""
+    """Lock a file against other processes.
+
+    The lock is not beside the file, and is never removed, which would let two processes hold it.
+    """
     from filelock import FileLock, Timeout
 
     lock = FileLock(locks / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")

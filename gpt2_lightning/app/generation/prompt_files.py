@@ -12,28 +12,28 @@ from typing import Any
 from gpt2_lightning.errors import UserError
 
 RESERVED = ("row", "answers", "settings", "error")
-"""Fields of the output, which a row of the file cannot have."""
+"""Fields of the output, which rows of the file must not have."""
 _JSONL = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the file that is not blank."""
+    """A non-blank line of the file."""
 
     number: int
-    """Of the line, from 1."""
+    """Line number, from 1."""
     prompt: str = ""
     others: dict[str, Any] = field(default_factory=dict)
     """Fields of JSONL beside the prompt."""
     fault: str = ""
-    """What is wrong with it, if anything is; the rest is then what could be read all the same."""
+    """The fault of a bad row, whose other fields are what could be read."""
 
 
 def read_prompts(file: Path) -> tuple[list[Row], str]:
-    """All rows of a file, good and bad, and the SHA-256 of its content.
+    """Read all rows of a file, good and bad, and the SHA-256 of its content.
 
     Args:
-        file: JSONL where its name says so (.jsonl, .ndjson), with a text in the field `prompt`; else a prompt a line.
+        file: JSONL with the field `prompt` if its suffix is .jsonl or .ndjson; otherwise one prompt per line.
 
     Raises:
         UserError: if it cannot be read, or has no row.

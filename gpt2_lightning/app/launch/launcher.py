@@ -1,4 +1,4 @@
-"""The processes of a run: started here, or found started by torchrun or srun."""
+"""The ranks of a run: started here, or by torchrun or srun."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 
 
 def run(verb: str, plain: dict[str, Any]) -> Any:
-    """Run a verb that trains, in as many processes as its trainer wants.
+    """Run a verb that trains on all ranks of its trainer.
 
     Args:
         verb: its module in this package has a `run`.
         plain: the resolved configuration, checked by preflight, with a trainer.
 
     Returns:
-        What the verb returns in the first process; None on machines that do not have it.
+        The result of rank zero; None on machines that do not have it.
 
     Raises:
-        UserError: the first that one of the processes raised.
-        SystemExit: with the exit code of a run that was stopped or failed, when everything is said.
+        UserError: the first that a rank raised.
+        SystemExit: with the exit code of a run that was stopped or failed, after its message.
     """
     spec = build.make(plain["trainer"])
     count = spec.processes()
@@ -49,32 +49,32 @@ def run(verb: str, plain: dict[str, Any]) -> Any:
     require_shares(plain, count)  # now, and not when all have started
     if distributed.environment() is None and (count > 1 or spec.max_restarts) and plain["plan"] is not True:
         return _start(verb, plain, spec)
-    return _take_part(verb, plain, spec)
+    return _run_rank(verb, plain, spec)
 
 
-def _take_part(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
+def _run_rank(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
     module = importlib.import_module(f"gpt2_lightning.app.commands.{verb}")
     if distributed.environment() is None:
         return module.run(plain)
     if not distributed.is_rank_zero():
-        _be_silent()
+        _silence()
     distributed.join(spec.on_cuda, spec.waits)
     require_same_settings(distributed.all_gather({"verb": verb, **plain}))
     return module.run(plain)
 
 
-def _be_silent() -> None:
-    """Take the place of the terminal among those who hear this package's messages, and leave out all warnings."""
+def _silence() -> None:
+    """Send this rank's messages nowhere instead of to the terminal, and ignore warnings."""
     logging.getLogger("gpt2_lightning").addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")
 
 
 def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
-    """Start the processes, again where one of them dies, and tell how they ended."""
+    """Start the ranks, again if one of them dies, and print how they ended."""
     agent = Agent(spec, _open_rendezvous(spec) if spec.num_nodes > 1 else None)
     for start in itertools.count():
         with tempfile.TemporaryDirectory(prefix="gpt2-lightning-") as folder:
-            end = agent.run(functools.partial(_take_part, verb, plain, spec), start, Path(folder))
+            end = agent.run(functools.partial(_run_rank, verb, plain, spec), start, Path(folder))
             run_dir = rank_failures.noted_run(Path(folder))
         if not isinstance(end, Death):
             return end
@@ -101,5 +101,5 @@ def _open_rendezvous(spec: TrainerSpec) -> Rendezvous:
 
 
 def _from(plain: dict[str, Any]) -> str:
-    """What a restart begins with."""
+    """Describe where a restart begins."""
     return "from its beginning" if plain["resume"] in ("never", "here") else f"from {plain['resume']}"

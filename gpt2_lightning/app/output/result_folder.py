@@ -15,10 +15,10 @@ from gpt2_lightning.errors import UserError
 class Result(Protocol):
     """What a verb found."""
 
-    def tell(self) -> None:
+    def print_summary(self) -> None:
         """Print the most of it."""
 
-    def write(self, target: Path, pictures: bool) -> None:
+    def write(self, target: Path, with_plots: bool) -> None:
         """Write all of it into a folder."""
 
 
@@ -55,7 +55,7 @@ def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
 def leave(result: Result, output: Path, pictures: bool) -> None:
     """Print what was found, write it into a folder, and list its files."""
     with until_the_reader_stops():
-        result.tell()
+        result.print_summary()
     with replacing(output, "output") as temporary:
         temporary.mkdir(parents=True)
         result.write(temporary, pictures)

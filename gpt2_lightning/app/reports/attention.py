@@ -1,4 +1,4 @@
-"""What the verb `attention` found: printed, and written as numbers, pictures and a page."""
+"""Output of the verb `attention`: a summary on the terminal, and a folder of arrays, plots and a page."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from gpt2_lightning.inspection.token_labels import text_labels, token_label
 from gpt2_lightning.tokenizers import Tokenizer
 
 SUMMARY, EFFECTS, EXPLORER = "attention.json", "ablation.csv", "explorer.html"
-THIS_PROGRAM = re.compile(
+OUTPUT_FILES = re.compile(
     r"attention(-\d+)?\.npz|attention\.json|ablation\.csv|explorer\.html"
     r"|(heads|rollout|layer-\d+|head-\d+-\d+|token-\d+-head-\d+-\d+)\.(png|svg)"
 )
-"""Names of the files that are written."""
+"""Names of output files."""
 _MOST_BYTES = 300_000_000
 _RANKED = ("previous_token", "duplicate_token", "induction", "first_token")
 _EFFECTS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Result:
-    """What was found, and how to show it."""
+class AttentionReport:
+    """Measurements and the selection of plots."""
 
     inspected: Sequence[AttentionMeasurement]
     shown: int
-    """The one that is printed and drawn."""
+    """Index of the measurement that is printed and plotted."""
     tokenizer: Tokenizer
     repeated: str
-    """What the repeated sequence is."""
+    """Description of the repeated sequence."""
     layer: int | None
-    """The layer to draw, if one was named."""
+    """The layer to plot; None for the default."""
     head: int | None
-    """The head to draw, if one was named."""
+    """The head to plot; None for the default."""
     token: int | None
-    """The token to follow, if one was named."""
+    """The query token to plot; None for the last."""
 
     @property
     def main(self) -> AttentionMeasurement:
         return self.inspected[self.shown]
 
     @property
-    def drawn_head(self) -> tuple[int, int]:
-        """Layer and head to draw."""
+    def plotted_head(self) -> tuple[int, int]:
+        """Layer and head to plot."""
         layer, head = self.main.head_of_interest(self.layer)
         return layer, head if self.head is None else self.head
 
     @property
-    def followed_token(self) -> int:
+    def plotted_token(self) -> int:
         return len(self.main.reading.ids) - 1 if self.token is None else self.token
 
-    def tell(self) -> None:
-        """Print what was read, which heads stand out, and what switching heads off does."""
+    def print_summary(self) -> None:
+        """Print the measured checkpoints, the heads with the highest scores, and the ablation."""
         for inspected in self.inspected:
             layers, heads = inspected.reading.weights.shape[:2]
             loss = "" if inspected.reading.loss is None else f", loss {inspected.reading.loss:.3f} nats per token"
@@ -70,12 +70,12 @@ class Result:
         get_console().print(_ranking(self.main))
         print(f"repeated: {self.repeated}")
         if self.main.effects:
-            get_console().print(_effects(self.main, self.tokenizer))
+            get_console().print(_ablation(self.main, self.tokenizer))
             if len(self.main.effects) > _EFFECTS_SHOWN:
                 print(f"and {len(self.main.effects) - _EFFECTS_SHOWN} more in {EFFECTS}")
 
-    def write(self, target: Path, pictures: bool) -> None:
-        """Write numbers, page and pictures into a folder."""
+    def write(self, target: Path, with_plots: bool) -> None:
+        """Write arrays, page and plots into a folder."""
         files = [target / self._arrays_name(i) for i in range(len(self.inspected))]
         for inspected, file in zip(self.inspected, files, strict=True):
             write_arrays(inspected, file)
@@ -85,28 +85,28 @@ class Result:
         size = len(self.inspected) * explorer_bytes(*self.main.reading.weights.shape[:3])
         if size <= _MOST_BYTES:
             page = explorer(
-                self.inspected, self.tokenizer, self.repeated, self.drawn_head, self.followed_token, self.shown
+                self.inspected, self.tokenizer, self.repeated, self.plotted_head, self.plotted_token, self.shown
             )
             (target / EXPLORER).write_text(page, encoding="utf-8")
         else:
-            print(f"{EXPLORER} is left out: it would have {size / 1e6:,.0f} MB; take a shorter prompt for it")
-        if pictures:
-            self._draw(target)
+            print(f"{EXPLORER} is omitted: it would have {size / 1e6:,.0f} MB; choose a shorter prompt")
+        if with_plots:
+            self._plot(target)
 
     def _arrays_name(self, index: int) -> str:
         return "attention.npz" if len(self.inspected) == 1 else f"attention-{index}.npz"
 
-    def _draw(self, target: Path) -> None:
+    def _plot(self, target: Path) -> None:
         from gpt2_lightning.inspection.attention.plots import draw_head, draw_layer, draw_model, draw_text
 
         weights = self.main.reading.weights.numpy()
         labels = text_labels(self.main.reading.ids.tolist(), self.tokenizer)
-        (layer, head), token = self.drawn_head, self.followed_token
+        (layer, head), token = self.plotted_head, self.plotted_token
         of_head = f"layer {layer}, head {head}"
         draw_model(weights, "all heads", target / "heads")
         draw_layer(weights[layer], f"layer {layer}", target / f"layer-{layer}")
         draw_head(weights[layer, head], labels, of_head, target / f"head-{layer}-{head}")
-        title = f"what token {token} attends to in {of_head}"
+        title = f"attention of token {token} in {of_head}"
         draw_text(weights[layer, head, token], token, labels, title, target / f"token-{token}-head-{layer}-{head}")
         flow = rollout(self.main.reading.weights).numpy()
         draw_head(flow, labels, "rollout of all layers", target / "rollout")
@@ -131,8 +131,8 @@ def _ranking(inspected: AttentionMeasurement) -> Table:
     return table
 
 
-def _effects(inspected: AttentionMeasurement, tokenizer: Tokenizer) -> Table:
-    table = Table("head switched off", title="what each head is good for", title_justify="left")
+def _ablation(inspected: AttentionMeasurement, tokenizer: Tokenizer) -> Table:
+    table = Table("head ablated", title="ablation of heads", title_justify="left")
     for name in ("loss, nats per token", "divergence", "next token", "before", "after"):
         table.add_column(name, justify="right")
     for effect in inspected.effects[:_EFFECTS_SHOWN]:

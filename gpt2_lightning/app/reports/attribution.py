@@ -1,4 +1,4 @@
-"""What the verb `explain` found: printed, and written as numbers, a page and pictures."""
+"""Output of the verb `explain`: a summary on the terminal, and a folder with JSON, a page and plots."""
 
 from __future__ import annotations
 
@@ -28,45 +28,46 @@ from gpt2_lightning.inspection.attribution.export import (
 from gpt2_lightning.inspection.attribution.methods import METHODS
 from gpt2_lightning.inspection.attribution.page import write_attribution_page
 
-_NUMBERS, _PAGE = "explanation.json", "explanation.html"
-THIS_PROGRAM = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
-"""Names of the files that are written."""
+_JSON, _PAGE = "explanation.json", "explanation.html"
+OUTPUT_FILES = re.compile(r"explanation\.(json|html)|explanation(-\d+)?\.png")
+"""Names of output files."""
 _TEXTS_SHOWN = 3
 _TOKENS_SHOWN = 5
 _STEPS = 8
-_GROUND = (38, 38, 38)
+_BACKGROUND = (38, 38, 38)
 _FOR, _AGAINST, _STRONG = (86, 180, 233), (230, 159, 0), (235, 235, 235)
-"""Sky blue and orange, which the color-blind tell apart (Okabe and Ito 2008), and white where there is no sign."""
+"""Sky blue and orange, distinguishable with color vision deficiency (Okabe and Ito 2008), and white for unsigned
+values."""
 
 
 @dataclass(frozen=True)
 class AttributionReport:
-    """What was found, and how to show it."""
+    """Attributions of texts by one classifier."""
 
     texts: Sequence[AttributedText]
     checkpoint: str
-    """What readers call the classifier."""
+    """Display name of the classifier."""
     task: LabelTask
 
     @property
     def _unit(self) -> str:
-        """What a deletion score is a drop of."""
+        """The quantity whose drop is the deletion score."""
         return self.task.kind.unit
 
-    def tell(self) -> None:
-        """Print the first texts: colored where that is seen, their strongest tokens, and the deletion scores."""
+    def print_summary(self) -> None:
+        """Print the first texts, in color if the terminal supports it, with strongest tokens and deletion scores."""
         for text in self.texts[:_TEXTS_SHOWN]:
-            _tell_tokens(text)
+            _print_tokens(text)
             beaten = {method: f"{text.result.beaten(method)} of {RANDOM_ORDERS}" for method in METHODS}
-            self._tell_scores(scores(text), beaten)
+            self._print_scores(scores(text), beaten)
         if len(self.texts) > _TEXTS_SHOWN:
             print(f"\nand {len(self.texts) - _TEXTS_SHOWN} more in {_PAGE}")
         if len(self.texts) > 1:
             get_console().print(Text(f"\nall {len(self.texts)} texts, mean", "bold"))
-            self._tell_scores(mean_scores(self.texts), {})
+            self._print_scores(mean_scores(self.texts), {})
 
-    def _tell_scores(self, found: dict[str, tuple[float, float]], beaten: dict[str, str]) -> None:
-        """A row for each method: what becomes of the answer without its strongest tokens."""
+    def _print_scores(self, found: dict[str, tuple[float, float]], beaten: dict[str, str]) -> None:
+        """Print the deletion scores of each method."""
         table = Table(
             "method", title="without the tokens that each ranks highest", box=SIMPLE_HEAD, title_justify="left"
         )
@@ -77,11 +78,11 @@ class AttributionReport:
             table.add_row(compared_name(compared), *map(format_value, pair), *more)
         get_console().print(table)
 
-    def write(self, target: Path, pictures: bool) -> None:
-        """Write numbers, page and pictures into a folder."""
-        write_attributions(self.texts, self.checkpoint, self._unit, target / _NUMBERS)
+    def write(self, target: Path, with_plots: bool) -> None:
+        """Write JSON, page and plots into a folder."""
+        write_attributions(self.texts, self.checkpoint, self._unit, target / _JSON)
         write_attribution_page(self.texts, self.checkpoint, self.task, target / _PAGE)
-        if not pictures:
+        if not with_plots:
             return
         from gpt2_lightning.inspection.attribution.plots import draw_attribution
 
@@ -90,7 +91,7 @@ class AttributionReport:
             draw_attribution(text, target / name)
 
 
-def _tell_tokens(text: AttributedText) -> None:
+def _print_tokens(text: AttributedText) -> None:
     console = get_console()
     console.print(Text(f"\n{text.heading}", "bold"))
     if not has_colors(console):
@@ -106,7 +107,7 @@ def _tell_tokens(text: AttributedText) -> None:
 
 
 def colored(tokens: Sequence[str], shades: Sequence[float], is_signed: bool) -> Text:
-    """The tokens on grounds of their shades, -1 to 1: blue for, orange against, white where there is no sign."""
+    """Tokens on backgrounds of their shades, -1 to 1: blue for, orange against, white for unsigned values."""
     drawn = Text()
     for token, shade in zip(tokens, shades, strict=True):
         drawn.append(token, _style(round(shade * _STEPS), is_signed))
@@ -119,14 +120,14 @@ def colored(tokens: Sequence[str], shades: Sequence[float], is_signed: bool) -> 
 def _style(step: int, is_signed: bool) -> Style:
     end = _STRONG if not is_signed else _FOR if step >= 0 else _AGAINST
     share = abs(step) / _STEPS
-    rgb = [round(low + share * (high - low)) for low, high in zip(_GROUND, end, strict=True)]
+    rgb = [round(low + share * (high - low)) for low, high in zip(_BACKGROUND, end, strict=True)]
     return Style(color="#000000" if luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
 
 
 def _legend() -> Text:
     return Text.assemble(
-        (" speaks for ", _style(_STEPS, True)),
-        (" against ", _style(-_STEPS, True)),
-        (" matters, without a sign ", _style(_STEPS, False)),
+        (" evidence for ", _style(_STEPS, True)),
+        (" evidence against ", _style(-_STEPS, True)),
+        (" importance, without a sign ", _style(_STEPS, False)),
         " each method on its own scale",
     )

@@ -1,4 +1,4 @@
-"""A parity report in sentences and tables."""
+"""The parity report as sections of sentences and tables."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpt2_lightning.evaluation.parity.weights import Weights
 from gpt2_lightning.huggingface.weights import dtype_name
 
 _TENSORS_SHOWN = 8
-_PARTINGS_SHOWN = 2
+_DIVERGENCES_SHOWN = 2
 
 
 def page(report: Report, ours: Ours, theirs: Theirs, seed: int) -> list[Section]:
-    """Everything that was measured; the conclusion comes last."""
+    """Build the sections of a report, with the conclusion last."""
     return [
         _sides(ours, theirs),
         _networks(report),
@@ -85,29 +85,29 @@ def _weights(weights: Weights) -> Iterator[str]:
 
 
 def _texts(report: Report, ours: Ours) -> list[Section]:
-    is_mended = bool(report.explanation.fixes)
-    mended_header = ("with the causes put right",) if is_mended else ()
+    is_fixed = bool(report.explanation.fixes)
+    fixed_header = ("with the causes corrected",) if is_fixed else ()
     rows = []
     for match, mended in zip(report.matches, report.mended, strict=True):
-        matches = (match, mended) if is_mended else (match,)
+        matches = (match, mended) if is_fixed else (match,)
         outcomes = (_outcome(one.divergence.step if one.divergence else None) for one in matches)
         rows.append((match.name, str(len(match.ours)), *outcomes, DIFFERS if match.divergence else ""))
-    for text, mended_text in zip(report.loop, report.mended_loop, strict=True):
-        texts = (text, mended_text) if is_mended else (text,)
+    for text, fixed_text in zip(report.loop, report.mended_loop, strict=True):
+        texts = (text, fixed_text) if is_fixed else (text,)
         name = f"your loop, prompt of {_count(text.prompt_tokens, 'token')}"
         mark = DIFFERS if any(one.first_other for one in texts) else ""
         rows.append((name, str(len(text.ours)), *(_outcome(one.first_other) for one in texts), mark))
-    table = Table(("with the same settings", "tokens", "as they are", *mended_header, ""), tuple(rows))
+    table = Table(("with the same settings", "tokens", "as they are", *fixed_header, ""), tuple(rows))
     prompt = f"The prompt has {_count(len(report.our_prompt), 'token')}."
-    partings = [_parting(match.name, match.divergence, ours) for match in report.matches if match.divergence]
-    return [Section("Texts, token for token", (prompt,), table), *partings[:_PARTINGS_SHOWN]]
+    divergences = [_divergence(match.name, match.divergence, ours) for match in report.matches if match.divergence]
+    return [Section("Texts, token for token", (prompt,), table), *divergences[:_DIVERGENCES_SHOWN]]
 
 
 def _outcome(first_other: int | None) -> str:
     return "the same" if first_other is None else f"differ from token {first_other}"
 
 
-def _parting(name: str, divergence: Divergence, ours: Ours) -> Section:
+def _divergence(name: str, divergence: Divergence, ours: Ours) -> Section:
     def token(number: int | None) -> str:
         return "the end" if number is None else _quoted(ours, (number,))
 
@@ -117,7 +117,7 @@ def _parting(name: str, divergence: Divergence, ours: Ours) -> Section:
         rows.append((token(one[0]), f"{one[1]:.4f}", token(other[0]), f"{other[1]:.4f}", mark))
     chosen = f"{token(divergence.our_token)} here, {token(divergence.their_token)} there. The likeliest at this step:"
     table = Table(("ours", "probability", "theirs", "probability", ""), tuple(rows))
-    return Section(f"Where they part: {name}, token {divergence.step}", (chosen,), table)
+    return Section(f"Divergence: {name}, token {divergence.step}", (chosen,), table)
 
 
 def _settings(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Section:
@@ -128,9 +128,9 @@ def _settings(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Section:
         lines.append(f"{call.name}, its first {length} with this seed: {_quoted(ours, call.text)}")
     if len(report.calls) == 1:
         reason = "it has no tokenizer" if report.their_prompt is None else "it reads other tokens of the prompt"
-        lines.append(f"The pipeline was left out: {reason}.")
+        lines.append(f"The pipeline is omitted: {reason}.")
     table = Table(("setting", "ours", *(call.name for call in report.calls), ""), rows)
-    return Section("Settings when nothing is said", table=table, after=tuple(lines))
+    return Section("Default settings", table=table, after=tuple(lines))
 
 
 def _loop(report: Report) -> Section:
@@ -144,8 +144,8 @@ def _slips(report: Report) -> Section:
         for slip in report.slips
     )
     return Section(
-        "What the usual slips would do to this model",
-        ("Each was made on purpose. The distance of the next token's distributions is their total variation, 0 to 1.",),
+        "Effect of common mistakes on this model",
+        ("Each was made on purpose. The distance of next-token distributions is their total variation, 0 to 1.",),
         Table(("slip", "distance", f"first other token of {report.slips[0].compared}"), rows),
     )
 
@@ -166,15 +166,15 @@ def _conclusion(report: Report) -> Iterator[str]:
 
 
 def _of_call(call: Resolved, report: Report) -> str:
-    after = ", once the above is put right" if report.explanation.fixes else ""
+    after = ", once the above is corrected" if report.explanation.fixes else ""
     if call.deciding is None:
         return f"{call.name} writes another text than we do, also with all of our settings{after}."
     if not call.deciding:
-        return f"{call.name}, told nothing but the seed, writes what we do{after}."
+        return f"{call.name}, called with only the seed, writes the same text{after}."
     theirs, ours = in_use(call.settings), in_use(report.our_settings)
     pairs = [f"{key} is {shown_value(theirs[key])} there and {shown_value(ours[key])} here" for key in call.deciding]
     return (
-        f"{call.name}, told nothing but the seed, writes another text for its defaults: {', '.join(pairs)}. "
+        f"{call.name}, called with only the seed, writes another text because of its defaults: {', '.join(pairs)}. "
         f"With all of our settings its text is the same, token for token{after}."
     )
 

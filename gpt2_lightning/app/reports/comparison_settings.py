@@ -1,4 +1,4 @@
-"""The table of settings: ours, and what calls of transformers resolve theirs to."""
+"""The table of settings: ours, and those that calls of transformers resolve to."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
 
 @dataclass(frozen=True)
 class Row:
-    """A setting of each side, as text."""
+    """One setting of each side, as text."""
 
     cells: tuple[str, ...]
-    """Its name, ours, and that of each call."""
+    """Name, our value, and the value of each call."""
     differs: bool
 
 
 def settings_rows(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Iterator[Row]:
-    """Settings that choose tokens, then those of reading, then those of the network."""
+    """Yield settings of sampling, then of the input, then of the network."""
     calls = report.calls
     our_settings, their_settings = in_use(report.our_settings), [in_use(call.settings) for call in calls]
     for key in CHOOSING:
@@ -52,7 +52,7 @@ def settings_rows(report: Report, ours: Ours, theirs: Theirs, seed: int) -> Iter
 
 
 def loop_rows(padding: Padding) -> Iterator[Row]:
-    """How a loop around their model pads: the setting, what is right, and what the loop does."""
+    """Yield the padding settings of a generation loop: name, correct value, and value of the loop."""
     cells = {
         "side": ("padding side", "left", padding.side),
         "attention_mask": ("attention mask", "padding is masked", "none"),
@@ -70,5 +70,5 @@ def _row(name: str, ours: Any, theirs: list[Any]) -> Row:
 
 
 def shown_value(value: Any) -> str:
-    """A setting as text."""
+    """Format a setting."""
     return "none" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""The settings of verbs that let a classifier read texts: which classifier, and which texts."""
+"""Settings of the verbs that apply a classifier to texts."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from gpt2_lightning.settings import FreeText, PathText, PositiveInt, Settings, r
 
 @dataclass(frozen=True, kw_only=True)
 class InputTexts(Settings):
-    """What `predict` and `explain` have in common at the top level."""
+    """Common settings of `predict` and `explain`."""
 
     runs_dir: PathText = "runs"
     """Folder of all runs, for `checkpoint=latest`."""
     checkpoint: PathText = "latest"
     """A classifier, named as for `generate`."""
     base: PathText | None = None
-    """Where the model lies that a LoRA adapter was trained on; null for where it was then."""
+    """The base model of a LoRA adapter; null for the path in the adapter."""
     text: Annotated[str, FreeText()] | None = None
-    """One text."""
+    """A single input text."""
     texts: PathText | None = None
-    """A file of texts: a line each where its name ends in .txt, otherwise a table."""
+    """A file of texts: one per line in a .txt file, otherwise a table."""
     column: str = "text"
     """The column of the texts in a table."""
     format: Format | None = None
-    """Of a table; the file's suffix tells it where it is null."""
+    """Format of a table; null to infer it from the suffix."""
     columns: list[str] | None = None
-    """Names of the columns of a CSV or TSV file that has no header."""
+    """Column names of a CSV or TSV file without a header."""
     delimiter: str | None = None
-    """Between the columns of a CSV or TSV file; comma and tab where it is null."""
+    """Column delimiter of a CSV or TSV file; null for comma and tab."""
     quote: str | None = '"'
-    """Around a field of a CSV or TSV file that holds delimiters or line ends; null for files that do not quote."""
+    """Quote character of a CSV or TSV file; null for none."""
     batch_size: PositiveInt = 32
-    """Texts, or versions of one, in a forward pass."""
+    """Texts, or versions of a text, in a forward pass."""
     device: Device = "auto"
-    """Where to compute; `auto` takes the fastest there is."""
+    """Device; `auto` for the fastest available."""
 
     @relation
     def _one_source_of_texts(self) -> Iterator[str]:
@@ -50,7 +50,7 @@ class InputTexts(Settings):
             yield "text: it is empty; name a text"
 
     def read(self) -> list[str]:
-        """The texts.
+        """Return the texts.
 
         Raises:
             UserError: if the file cannot be read.

@@ -1,4 +1,4 @@
-"""Figures of parameters on the terminal and as CSV."""
+"""Parameters of a model on the terminal and as CSV."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from gpt2_lightning.model import GPT2
 _OF_SPREAD = ["mean", "std", "norm"]
 _OF_CHANGE = ["norm", "change", "largest", "cosine"]
 _LEAVE_OUT_FIRST = ("type", "mean", "std", "kind", "norm", "largest", "cosine")
-"""Columns that a narrow terminal does not get, in this order."""
+"""Columns that are omitted on a narrow terminal, in this order."""
 _UNLIMITED = 10_000
 _CSV_SIZES = ["name", "shape", "dtype", "count", "share", "kind"]
 _CSV_SPREAD = ["mean", "std", "norm", "not_finite"]
 _CSV_CHANGE = ["relative_change", "largest_change", "cosine", "other_not_finite"]
 
 
-def print_table(figures: Sequence[TensorSummary], console: Console) -> None:
-    """A row for each tensor, the parts of the model apart, with their sums.
+def print_table(tensors: Sequence[TensorSummary], console: Console) -> None:
+    """Print a row for each tensor, grouped by part of the model, with sums.
 
-    Figures are never cut: columns for which the console is too narrow are left out, and named below the table.
+    Values are never truncated: columns that do not fit are omitted, and named below the table.
     """
-    has_values, has_changes = any(one.statistics for one in figures), any(one.change for one in figures)
+    has_values, has_changes = any(one.statistics for one in tensors), any(one.change for one in tensors)
     columns = ["tensor", "shape", "type", "values", "share"]
     columns += [] if not has_values else _OF_CHANGE if has_changes else _OF_SPREAD
     columns.append("kind")
-    whole = table = _table(figures, columns)
+    whole = table = _table(tensors, columns)
     left_out = []
     for title in [title for title in _LEAVE_OUT_FIRST if title in columns]:
         if _width(table, console) <= console.width:
             break
         columns.remove(title)
         left_out.append(title)
-        table = _table(figures, columns)
-    table.width = _width(table, console)  # if even this is too wide, the terminal breaks the lines
+        table = _table(tensors, columns)
+    table.width = _width(table, console)  # a terminal that is still too narrow wraps the lines
     console.print(table, crop=False)
     if left_out:
         needed = _width(whole, console)
@@ -60,18 +60,18 @@ def print_table(figures: Sequence[TensorSummary], console: Console) -> None:
         console.print(text, highlight=False)
 
 
-def print_tree(figures: Sequence[TensorSummary], console: Console) -> None:
-    """Modules inside modules, with their sums; alike blocks are drawn once."""
-    root = module_tree(figures)
+def print_tree(tensors: Sequence[TensorSummary], console: Console) -> None:
+    """Print the tree of modules with their sums; equal blocks are printed once."""
+    root = module_tree(tensors)
     tree = Tree(f"[bold]model[/]  {root.count:,}")
     _grow(tree, root, root.count)
     console.print(tree)
 
 
-def print_summary(figures: Sequence[TensorSummary], model: GPT2, console: Console) -> None:
-    """Totals, memory and FLOPs, and what is wrong with the values."""
-    config, costs = model.config, cost(figures, model.config)
-    counts = {kind: sum(one.count for one in figures if one.kind == kind) for kind in ("trained", "frozen", "buffer")}
+def print_summary(tensors: Sequence[TensorSummary], model: GPT2, console: Console) -> None:
+    """Print totals, memory, FLOPs, and tensors with NaN or infinite values."""
+    config, costs = model.config, cost(tensors, model.config)
+    counts = {kind: sum(one.count for one in tensors if one.kind == kind) for kind in ("trained", "frozen", "buffer")}
     lines = [
         ("parameters", f"{counts['trained'] + counts['frozen']:,}: {counts['trained']:,} trained, "
                        f"{counts['frozen']:,} frozen"),
@@ -84,13 +84,13 @@ def print_summary(figures: Sequence[TensorSummary], model: GPT2, console: Consol
                   f"{config.block_size:,}, vocabulary {config.vocab_size:,}"),
     ]  # fmt: skip
     if counts["buffer"]:
-        lines.insert(1, ("buffers", f"{counts['buffer']:,} values, which are no parameters"))
+        lines.insert(1, ("buffers", f"{counts['buffer']:,} values, which are not parameters"))
     lines += [("shared", f"{name} is {counted}") for name, counted in second_names(model).items()]
     grid = Table.grid(padding=(0, 2))
     for line in lines:
         grid.add_row(*line)
     console.print(grid, highlight=False)
-    for one in figures:
+    for one in tensors:
         counts_by_model = {"": _broken_here(one), " in the other": one.change.other_not_finite if one.change else 0}
         for where, broken in counts_by_model.items():
             if broken:
@@ -98,12 +98,12 @@ def print_summary(figures: Sequence[TensorSummary], model: GPT2, console: Consol
                 console.print(text, style="bold red", highlight=False)
 
 
-def write_csv(figures: Sequence[TensorSummary], file: TextIO) -> None:
-    """A row for each tensor, with every figure in full; what is not known is empty."""
-    total = sum(one.count for one in figures)
+def write_csv(tensors: Sequence[TensorSummary], file: TextIO) -> None:
+    """Write a row for each tensor with full precision; unknown values are empty."""
+    total = sum(one.count for one in tensors)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*_CSV_SIZES, *_CSV_SPREAD, *_CSV_CHANGE])
-    for one in figures:
+    for one in tensors:
         shape = "x".join(map(str, one.shape))
         sizes = [one.name, shape, dtype_name(one.dtype), one.count, one.count / total, one.kind]
         spread = [""] * len(_CSV_SPREAD) if one.statistics is None else dataclasses.astuple(one.statistics)
@@ -111,8 +111,8 @@ def write_csv(figures: Sequence[TensorSummary], file: TextIO) -> None:
         writer.writerow([*sizes, *spread, *change])
 
 
-def _table(figures: Sequence[TensorSummary], columns: Sequence[str]) -> Table:
-    total = sum(one.count for one in figures)
+def _table(tensors: Sequence[TensorSummary], columns: Sequence[str]) -> Table:
+    total = sum(one.count for one in tensors)
     table = Table(box=box.SIMPLE, pad_edge=False)
     for title in columns:
         is_text = title in ("tensor", "shape", "type", "kind")
@@ -121,19 +121,19 @@ def _table(figures: Sequence[TensorSummary], columns: Sequence[str]) -> Table:
     def add_row(cells: dict[str, str], style: str | None) -> None:
         table.add_row(*(cells.get(title, "") for title in columns), style=style)
 
-    for part, group in itertools.groupby(figures, key=lambda one: part_of(one.name)):
-        tensors = list(group)
-        for one in tensors:
+    for part, group in itertools.groupby(tensors, key=lambda one: part_of(one.name)):
+        in_part = list(group)
+        for one in in_part:
             add_row(_cells(one, total), "red" if _broken_here(one) else None)
-        if len(tensors) > 1:
-            add_row({"tensor": part} | _sizes(sum(one.count for one in tensors), total), "bold")
+        if len(in_part) > 1:
+            add_row({"tensor": part} | _sizes(sum(one.count for one in in_part), total), "bold")
         table.add_section()
     add_row({"tensor": "total"} | _sizes(total, total), "bold")
     return table
 
 
 def _width(table: Table, console: Console) -> int:
-    """Columns of a terminal that the table takes, with nothing cut."""
+    """Width of the table in characters, without truncation."""
     return table.__rich_measure__(console, console.options.update_width(_UNLIMITED)).maximum
 
 
@@ -148,7 +148,7 @@ def _grow(tree: Tree, module: ModuleNode, total: int) -> None:
 
 
 def _cells(one: TensorSummary, total: int) -> dict[str, str]:
-    """By the title of the column; what is not known is left out."""
+    """Cells by column title, without unknown values."""
     cells = {"tensor": one.name, "shape": _shape(one), "type": dtype_name(one.dtype), "kind": one.kind}
     cells |= _sizes(one.count, total)
     if one.statistics is not None:
@@ -164,7 +164,7 @@ def _sizes(count: int, total: int) -> dict[str, str]:
 
 
 def _broken_here(one: TensorSummary) -> int:
-    """Values that are NaN or infinite."""
+    """Number of NaN or infinite values."""
     return one.statistics.not_finite if one.statistics else 0
 
 

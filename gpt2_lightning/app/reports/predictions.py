@@ -1,4 +1,4 @@
-"""A classifier's predictions as a person or a program reads them."""
+"""Predictions of a classifier on the terminal, as JSONL and as CSV."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def write_predictions(predictions: Sequence[Prediction], labels: Sequence[str], 
 
 
 def named(prediction: Prediction) -> str:
-    """The class, the classes that apply, or the number."""
+    """Format the predicted class, classes, or number."""
     return (", ".join(prediction.label) or "none") if isinstance(prediction.label, tuple) else str(prediction.label)
 
 
 def print_prediction(prediction: Prediction) -> None:
-    """Print the label, and the probabilities, the largest first."""
+    """Print the label and the probabilities, in descending order."""
     print(named(prediction))
     width = max(map(len, prediction.probabilities), default=0)
     for name, probability in sorted(prediction.probabilities.items(), key=lambda pair: -pair[1]):

@@ -1,4 +1,4 @@
-"""Texts for a classifier to read, from a file: a line each, or a column of a table."""
+"""Input texts from a file: one per line, or a column of a table."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ _LINES = ".txt"
 
 @dataclass(frozen=True)
 class TextTable:
-    """A file of texts, as the settings of a verb name it."""
+    """A file of texts, as named by the settings of a verb."""
 
     file: Path
-    """A line each where its name ends in .txt, otherwise a table."""
+    """One text per line in a .txt file, otherwise a table."""
     column: str
     """The column of the texts in a table."""
     format: Format | None
-    """Of a table; the file's suffix tells it where it is None."""
+    """Format of a table; None to infer it from the suffix."""
     columns: list[str] | None
-    """Names of the columns of a CSV or TSV file that has no header."""
+    """Column names of a CSV or TSV file without a header."""
     delimiter: str | None
-    """Between the columns of a CSV or TSV file; comma and tab where it is None."""
+    """Column delimiter of a CSV or TSV file; None for comma and tab."""
     quote: str | None
-    """Around a field of a CSV or TSV file that holds delimiters or line ends; None for files that do not quote."""
+    """Quote character of a CSV or TSV file; None for none."""
 
     def read(self) -> list[str]:
-        """The texts of the file.
+        """Read the texts.
 
         Raises:
             UserError: if it cannot be read, or a row has no text.
@@ -39,11 +39,11 @@ class TextTable:
         is_lines = self.format is None and self.file.suffix.lower() == _LINES
         try:
             found = self._lines() if is_lines else self._column()
-        except UserError as error:  # the reader of tables speaks of the settings of data
+        except UserError as error:  # tables are read by code whose messages name settings of `data`
             message = re.sub(r"\bdata\.path\b", "texts", str(error))
             raise UserError(re.sub(r"\bdata\.(format|columns|delimiter|quote)\b", r"\1", message)) from None
         if not found:
-            raise UserError(f"texts: {self.file} holds no text; name a file with texts in it")
+            raise UserError(f"texts: {self.file} holds no text; name a file with texts")
         return found
 
     def _lines(self) -> list[str]:
@@ -53,7 +53,7 @@ class TextTable:
             raise UserError(f"texts: {self.file} cannot be read: {error.strerror}; check the path") from None
         except UnicodeDecodeError as error:
             raise UserError(
-                f"texts: {self.file} is no text in UTF-8: {error}; convert it, for example with iconv"
+                f"texts: {self.file} is not UTF-8 text: {error}; convert it, for example with iconv"
             ) from None
         return [line.removesuffix("\r") for line in lines if line.strip()]
 
@@ -72,5 +72,5 @@ class TextTable:
             except BadRow as reason:
                 bad.add(record.place, reason)
         if bad.count:
-            raise UserError(f"texts: mend these, or name the right column with column=NAME: {bad}")
+            raise UserError(f"texts: correct these, or name the right column with column=NAME: {bad}")
         return texts

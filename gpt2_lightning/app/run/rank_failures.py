@@ -1,6 +1,6 @@
-"""What the processes of a run leave for the program that started them, in files: how they ended, and the run's folder.
+"""Reports of ranks to the program that started them, in files: how they failed, and the run's folder.
 
-A process that lost another one fails as well. It marks its report, so that the cause is told and not what followed.
+A rank that loses another one fails as well. It marks its report, so that the message names the cause.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ _SIGNS_OF_LOSS = ("gloo", "nccl", "connection", "timed out", "timeout", "broken 
 
 
 _folder: Path | None = None
-"""Where this process, if it was started by this program, leaves what it says."""
+"""Folder of the reports, in a rank that this program started."""
 
 
 def leave_in(folder: Path) -> None:
-    """Say where this process leaves its reports."""
+    """Set the folder of this rank's reports."""
     global _folder
     _folder = folder
 
 
 def note_run(run_dir: Path) -> None:
-    """Tell the program that started this process, if that was this program, the run's folder."""
+    """Report the run's folder, if this program started this rank."""
     if _folder is not None:
         write_text(_folder / f"{_RUN}-{distributed.rank()}", str(run_dir.absolute()), durable=False)
 
 
 def noted_run(folder: Path) -> Path | None:
-    """The run's folder; None where none was chosen yet."""
+    """Return the run's folder; None if none was chosen yet."""
     return next((Path(file.read_text(encoding="utf-8")) for file in folder.glob(f"{_RUN}-*")), None)
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a process ended, unless well."""
+    """How a rank failed."""
 
     rank: int
     time: float
     code: int
     message: str = ""
-    """Of a user's mistake."""
+    """Message of a user's mistake."""
     trace: str = ""
-    """Of any other exception."""
+    """Stack trace of any other exception."""
     lost_another: bool = False
-    """Whether it failed since another process was gone or did not answer."""
+    """Whether it failed because another rank was gone or did not answer."""
 
 
 def report(code: Any, message: str = "", trace: str = "", error: Exception | None = None) -> None:
-    """Say how this process ends.
+    """Report how this rank fails.
 
     Args:
         code: its exit code.
-        message: of a user's mistake.
-        trace: of any other exception.
+        message: message of a user's mistake.
+        trace: stack trace of any other exception.
         error: the exception.
     """
     assert _folder is not None, "this process was not started by this program"
@@ -71,33 +71,33 @@ def report(code: Any, message: str = "", trace: str = "", error: Exception | Non
 
 
 def read(folder: Path) -> list[Report]:
-    """The reports, the earliest first: what comes later may follow from it."""
+    """Read the reports, the earliest first: later ones may follow from it."""
     reports = [Report(**json.loads(file.read_text(encoding="utf-8"))) for file in folder.glob("*.json")]
     return sorted(reports, key=lambda report: report.time)
 
 
 @dataclass(frozen=True)
 class Death:
-    """The end of a run of several processes that was no user's mistake and was not asked for."""
+    """A failure of a run with several ranks that is not a user's mistake."""
 
     what: str
-    """What happened, in a sentence without an end."""
+    """What happened, as the beginning of a sentence."""
     trace: str = ""
-    """Where a process failed, if one could tell."""
+    """Stack trace of the rank that failed, if there is one."""
 
 
 def cause(reports: list[Report], rank: int, exit_code: int, count: int, timeout: float) -> Report | Death:
-    """Why a run of several processes failed.
+    """Find the cause of a failed run.
 
     Args:
-        reports: of the processes that could say so, the earliest first.
-        rank: the process that was found dead.
-        exit_code: its exit code; minus the signal where one ended it.
-        count: of processes.
-        timeout: seconds that processes waited for each other.
+        reports: reports of the ranks, the earliest first.
+        rank: the rank that was found dead.
+        exit_code: its exit code; minus the signal that ended it, if one did.
+        count: number of ranks.
+        timeout: seconds that ranks wait for each other.
 
     Returns:
-        A report, where a process ended in its own way; otherwise what happened.
+        A report, if a rank ended by itself; otherwise a description.
     """
     own = [report for report in reports if not report.lost_another]
     if not reports or (exit_code < 0 and exit_code != -signal.SIGABRT):
@@ -118,6 +118,6 @@ def lost_others(who: str, timeout: float) -> Death:
 
 
 def _tells_of_loss(error: Exception) -> bool:
-    """Whether this is how torch's ways of talking fail when nobody answers."""
+    """Whether an error is one that torch raises when another rank does not answer."""
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(sign in text for sign in _SIGNS_OF_LOSS)

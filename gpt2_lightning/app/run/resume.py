@@ -1,4 +1,4 @@
-"""Going on with a run: which checkpoint, whether it fits, and how to do it again."""
+"""Resuming a run: the checkpoint, whether it fits the configuration, and the command that resumes."""
 
 from __future__ import annotations
 
@@ -73,13 +73,13 @@ def log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
 
 
 def require_same_settings(settings: Sequence[dict[str, Any]]) -> None:
-    """Make sure that all processes of a run do the same.
+    """Check that all ranks have the same settings.
 
     Args:
-        settings: of each process, by rank.
+        settings: settings of each rank.
 
     Raises:
-        UserError: if a process has others than the first; of each one that differs.
+        UserError: if a rank has other settings than rank zero, with all that differ.
     """
     for rank, of_process in enumerate(settings):
         if differing := _changes(settings[0], of_process):
@@ -91,11 +91,11 @@ def require_same_settings(settings: Sequence[dict[str, Any]]) -> None:
 
 
 def as_restarted(plain: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
-    """The settings with which a run goes on after one of its processes died.
+    """Return the settings of a restart after a rank died.
 
     Args:
-        plain: those it was started with.
-        run_dir: its folder; None if it had none yet.
+        plain: settings of the start before.
+        run_dir: the run's folder; None if it had none yet.
     """
     if run_dir is not None and folder.newest(run_dir) is not None:
         return {**plain, "resume": str(run_dir)}
@@ -105,7 +105,7 @@ def as_restarted(plain: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
 
 
 def log_how_to_resume(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:
-    """Tell where an interrupted run stands, and the command that goes on with it; for a sweep, there is one for all."""
+    """Log the state of an interrupted run, and the command that resumes it; a sweep has one command for all runs."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -51,7 +51,7 @@ class RunSettings(Settings):
     activation_checkpointing: bool = False
     """Whether activations are computed again in the backward pass: less memory for a third more time."""
     resume: PathText = "never"
-    """`never`, `auto`, `must`, `here`, or a run or checkpoint to go on with; see `resume.choose_checkpoint`."""
+    """`never`, `auto`, `must`, `here`, or a run or checkpoint to go on with; see `resume.load_checkpoint`."""
     replay: PathText | None = None
     """Folder of an earlier run whose configuration is taken, with the overrides of the command line on top."""
     plan: bool | Literal["probe"] = False

@@ -1,4 +1,4 @@
-"""What a run says of itself when it starts and when it ends."""
+"""Messages at the start and the end of a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PROMPT = "The "
 
 
 def describe_start(run: Run) -> None:
-    """Say what language model will be trained on what, for how long, and where it goes."""
+    """Log the model, its data, the length of the run and its folder."""
     describe_model(run)
     data = run.job.data
     assert isinstance(data, TokenDataModule), "pre-training reads tokens"
@@ -37,7 +37,7 @@ def describe_start(run: Run) -> None:
 
 
 def describe_model(run: Run) -> None:
-    """Say how large the network is."""
+    """Log the size of the model."""
     config = run.job.description.model
     log.info(
         "model:  %s parameters, %.1f MFLOPs per token trained, vocabulary %s (%s)",
@@ -49,7 +49,7 @@ def describe_model(run: Run) -> None:
 
 
 def describe_plan(run: Run) -> None:
-    """Say how long the run takes and where it goes."""
+    """Log the length of the run and its folder."""
     data = run.job.data
     samples = run.max_steps * data.batch_size
     log.info(
@@ -74,7 +74,7 @@ def _shared_out(batch_size: int, micro_batch_size: int) -> str:
 
 
 def summarize(run: Run) -> None:
-    """Print the figures of a language model, where things are, a sample, and the command for more."""
+    """Log the metrics of a language model, the files, a sample, and a command that generates text."""
     data, best = run.job.data, run.metrics.best_val_loss
     log.info("")
     log.info("done: %s tokens, %.1f epochs", f"{data.tokens_seen:,}", data.epochs_seen)
@@ -97,7 +97,7 @@ def summarize(run: Run) -> None:
 
 
 def list_files(run: Run) -> None:
-    """Say how fast it was, what it took, and where everything is."""
+    """Log the speed, the memory and the files of the run."""
     _describe_throughput(run)
     for name, what in (
         (METRICS, "figures"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from gpt2_lightning.app.config.moved import original, with_targets
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 
@@ -17,6 +18,8 @@ ENDED = ("done", "pruned")
 """States of a run that has nothing left to do."""
 _PLACES = ("run_dir", "resume")
 """Settings that say nothing of what a run computes."""
+_ADDED: dict[str, Any] = {"metrics": {}, "replay": None}
+"""Settings that sweeps of earlier versions lack, with the values that change nothing of what those computed."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class Status:
 
 
 def digest_of(*parts: Any) -> str:
-    """Sixteen hexadecimal digits that are the same for the same plain values, but for where a run lies."""
-    kept = [{k: v for k, v in part.items() if k not in _PLACES} if isinstance(part, dict) else part for part in parts]
+    """Sixteen hexadecimal digits of plain values: equal for equal values, wherever a run lies and whichever version."""
+    kept = [_identity(part) if isinstance(part, dict) else part for part in parts]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _identity(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that tell a run from others, as the first version that swept wrote them."""
+    kept = {k: v for k, v in settings.items() if k not in _PLACES and not (k in _ADDED and v == _ADDED[k])}
+    return with_targets(kept, original)

@@ -1,4 +1,4 @@
-"""Batches of labeled texts: which text is the n-th sample, and what stands in a batch."""
+"""Batches of labeled texts: the order of samples, and their batches."""
 
 from __future__ import annotations
 

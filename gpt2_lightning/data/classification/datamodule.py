@@ -18,7 +18,7 @@ from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.data.tables import Splits
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.label_kinds import LabeledText, LabelKind
+from gpt2_lightning.label_kinds import KINDS, LabeledText, LabelKind
 from gpt2_lightning.tokenizers import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -27,13 +27,13 @@ _log = logging.getLogger(__name__)
 class LabelDataModule(SampleDataModule):
     """Labeled texts, encoded once and padded by batch.
 
-    `train`, `val` and `test` have the rows, and what was cut off them: `train.texts.n_cut`.
+    `train`, `val` and `test` are its parts; `train.texts.n_cut` is the number of truncated texts.
 
     Args:
         splits: the rows.
         tokenizer: that of the model.
         classes: in the order of their numbers; none for a kind without classes.
-        kind: what a label is.
+        kind: what a label is, or the name of that in `label_kinds.KINDS`.
         block_size: the longest text in tokens; of longer ones the rest is cut off.
         batch_size: texts in an optimizer step, over all devices.
         micro_batch_size: see `SampleDataModule`.
@@ -51,7 +51,7 @@ class LabelDataModule(SampleDataModule):
         splits: Splits[LabeledText],
         tokenizer: Tokenizer,
         classes: Sequence[str],
-        kind: LabelKind,
+        kind: LabelKind | str,
         block_size: int,
         batch_size: int,
         micro_batch_size: int | None = None,
@@ -59,7 +59,8 @@ class LabelDataModule(SampleDataModule):
         add_prefix_space: bool = False,
     ) -> None:
         super().__init__(batch_size, micro_batch_size, tokenizer)
-        self.classes, self.kind, self.block_size = tuple(classes), kind, block_size
+        self.kind = kind = KINDS[kind] if isinstance(kind, str) else kind
+        self.classes, self.block_size = tuple(classes), block_size
         self.add_prefix_space = add_prefix_space
 
         def prepared(rows: list[LabeledText]) -> LabeledSet:
@@ -88,7 +89,7 @@ class LabelDataModule(SampleDataModule):
         for part, rows in (("validation", self.val), ("test", self.test)):
             missing = self._lacking(rows)
             if len(rows) and missing:
-                _log.warning("the %s part has no row of %s: it tells nothing of that", part, ", ".join(missing))
+                _log.warning("the %s part has no row of %s: it says nothing about that", part, ", ".join(missing))
 
     def _lacking(self, part: LabeledSet) -> list[str]:
         counts = self.kind.counts(part.labels, len(self.classes)).tolist()

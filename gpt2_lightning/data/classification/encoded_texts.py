@@ -1,4 +1,4 @@
-"""Texts of very different lengths as ids, encoded once, and padded batches of them."""
+"""Texts as ids, encoded once, and padded batches of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
 _SHOWN = 60
-_PAD = 0  # masked: which id it is makes no difference
+_PAD = 0  # masked, so that any id will do
 
 
 class EncodedTexts:
@@ -69,7 +69,7 @@ class EncodedTexts:
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def by_length(self, batch_size: int) -> list[NDArray[np.int64]]:
-        """All texts in batches of similar lengths, always the same."""
+        """All texts in batches of similar lengths; deterministic."""
         order = np.argsort(self.lengths, kind="stable")
         return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 

@@ -45,7 +45,7 @@ class Patience:
     """Bounds the doubling, and what a server may ask for with Retry-After."""
 
     def pause(self, tries: int, asked: float) -> float:
-        """Seconds to wait after so many tries."""
+        """Seconds to wait after `tries` tries."""
         return min(max(self.first_pause * 2 ** (tries - 1), asked), self.longest_pause)
 
 
@@ -53,7 +53,7 @@ PATIENCE = Patience()
 
 
 def ignore(name: str, done: int, total: int | None) -> None:
-    """Progress that nobody watches."""
+    """Report no progress."""
 
 
 def download(
@@ -128,7 +128,7 @@ class _Part:
         return version or None if origin == url else None
 
     def begin(self, url: str, version: str | None) -> None:
-        self.path.unlink(missing_ok=True)  # first, so that the old bytes never stand beside the new version
+        self.path.unlink(missing_ok=True)  # first, so that the old bytes are never beside the new version
         self.origin.write_text(f"{url}\n{version or ''}\n", encoding="utf-8")
 
     def discard(self) -> None:

@@ -1,4 +1,4 @@
-"""Books of Project Gutenberg: where their texts lie, and the text without what is wrapped around it."""
+"""Books of Project Gutenberg: addresses of their texts, and the text without header and license."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def urls(number: int) -> list[str]:
 
     Project Gutenberg keeps its own site for people and asks programs to use the mirrors
     (https://www.gutenberg.org/policy/robot_access.html). Of those in https://www.gutenberg.org/MIRRORS.ALL, these carry
-    the generated files, which are UTF-8 for every book and lie at `cache/epub/N/pgN.txt` of the site.
+    the generated files, which are UTF-8 for every book at `cache/epub/N/pgN.txt` of the site.
     """
     folders = (
         "https://gutenberg.pglaf.org/cache/epub",
@@ -45,7 +45,7 @@ def urls(number: int) -> list[str]:
 
 
 def strip_boilerplate(text: str) -> str:
-    """The book alone: without header, licence, and the credits of those who typed it in.
+    """The book alone: without header, license, and the credits of the transcribers.
 
     Knows the markers of all years: `*** START OF THE PROJECT GUTENBERG EBOOK …`, `***START OF THIS PROJECT …`, and
     `*END*THE SMALL PRINT` of the old etexts; `*** END OF …` and a bare `End of Project Gutenberg's …`.
@@ -62,7 +62,7 @@ def strip_boilerplate(text: str) -> str:
             f"the text has no line “{marker} THE PROJECT GUTENBERG EBOOK”: it is cut off, or no book of "
             f"Project Gutenberg; it begins with {text[:60]!r}; delete the file and download it again"
         )
-    *_, last = _START.finditer(text, 0, end.start())  # an old header may stand inside a newer one
+    *_, last = _START.finditer(text, 0, end.start())  # an old header may be inside a newer one
     book = text[last.end() : end.start()]
     while made_by := _CREDITS.match(book):
         book = book[made_by.end() :]

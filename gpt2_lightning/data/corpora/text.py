@@ -60,7 +60,7 @@ class TextPiece:
 class TextCorpus(Corpus):
     """Text files, each of them a document, and JSON Lines files, each row of them one.
 
-    A byte-order mark is dropped, and the line ends of Windows become those of everyone else. Files ending in `.gz` and
+    A byte-order mark is dropped, and `\\r\\n` becomes `\\n`. Files ending in `.gz` and
     `.zst` are decompressed while they are read.
     """
 

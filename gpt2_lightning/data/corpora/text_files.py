@@ -48,7 +48,7 @@ def character_start(file: Path, offset: int) -> int:
 def read_text(file: Path, start: int, stop: int | None, errors: Errors) -> Iterator[str]:
     """The text between two byte offsets, in parts of about a million characters that meet where a cut changes no token.
 
-    A byte-order mark is dropped, and the line ends of Windows become those of everyone else.
+    A byte-order mark is dropped, and `\\r\\n` becomes `\\n`.
 
     Raises:
         UserError: with the byte offset, if it is not UTF-8 or is binary; also if it has no place to cut for too long.

@@ -120,7 +120,7 @@ def _require_binary(file: Path) -> None:
 
 
 def _whole(file: Path) -> TokenRange:
-    """Where the ids lie, told by how the file begins."""
+    """Locate the ids, by the header of the file."""
     try:
         with file.open("rb") as content:
             start = content.read(_LLMC_LAYOUT.size)

@@ -20,7 +20,7 @@ _NAMES: dict[Part, str] = {"train": "training", "val": "validation", "test": "te
 
 
 class InstructDataModule(SampleDataModule):
-    """Conversations in a template, of which the answers are learned.
+    """Conversations in a template, with loss on the answers.
 
     Args:
         splits: the conversations.
@@ -64,12 +64,12 @@ class InstructDataModule(SampleDataModule):
             "padded": padded.padding(self.micro_batch_size),
             "whole": 1 - sum(example.width for example in train) / (len(train) * block_size),
         }
-        """Share of the places that hold no token: with packing, with batches as wide as their longest example, and with
+        """Share of padding: with packing, with batches as wide as their longest example, and with
         one example in each whole row."""
 
     @property
     def task(self) -> dict[str, Any]:
-        """For `Description.task`: what a checkpoint says of its task, plain values."""
+        """Plain values for `Description.task`."""
         return {"kind": KIND, "template": self.template.to_plain(), "mask_prompt": self.mask_prompt}
 
     def first_rows(self, count: int) -> list[list[Example]]:
@@ -77,7 +77,7 @@ class InstructDataModule(SampleDataModule):
         return self.samples.rows_of(np.arange(count))
 
     def report(self) -> list[str]:
-        """What becomes of the rows, in sentences."""
+        """Numbers of examples, padding, and truncated rows, in sentences."""
         uses = dict(zip(self.parts, ("to train on", "to validate", "to test"), strict=True))
         found = [
             f"{len(rows.examples):,} examples {uses[part]} ({rows.n_targets:,} tokens carry loss)"

@@ -1,4 +1,4 @@
-"""Conversations as ids, with what is to be learned of them."""
+"""Conversations as ids, with the mask of those that carry loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One conversation of n tokens. The last one is predicted and never read."""
+    """One conversation of n tokens. The last one is a target only."""
 
     ids: NDArray[np.int64]
     """(n,), n >= 1."""
@@ -51,7 +51,7 @@ class EncodedRows:
 
 
 def encode(segments: Sequence[Segment], tokenizer: Tokenizer, mask_prompt: bool = True) -> Example:
-    """The ids of a conversation, each segment tokenised by itself.
+    """The ids of a conversation, each segment tokenized by itself.
 
     So the ids of a prompt are the same in training, where its answer follows, and in generation, where it does not.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def best_fit(widths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Put things into as few rows as is easily found: best fit decreasing (Johnson et al. 1974).
+    """Pack items into few rows: best fit decreasing (Johnson et al. 1974).
 
     The widest comes first, each goes to the fullest row that has room for it; at most 11/9 of the rows that are needed,
     and a few more. The same widths always give the same rows.

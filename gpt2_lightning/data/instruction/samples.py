@@ -17,7 +17,7 @@ from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.model.loss import IGNORED
 
 _PADDING = 0
-"""Any id will do: no target stands there, and nothing that has one looks there."""
+"""Any id: padding has no target, and no token with a target attends to it."""
 _SORTED_BATCHES = 16
 
 
@@ -42,7 +42,7 @@ class PackedSamples(Samples[Batch]):
 
     @property
     def padding(self) -> float:
-        """Share of the places that hold no token."""
+        """Share of padding."""
         used = sum(example.width for row in self.rows for example in row)
         return 1 - used / (len(self.rows) * self.block_size)
 
@@ -79,7 +79,7 @@ class PaddedSamples(Samples[Batch]):
         self.targets_per_sample = sum(example.n_targets for example in examples) / len(examples)
 
     def padding(self, batch_size: int) -> float:
-        """Share of the places that hold no token, in the first epoch in forward passes of so many examples."""
+        """Share of padding in the first epoch, with `batch_size` examples in a forward pass."""
         widths = self._widths[self._order(0)]
         starts = np.arange(0, len(widths), batch_size)
         in_batch = np.diff(starts, append=len(widths))

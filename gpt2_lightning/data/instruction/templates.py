@@ -19,7 +19,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a conversation that is tokenised by itself."""
+    """A piece of a conversation that is tokenized by itself."""
 
     text: str
     learned: bool
@@ -171,5 +171,5 @@ def _field_faults(name: str, text: str | None, *fields: str) -> list[str]:
         for field in dict.fromkeys(found)
         if field not in fields
     ]
-    missing = [f"{name}: {{{field}}} must stand in it" for field in fields if text is not None and field not in found]
+    missing = [f"{name}: {{{field}}} is missing" for field in fields if text is not None and field not in found]
     return unknown or missing

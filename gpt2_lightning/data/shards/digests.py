@@ -50,7 +50,7 @@ def memory_of(file: Path, start: int, cache_dir: Path, what: str) -> tuple[Path,
 
     Args:
         file: any file.
-        start: the byte from which on it is looked at.
+        start: offset of the first byte.
         cache_dir: the folder of everything remembered.
         what: a name for the thing.
     """

@@ -23,7 +23,7 @@ class Tokens:
     train: TokenSequence
     val: TokenSequence
     bytes_per_token: dict[str, float]
-    """Bytes of text that a token stands for on average, under `train` and `val`."""
+    """Mean bytes of text per token, under `train` and `val`."""
 
 
 def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:

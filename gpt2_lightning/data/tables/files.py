@@ -28,16 +28,16 @@ class Columns:
 
     delimiter: str
     quote: str | None
-    """The character around a field that holds delimiters or line ends; without one, each line is a row as it stands."""
+    """The character around a field that holds delimiters or line ends; without one, each line is a row, unchanged."""
     names: list[str] | None
     """Where it is None, the first line has the names."""
 
 
 def format_of(file: Path, stated: Format | None) -> Format:
-    """The stated format, or the one that the suffix tells.
+    """The stated format, or that of the suffix.
 
     Raises:
-        UserError: if it tells none.
+        UserError: if the suffix is unknown.
     """
     suffix = stated or file.suffix.lower().removeprefix(".")
     for known in get_args(Format):

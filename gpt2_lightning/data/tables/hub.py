@@ -17,7 +17,7 @@ def read_dataset(name: str, config: str | None, revision: str | None) -> dict[st
     """The records of each split. No code of a data set is run: the library takes data files alone.
 
     Args:
-        name: a folder of `.parquet`, `.jsonl`, … whose names tell their splits, or NAME or OWNER/NAME on the hub.
+        name: a folder of `.parquet`, `.jsonl`, … named by their splits, or NAME or OWNER/NAME on the hub.
         config: which of its configurations, where it has several.
         revision: the commit to read; a data set of the hub needs one, since a branch moves.
 
@@ -58,7 +58,7 @@ def _records(rows: Dataset, place: str) -> Iterator[Record]:
 
 
 def _named(value: Any, names: list[str]) -> Any:
-    """The name of a class, or the names of several. None and -1 stand for a label that is kept back."""
+    """The name of a class, or the names of several. None and -1 are missing labels."""
     if isinstance(value, list):
         return [_named(each, names) for each in value]
     return None if value is None or value < 0 else names[value]

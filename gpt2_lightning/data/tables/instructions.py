@@ -1,4 +1,4 @@
-"""Instructions with answers, and conversations: what an assistant learns from."""
+"""Tables of instructions with answers, and of conversations."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Instructions(Table):
     """May be missing or blank in a row; null where there is no such column."""
     output_column: str = "output"
     messages_column: str | None = None
-    """Column of a chat's messages; where it is set, the three other columns are not looked at."""
+    """Column of a chat's messages; where it is set, the three other columns are ignored."""
 
     def read(self) -> Splits[Conversation]:
         """All rows, checked.

@@ -19,7 +19,7 @@ from gpt2_lightning.settings import OneOf, relation
 class LabeledTexts(Table):
     """A table with a column of texts and one of labels.
 
-    Numbers and truth values may be classes; they become text (`1`, `true`), as they stand in a CSV file.
+    Numbers and truth values may be classes; they become text (`1`, `true`), as in a CSV file.
 
     Raises:
         ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
@@ -108,7 +108,7 @@ class LabeledTexts(Table):
         if len(classes) < self._kind.fewest_labels:
             raise UserError(
                 f"data.label_column: all {n_rows} training rows have the same label, {listed(classes)}; "
-                "there is nothing to tell apart"
+                "there is nothing to learn"
             )
         if n_rows < len(classes):
             raise UserError(

@@ -1,4 +1,4 @@
-"""A record is a row as its file has it, not yet looked at. What is wrong with rows is collected here."""
+"""Records, which are unchecked rows of a file, and the collection of their faults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Record:
-    """Values by column, and where they stand."""
+    """Values by column, with their place."""
 
     place: str
     """File and line, or file and row, counted from 1."""

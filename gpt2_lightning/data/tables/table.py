@@ -1,4 +1,4 @@
-"""Where the rows of a table come from, and how they become three parts. What a row is, the heirs of `Table` say."""
+"""The sources of a table's rows, and their division into three parts. Subclasses of `Table` define a row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class _OneCharacter(Rule):
-    """A character that can stand between fields or around them."""
+    """A delimiter or quote character."""
 
     def fault(self, value: str) -> str | None:
         return None if len(value) == 1 and value not in "\r\n" else f"{value!r} does not fit; it must be one character"
@@ -50,11 +50,11 @@ class Table(Settings):
     test: str | BelowOne = 0.2
     """File or split of the test part, or its share of the rows; 0 for none."""
     split_seed: NonNegativeInt = 0
-    """Fixes which rows go where, whatever the seed of the training."""
+    """Seed of the division, independent of the seed of the training."""
     format: Format | None = None
-    """Of the files; their suffixes tell it where it is null."""
+    """Of the files; null for that of their suffixes."""
     columns: list[str] | None = None
-    """Names of the columns of a CSV or TSV file that has no header; the first line has them where it is null."""
+    """Names of the columns of a CSV or TSV file without a header; null reads them from the first line."""
     delimiter: OneCharacter | None = None
     """Between the columns of a CSV or TSV file; comma and tab where it is null."""
     quote: OneCharacter | None = '"'
@@ -64,7 +64,7 @@ class Table(Settings):
     revision: str | None = None
     """Commit of the data set; needed for one on the hub."""
     bad_rows: Literal["error", "skip"] = "error"
-    """Whether a bad row is an error, or is left out with a warning that counts and shows them."""
+    """Whether bad rows are an error, or are skipped with a warning that counts and shows them."""
 
     @relation
     def _shares_leave_something(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Why both sides differ: each cause is put right, on a copy or for a moment, to see whether the difference goes."""
+"""Why both sides differ: each cause is corrected, on a copy or for a moment, to see whether the difference goes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpt2_lightning.evaluation.parity.fixes import DTYPE, Fix, fixes_for, put_right
+from gpt2_lightning.evaluation.parity.fixes import DTYPE, Fix, corrected, fixes_for
 from gpt2_lightning.evaluation.parity.layers import LayerDifference, layer_differences, logit_difference
 from gpt2_lightning.evaluation.parity.padding import SENTENCES, Padding, padded_texts
 from gpt2_lightning.evaluation.parity.search import smallest_set
@@ -31,7 +31,7 @@ class Cause:
     name: str
     sentence: str
     evidence: str
-    """What was measured when it was put right."""
+    """What was measured when it was corrected."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tens
             others = [other for other in needed if other is not fix]
             beside = f" beside {' and '.join(other.name for other in others)}" if others else ""
             evidence = (
-                f"with this put right{beside}, the largest logit difference falls from "
+                f"with this corrected{beside}, the largest logit difference falls from "
                 f"{compared(*others).largest_difference:.1e} to {compared(*needed).largest_difference:.1e} (in {exact})"
             )
             causes.append(Cause(fix.name, fix.sentence, evidence))
@@ -119,7 +119,7 @@ def padding_causes(pair: Pair, prompts: Sequence[Tensor], padding: Padding, coun
         return padded_texts(pair.theirs, prompts, padding.without(mended), count).texts == tuple(right)
 
     for slip in smallest_set(padding.slips(), agrees) or []:
-        evidence = f"{others} of {len(prompts)} texts of a batch differ from ours; with this put right, none does"
+        evidence = f"{others} of {len(prompts)} texts of a batch differ from ours; with this corrected, none does"
         yield Cause(slip, SENTENCES[slip], evidence)
 
 
@@ -148,15 +148,15 @@ def _dtype_cause(
 
 
 def _worst(ours: GPT2, theirs: TheirModel, fixes: Sequence[Fix], samples: Sequence[Tensor]) -> Comparison:
-    """The logits of the sample that differ most, with theirs put right in part."""
-    with put_right(theirs, fixes):
+    """The logits of the sample that differ most, with theirs corrected in part."""
+    with corrected(theirs, fixes):
         found = [logit_difference(ours, theirs, ids) for ids in samples]
     return max(found, key=lambda comparison: comparison.largest_difference / comparison.allowed)
 
 
 def _unexplained(layers: Sequence[LayerDifference], fixes: Sequence[Fix], exact: str) -> Cause:
     start = next((layer for layer in layers if layer.difference > 1e-6 * max(1.0, layer.largest)), layers[-1])
-    tried = f"; {' and '.join(fix.name for fix in fixes)}, put right together, are not enough" if fixes else ""
+    tried = f"; {' and '.join(fix.name for fix in fixes)}, corrected together, are not enough" if fixes else ""
     return Cause(
         UNKNOWN,
         "none of the known causes explains the difference",

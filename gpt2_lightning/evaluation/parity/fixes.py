@@ -1,4 +1,4 @@
-"""What may differ inside a network, and how to put it right on their side, for a moment."""
+"""What may differ inside a network, and how to correct it on their side, for a moment."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def altered(model: TheirModel, alterations: Iterable[Changes]) -> Iterator[None]
             setattr(owner, name, value)
 
 
-def put_right(model: TheirModel, fixes: Sequence[Fix]) -> contextlib.AbstractContextManager[None]:
+def corrected(model: TheirModel, fixes: Sequence[Fix]) -> contextlib.AbstractContextManager[None]:
     """Their network with these fixes, for a moment."""
     return altered(model, [fix.changes for fix in fixes])
 

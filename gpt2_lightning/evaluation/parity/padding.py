@@ -31,7 +31,7 @@ class Padding:
         ]
 
     def without(self, fields: Sequence[str]) -> Padding:
-        """The same with some fields put right."""
+        """The same with some fields corrected."""
         right = Padding()
         return dataclasses.replace(self, **{name: getattr(right, name) for name in fields})
 

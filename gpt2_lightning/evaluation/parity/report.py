@@ -18,7 +18,7 @@ from gpt2_lightning.evaluation.parity.causes import (
     rounding_cause,
     token_cause,
 )
-from gpt2_lightning.evaluation.parity.fixes import put_right
+from gpt2_lightning.evaluation.parity.fixes import corrected
 from gpt2_lightning.evaluation.parity.layers import (
     LayerDifference,
     layer_differences,
@@ -66,13 +66,13 @@ class Report:
     matches: tuple[Match, ...]
     """Texts as both sides write them from our tokens with the same settings."""
     mended: tuple[Match, ...]
-    """The same with what the explanation names put right."""
+    """The same with what the explanation names corrected."""
     padding: Padding
     """Of the loop around their model."""
     loop: tuple[LoopText, ...]
     """What that loop writes; none where its padding is right."""
     mended_loop: tuple[LoopText, ...]
-    """The same with what the explanation names put right, and the padding as it is."""
+    """The same with what the explanation names corrected, and the padding as it is."""
     our_settings: Settings
     our_text: tuple[int, ...]
     calls: tuple[Resolved, ...]
@@ -117,7 +117,7 @@ def measure(
         found = mended = writing.texts()
         learned = _tokens_of(text, ours) if text else writing.longest_continued(found)
         networks = _networks(pair, ids, random, learned[: ours.model.config.block_size + 1])
-        with put_right(theirs.model, explanation.fixes):
+        with corrected(theirs.model, explanation.fixes):
             if explanation.fixes:
                 mended = writing.texts()
             our_text = mended.matches[1 if sampling.temperature else 0].ours
@@ -188,7 +188,7 @@ class _Writing:
         """The cause of texts that differ although the explanation is whole, if there are any."""
         if not explanation.is_whole or not any(match.divergence for match in mended.matches):
             return []
-        with put_right(twins.theirs, explanation.fixes):
+        with corrected(twins.theirs, explanation.fixes):
             exact = write_both(Pair(twins.ours, twins.theirs, self.pair.end_of_text), self.prompt, self.settings)
         return [rounding_cause(mended.matches, exact, explanation.precision)]
 

@@ -1,4 +1,4 @@
-"""What of several things that may be put right has to be."""
+"""What of several things that may be corrected has to be."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ T = TypeVar("T")
 
 
 def smallest_set(candidates: Sequence[T], agrees: Callable[[Sequence[T]], bool]) -> list[T] | None:
-    """The fewest of the candidates that make both sides agree when they are put right, as far as one can see.
+    """The fewest of the candidates that make both sides agree when they are corrected, as far as one can see.
 
     A single one is found if it is enough; of several, a set that lacks none of its members is: n more trials find it,
     where all sets would be 2^n.
 
     Args:
         candidates: the most plausible first.
-        agrees: whether both sides agree with these put right; tried on copies, or taken back.
+        agrees: whether both sides agree with these corrected; tried on copies, or taken back.
 
     Returns:
-        An empty list where both agree as they are; None where they disagree with everything put right.
+        An empty list where both agree as they are; None where they disagree with everything corrected.
     """
     if agrees([]):
         return []

@@ -1,4 +1,4 @@
-"""What a head is good for: switched off, how much worse does the model become, and what does it say instead?"""
+"""Ablation of attention heads: the effect of each head on the loss and on the predictions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _SHOWN_PREDICTIONS = 5
 
 @dataclass(frozen=True)
 class AblationEffect:
-    """What switching one head off changes on one text."""
+    """The effect of ablating one head, on one text."""
 
     layer: int
     head: int
     loss_change: float | None
-    """Nats per token; above 0 where the head helps. None for a text of one token."""
+    """Change of the loss in nats per token; positive where the head helps. None for a text of one token."""
     divergence: float
-    """Mean over the text of the Kullback-Leibler divergence of the next-token probabilities, from those with the head
-    to those without it, in nats."""
+    """Kullback-Leibler divergence between the next-token distributions with and without the head, in nats, averaged
+    over the text."""
     likeliest: list[float]
-    """Probabilities without the head of the tokens that are likeliest after the text with it."""
+    """Probabilities, without the head, of the most likely tokens after the text with the head."""
     most_changed: int
     """The token whose probability after the text changes most."""
     before: float
@@ -40,14 +40,14 @@ class AblationEffect:
 
 @torch.no_grad()
 def ablate_heads(model: GPT2, ids: Tensor) -> list[AblationEffect]:
-    """Switch off every head in turn, by zeroing what it gives to its layer's output projection.
+    """Ablate each head in turn, by zeroing its input to the output projection of its layer.
 
     Args:
         model: in evaluation mode.
         ids: the text, (T,).
 
     Returns:
-        All heads, the one whose loss is felt most first: by `loss_change`, or by `divergence` where there is no loss.
+        All heads in descending order of `loss_change`, or of `divergence` where there is no loss.
     """
     ids = ids.to(model.wte.weight.device)
     logits = model(ids.unsqueeze(0))
@@ -86,11 +86,11 @@ def _effects(
 
 @contextlib.contextmanager
 def _switched_off(model: GPT2, layer: int, heads: Sequence[int]) -> Iterator[None]:
-    """In the b-th text of a batch, the head `heads[b]` of a layer contributes nothing."""
+    """Zero the output of head `heads[b]` of a layer in row b of a batch."""
     size = model.config.head_size
 
     def zero_heads(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-        (mixed,) = given  # the heads' results side by side, (B, T, C)
+        (mixed,) = given  # outputs of the heads, concatenated, (B, T, C)
         mixed = mixed.clone()
         for text, head in enumerate(heads):
             mixed[text, :, head * size : (head + 1) * size] = 0

@@ -1,7 +1,7 @@
-"""One HTML file in which the attention of a text is explored, without any network.
+"""A self-contained HTML page that shows the attention of a text interactively.
 
-The page and its script are the files of `explorer/`. Weights travel as bytes, the lower triangle alone, since nothing
-attends ahead; tokens as JSON in which no tag can begin.
+The page and its scripts are the files of `explorer_page/`. Attention weights are embedded as the bytes of their lower
+triangles, tokens as JSON with `<` escaped.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _LARGEST = 255
 _DIGITS = 4
 TEXT, REPEATED = "on the text", "repeated"
 _COLUMNS = (
-    ("entropy", TEXT, "Entropy of a token's weights, in nats, on average: 0 for a head that looks at one token"),
-    ("relative_entropy", TEXT, "The same as a share of the largest possible: 1 for a head that looks at all alike"),
-    ("distance", TEXT, "Tokens between a token and what it attends to, on average"),
+    ("entropy", TEXT, "Entropy of a token's weights, in nats, on average: 0 for a head that attends to one token"),
+    ("relative_entropy", TEXT, "The same as a share of the maximum: 1 for uniform attention"),
+    ("distance", TEXT, "Tokens between a query and its keys, on average"),
     ("first_token", TEXT, "Weight on the first token"),
     ("previous_token", TEXT, "Weight on the token before"),
     ("duplicate_token", TEXT, "Weight on earlier occurrences of the same token"),
@@ -51,12 +51,12 @@ def explorer(
     token: int,
     shown: int = 0,
 ) -> str:
-    """The HTML of an explorer.
+    """Render the HTML page.
 
     Args:
-        checkpoints: one or more, of as many layers and heads, that read the same tokens.
+        checkpoints: one or more measurements of the same tokens, with equal numbers of layers and heads.
         tokenizer: of all of them.
-        repeated: what the repeated sequence is, for readers.
+        repeated: a description of the repeated sequence.
         head: layer and head to show first.
         token: the token to show first.
         shown: the checkpoint to show first.
@@ -94,12 +94,12 @@ def explorer(
 
 
 def explorer_bytes(layers: int, heads: int, tokens: int) -> int:
-    """Size of the weights of one checkpoint in an explorer."""
+    """Size of the embedded weights of one checkpoint."""
     return (layers * heads + 1) * 4 * math.ceil(tokens * (tokens + 1) / 6)
 
 
 def pack(matrices: NDArray[np.float32]) -> str:
-    """Lower triangles (N, T, T) in 255ths, as base64 in which each matrix has the same number of letters."""
+    """Encode lower triangles (N, T, T), quantized to 8 bits, as base64 with equal length for each matrix."""
     lower = np.tril_indices(matrices.shape[-1])
     steps = np.round(_LARGEST * matrices[:, *lower].clip(0, 1)).astype(np.uint8)  # (N, T (T + 1) / 2)
     padded = np.pad(steps, ((0, 0), (0, -steps.shape[1] % 3)))
@@ -107,12 +107,12 @@ def pack(matrices: NDArray[np.float32]) -> str:
 
 
 def _in_both_themes(colors: Callable[[bool], NDArray[np.uint8]]) -> dict[str, str]:
-    """Colors in hexadecimal."""
+    """Hexadecimal colors of the light and the dark theme."""
     return {"light": colors(False).tobytes().hex(), "dark": colors(True).tobytes().hex()}
 
 
 def _all_matrices(reading: Reading) -> NDArray[np.float32]:
-    """Those of all heads, and the rollout, (L * H + 1, T, T)."""
+    """Attention weights of all heads, then the rollout, (L * H + 1, T, T)."""
     return np.concatenate([reading.weights.flatten(0, 1).numpy(), rollout(reading.weights)[None].numpy()])
 
 

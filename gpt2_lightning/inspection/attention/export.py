@@ -1,4 +1,4 @@
-"""Attention as files of numbers: arrays for programs, JSON for readers, a table of what each head is good for."""
+"""Files of attention measurements: arrays (npz), a summary (JSON) and the ablation (CSV)."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _DIGITS = 6
 
 
 def strongest(weights: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The tokens of the largest weights, (…, T, K), and these weights; -1 and 0 where there are fewer.
+    """Select the tokens with the largest weights, (…, T, K), and these weights; -1 and 0 where fewer exist.
 
     Args:
         weights: (…, T, T), [query, key].
-        dim: -1 for what each token attends to, its sources; -2 for what attends to it, its targets.
+        dim: -1 for the tokens that each token attends to, its sources; -2 for those that attend to it, its targets.
     """
     values, tokens = weights.movedim(dim, -1).topk(min(_STRONGEST, weights.size(-1)))
     return tokens.masked_fill(values == 0, -1), values
 
 
 def write_arrays(inspected: AttentionMeasurement, path: Path) -> None:
-    """An npz with `ids`, `weights`, `rollout`, `score_…` and `repeated_…` of each head, and each token's strongest
-    `sources` and `targets` in each head with their `source_weights` and `target_weights`."""
+    """Write an npz: `ids`, `weights`, `rollout`, `score_…` and `repeated_…` of each head, the strongest `sources` and
+    `targets` of each token in each head, `source_weights` and `target_weights`."""
     weights = inspected.reading.weights
     sources, source_weights = strongest(weights, -1)
     targets, target_weights = strongest(weights, -2)
@@ -57,12 +57,12 @@ def write_arrays(inspected: AttentionMeasurement, path: Path) -> None:
 def write_summary(
     checkpoints: Sequence[tuple[AttentionMeasurement, Path]], tokenizer: Tokenizer, repeated: str, path: Path
 ) -> None:
-    """JSON with the tokens, and for each checkpoint its heads, its tokens and what follows them.
+    """Write JSON of the tokens, and for each checkpoint its heads and its predictions at each token.
 
     Args:
-        checkpoints: each with the file of its arrays.
+        checkpoints: measurements, each with the path of its arrays.
         tokenizer: of all of them.
-        repeated: what the repeated sequence is.
+        repeated: a description of the repeated sequence.
         path: the file to write.
     """
     ids = checkpoints[0][0].reading.ids.tolist()
@@ -85,7 +85,7 @@ def write_summary(
 
 
 def write_effects(inspected: AttentionMeasurement, tokenizer: Tokenizer, path: Path) -> None:
-    """CSV of what switching each head off changes, the worst loss first."""
+    """Write CSV of the ablation effects, in descending order of the loss."""
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["layer", "head", "loss_change", "divergence", "most_changed_token", "before", "after"])
@@ -117,7 +117,7 @@ def _heads(inspected: AttentionMeasurement, tokenizer: Tokenizer) -> list[dict[s
 
 
 def _tokens(inspected: AttentionMeasurement, tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """Of each token: what it attends to and what attends to it, in the mean of all heads; and what may come next."""
+    """Sources and targets of each token in the mean of all heads, and the predictions after it."""
     reading = inspected.reading
     mean = reading.weights.mean(dim=(0, 1))  # (T, T)
     sources, targets = strongest(mean, -1), strongest(mean, -2)
@@ -145,5 +145,5 @@ def _pairs(found: tuple[Tensor, Tensor], token: int) -> list[dict[str, Any]]:
 
 
 def _number(value: Tensor | float) -> float | None:
-    """Rounded; None for NaN, which JSON lacks."""
+    """Round; None for NaN, which JSON does not represent."""
     return None if math.isnan(value) else round(float(value), _DIGITS)

@@ -1,4 +1,4 @@
-"""Everything that is measured of one checkpoint with one text."""
+"""All attention measurements of one checkpoint on one text."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gpt2_lightning.model import GPT2
 
 @dataclass(frozen=True)
 class AttentionMeasurement:
-    """One checkpoint and what it does with a text."""
+    """Measurements of one checkpoint on one text."""
 
     name: str
-    """What readers call the checkpoint."""
+    """Display name of the checkpoint."""
     reading: Reading
     scores: dict[str, Tensor]
     """Scores of the heads on the text, (L, H) each; see `SCORES`."""
     repeated_scores: dict[str, Tensor]
     """The same on `repeated_sequence`; NaN where there is none."""
     effects: Sequence[AblationEffect]
-    """What switching each head off changes, the worst loss first; empty where it was not tried."""
+    """Effects of ablating each head, in descending order of the loss; empty without ablation."""
 
     def head_of_interest(self, layer: int | None = None) -> tuple[int, int]:
-        """Layer and head of the highest induction score on the repeated sequence, among all or in one layer."""
+        """Layer and head with the highest induction score on the repeated sequence, among all heads or in one layer."""
         score = self.repeated_scores["induction"].nan_to_num(0.0)
         if layer is None:
             layer = int(score.max(dim=1).values.argmax())
@@ -39,14 +39,14 @@ class AttentionMeasurement:
 def measure_attention(
     model: GPT2, ids: Tensor, repeated: Tensor, name: str, ablate: bool = False
 ) -> AttentionMeasurement:
-    """Measure a model.
+    """Measure the attention of a model.
 
     Args:
-        model: in evaluation mode; attention is computed in the type of its weights.
+        model: in evaluation mode; attention is computed in the dtype of its weights.
         ids: the text, (T,).
-        repeated: the ids of `repeated_sequence`, or none.
-        name: what readers call it.
-        ablate: whether to switch off each head in turn, which costs a pass for each.
+        repeated: the ids of `repeated_sequence`, (S,); may be empty.
+        name: display name of the model.
+        ablate: whether to ablate each head in turn, at the cost of a forward pass for each.
     """
     reading = read(model, ids)
     if len(repeated):

@@ -1,6 +1,6 @@
-"""Attention as pictures for a paper: PNG and SVG from one drawing.
+"""Plots of attention weights, written as PNG and SVG.
 
-Colors show the square root of a weight, so that the many small ones are seen beside the few large.
+The color scale is the square root of a weight, which keeps small weights visible beside large ones.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 Weights = NDArray[np.float32]
 
 _WIDTH = 6.5
-"""Inches between the margins of a page."""
+"""Inches; the text width of a page."""
 _POINTS = 72
 _LETTER = 5.0
-"""Points of the smallest text."""
+"""Smallest font size, in points."""
 _COLUMNS = 88
 """Characters in a line of highlighted text, at most."""
 _LEAST_COLUMNS = 48
-"""As many as the title and the scale have room in."""
+"""Minimum width, in characters, that fits the title and the color bar."""
 _SHEET = 1060
-"""Dots from the first thumbnail to the last."""
+"""Pixels across all thumbnails of a row."""
 _GAP = 0.08
-"""Between thumbnails, as a share of their width."""
+"""Space between thumbnails, as a share of their width."""
 _SUFFIXES = (".png", ".svg")
 _GRAY = "#777777"
 _MARK = "#D55E00"
 _MONOSPACE = "DejaVu Sans Mono"
-"""A letter of it is 0.602 em wide."""
+"""Its characters are 0.602 em wide."""
 
 
 def draw_head(weights: Weights, labels: Sequence[str], title: str, path: Path) -> None:
-    """One matrix (T, T) as a heat map with its tokens: rows attend to columns. Written as path.png and path.svg."""
+    """Plot one matrix (T, T) as a heat map of queries (rows) and keys (columns), as path.png and path.svg."""
     figure = _figure(_WIDTH)
     axes = figure.add_subplot()
     _show(axes, _without_ahead(weights))
@@ -66,7 +66,7 @@ def draw_head(weights: Weights, labels: Sequence[str], title: str, path: Path) -
 
 
 def draw_layer(weights: Weights, title: str, path: Path) -> None:
-    """All heads of a layer, (H, T, T), side by side."""
+    """Plot all heads of a layer, (H, T, T), as a grid."""
     heads = len(weights)
     square = math.ceil(math.sqrt(heads))
     columns = min(range(square, math.ceil(1.4 * square) + 1), key=lambda c: -heads % c)  # few empty places
@@ -86,13 +86,13 @@ def draw_layer(weights: Weights, title: str, path: Path) -> None:
 
 
 def draw_model(weights: Weights, title: str, path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
-    """All heads of all layers, (L, H, T, T), as thumbnails: layers downwards, heads to the right.
+    """Plot all heads of all layers, (L, H, T, T), as thumbnails: a row for each layer, a column for each head.
 
     Args:
-        weights: of a long text, a dot has the largest of the weights that it stands for.
-        title: above all.
+        weights: downsampled by their maximum where a text has more tokens than a thumbnail has pixels.
+        title: of the figure.
         path: without a suffix.
-        suffixes: a file for each.
+        suffixes: one file is written for each.
     """
     layers, heads = weights.shape[:2]
     dots = min(weights.shape[-1], max(1, int(_SHEET / heads / (1 + _GAP))))
@@ -118,7 +118,7 @@ def draw_model(weights: Weights, title: str, path: Path, suffixes: Sequence[str]
 
 
 def draw_text(row: Weights, token: int, labels: Sequence[str], title: str, path: Path) -> None:
-    """The text with each token colored by its weight in the row (T,) of one token, which has a frame."""
+    """Plot the text with each token colored by its weight in the row (T,) of one query, which is framed."""
     from matplotlib.patches import Rectangle
 
     places = list(layout_tokens([printable_label(label, monospace=True) for label in labels]))
@@ -147,7 +147,7 @@ def draw_text(row: Weights, token: int, labels: Sequence[str], title: str, path:
 
 
 def layout_tokens(labels: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """Column, line and text of each token; lines end where the text has a line feed, or where there is no more room."""
+    """Yield column, line and label of each token; lines break at line feeds and at the maximum width."""
     column = line = 0
     for label in labels:
         label = label if len(label) <= _COLUMNS else label[: _COLUMNS - 1] + "…"
@@ -166,24 +166,24 @@ def _figure(width: float, height: float | None = None) -> Figure:
 
 
 def _show(axes: Axes, weights: Weights) -> None:
-    """Draw a matrix, or a masked one; where it is masked, the page is seen."""
+    """Draw a matrix; masked entries are transparent."""
     axes.imshow(weights, cmap=_colors(), norm=_norm(), interpolation="none")
     axes.spines[:].set_visible(False)
 
 
 def _without_ahead(weights: Weights) -> Weights:
-    """A matrix (T, T) in which what comes after a token is masked."""
+    """Mask the keys after each query in a matrix (T, T)."""
     return np.ma.masked_array(weights, np.triu(np.ones(weights.shape, dtype=np.bool_), 1))
 
 
 def _shrunk(weights: Weights, size: int) -> Weights:
-    """The largest weights of the parts of a matrix (T, T), as one of (size, size); size is T at most."""
+    """Downsample a matrix (T, T) to (size, size), size <= T, by the maximum."""
     starts = np.arange(size) * len(weights) // size
     return np.maximum.reduceat(np.maximum.reduceat(weights, starts, axis=0), starts, axis=1)
 
 
 def _add_scale(figure: Figure, axes: list[Axes], horizontal: bool = False) -> None:
-    """What the colors mean, beside the axes or below."""
+    """Add a color bar beside the axes or below."""
     from matplotlib.cm import ScalarMappable
 
     where = {"orientation": "horizontal", "aspect": 50, "shrink": 0.5} if horizontal else {"aspect": 35, "shrink": 0.7}
@@ -195,7 +195,7 @@ def _add_scale(figure: Figure, axes: list[Axes], horizontal: bool = False) -> No
 
 
 def _save(figure: Figure, path: Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
-    """One file for each suffix."""
+    """Write one file for each suffix."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
@@ -219,7 +219,7 @@ def _colors() -> ListedColormap:
 
 
 def printable_label(label: str, monospace: bool = False) -> str:
-    """The label in characters that the font has; others as U+ and their number."""
+    """Replace characters that the font lacks by U+ and their code point."""
     known = _characters(monospace)
     return "".join(c if ord(c) in known else f"U+{ord(c):04X}" for c in label)
 

@@ -1,4 +1,4 @@
-"""What a model does with a text: attention weights of every head, and what it would predict after every layer."""
+"""Attention weights and per-layer predictions of a model on one text."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ _SHOWN_PREDICTIONS = 5
 
 @dataclass(frozen=True)
 class Reading:
-    """One text, read by one model."""
+    """The forward pass of one model over one text."""
 
     ids: Tensor
     """The text's tokens, (T,)."""
     weights: Tensor
-    """Attention weights, (L, H, T, T), float32: [layer, head, query, key]. Rows sum to 1, and no query sees ahead."""
+    """Attention weights, (L, H, T, T), float32: [layer, head, query, key]. Rows sum to 1; keys after the query have
+    weight 0."""
     lens_ids: Tensor
-    """The likeliest next tokens after each layer, (L + 1, T, K), the likeliest first. Layer 0 is the embeddings; the
-    last is what the model predicts."""
+    """The most likely next tokens after each layer, (L + 1, T, K), in descending order. Index 0 is after the
+    embeddings; the last index holds the predictions of the model."""
     lens_probabilities: Tensor
     """Their probabilities, (L + 1, T, K)."""
     next_probabilities: Tensor
-    """Probability of the token that really comes next, after each token but the last, (T - 1,)."""
+    """Probability of the actual next token, after each token but the last, (T - 1,)."""
     next_ranks: Tensor
-    """How many tokens are likelier than that one, (T - 1,)."""
+    """Number of tokens that are more likely than the actual next token, (T - 1,)."""
     loss: float | None
-    """Nats per token over the text; None for a single token, after which nothing is known to come."""
+    """Cross-entropy in nats per token; None for a text of one token."""
 
 
 @torch.no_grad()
 def attention_weights(model: GPT2, ids: Tensor) -> Tensor:
-    """Attention weights of a text (T,) in every head, (L, H, T, T), float32. Errors as in `read`."""
+    """Attention weights of a text (T,) in every head, (L, H, T, T), float32. Raises as `read` does."""
     return _weights(model, ids)[0]
 
 
 @torch.no_grad()
 def read(model: GPT2, ids: Tensor) -> Reading:
-    """Read a text (T,) and record what happens inside.
+    """Run a text (T,) through a model and record attention weights and per-layer predictions.
 
-    The predictions after each layer are the "logit lens": the residual stream between the layers is read by the final
-    norm and the head, as if no layer came after (nostalgebraist 2020, "interpreting GPT: the logit lens").
+    The predictions after each layer are the "logit lens": the final norm and the head, applied to the residual stream
+    between layers (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
     Raises:
         ValueError: if the text is empty, or longer than the model's context.
@@ -58,20 +59,20 @@ def read(model: GPT2, ids: Tensor) -> Reading:
     tops = [_likeliest(model.lm_head(model.ln_f(stream))[0], kept) for stream in streams[:-1]]
     tops.append(_likeliest(logits, kept))
     probabilities = logits[:-1].float().softmax(dim=-1)  # (T - 1, V)
-    came = probabilities.gather(1, ids[1:].unsqueeze(1))  # (T - 1, 1)
+    actual = probabilities.gather(1, ids[1:].unsqueeze(1))  # (T - 1, 1)
     return Reading(
         ids=ids.cpu(),
         weights=weights,
         lens_ids=torch.stack([tokens for tokens, _ in tops]).cpu(),
         lens_probabilities=torch.stack([values for _, values in tops]).cpu(),
-        next_probabilities=came.squeeze(1).cpu(),
-        next_ranks=(probabilities > came).sum(dim=1).cpu(),
+        next_probabilities=actual.squeeze(1).cpu(),
+        next_ranks=(probabilities > actual).sum(dim=1).cpu(),
         loss=text_losses(logits.unsqueeze(0), ids.unsqueeze(0))[0],
     )
 
 
 def text_losses(logits: Tensor, ids: Tensor) -> list[float | None]:
-    """The loss of each text (B, T), nats per token, from its logits (B, T, V); None where there is one token alone."""
+    """Cross-entropy of each text (B, T) from its logits (B, T, V), in nats per token; None for texts of one token."""
     if ids.size(1) < 2:
         return [None] * len(ids)
     texts = zip(logits.split(1), ids.split(1), strict=True)
@@ -79,11 +80,11 @@ def text_losses(logits: Tensor, ids: Tensor) -> list[float | None]:
 
 
 def rollout(weights: Tensor) -> Tensor:
-    """How much of each token's input reaches each token through all layers, as far as attention mixes it, (T, T).
+    """Attention rollout: the share of each input token in each token after all layers, (T, T).
 
-    Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3: the layers' mean weights, half of
-    them and half of the identity for the residual connection, multiplied from the first layer to the last. It knows
-    neither values nor MLPs.
+    Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3: the product over layers
+    of the head-averaged weights, each averaged with the identity for the residual connection. Values and MLPs are
+    ignored.
 
     Args:
         weights: attention weights, (L, H, T, T).
@@ -98,7 +99,7 @@ def rollout(weights: Tensor) -> Tensor:
 def _weights(model: GPT2, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Attention weights (L, H, T, T) and logits (T, V)."""
     if not len(ids):
-        raise ValueError("there is no token to read")
+        raise ValueError("ids: the text has no tokens")
     attn_weights: list[Tensor] = []
     logits = model(ids.unsqueeze(0).to(model.wte.weight.device), attn_weights=attn_weights)[0]
     return torch.cat(attn_weights).float().cpu(), logits
@@ -106,7 +107,7 @@ def _weights(model: GPT2, ids: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextlib.contextmanager
 def _residual_streams(model: GPT2) -> Iterator[list[Tensor]]:
-    """What enters the first block and leaves each, (1, T, C), in their order, once the model has run."""
+    """Collect the input of the first block and the output of each block, (1, T, C), during a forward pass."""
     streams: list[Tensor] = []
     hooks = [
         model.h[0].register_forward_pre_hook(lambda _, given: streams.append(given[0])),
@@ -120,7 +121,7 @@ def _residual_streams(model: GPT2) -> Iterator[list[Tensor]]:
 
 
 def _likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The tokens of the largest logits (T, V), and their probabilities, (T, count) each."""
+    """The most likely tokens of logits (T, V) and their probabilities, (T, count) each."""
     logits = logits.float()
     values, tokens = logits.topk(count)
     return tokens, (values - logits.logsumexp(dim=-1, keepdim=True)).exp()

@@ -1,4 +1,4 @@
-"""How far an explanation can be trusted: what becomes of the answer without the tokens that it says matter most."""
+"""Deletion metrics of attributions: the drop of the answer without the tokens of the highest attribution."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from torch import Tensor
 from gpt2_lightning.inspection.attribution.methods import Output, attributions
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
-"""Of the tokens, rounded up, that are removed: those of DeYoung et al. 2020, "ERASER", section 4.2."""
+"""Shares of the tokens that are removed, rounded up: those of DeYoung et al. 2020, "ERASER", section 4.2."""
 RANDOM_ORDERS = 20
-"""To compare with. A method that is better than all of them would be so by chance once in 21 times."""
+"""Baseline. By chance, a method would exceed all of them once in 21 times."""
 _SEED = 0
 _NOISE = 1e-5
-"""Differences that rounding alone may make."""
+"""Tolerance for rounding errors."""
 
 
 @dataclass(frozen=True)
 class Deletion:
-    """What becomes of an answer without the first tokens of an order, for each of `SHARES`."""
+    """Drops of an answer without the first tokens of an order, for each of `SHARES`."""
 
     answer_drops: Tensor
-    """How far the label's probability falls, or the number, (S,)."""
+    """Drop of the probability of the label, or of the regression output, (S,)."""
     evidence_drops: Tensor
-    """How far the evidence falls, (S,): it tells orders apart where the probability stays near 1."""
+    """Drop of the evidence, (S,), which separates orders where the probability saturates near 1."""
 
     @property
     def score(self) -> float:
         """The mean drop of the answer.
 
-        It is the comprehensiveness of DeYoung et al. 2020, section 4.2, an area over the perturbation curve (Samek et
-        al. 2017). They count the text without any token removed as well, whose drop is 0; here the highest score is 1.
+        The comprehensiveness of DeYoung et al. 2020, section 4.2, an area over the perturbation curve (Samek et al.
+        2017). They include the complete text, whose drop is 0; without it, the maximum is 1.
         """
         return float(self.answer_drops.mean())
 
@@ -46,29 +46,29 @@ class Deletion:
 
 @dataclass(frozen=True)
 class AttributionResult:
-    """Which tokens of a text matter for an answer, and how far each method can be trusted."""
+    """Attributions of an answer to the tokens of a text, with the deletion metrics of each method."""
 
     ids: Tensor
     """The text's tokens, (T,)."""
     evidence: float
-    """See `explanation.evidence`."""
+    """See `methods.evidence`."""
     answer: float
-    """The label's probability; for regression the number."""
+    """Probability of the label; for regression, the output."""
     attributions: dict[str, Tensor]
-    """How much each token matters, (T,), by the names in `METHODS`."""
+    """Attribution of each token, (T,), by the names in `METHODS`."""
     deletions: dict[str, Deletion]
-    """Of the tokens that matter most to each method."""
+    """Deletion in descending order of attribution, for each method."""
     random_deletions: list[Deletion]
-    """Of tokens in `RANDOM_ORDERS` random orders."""
+    """Deletion in `RANDOM_ORDERS` random orders."""
 
     def beaten(self, method: str) -> int:
-        """How many of the random orders make the evidence fall less."""
+        """Number of random orders with a smaller drop of the evidence."""
         score = self.deletions[method].evidence_score
         return sum(score > other.evidence_score + _NOISE for other in self.random_deletions)
 
 
 def attribute(output: Output, ids: Tensor) -> AttributionResult:
-    """Explain an output for a text (T,), and test the explanation.
+    """Attribute an output to the tokens of a text (T,), and compute deletion metrics.
 
     Raises:
         ValueError: see `attributions`.
@@ -92,10 +92,10 @@ def attribute(output: Output, ids: Tensor) -> AttributionResult:
 
 
 def _without(output: Output, ids: Tensor, orders: Sequence[Tensor]) -> Tensor:
-    """The evidence without the first tokens of each order (T,), for each of `SHARES`, (N, S)."""
-    counts = [math.ceil(share * len(ids)) for share in SHARES]  # at most half, so that something is left
+    """Evidence without the first tokens of each order (T,), for each of `SHARES`, (N, S)."""
+    counts = [math.ceil(share * len(ids)) for share in SHARES]  # at most half of the tokens
     different = sorted(set(counts))  # a short text has fewer than SHARES
-    places = torch.stack([order.argsort() for order in orders]).unsqueeze(1)  # (N, 1, T): where each token stands
+    places = torch.stack([order.argsort() for order in orders]).unsqueeze(1)  # (N, 1, T): rank of each token
     kept = places >= torch.tensor(different).view(1, -1, 1)  # (N, D, T)
     found = output.measure(ids, kept.flatten(0, 1)).view(len(orders), -1)  # (N, D)
     return found[:, [different.index(count) for count in counts]]

@@ -1,4 +1,4 @@
-"""Explanations of several texts as numbers: what a page, a picture and a terminal show, and JSON for programs."""
+"""Attributions of several texts: the values of tables, pages and plots, and their export as JSON."""
 
 from __future__ import annotations
 
@@ -18,65 +18,65 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class AttributedText:
-    """One text, what the classifier answers, and why."""
+    """A text with the prediction of a classifier and its attribution."""
 
     text: str
-    """As it was given."""
+    """The input text."""
     tokens: list[str]
-    """The tokens that were read, as readers see them."""
+    """Printable labels of the tokens of the classifier's input."""
     n_left_out: int
-    """Tokens after them that the classifier does not read."""
+    """Number of tokens beyond the truncation of the classifier."""
     answer: str
-    """The class, the classes that apply, or the number."""
+    """The predicted class, classes, or number."""
     label: str | None
-    """The label that is explained; None for regression."""
+    """The label whose evidence is attributed; None for regression."""
     result: AttributionResult
 
     @property
     def heading(self) -> str:
-        """The answer, and what is explained, in a line."""
+        """One line with the answer and the attributed label."""
         if self.label is None:
             return f"answer {self.result.answer:.4g}"
         what = f"{self.label}: probability {self.result.answer:.4f}"
         return what if self.answer == self.label else f"{what} (the answer is {self.answer})"
 
     def strongest(self, method: str, count: int) -> list[tuple[str, float]]:
-        """The tokens with the largest values, whatever the sign, and their values."""
+        """The tokens with the largest absolute values, and their values."""
         values = self.result.attributions[method]
         largest = values.abs().argsort(descending=True, stable=True)[:count].tolist()
         return [(self.tokens[i], float(values[i])) for i in largest]
 
     def shades(self, method: str) -> list[float]:
-        """The values as shares of the largest, from -1 to 1: how strong a color each token gets."""
+        """Values divided by the largest absolute value, -1 to 1, for colors."""
         values = self.result.attributions[method]
         shares: list[float] = (values / values.abs().max().clamp_min(torch.finfo().tiny)).tolist()
         return shares
 
 
 RANDOM = "random_orders"
-"""What methods are compared with, beside the names in `METHODS`."""
+"""Name of the baseline in files, beside the names in `METHODS`."""
 
 
 def compared_name(compared: str) -> str:
-    """What readers call a method, or `RANDOM`."""
+    """Display name of a method or of `RANDOM`."""
     return METHODS[compared].name if compared in METHODS else "random orders"
 
 
 def scores(text: AttributedText) -> dict[str, tuple[float, float]]:
-    """How far the answer and the evidence fall, on average, for each method and for `RANDOM`."""
+    """Mean drops of the answer and of the evidence, for each method and for `RANDOM`."""
     found = {method: (one.score, one.evidence_score) for method, one in text.result.deletions.items()}
     random = [(one.score, one.evidence_score) for one in text.result.random_deletions]
     return found | {RANDOM: _mean(random)}
 
 
 def mean_scores(texts: Sequence[AttributedText]) -> dict[str, tuple[float, float]]:
-    """The same, on average over the texts."""
+    """`scores`, averaged over texts."""
     found = [scores(text) for text in texts]
     return {name: _mean([one[name] for one in found]) for name in found[0]}
 
 
 def format_value(value: float, signed: bool = False) -> str:
-    """A value to three digits, with a true minus, and a plus if it has a sign."""
+    """Format a value with three decimals and the minus sign U+2212; signed values get a plus."""
     return f"{round(value, 3) + 0.0:{'+' if signed else ''}.3f}".replace("-", "−")
 
 
@@ -86,12 +86,12 @@ def _mean(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def write_attributions(texts: Sequence[AttributedText], name: str, output: str, path: Path) -> None:
-    """JSON with every value of every token, and the deletion scores.
+    """Write JSON of all attributions and deletion scores.
 
     Args:
         texts: at least one.
-        name: what readers call the classifier.
-        output: `probability`, or `number` for regression: what the drops are of.
+        name: display name of the classifier.
+        output: the quantity whose drops are given: `probability`, or `number` for regression.
         path: the file to write.
     """
     summary = {

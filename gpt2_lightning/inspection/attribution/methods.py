@@ -1,7 +1,7 @@
-"""Which tokens of a text matter for a classifier's answer, by three methods that measure different things.
+"""Attribution of a classifier's output to the tokens of a text, by three methods.
 
-What is explained is the evidence for a label: the log-odds of its probability. It does not saturate where the
-probability is near 1, and an amount that is added to all scores, which changes no answer, does not change it either.
+The attributed quantity is the evidence for a label: the log-odds of its probability. It does not saturate where the
+probability is near 1, and it is invariant to a constant added to all logits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gpt2_lightning.model.classifier import Classifier
 
 @dataclass(frozen=True)
 class Method:
-    """A way to tell which tokens matter."""
+    """An attribution method."""
 
     name: str
-    """As readers see it."""
+    """Display name."""
     is_signed: bool
-    """Whether a token may speak against the label."""
+    """Whether values are negative for tokens that are evidence against the label."""
     meaning: str
 
 
@@ -31,43 +31,43 @@ METHODS = {
     "gradient_x_input": Method(
         "gradient × input",
         True,
-        "The gradient of the evidence at the token's embedding, times the embedding: what the token adds, as far as "
-        "the classifier is linear near this text (Denil et al. 2014; Shrikumar et al. 2016).",
+        "The gradient of the evidence at the token's embedding, times the embedding: the contribution of the token "
+        "in a linear approximation of the classifier near this text (Denil et al. 2014; Shrikumar et al. 2016).",
     ),
     "occlusion": Method(
         "occlusion",
         True,
-        "How far the evidence falls when the token is removed (Zeiler and Fergus 2014; Li et al. 2016).",
+        "The drop of the evidence when the token is removed (Zeiler and Fergus 2014; Li et al. 2016).",
     ),
     "rollout": Method(
         "attention rollout",
         False,
-        "How much of the token reaches what the classifier reads, as far as attention mixes tokens. It knows no label: "
-        "it cannot say for or against (Abnar and Zuidema 2020).",
+        "The share of the token in the pooled features, as far as attention mixes tokens. It is independent of the "
+        "label and has no sign (Abnar and Zuidema 2020).",
     ),
 }
-"""By the names that files have for them."""
+"""Methods by their names in files."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a classifier: what is to be explained."""
+    """The output of a classifier that is attributed."""
 
     classifier: Classifier
     """In evaluation mode."""
     kind: LabelKind
     index: int
-    """The number of the label."""
+    """Index of the label."""
     batch_size: int
-    """Versions of a text in one forward pass."""
+    """Versions of a text in a forward pass."""
 
     def evidence(self, ids: Tensor, kept: Tensor) -> Tensor:
-        """The evidence for the label in versions of a text.
+        """Compute the evidence for the label in versions of a text.
 
         Args:
             ids: the text's tokens, (T,).
-            kept: the tokens that each version has, bool, (N, T); at least one. The others are gone, as padding is:
-                those after them move up.
+            kept: mask of the tokens of each version, bool, (N, T), with at least one per version. The others are
+                removed like padding, so positions close up.
 
         Returns:
             (N,), float32, on the classifier's device.
@@ -78,24 +78,24 @@ class Output:
 
     @torch.inference_mode()
     def measure(self, ids: Tensor, kept: Tensor) -> Tensor:
-        """The same in batches of versions of similar length, without a graph for gradients, on the CPU."""
+        """`evidence` in batches of similar length, without gradients, on the CPU."""
         order = kept.sum(dim=1).argsort()
         found = torch.cat([self.evidence(ids, kept[rows]) for rows in order.split(self.batch_size)])
         return torch.empty(len(kept)).index_copy(0, order, found.cpu())
 
     def answer(self, evidence: Tensor) -> Tensor:
-        """What the classifier says: the label's probability, or the number."""
+        """Convert evidence to the probability of the label; identity for regression."""
         return self.kind.answer(evidence)
 
 
 def attributions(output: Output, ids: Tensor) -> dict[str, Tensor]:
-    """How much each token (T,) matters, (T,) each, by the names in `METHODS`.
+    """Compute the attribution of each token by every method, (T,) each, by the names in `METHODS`.
 
     Raises:
-        ValueError: if the text has fewer than two tokens: without its only one, nothing is left to read.
+        ValueError: if the text has fewer than two tokens, since occlusion would leave none.
     """
     if len(ids) < 2:
-        raise ValueError(f"{len(ids)} tokens are too few: what is left of a text without one of them must be a text")
+        raise ValueError(f"{len(ids)} tokens are too few: attribution removes tokens, and needs 2 or more")
     found = {
         "gradient_x_input": gradient_times_input(output, ids),
         "occlusion": occlusion(output, ids),
@@ -105,19 +105,19 @@ def attributions(output: Output, ids: Tensor) -> dict[str, Tensor]:
 
 
 def gradient_times_input(output: Output, ids: Tensor) -> Tensor:
-    """The gradient of the evidence at each token's embedding, times the embedding, summed over the channels, (T,).
+    """Gradient of the evidence with respect to each token embedding, times the embedding, summed over channels, (T,).
 
-    Denil et al. 2014, "Extraction of Salient Sentences from Labeled Documents", section 4; Shrikumar et al. 2016, "Not
-    Just a Black Box". Positional embeddings are no part of it. Where the evidence is linear in the embeddings, the sum
-    over the tokens is the evidence less what does not depend on them.
+    Denil et al. 2014, "Extraction of Salient Sentences from Labelled Documents", section 4; Shrikumar et al. 2016, "Not
+    Just a Black Box". Position embeddings are excluded. Where the evidence is linear in the token embeddings, the sum
+    over tokens is the evidence without its constant term.
     """
     embedded: list[Tensor] = []
 
-    def watch(_: object, __: object, embeddings: Tensor) -> Tensor:
+    def record(_: object, __: object, embeddings: Tensor) -> Tensor:
         embedded.append(embeddings.detach().requires_grad_())  # (1, T, C)
         return embedded[0]
 
-    hook = output.classifier.transformer.wte.register_forward_hook(watch)
+    hook = output.classifier.transformer.wte.register_forward_hook(record)
     try:
         found = output.evidence(ids, torch.ones(1, len(ids), dtype=torch.bool))
     finally:
@@ -127,11 +127,11 @@ def gradient_times_input(output: Output, ids: Tensor) -> Tensor:
 
 
 def occlusion(output: Output, ids: Tensor) -> Tensor:
-    """How far the evidence falls when each token is removed, (T,).
+    """Drop of the evidence when each token is removed, (T,).
 
-    Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2, cover parts of a
-    picture; Li et al. 2016, "Understanding Neural Networks through Representation Erasure", erase words. Tokens are
-    removed, and not replaced: GPT-2 has no token that means nothing, and any other would say something.
+    Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2, occlude image
+    patches; Li et al. 2016, "Understanding Neural Networks through Representation Erasure", erase words. Tokens are
+    removed rather than replaced, because GPT-2 has no mask token.
     """
     kept = torch.cat([torch.ones(1, len(ids), dtype=torch.bool), ~torch.eye(len(ids), dtype=torch.bool)])
     whole, *_ = found = output.measure(ids, kept)
@@ -139,7 +139,7 @@ def occlusion(output: Output, ids: Tensor) -> Tensor:
 
 
 def rollout_attribution(classifier: Classifier, ids: Tensor) -> Tensor:
-    """The share of each token in what the classifier reads, by attention `rollout`, (T,); the sum is 1."""
+    """Share of each token in the pooled features by attention `rollout`, (T,); sums to 1."""
     flow = rollout(attention_weights(classifier.transformer, ids))  # (T, T)
     if classifier.pooling == "mean":
         return flow.mean(dim=0)

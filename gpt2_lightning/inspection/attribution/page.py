@@ -1,4 +1,4 @@
-"""Explanations of one text or many as one HTML page that needs no network. What comes from a text stays text in it."""
+"""Attributions of texts as a self-contained HTML page. All text from inputs is escaped."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def write_attribution_page(texts: Sequence[AttributedText], name: str, task: Lab
 
     Args:
         texts: at least one.
-        name: what readers call the classifier.
-        task: what it answers.
-        page: the file.
+        name: display name of the classifier.
+        task: of the classifier.
+        page: the file to write.
     """
     unit, explained = task.kind.unit, task.kind.evidence_name
     parts = {
         "title": escape(f"Explanations: {name}"),
-        "about": escape(f"{name}. It reads {_READS[task.pooling]} of a text. What is explained is {explained}."),
+        "about": escape(f"{name}. It pools {_READS[task.pooling]}. The attributed quantity is {explained}."),
         "legend": _legend(),
         "meanings": _meanings(unit),
         "summary": _summary(texts, unit) if len(texts) > 1 else "",
@@ -49,7 +49,7 @@ def write_attribution_page(texts: Sequence[AttributedText], name: str, task: Lab
 
 
 def _legend() -> str:
-    kinds = (("for", "speaks for it"), ("against", "speaks against it"), ("strong", "matters, without a sign"))
+    kinds = (("for", "evidence for"), ("against", "evidence against"), ("strong", "importance, without a sign"))
     format_value = "".join(f'<span class="{kind}" style="--s:100%">{words}</span>' for kind, words in kinds)
     return f"{format_value} Each method has its own scale: the strongest token of a text has the full color."
 
@@ -57,16 +57,16 @@ def _legend() -> str:
 def _meanings(unit: str) -> str:
     *most, last = (f"{share:.0%}" for share in SHARES)
     trust = (
-        f"What becomes of the {unit}, and of the evidence, without the tokens that a method ranks highest, on average "
-        f"over {', '.join(most)} and {last} of the tokens; and how many of {RANDOM_ORDERS} random orders make the "
-        "evidence fall less (Samek et al. 2017; DeYoung et al. 2020)."
+        f"The drop of the {unit}, and of the evidence, without the tokens that a method ranks highest, averaged over "
+        f"{', '.join(most)} and {last} of the tokens; and the number of {RANDOM_ORDERS} random orders with a smaller "
+        "drop of the evidence (Samek et al. 2017; DeYoung et al. 2020)."
     )
     terms = {**{known.name: known.meaning for known in METHODS.values()}, "how far each can be trusted": trust}
     return "\n".join(f"<div><dt>{escape(term)}</dt><dd>{escape(words)}</dd></div>" for term, words in terms.items())
 
 
 def _summary(texts: Sequence[AttributedText], unit: str) -> str:
-    """Mean scores of all texts, and a link to each."""
+    """Mean scores over texts, and a link to each text."""
     rows = "".join(
         f'<tr><th scope="row">{escape(compared_name(name))}</th>'
         f"<td>{format_value(drop)}</td><td>{format_value(evidence)}</td></tr>"
@@ -108,7 +108,7 @@ def _text(number: int, text: AttributedText, unit: str, is_numbered: bool) -> st
 
 
 def _method(text: AttributedText, method: str) -> str:
-    """The text in the colors of one method; its strongest tokens are what a screen reader says of it."""
+    """The text colored by one method, with the strongest tokens as the label for screen readers."""
     known = METHODS[method]
     largest = text.strongest(method, _READ_ALOUD)
     strongest = ", ".join(f"{token} {format_value(value, known.is_signed)}" for token, value in largest)
@@ -150,7 +150,7 @@ def _head(*names: str) -> str:
 
 
 def _chart(score: float, others: Iterable[float], low: float, high: float) -> str:
-    """A score among those of random orders, on a line from low to high; the numbers beside it say the same."""
+    """Plot a score among those of random orders, on a line from low to high."""
     width, height = _CHART
     middle = height / 2
 
@@ -164,7 +164,7 @@ def _chart(score: float, others: Iterable[float], low: float, high: float) -> st
 
 
 def _values(text: AttributedText) -> str:
-    """All values of all tokens, as a table."""
+    """Table of all values of all tokens."""
     values = zip(*(text.result.attributions[method].tolist() for method in METHODS), strict=True)
     rows = "".join(
         f'<tr data-token="{i}"><td>{i}</td><th scope="row" class="code">{escape(token)}</th>'

@@ -1,4 +1,4 @@
-"""An explanation as a picture for a paper: the text in the colors of each method, and how far each can be trusted."""
+"""Plot of an attribution: the text colored by each method, and the deletion scores."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _WIDTH = 6.5
-"""Inches between the margins of a page."""
+"""Inches; the text width of a page."""
 _COLUMNS = 88
 """Characters in a line of text, at most."""
 _LETTER = _WIDTH * 72 * 0.98 / (_COLUMNS * 0.602)
-"""Points, so that such a line has room; a letter of the font is 0.602 em wide."""
+"""Font size in points at which a full line fits; characters of the font are 0.602 em wide."""
 _LINE = 1.9 * _LETTER / 72
 _TITLE, _CHART = 0.3, 1.4
 """Inches."""
 _FONT = "DejaVu Sans Mono"
 _FOR, _AGAINST, _STRONG = "#4ba3dc", "#f2994a", "#a3abb5"
-"""Blue and orange are told apart by the color-blind; a dotted line says `against` in gray as well."""
+"""Blue and orange are distinguishable with color vision deficiency; a dotted line marks `against` in grayscale."""
 _GRAY = "#777777"
 
 
 def draw_attribution(text: AttributedText, path: Path) -> None:
-    """Draw the text once for each method, and below what becomes of the evidence without its strongest tokens."""
+    """Plot the text once for each method, and below them the deletion scores."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -61,7 +61,7 @@ def _draw_tokens(
 
 
 def _draw_token(axes: Axes, place: tuple[float, float], token: str, shade: float, is_signed: bool) -> None:
-    """A token on a ground of its shade, -1 to 1."""
+    """Draw a token on a background of its shade, -1 to 1."""
     from matplotlib.patches import Rectangle
 
     (column, top), width = place, len(token)
@@ -83,9 +83,9 @@ def _draw_token(axes: Axes, place: tuple[float, float], token: str, shade: float
 def _draw_legend(axes: Axes, top: float) -> None:
     column = 0
     for words, shade, is_signed in (
-        (" speaks for it ", 1.0, True),
-        (" against it ", -1.0, True),
-        (" matters ", 1.0, False),
+        (" evidence for ", 1.0, True),
+        (" evidence against ", -1.0, True),
+        (" importance ", 1.0, False),
     ):
         _draw_token(axes, (column, top), words, shade, is_signed)
         column += len(words) + 1
@@ -93,7 +93,7 @@ def _draw_legend(axes: Axes, top: float) -> None:
 
 
 def _draw_scores(axes: Axes, text: AttributedText) -> None:
-    """The mean fall of the evidence for each method, among those of random orders."""
+    """Plot the mean drop of the evidence for each method, among those of random orders."""
     others = [deletion.evidence_score for deletion in text.result.random_deletions]
     names = []
     for row, (method, deletion) in enumerate(text.result.deletions.items()):
@@ -114,7 +114,7 @@ def _draw_scores(axes: Axes, text: AttributedText) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=7.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(labelsize=7.5, length=2)
-    axes.set_xlabel("fall of the evidence without the strongest tokens, mean of five shares", fontsize=7.5)
+    axes.set_xlabel("drop of the evidence without the strongest tokens, mean of five shares", fontsize=7.5)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.4)
     axes.legend(fontsize=7, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.96), borderpad=0)

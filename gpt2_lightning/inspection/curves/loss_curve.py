@@ -1,4 +1,4 @@
-"""The loss curve that every run leaves behind."""
+"""The loss curve of a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Points = tuple[list[float], list[float]]
 
 
 def read_points(metrics: Path, key: str) -> Points:
-    """Steps and values of one column; rows without a value, or cut off by a crash, are passed over."""
+    """Read steps and values of one column, without incomplete rows."""
     steps, values = read_metrics(metrics).points(STEP, key)
     return steps.tolist(), values.tolist()
 
 
 def draw_loss(metrics: Path, picture: Path, title: str) -> None:
-    """Training and validation loss against steps, as PNG; the best validation loss is marked."""
+    """Plot training and validation loss against steps as PNG; the best validation loss is marked."""
     run = Run(title, read_metrics(metrics), settings={})
     panels = make_panels([run], ["loss"], STEP, weight=0.0)
     empty = Panel("loss", "loss (nats per token)", "optimizer steps", lines=())

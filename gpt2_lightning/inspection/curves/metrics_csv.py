@@ -1,4 +1,4 @@
-"""A run's metrics.csv, whatever state a crash left it in."""
+"""Reader of metrics.csv that tolerates damaged files."""
 
 from __future__ import annotations
 
@@ -20,39 +20,38 @@ _TOKENS, _SPEED = "tokens", "tokens_per_second"
 
 @dataclass(frozen=True)
 class Column:
-    """The cells of a column that hold a figure; NaN is one."""
+    """The numeric cells of a column; NaN counts as numeric."""
 
     rows: NDArray[np.int64]
-    """Which rows of the file they are in, ascending."""
+    """Row indices of the cells, ascending."""
     values: Floats
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a run logged."""
+    """Logged metrics of a run."""
 
     columns: dict[str, Column]
-    """Those with any figures."""
+    """Columns with at least one numeric cell."""
     unreadable: int = 0
-    """Lines that are broken in whole or in part; what can be read of them is in the columns."""
+    """Number of damaged lines; their readable cells are in the columns."""
     is_cut_off: bool = False
-    """Whether the last line has no end, and was passed over."""
+    """Whether the last line is incomplete, and was skipped."""
 
     def column(self, key: str) -> Column:
-        """A column; one without cells where there is none of this name."""
+        """A column by name; empty if there is none."""
         return self.columns.get(key, Column(np.empty(0, np.int64), np.empty(0)))
 
     def points(self, x: str, y: str) -> tuple[Floats, Floats]:
-        """Two columns where both have figures."""
+        """Values of two columns in the rows where both are numeric."""
         across = self.seconds() if x == "time" else self.column(x)
         _, first, second = np.intersect1d(across.rows, self.column(y).rows, assume_unique=True, return_indices=True)
         return across.values[first], self.column(y).values[second]
 
     def seconds(self) -> Column:
-        """Time spent training up to each row, without validation and samples, which the speed leaves out.
+        """Training time up to each row in seconds, without validation and samples.
 
-        A row that says how fast it was tells the seconds since the last that did; those between lie in proportion to
-        their tokens.
+        A row with a throughput gives the seconds since the last such row; rows between are interpolated by tokens.
         """
         tokens, speed = self.points(_TOKENS, _SPEED)
         usable = np.isfinite(speed) & (speed > 0)
@@ -65,10 +64,10 @@ class Metrics:
 
 
 def read_metrics(file: Path) -> Metrics:
-    """Read all columns of numbers.
+    """Read all numeric columns.
 
-    Rows without a step are passed over and counted. A last line without an end is passed over, too: a crash has cut it
-    off, and its last number may lack digits.
+    Rows without a step are skipped and counted as unreadable. A last line without a line feed is skipped, since a crash
+    may have truncated its last number.
 
     Raises:
         UserError: if the file cannot be read.
@@ -79,7 +78,9 @@ def read_metrics(file: Path) -> Metrics:
         with file.open(newline="", encoding="utf-8", errors="replace") as opened:
             whole = opened.read()
         *lines, cut_off = whole.split("\n")
-        rows = [next(csv.reader([line]), []) for line in lines]  # each by itself: a stray quote spoils one line alone
+        rows = [
+            next(csv.reader([line]), []) for line in lines
+        ]  # separately, so that a stray quote damages one line only
         names = rows.pop(0) if rows else []
         where = names.index(STEP) if STEP in names else len(names)
         for number, row in enumerate(rows):
@@ -100,7 +101,7 @@ def read_metrics(file: Path) -> Metrics:
 
 
 def _is_broken(row: list[str], where: int, width: int) -> bool:
-    """Whether a row has no step, another number of cells than the first line, or one that is filled with no number."""
+    """Whether a row lacks a step, has a wrong number of cells, or a non-empty cell that is not numeric."""
     if not row:
         return False
     step = _number(row[where : where + 1])

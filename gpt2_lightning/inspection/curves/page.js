@@ -315,7 +315,7 @@ function addRun(run, number) {
   const swatch = make("i", { className: "swatch" });
   swatch.style.background = number < COLORS ? `var(--color-${number})` : "var(--other)";
   const first = make("td", {}, box, ...(data.runs.length > 1 ? [swatch] : []), run.name);
-  const rest = run.cells.map((cell, i) => make("td", { textContent: cell, className: data.figures[i] ? "figure" : "" }));
+  const rest = run.cells.map((cell, i) => make("td", { textContent: cell, className: data.isNumeric[i] ? "figure" : "" }));
   const row = make("tr", {}, first, ...rest);
   row.addEventListener("pointerenter", () => highlight(number));
   row.addEventListener("pointerleave", () => highlight(null));
@@ -336,8 +336,8 @@ function addHead(names, rows) {
       direction = -direction;
       document.getElementById("runs").append(...rows.map(({ row }) => row));
     });
-    const isFigure = column > 0 && data.figures[column - 1];
-    document.getElementById("head").append(make("th", { scope: "col", className: isFigure ? "figure" : "" }, button));
+    const isNumeric = column > 0 && data.isNumeric[column - 1];
+    document.getElementById("head").append(make("th", { scope: "col", className: isNumeric ? "figure" : "" }, button));
   });
 }
 

@@ -1,4 +1,4 @@
-"""Panels of lines as one HTML page that needs no network."""
+"""Curves as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _HERE = Path(__file__).parent
 
 
 def write_page(panels: Sequence[Panel], table: RunTable, labels: Sequence[str], title: str, page: Path) -> None:
-    """Write the page; what comes from a run stays text in it.
+    """Write the page; text from runs is escaped.
 
     Args:
         panels: the charts.
-        table: of the runs, in the order of their colors.
-        labels: a short name for each run.
-        title: above all.
-        page: the file.
+        table: of the runs, in the order of colors.
+        labels: of the runs in the legend.
+        title: of the page.
+        page: the file to write.
     """
     data = {
         "head": table.head,
-        "figures": table.figures,
+        "isNumeric": table.is_numeric,
         "runs": [
             {"name": row.name, "label": label, "cells": row.cells, "values": [_finite(value) for value in row.values]}
             for row, label in zip(table.rows, labels, strict=True)
@@ -59,7 +59,7 @@ def _plain(line: Line) -> dict[str, Any]:
 
 
 def _numbers(values: Floats) -> list[float | None]:
-    """Seven digits are enough for a screen; JSON knows no NaN."""
+    """Round to seven digits; NaN becomes null, since JSON does not represent it."""
     return [_finite(float(f"{value:.7g}")) for value in values.tolist()]
 
 

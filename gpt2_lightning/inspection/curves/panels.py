@@ -1,4 +1,4 @@
-"""What is drawn of runs: panels of lines, ready for a picture or a page."""
+"""Panels of curves, as input of plots and pages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt2_lightning.inspection.curves.runs import Run
 from gpt2_lightning.inspection.curves.smoothing import Floats, default_weight, smooth, thin
 
 SHORT_NAMES = {"learning_rate": "lr", "gradient_norm": "grad_norm", "throughput": "tokens_per_second"}
-"""What may be asked for, and the column that it is."""
+"""Aliases of columns."""
 _LABELS = {
     "loss": "loss (nats per token)",
     "perplexity": "perplexity per token",
@@ -36,36 +36,36 @@ class Line:
     run: int
     """Index of the run."""
     part: str
-    """`train`, `val`, or empty where there is no such difference."""
+    """`train`, `val`, or empty for a column of neither."""
     x: Floats
     y: Floats
-    """As it was logged."""
+    """Logged values."""
     smoothed: Floats | None
-    """None where the line is shown as it was logged alone."""
+    """None if the line is not smoothed."""
     best: int | None
-    """Index of the lowest point, where lower is better and the figure was measured on validation text."""
+    """Index of the minimum, for validation metrics of which lower is better."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines that share their axes."""
+    """Lines with common axes."""
 
     key: str
     label: str
-    """Of the y axis, with the unit."""
+    """Label of the y axis, with the unit."""
     x_label: str
     lines: tuple[Line, ...]
 
 
 def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float | None) -> list[Panel]:
-    """A panel for each key that any run has.
+    """Make a panel for each key that any run has logged.
 
     Args:
-        runs: in the order of their colors.
+        runs: in the order of colors.
         keys: `loss` for both train/loss and val/loss, and so on; a name in `SHORT_NAMES`; or a column.
         x: `step`, `tokens`, `epoch`, or `time` in training.
-        weight: for `smooth`; None for what suits each line's number of points. Validation, learning rate and
-            attention are not noisy, and stay as they are.
+        weight: for `smooth`; None for `default_weight` of each line. Validation metrics, learning rate and attention
+            scores are not smoothed.
     """
     unit, divisor = _unit(runs) if x == "time" else ("", 1.0)
     label = {STEP: "optimizer steps", "tokens": "tokens", "epoch": "epochs", "time": f"{unit} of training"}[x]
@@ -85,7 +85,7 @@ def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float 
 
 
 def known_columns(runs: Sequence[Run]) -> list[str]:
-    """All columns that can be asked for."""
+    """Names of all logged columns."""
     return sorted({name for run in runs for name in run.metrics.columns} - {STEP})
 
 

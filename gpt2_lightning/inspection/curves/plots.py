@@ -1,4 +1,4 @@
-"""Panels of lines as a picture: PNG, SVG or PDF."""
+"""Plots of curves as PNG, SVG or PDF."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
-"""Told apart by the color-blind (Okabe and Ito 2008), but for the last."""
+"""Distinguishable with color vision deficiency (Okabe and Ito 2008), except for the last."""
 _OTHERS = "#B0B0B0"
 _DOTS_UP_TO = 40
 _THOUSANDS_FROM = 10_000
 
 
 def draw(panels: Sequence[Panel], labels: Sequence[str], title: str, picture: Path, format_: str) -> None:
-    """Write a picture.
+    """Plot panels of curves.
 
-    A single run has a color for training and one for validation; of several, the first have a color each, with thin
-    lines for training and thick ones for validation, and the rest is gray.
+    A single run has one color for training and one for validation. Of several runs, the first have a color each, with
+    thin lines for training and thick lines for validation; the rest are gray.
 
     Args:
         panels: at least one.
         labels: a name for each run.
-        title: above all.
-        picture: the file.
+        title: of the figure.
+        picture: the file to write.
         format_: png, svg or pdf.
     """
     import matplotlib
@@ -45,7 +45,7 @@ def draw(panels: Sequence[Panel], labels: Sequence[str], title: str, picture: Pa
     for place, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, place + 1)
         _draw_panel(axes, panel, len(labels))
-    figure.suptitle(_literally(title), fontsize="large")
+    figure.suptitle(escape_mathtext(title), fontsize="large")
     if len(labels) > 1:
         _add_legend(figure, labels, panels)
     dates = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -90,7 +90,7 @@ def _draw_line(axes: Axes, line: Line, runs: int) -> None:
 
 
 def _mark_best(axes: Axes, panel: Panel) -> None:
-    """A ring at the best point of each colored run, and the figures of the best of all."""
+    """Mark the best point of each colored run, and annotate the best of all."""
     found = [(line, line.best) for line in panel.lines if line.best is not None and line.run < len(COLORS)]
     for line, best in found:
         axes.plot(line.x[best], line.y[best], "o", mfc="none", mec="black", markersize=8, markeredgewidth=1)
@@ -113,7 +113,7 @@ def _add_legend(figure: Figure, labels: Sequence[str], panels: Sequence[Panel]) 
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=color, label=_literally(label)) for color, label in zip(COLORS, labels, strict=False)
+        Line2D([], [], color=color, label=escape_mathtext(label)) for color, label in zip(COLORS, labels, strict=False)
     ]
     if len(labels) > len(COLORS):
         handles.append(Line2D([], [], color=_OTHERS, label=f"{len(labels) - len(COLORS)} more runs"))
@@ -126,6 +126,6 @@ def _add_legend(figure: Figure, labels: Sequence[str], panels: Sequence[Panel]) 
     figure.legend(handles=handles, loc="outside lower center", ncols=1 if len(panels) == 1 else 2, frameon=False)
 
 
-def _literally(text: str) -> str:
-    """A text in which dollars are no formula."""
+def escape_mathtext(text: str) -> str:
+    """Escape `$` for mathtext."""
     return text.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Runs beside each other: their metrics, what they reached, and the settings in which they differ."""
+"""Runs with their metrics and the settings in which they differ."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from gpt2_lightning.inspection.curves.metrics_csv import FILE, STEP, Metrics, re
 
 _CONFIG = "config.yaml"
 _WHERE_NOT_WHAT = {"name", "run_dir", "runs_dir", "cache_dir", "resume"}
-"""Settings that differ between runs of the same kind."""
+"""Settings that do not affect the result of a run."""
 _TARGET = "_target_"
 _VAL_LOSS = "val/loss"
 UNSET = "—"
-"""Shown for a setting that a run's configuration does not state."""
+"""Displayed for a setting that a configuration lacks."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder, read."""
+    """Content of the folder of a run."""
 
     name: str
-    """What tells it from the other runs."""
+    """Unique display name."""
     metrics: Metrics
     settings: dict[str, Any]
-    """Dotted names with plain values; empty where the configuration is missing or damaged."""
+    """Values by dotted name; empty if the configuration is missing or damaged."""
 
     @property
     def best(self) -> tuple[float, float] | None:
-        """The lowest finite validation loss, and its step."""
+        """The lowest finite validation loss and its step."""
         steps, losses = self.metrics.points(STEP, _VAL_LOSS)
         if not np.isfinite(losses).any():
             return None
@@ -43,12 +43,12 @@ class Run:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader of its curves should know."""
+        """Irregularities of the run."""
         if len(self.metrics.column(STEP).values):
             found = [] if len(self.metrics.column(_VAL_LOSS).values) else ["never validated"]
             found += [] if self.settings else ["settings unknown"]
         else:
-            found = ["no figures"]
+            found = ["no metrics"]
         for key in ("train/loss", _VAL_LOSS):
             steps, losses = self.metrics.points(STEP, key)
             broken = steps[~np.isfinite(losses)]
@@ -58,13 +58,13 @@ class Run:
         return [*found, "cut off"] if self.metrics.is_cut_off else found
 
     def reached(self, key: str) -> float | None:
-        """The last value of a column, or of `time` in seconds; None where there is none."""
+        """The last value of a column, or of `time` in seconds; None if there is none."""
         column = self.metrics.seconds() if key == "time" else self.metrics.column(key)
         return float(column.values[-1]) if len(column.values) else None
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Read runs, those with the lowest validation loss first and those without one last.
+    """Read runs, in ascending order of the best validation loss; runs without one come last.
 
     Raises:
         UserError: if a metrics file cannot be read.
@@ -77,7 +77,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """Settings that are not the same in all runs, under names as short as they are clear, with each run's value."""
+    """Settings that differ between runs, by their shortest unambiguous names, with the value of each run."""
     known = [run.settings for run in runs if run.settings]
     keys = dict.fromkeys(key for settings in known for key in settings)
     differing = [key for key in keys if len({repr(settings.get(key, UNSET)) for settings in known}) > 1]
@@ -89,7 +89,7 @@ def differing_settings(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Paths without what all have in common; for one run, the last two parts."""
+    """Paths relative to their common parent; for one run, the last two parts."""
     paths = [folder.absolute() for folder in folders]
     if len(paths) == 1:
         return ["/".join(paths[0].parts[-2:])]

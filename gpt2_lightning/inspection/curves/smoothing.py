@@ -1,4 +1,4 @@
-"""Noisy lines made readable, and long ones short."""
+"""Smoothing and downsampling of curves."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _MOST_WEIGHT = 0.8
 _STRETCHES = 20
-"""So many times as long as the reach of its average is a line, at least."""
+"""Minimum length of a line, as a multiple of the window of its average."""
 
 
 def smooth(values: Floats, weight: float) -> Floats:
-    """Exponential moving average, corrected for its start from 0 (Kingma and Ba 2015, section 3).
+    """Exponential moving average with bias correction (Kingma and Ba 2015, section 3).
 
-    Values that are not finite stay where they are and do not enter the average.
+    Non-finite values are kept and do not enter the average.
 
     Args:
         values: shape (N,).
-        weight: of what came before, from 0 (nothing is smoothed) up to, not including, 1.
+        weight: of the previous average, in [0, 1); 0 does not smooth.
     """
     averages = values.copy()
     total = correction = 0.0
@@ -31,22 +31,22 @@ def smooth(values: Floats, weight: float) -> Floats:
 
 
 def default_weight(points: int) -> float:
-    """A weight for `smooth` that suits a line of so many points.
+    """Default weight of `smooth` for a number of points.
 
-    An average of weight w reaches over about 1 / (1 - w) points. That is a twentieth of the line here, and five points
-    at most: nothing is smoothed up to 20 points, and the weight is 0.8 from 100 on.
+    An average of weight w has a window of about 1 / (1 - w) points. Here the window is a twentieth of the line, and at
+    most five points: lines of up to 20 points are not smoothed, and the weight is 0.8 from 100 points on.
     """
     return min(_MOST_WEIGHT, max(0.0, 1 - _STRETCHES / max(points, 1)))
 
 
 def thin(values: Floats, most: int) -> NDArray[np.int64]:
-    """Which points of a long line to draw, in order: the lowest and the highest of each stretch, and the two ends.
+    """Downsample a line: indices of the minimum and maximum of each segment, and of both ends, ascending.
 
-    No peak is lost, and a stretch without a finite value keeps a gap.
+    Extrema are kept, and a segment without finite values keeps a gap.
 
     Args:
         values: shape (N,).
-        most: points to keep, at most; 4 or more.
+        most: maximum number of points to keep, 4 or more.
     """
     if len(values) <= most:
         return np.arange(len(values))

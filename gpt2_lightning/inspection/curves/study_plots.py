@@ -1,4 +1,4 @@
-"""A search for the best settings as pictures: how it went, and which settings mattered."""
+"""Plots of a hyperparameter study: its history and the importances of hyperparameters."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2_lightning.inspection.curves.plots import COLORS
+from gpt2_lightning.inspection.curves.plots import COLORS, escape_mathtext
 
-_MARKS = {"done": ("o", COLORS[0], "done"), "pruned": ("x", "#999999", "pruned: where it stood")}
+_MARKS = {"done": ("o", COLORS[0], "done"), "pruned": ("x", "#999999", "pruned: last value")}
 
 
 def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequence[str], picture: Path) -> None:
-    """Write a PNG of each trial's lowest validation loss in the order of the trials, and the lowest so far as a line.
+    """Plot the best validation loss of each trial, and the best so far, as PNG.
 
     Args:
-        numbers: of the trials that were validated, ascending.
-        losses: their lowest validation losses, in nats per token.
-        states: `done` or `pruned`, each.
-        picture: the file.
+        numbers: of the validated trials, ascending.
+        losses: best validation loss of each trial, in nats per token.
+        states: `done` or `pruned` for each trial.
+        picture: the file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -44,11 +44,11 @@ def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequen
 
 
 def draw_importances(importances: dict[str, float], picture: Path) -> None:
-    """Write a PNG of the share of each setting in the differences between trials.
+    """Plot the importance of each hyperparameter as PNG.
 
     Args:
-        importances: shares that sum up to 1.
-        picture: the file.
+        importances: shares that sum to 1.
+        picture: the file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def draw_importances(importances: dict[str, float], picture: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     ordered = sorted(importances.items(), key=lambda pair: pair[1])
-    bars = axes.barh([key.replace("$", r"\$") for key, _ in ordered], [share for _, share in ordered], color=COLORS[0])
+    bars = axes.barh([escape_mathtext(key) for key, _ in ordered], [share for _, share in ordered], color=COLORS[0])
     axes.bar_label(bars, fmt="{:.2f}", padding=3)
     axes.set(xlabel="importance (PED-ANOVA)", xlim=(0, 1.1))
     axes.spines[["top", "right"]].set_visible(False)

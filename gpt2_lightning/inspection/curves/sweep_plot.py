@@ -1,4 +1,4 @@
-"""The runs of a sweep as a picture: what they reached, against each setting that was swept."""
+"""Plot of a sweep: the best validation loss against each swept setting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gpt2_lightning.inspection.curves.plots import COLORS
+from gpt2_lightning.inspection.curves.plots import COLORS, escape_mathtext
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,29 +20,29 @@ _MOST_ROWS = 12
 _MOST_PANELS = 8
 _MOST_TICKS = 5
 _LONG = 8
-"""Characters of a number."""
+"""Characters from which a fraction is rounded."""
 _LOGARITHMIC_FROM = 9.0
-"""Largest value over smallest."""
+"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A run."""
+    """A run of the sweep."""
 
     name: str
     settings: dict[str, str]
     loss: float | None
-    """The lowest validation loss, in nats per token; None where it was never validated."""
+    """Best validation loss in nats per token; None if the run was never validated."""
     state: str
 
 
 def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path) -> None:
-    """Write a PNG: a panel for each of the first swept keys, with the best run ringed, and the best runs as a table.
+    """Plot the first swept keys in a panel each, with the best run marked, and a table of the best runs, as PNG.
 
     Args:
-        points: the runs, the best first.
-        keys: the swept ones.
-        picture: the file.
+        points: runs in ascending order of the loss.
+        keys: the swept settings.
+        picture: the file to write.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path) -> N
 
 
 def short(value: str) -> str:
-    """A value with at most four digits where it is a fraction that has more."""
+    """Round a long fraction to four significant digits."""
     number = _number(value)
     return value if number is None or number.is_integer() or len(value) < _LONG else f"{number:.4g}"
 
@@ -82,7 +82,7 @@ def _draw_panel(axes: Axes, points: Sequence[Point], key: str) -> None:
         places = {value: float(number) for number, value in enumerate(sorted(values))}
         axes.margins(x=0.2)
     if len(known) < len(values) or len(values) <= _MOST_TICKS:
-        axes.set_xticks(list(places.values()), [_literally(value) for value in places])
+        axes.set_xticks(list(places.values()), [escape_mathtext(value) for value in places])
         axes.minorticks_off()
     x, y = [places[value] for value, _, _ in reached], [loss for _, loss, _ in reached]
     axes.scatter(x, y, s=16, c=[COLORS[0] if state == "done" else _UNFINISHED for _, _, state in reached], zorder=2)
@@ -103,16 +103,11 @@ def _draw_table(axes: Axes, points: Sequence[Point], keys: Sequence[str]) -> Non
         for p in points
     ]
     head = ["run", *keys, "best validation loss", "state"]
-    literally = [[_literally(cell) for cell in row] for row in (head, *cells)]
+    literally = [[escape_mathtext(cell) for cell in row] for row in (head, *cells)]
     table = axes.table(cellText=literally[1:], colLabels=literally[0], loc="center", cellLoc="left", edges="horizontal")
     table.auto_set_font_size(False)
     table.set_fontsize(8)
     table.auto_set_column_width(list(range(len(head))))
-
-
-def _literally(text: str) -> str:
-    """A text in which dollars are no formula."""
-    return text.replace("$", r"\$")
 
 
 def _number(text: str) -> float | None:

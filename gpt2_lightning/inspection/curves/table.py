@@ -1,4 +1,4 @@
-"""What each run reached, and with which settings: for the terminal and the page."""
+"""Table of runs with their results and differing settings."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Row:
     name: str
     cells: list[str]
     values: list[float | str | None]
-    """The same, to sort by."""
+    """Sort keys of the cells."""
 
 
 @dataclass(frozen=True)
 class RunTable:
-    """Runs in their order, under the heads of all columns but the name."""
+    """Rows of runs; the column of names has no head."""
 
     head: list[str]
-    figures: list[bool]
-    """Which columns are numbers, and stand at the right."""
+    is_numeric: list[bool]
+    """Whether each column is numeric, and aligned to the right."""
     rows: list[Row]
 
 
 def tabulate(runs: Sequence[Run]) -> RunTable:
-    """Tabulate runs; settings that all have in common are left out, and columns that are empty in all."""
+    """Tabulate runs, without settings that are equal in all runs and without empty columns."""
     settings = differing_settings(runs)
     best = [run.best or (None, None) for run in runs]
     columns: dict[str, list[tuple[str, float | str | None]]] = {
@@ -49,12 +49,12 @@ def tabulate(runs: Sequence[Run]) -> RunTable:
         Row(run.name, *map(list, zip(*(column[number] for column in filled.values()), strict=True)))
         for number, run in enumerate(runs)
     ]
-    figures = [all(not isinstance(value, str) for _, value in column) for column in filled.values()]
-    return RunTable(list(filled), figures, rows)
+    is_numeric = [all(not isinstance(value, str) for _, value in column) for column in filled.values()]
+    return RunTable(list(filled), is_numeric, rows)
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
-    """Names for a legend: the run's, and as many of the settings in which it differs as there is room for."""
+    """Legend labels: the name of each run, and as many of its differing settings as fit."""
     settings = differing_settings(runs)
     found = []
     for number, run in enumerate(runs):

@@ -27,7 +27,7 @@ def draw_attention(architecture: Architecture) -> Figure:
     canvas = Canvas(
         _HEIGHT,
         f"Causal self-attention: {architecture.count('h.0.attn'):,} parameters",
-        "Each head mixes the values of a token and of those before it, with weights of its own.",
+        "Each head averages the values of a token and of those before it, with its own weights.",
     )
     middle = _LEFT + _BOX / 2
     y = _down(canvas, _TOP, shape("B", "T", C))
@@ -54,9 +54,9 @@ def draw_attention(architecture: Architecture) -> Figure:
     canvas.box(_LEFT, y, narrow, _ROW, "attention", ("softmax", weights))
     y = _down(canvas, y + _ROW, shape("B", H, "T", "T"), center)
     canvas.arrow([(columns[2], score_top - _GAP), (columns[2], y)])
-    canvas.box(_LEFT, y, _BOX, _ROW, "attention", ("mix the values", "weights · v"))
+    canvas.box(_LEFT, y, _BOX, _ROW, "attention", ("weighted sum of values", "weights · v"))
     y = _down(canvas, y + _ROW, shape("B", H, "T", D))
-    canvas.box(_LEFT, y, _BOX, _ROW, "attention", ("heads side by side", f"{H:,} × {D:,} = {plural(C, 'channel')}"))
+    canvas.box(_LEFT, y, _BOX, _ROW, "attention", ("concatenate heads", f"{H:,} × {D:,} = {plural(C, 'channel')}"))
     y = _down(canvas, y + _ROW, shape("B", "T", C))
     output = architecture.linear(C, C) + dropout(config.resid_pdrop)
     canvas.box(_LEFT, y, _BOX, _ROW, "attention", ("c_proj", output))
@@ -97,7 +97,7 @@ def _draw_heads(canvas: Canvas, architecture: Architecture, top: float) -> None:
     config = architecture.config
     fill, edge = FILLS["attention"]
     width, H = WIDTH - 14 - _RIGHT, config.n_head
-    canvas.text(_RIGHT, top, f"{plural(H, 'head')}, each with (T, T) weights of its own", 8, bold=True, align="left",
+    canvas.text(_RIGHT, top, f"{plural(H, 'head')}, each with its own (T, T) weights", 8, bold=True, align="left",
                 width=width)  # fmt: skip
     drawn = min(H, _HEADS_DRAWN)
     side = _HEAD_SIDE

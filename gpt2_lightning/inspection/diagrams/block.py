@@ -28,7 +28,7 @@ def draw_block(architecture: Architecture) -> Figure:
     canvas = Canvas(
         _HEIGHT,
         f"A block: {count:,} parameters",
-        f"The network has {plural(config.n_layer, 'block')} in a row, alike in shape, each with weights of its own.",
+        f"The network has {plural(config.n_layer, 'block')} of the same shape, each with its own weights.",
     )
     shape = architecture.shape("B", "T", config.n_embd)
     canvas.text(_STREAM, 54, "residual stream", 8, bold=True)
@@ -38,9 +38,7 @@ def draw_block(architecture: Architecture) -> Figure:
     canvas.text(_STREAM, _HEIGHT - 36, shape, 7, FAINT)
     for top, name, boxes in zip(_TOPS, ("attn", "mlp"), (_attention(architecture), _mlp(architecture)), strict=True):
         _draw_sub_layer(canvas, architecture, top, name, boxes)
-    note = (
-        "Each sub-layer adds to the stream, which nothing else changes: gradients reach every block through the sums."
-    )
+    note = "Sub-layers only add to the residual stream, so gradients reach every block through the sums."
     canvas.text(12, _HEIGHT - 12, note, 7.5, FAINT, align="left", width=WIDTH - 24)
     return canvas.figure
 
@@ -63,7 +61,7 @@ def _mlp(architecture: Architecture) -> list[_Box]:
     return [
         _norm(architecture, "ln_2"),
         ("mlp", ("mlp.c_fc", f"{C:,} → {4 * C:,}", "with bias"), "mlp.c_fc"),
-        ("mlp", ("GELU", config.gelu, "each value alone"), ""),
+        ("mlp", ("GELU", config.gelu, "elementwise"), ""),
         ("mlp", ("mlp.c_proj", f"{4 * C:,} → {C:,}", "with bias", *_residual_dropout(architecture)), "mlp.c_proj"),
     ]
 

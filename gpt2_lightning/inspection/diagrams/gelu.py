@@ -45,7 +45,7 @@ def draw_gelu(architecture: Architecture) -> Figure:
     right.plot(x, 1e4 * difference, color=INK, linewidth=1.1)
     largest = difference.abs().max().item()
     canvas.text(294 + 96, 54, f"at most {largest:.2g} apart", 8)
-    canvas.text(40 + 96, 54, "both, beside ReLU", 8)
+    canvas.text(40 + 96, 54, "both forms, and ReLU", 8)
     for row, (kind, formula) in enumerate(_FORMULAS.items()):
         text = f"{kind}: {formula}{'   (this network)' if kind == used else ''}"
         canvas.text(12, _HEIGHT - 24 + 13 * row, text, 7.5, _COLORS[kind], bold=kind == used, align="left")

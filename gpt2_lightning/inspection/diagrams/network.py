@@ -63,7 +63,7 @@ def draw_network(architecture: Architecture) -> Figure:
     canvas.text(middle, y + 7, "logits of the next token", 8, bold=True)
     if config.tied_head:
         canvas.line([(_LEFT, embedding_y), (_TIE, embedding_y), (_TIE, head_y), (_LEFT, head_y)], dashed=True)
-        canvas.text(_TIE - 9, (embedding_y + head_y) / 2, "one weight, used twice", 7.5, FAINT, rotation=90)
+        canvas.text(_TIE - 9, (embedding_y + head_y) / 2, "shared weight", 7.5, FAINT, rotation=90)
     canvas.text(
         12,
         height - 10,

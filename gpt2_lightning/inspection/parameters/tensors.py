@@ -1,4 +1,4 @@
-"""A model's parameters as figures: each tensor, what it has changed, and what all together cost."""
+"""Statistics of the tensors of a model, their change from another model, and the cost of all."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gpt2_lightning.model.meta import on_meta_device
 from gpt2_lightning.model.size import flops_per_token
 
 _GRADIENT_BYTES, _ADAMW_BYTES = 4, 8
-"""Of a value that trains, in float32; AdamW keeps two moments."""
+"""Bytes for each trained value in float32; AdamW keeps two moments."""
 _PART = 2**18
-"""Values that are widened to float64 at once: what fits into a cache."""
+"""Number of values that are converted to float64 at once; fits into a cache."""
 
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """How a tensor's values lie, computed in float64."""
+    """Statistics of the values of a tensor, computed in float64."""
 
     mean: float
     std: float
@@ -30,24 +30,24 @@ class TensorStatistics:
     norm: float
     """Root of the sum of squares."""
     not_finite: int
-    """Values that are NaN or infinite; where there are any, the other figures are no numbers either."""
+    """Number of values that are NaN or infinite. If any are, the other statistics are not finite."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """How a tensor differs from the one of the same name in another model, computed in float64.
+    """Difference of a tensor from that of the same name in another model, computed in float64.
 
-    Where either holds NaN or infinity, the first three are mostly no numbers.
+    If either holds NaN or infinity, the first three may not be finite.
     """
 
     relative: float
-    """Norm of the difference over the norm of the other; infinite where that is 0."""
+    """Norm of the difference divided by the norm of the other tensor; infinite if that is 0."""
     largest: float
-    """Largest absolute difference of two values."""
+    """Largest absolute difference."""
     cosine: float
-    """Of the angle between the two; NaN where one of them is 0."""
+    """Cosine similarity; NaN if either tensor is 0."""
     other_not_finite: int
-    """Values of the other that are NaN or infinite."""
+    """Number of values of the other tensor that are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class TensorSummary:
     shape: tuple[int, ...]
     dtype: torch.dtype
     kind: str
-    """`trained`, `frozen`, or `buffer` for a table that is no parameter."""
+    """`trained`, `frozen`, or `buffer`."""
     statistics: TensorStatistics | None
-    """None on the meta device, where there are no values."""
+    """None on the meta device."""
     change: Change | None = None
-    """None where there is nothing to compare with."""
+    """Change from the compared model, if any."""
 
     @property
     def count(self) -> int:
@@ -75,22 +75,22 @@ class TensorSummary:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model takes, in bytes and in FLOPs."""
+    """Memory and compute of a model."""
 
     weights: int
-    """Bytes, as they are stored."""
+    """Bytes in the stored dtypes."""
     gradients: int
-    """Bytes in float32, of what trains."""
+    """Bytes in float32, for trained parameters."""
     optimizer: int
-    """Bytes of AdamW's two moments in float32, of what trains."""
+    """Bytes of the two moments of AdamW in float32, for trained parameters."""
     training_flops: int
-    """For each token, at full context; see `model.size.flops_per_token`."""
+    """FLOPs per token at full context; see `model.size.flops_per_token`."""
     forward_flops: int
-    """The third of them that one token takes to read."""
+    """FLOPs of the forward pass per token, a third of those of training."""
 
 
 def summarize_tensors(model: nn.Module) -> list[TensorSummary]:
-    """Every parameter and stored buffer, in the order of computation; a tensor with two names comes under its first."""
+    """Summarize every parameter and persistent buffer, in module order; a shared tensor has its first name."""
     return [
         TensorSummary(
             name=name,
@@ -104,22 +104,22 @@ def summarize_tensors(model: nn.Module) -> list[TensorSummary]:
 
 
 def compare(
-    figures: Sequence[TensorSummary], model: nn.Module, other: nn.Module
+    tensors: Sequence[TensorSummary], model: nn.Module, other: nn.Module
 ) -> tuple[list[TensorSummary], list[str]]:
-    """How a model differs from another, tensor by tensor.
+    """Compare a model with another, tensor by tensor.
 
     Args:
-        figures: of the model.
-        model: what was measured.
-        other: what it is compared with.
+        tensors: summaries of the model.
+        model: the summarized model.
+        other: the model to compare with.
 
     Returns:
-        The figures with their changes, and a line for each tensor that has no partner of its shape.
+        The summaries with their changes, and a line for each tensor without a counterpart of the same name and shape.
     """
     ours, theirs = _tensors(model), _tensors(other)
     faults = [f"{name}: only in the other" for name in theirs.keys() - ours.keys()]
     compared = []
-    for one in figures:
+    for one in tensors:
         partner = theirs.get(one.name)
         if partner is None:
             faults.append(f"{one.name}: not in the other")
@@ -132,18 +132,18 @@ def compare(
 
 
 def second_names(model: nn.Module) -> dict[str, str]:
-    """Parameters that are known under another name too: that name, and the one under which they are counted."""
+    """Further names of shared parameters, mapped to the name under which they are counted."""
     first: dict[int, str] = {}
     every = model.named_parameters(remove_duplicate=False)
     return {name: found for name, tensor in every if (found := first.setdefault(id(tensor), name)) != name}
 
 
-def cost(figures: Sequence[TensorSummary], config: GPT2Config) -> Cost:
-    """Memory of the tensors, without activations, and FLOPs of the architecture."""
-    trained = sum(one.count for one in figures if one.kind == "trained")
+def cost(tensors: Sequence[TensorSummary], config: GPT2Config) -> Cost:
+    """Compute memory, without activations, and FLOPs."""
+    trained = sum(one.count for one in tensors if one.kind == "trained")
     flops = flops_per_token(config)
     return Cost(
-        weights=sum(one.bytes for one in figures),
+        weights=sum(one.bytes for one in tensors),
         gradients=_GRADIENT_BYTES * trained,
         optimizer=_ADAMW_BYTES * trained,
         training_flops=flops,
@@ -152,35 +152,35 @@ def cost(figures: Sequence[TensorSummary], config: GPT2Config) -> Cost:
 
 
 def kv_cache_bytes_per_token(config: GPT2Config, dtype: torch.dtype) -> int:
-    """Memory that generation holds for each token of the context: a key and a value of width C in every layer."""
+    """Bytes of the KV cache per token: a key and a value of width C in every layer."""
     return 2 * config.n_layer * config.n_embd * dtype.itemsize
 
 
 def meta_model(config: GPT2Config) -> GPT2:
-    """A model that has shapes and no values, on the meta device."""
+    """Make a model on the meta device."""
     with on_meta_device():
         return GPT2(config)
 
 
 def statistics(tensor: Tensor) -> TensorStatistics:
-    """Measure one tensor; see `TensorStatistics`."""
+    """Compute the statistics of one tensor."""
     total = squares = 0.0
     for part in _parts(tensor):
         total += float(part.sum())
         squares += float(part @ part)
     mean = total / tensor.numel()
-    variance = squares / tensor.numel() - mean**2  # float64 leaves what float32 values can tell apart
+    variance = squares / tensor.numel() - mean**2  # float64 keeps the precision of float32 values
     return TensorStatistics(mean, math.sqrt(max(variance, 0.0)), math.sqrt(squares), _not_finite(tensor, squares))
 
 
 def change(tensor: Tensor, other: Tensor) -> Change:
-    """Measure how one tensor differs from another of its shape; see `Change`."""
+    """Compute the change of a tensor from another of its shape."""
     squares = ours = theirs = product = 0.0
     largest = torch.zeros((), dtype=torch.float64)
     for one, two in zip(_parts(tensor), _parts(other), strict=True):
         difference = one - two
         squares += float(difference @ difference)
-        largest = largest.maximum(difference.abs().max())  # which keeps NaN
+        largest = largest.maximum(difference.abs().max())  # propagates NaN
         ours += float(one @ one)
         theirs += float(two @ two)
         product += float(one @ two)
@@ -194,7 +194,7 @@ def change(tensor: Tensor, other: Tensor) -> Change:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters once each, and stored buffers, in the order of the model's state."""
+    """Parameters, shared ones once, and persistent buffers, in the order of the state dict."""
     named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     return {name: named[name] for name in model.state_dict() if name in named}
 
@@ -206,12 +206,12 @@ def _kind(tensor: Tensor) -> str:
 
 
 def _parts(tensor: Tensor) -> Iterator[Tensor]:
-    """All values in float64, some at a time."""
+    """Yield the values in float64, in parts."""
     return (part.double() for part in tensor.detach().flatten().split(_PART))
 
 
 def _not_finite(tensor: Tensor, squares: float) -> int:
-    """How many values are NaN or infinite; `squares`, their sum of squares, is finite where none is."""
+    """Count NaN and infinite values; `squares`, the sum of squares, is finite if there are none."""
     return 0 if math.isfinite(squares) else int((~tensor.isfinite()).sum())
 
 

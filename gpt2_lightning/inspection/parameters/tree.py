@@ -1,4 +1,4 @@
-"""Sums of tensors by module, and alike blocks as one."""
+"""The tree of modules with their parameter counts; equal blocks are merged."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gpt2_lightning.inspection.parameters.tensors import TensorSummary
 
 @dataclass(frozen=True)
 class ModuleNode:
-    """A module with everything inside it; `times` alike ones, which follow each other, are one."""
+    """A module with its submodules; `times` consecutive equal modules are one node."""
 
     name: str
-    """Without the names of the modules around it; `0 to 11` for twelve blocks."""
+    """Name within its parent; `0 to 11` for twelve merged blocks."""
     children: tuple[ModuleNode, ...]
     tensors: tuple[TensorSummary, ...]
-    """Those of the module itself; of the first, where there are several."""
+    """Tensors of the module itself; of the first, if several are merged."""
     times: int = 1
 
     @property
     def count(self) -> int:
-        """Values in all of them."""
+        """Number of values in all merged modules."""
         return self.times * (sum(child.count for child in self.children) + sum(one.count for one in self.tensors))
 
 
 def part_of(name: str) -> str:
-    """The part of the model that a tensor belongs to: a block as `h.3`, else the outermost module."""
+    """The part of the model with a tensor: a block such as `h.3`, otherwise the top-level module."""
     first, second, *_ = [*name.split("."), ""]
     return f"{first}.{second}" if second.isdigit() else first
 
 
-def module_tree(figures: Sequence[TensorSummary], prefix: str = "") -> ModuleNode:
-    """All tensors whose names begin with the prefix, as a tree in their order."""
+def module_tree(tensors: Sequence[TensorSummary], prefix: str = "") -> ModuleNode:
+    """Build the tree of all tensors whose names start with a prefix, in order."""
     own, children = [], []
-    names = [(one.name.removeprefix(prefix), one) for one in figures]
+    names = [(one.name.removeprefix(prefix), one) for one in tensors]
     for child, inside in itertools.groupby(names, key=lambda pair: pair[0].rpartition(".")[0].partition(".")[0]):
         tensors = [one for _, one in inside]
         if child:
@@ -48,14 +48,14 @@ def module_tree(figures: Sequence[TensorSummary], prefix: str = "") -> ModuleNod
 def _joined(children: Sequence[ModuleNode]) -> tuple[ModuleNode, ...]:
     joined = []
     for _, group in itertools.groupby(children, key=lambda child: (child.name.isdigit() or child.name, _kinds(child))):
-        alike = list(group)
-        first, last = alike[0], alike[-1]
+        equal = list(group)
+        first, last = equal[0], equal[-1]
         name = first.name if first is last else f"{first.name} to {last.name}"
-        joined.append(ModuleNode(name, first.children, first.tensors, len(alike)))
+        joined.append(ModuleNode(name, first.children, first.tensors, len(equal)))
     return tuple(joined)
 
 
 def _kinds(module: ModuleNode) -> tuple[object, ...]:
-    """What two modules must have in common to be alike."""
+    """Key under which modules are equal."""
     own = tuple((one.name.rpartition(".")[2], one.shape, one.dtype, one.kind) for one in module.tensors)
     return (own, *((child.name, child.times, _kinds(child)) for child in module.children))

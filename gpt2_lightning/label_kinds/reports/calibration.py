@@ -1,4 +1,4 @@
-"""Whether a classifier is right as often as it says."""
+"""Calibration: whether probabilities are the shares of right predictions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Calibration:
-    """Answers by their probability, in bins of equal width."""
+    """Predictions by their probability, in bins of equal width."""
 
     error: float
-    """Mean distance between probability and share of right answers, weighted by the answers of a bin: the expected
-    calibration error (Guo et al. 2017, equation 3)."""
+    """Expected calibration error (Guo et al. 2017, equation 3): the mean distance between probability and share of
+    right predictions, weighted by the predictions of a bin."""
     confidence: NDArray[np.float64]
-    """Mean probability in each bin that has answers."""
+    """Mean probability in each bin that is not empty."""
     accuracy: NDArray[np.float64]
-    """Share of right answers there."""
+    """Share of right predictions there."""
     count: NDArray[np.int64]
-    """Answers there."""
+    """Predictions there."""
 
 
 def calibration(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> Calibration:
-    """Compare probabilities with what came true.
+    """Compare probabilities with outcomes.
 
     Args:
-        confidence: probability of each answer, 0 to 1, (N,).
-        right: whether the answer was right, (N,).
+        confidence: probability of each prediction, 0 to 1, (N,).
+        right: whether the prediction is right, (N,).
     """
     bins = np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
     count = np.bincount(bins, minlength=BINS)

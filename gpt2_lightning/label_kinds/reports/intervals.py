@@ -1,7 +1,7 @@
-"""How far a figure may be off because the rows are few: bootstrap intervals.
+"""Bootstrap intervals of metrics.
 
-The rows are drawn anew, with replacement, and the figure is taken again (Efron 1979; the percentile interval of Efron
-and Tibshirani 1993, chapter 13). Every figure here follows from sums over rows, so that a draw is a weighted sum.
+The rows are resampled with replacement, and the metric is computed again (Efron 1979; the percentile interval of Efron
+and Tibshirani 1993, chapter 13). Every metric here follows from sums over rows, so that a draw is a weighted sum.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TAIL = 2.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, and its 95 % interval."""
+    """A metric and its 95 % interval."""
 
     value: float
     low: float
@@ -33,13 +33,13 @@ class Estimate:
 
 
 def estimate(
-    columns: NDArray[Any], figures: dict[str, Callable[[Sums], NDArray[np.float64]]], seed: int = 0
+    columns: NDArray[Any], metrics: dict[str, Callable[[Sums], NDArray[np.float64]]], seed: int = 0
 ) -> dict[str, Estimate]:
-    """Figures with their intervals, all from the same draws.
+    """Metrics with their intervals, all from the same draws.
 
     Args:
         columns: (N, M), a row for each row of data.
-        figures: by name, a function of sums over rows, (draws, M) to (draws,).
+        metrics: by name, a function of sums over rows, (draws, M) to (draws,).
         seed: fixes the draws.
     """
     n = len(columns)
@@ -48,9 +48,9 @@ def estimate(
     dice = np.random.default_rng(seed)
     drawn = np.concatenate([_draw(values, count, dice) for count in _parts(RESAMPLES, max(1, _AT_ONCE // n))])
     found = {}
-    for name, figure in figures.items():
-        low, high = np.percentile(figure(drawn), [_TAIL, 100 - _TAIL])
-        found[name] = Estimate(float(figure(whole)[0]), float(low), float(high))
+    for name, metric in metrics.items():
+        low, high = np.percentile(metric(drawn), [_TAIL, 100 - _TAIL])
+        found[name] = Estimate(float(metric(whole)[0]), float(low), float(high))
     return found
 
 

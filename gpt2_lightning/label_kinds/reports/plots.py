@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _GREY = "#0072B2", "#888888"
-_SEQUENCE = "petroff10"  # ten colours that the colour-blind tell apart (Petroff 2021)
+_BLUE, _GRAY = "#0072B2", "#888888"
+_SEQUENCE = "petroff10"  # ten colors that the color-blind distinguish (Petroff 2021)
 _NUMBERS_UP_TO, _NAMES_UP_TO, _LONGEST_NAME = 15, 60, 24
 
 
-def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], picture: Path) -> None:
-    """Rows by label and answer, coloured by their share of the label's rows. Above 15 classes without numbers."""
+def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], file: Path) -> None:
+    """Rows by label and answer, colored by their share of the label's rows. Above 15 classes without numbers."""
     from matplotlib.ticker import PercentFormatter
 
     n = len(labels)
@@ -35,8 +35,8 @@ def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], picture:
         for (row, column), count in np.ndenumerate(confusion):
             share = shares[row, column]
             text = f"{count:,}\n{share:.1%}" if n <= _NUMBERS_UP_TO // 2 else f"{count:,}"
-            colour = "white" if share > 0.55 else "black"
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
+            color = "white" if share > 0.55 else "black"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize="small")
     if n <= _NAMES_UP_TO:
         names = [_literally(_shortened(label)) for label in labels]
         size = "medium" if n <= _NUMBERS_UP_TO else 7
@@ -48,14 +48,14 @@ def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], picture:
     axes.set(xlabel="answer", ylabel="label")
     axes.tick_params(length=0)
     figure.colorbar(image, shrink=0.8, label="share of the label's rows", format=PercentFormatter(1, decimals=0))
-    _save(figure, picture)
+    _save(figure, file)
 
 
-def draw_reliability(calibration: Calibration, picture: Path) -> None:
+def draw_reliability(calibration: Calibration, file: Path) -> None:
     """How often answers are right, by their probability; below it, how many answers each bin has."""
     figure = _figure((5.2, 5.6))
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="perfectly calibrated")
+    axes.plot([0, 1], [0, 1], color=_GRAY, linewidth=1, linestyle="--", label="perfectly calibrated")
     axes.plot(calibration.confidence, calibration.accuracy, "o-", color=_BLUE, markersize=5, label="this classifier")
     axes.vlines(
         calibration.confidence, calibration.confidence, calibration.accuracy, color=_BLUE, alpha=0.3, linewidth=4
@@ -68,29 +68,29 @@ def draw_reliability(calibration: Calibration, picture: Path) -> None:
     counts.set_ylim(bottom=0.7)
     _tidy(axes)
     _tidy(counts)
-    _save(figure, picture)
+    _save(figure, file)
 
 
-def draw_curves(curves: Sequence[Curve], aurocs: Sequence[float], picture: Path) -> None:
-    """The receiver operating characteristic of each class; above ten classes all are grey, but for their mean.
+def draw_curves(curves: Sequence[Curve], aurocs: Sequence[float], file: Path) -> None:
+    """The receiver operating characteristic of each class; above ten classes all are gray, but for their mean.
 
     Args:
         curves: at least one.
         aurocs: the area under each.
-        picture: the file.
+        file: the PNG.
     """
     import matplotlib as mpl
 
     figure = _figure((5.6, 5.2))
     axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
-    colours = mpl.color_sequences[_SEQUENCE]
-    many = len(curves) > len(colours)
+    axes.plot([0, 1], [0, 1], color=_GRAY, linewidth=1, linestyle="--")
+    colors = mpl.color_sequences[_SEQUENCE]
+    many = len(curves) > len(colors)
     for place, (curve, area) in enumerate(zip(curves, aurocs, strict=True)):
         axes.plot(
             curve.false_positives,
             curve.true_positives,
-            color=_GREY if many else colours[place],
+            color=_GRAY if many else colors[place],
             alpha=0.35 if many else 1,
             linewidth=0.7 if many else 1.6,
             label=None if many else _literally(f"{_shortened(curve.label)}: {area:.4f}"),
@@ -103,20 +103,20 @@ def draw_curves(curves: Sequence[Curve], aurocs: Sequence[float], picture: Path)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.legend(frameon=False, loc="lower right", title="area under the curve")
     _tidy(axes)
-    _save(figure, picture)
+    _save(figure, file)
 
 
-def draw_scatter(true: NDArray[np.float64], answers: NDArray[np.float64], picture: Path) -> None:
+def draw_scatter(true: NDArray[np.float64], answers: NDArray[np.float64], file: Path) -> None:
     """Answers against labels."""
     figure = _figure((5.4, 5.2))
     axes = figure.add_subplot()
     ends = [min(true.min(), answers.min()), max(true.max(), answers.max())]
-    axes.plot(ends, ends, color=_GREY, linewidth=1, linestyle="--", label="perfect")
+    axes.plot(ends, ends, color=_GRAY, linewidth=1, linestyle="--", label="perfect")
     axes.scatter(true, answers, s=12, color=_BLUE, alpha=0.4, linewidths=0)
     axes.set(xlabel="label", ylabel="answer")
     axes.legend(frameon=False, loc="upper left")
     _tidy(axes)
-    _save(figure, picture)
+    _save(figure, file)
 
 
 def _figure(size: tuple[float, float]) -> Figure:
@@ -134,8 +134,8 @@ def _tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, picture: Path) -> None:
-    figure.savefig(picture, format="png", metadata={})
+def _save(figure: Figure, file: Path) -> None:
+    figure.savefig(file, format="png", metadata={})
 
 
 def _shortened(label: str) -> str:
@@ -143,5 +143,5 @@ def _shortened(label: str) -> str:
 
 
 def _literally(text: str) -> str:
-    """A text in which dollars are no formula."""
+    """Escape `$` for mathtext."""
     return text.replace("$", r"\$")
