@@ -59,7 +59,7 @@ def local_world_size() -> int:
 
 
 def is_rank_zero() -> bool:
-    """Whether this is the process that writes and speaks for all."""
+    """Whether this is rank zero."""
     return rank() == 0
 
 

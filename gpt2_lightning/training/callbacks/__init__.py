@@ -1,4 +1,4 @@
-"""What happens beside training: rows of metrics, the progress bar, samples, attention, checkpoints."""
+"""Callbacks of a run: metrics, progress bar, samples, attention, checkpoints."""
 
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.callbacks.attention import Attention

@@ -13,11 +13,11 @@ from gpt2_lightning.training.callbacks.signals import Signals
 
 
 def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
-    """Figures come before those who act on them, and checkpoints late, when it is known whether the run stops.
+    """Put metrics before the callbacks that use them, and checkpoints late, when it is known whether the run stops.
 
     Args:
-        metrics: the figures that the progress bar shows.
-        chosen: those of the configuration.
+        metrics: displayed by the progress bar.
+        chosen: callbacks of the configuration.
     """
     saving = [callback for callback in chosen if isinstance(callback, Checkpointing)]
     others = [callback for callback in chosen if callback not in saving]

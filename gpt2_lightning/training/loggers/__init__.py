@@ -1,4 +1,4 @@
-"""Where a run's figures go besides `metrics.csv`: all places get the same keys, and none can fail a run."""
+"""Loggers beside `metrics.csv`. All get the same keys, and an exception in one does not fail the run."""
 
 from gpt2_lightning.training.loggers.aim_logger import AimLogger
 from gpt2_lightning.training.loggers.guarded import Guarded, guard, recording
