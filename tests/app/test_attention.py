@@ -261,7 +261,7 @@ def test_a_moved_base_of_an_adapter_is_named(attend: Run, workplace: Path) -> No
     base.rename(moved)
     outcome = attend(f"checkpoint={adapter}", "prompt=abcabc")
     assert outcome.code == 2
-    assert "if that was moved, name its place with base=" in outcome.err
+    assert "if it was moved, name it with base=" in outcome.err
     outcome = attend(f"checkpoint={adapter}", f"base={moved}", f"compare={moved}", "prompt=abcabc")
     assert outcome.code == 0, outcome.err
     with np.load("attention/attention-0.npz") as adapted, np.load("attention/attention-1.npz") as plain:

@@ -205,7 +205,7 @@ def test_a_moved_base_of_an_adapter_is_named(run_verb: Run, workplace: Path) -> 
     base, adapter, moved = (workplace / name for name in ("base.ckpt", "adapter.ckpt", "elsewhere.ckpt"))
     save_adapter(adapter, save_base(base), LoRASpec(rank=3, targets=["q", "v"]))
     base.rename(moved)
-    refused(run_verb("params", f"checkpoint={adapter}"), "if that was moved, name its place with base=")
+    refused(run_verb("params", f"checkpoint={adapter}"), "if it was moved, name it with base=")
     outcome = run_verb("params", f"checkpoint={adapter}", f"base={moved}", f"compare={moved}", "view=csv")
     assert outcome.code == 0, outcome.err
     changed = {name for name, row in rows(outcome.out).items() if row["relative_change"] != "0.0"}
