@@ -52,7 +52,7 @@ class Sampling(Filters):
     n_beams: PositiveInt = 1
     """Texts that beam search keeps at a time; 1 is no beam search. It draws nothing and wants temperature 0."""
     length_penalty: Annotated[float, Interval(ge=-10, le=10)] = 1.0
-    """Beam search divides a text's log-probability by its length to this power: above 0 favours longer texts."""
+    """Beam search divides a text's log-probability by its length to this power: above 0 favors longer texts."""
     early_stopping: Literal[True, False, "never"] = False
     """When beam search ends: true, at `n_beams` finished texts; false, when the best open beam looks worse than all of
     those at its present length; never, when it looks worse at any length."""

@@ -116,7 +116,7 @@ def test_several_texts_are_on_one_page(explain: Run) -> None:
     page = Path("explanation/explanation.html").read_text(encoding="utf-8")
     assert page.count("<section data-text") == 2
     assert "all 2 texts, mean" in outcome.out
-    assert outcome.out.index("\nabcdefg\n") < outcome.out.index("\nbadegg\n"), "without colours, the text itself"
+    assert outcome.out.index("\nabcdefg\n") < outcome.out.index("\nbadegg\n"), "without colors, the text itself"
 
 
 def test_a_text_is_cut_where_the_classifier_stops_reading(explain: Run) -> None:
@@ -198,7 +198,7 @@ def test_bad_input_is_told(explain: Run, arguments: list[str], message: str) -> 
     assert not Path("explanation").exists()
 
 
-def test_the_colours_of_a_terminal_tell_for_from_against() -> None:
+def test_the_colors_of_a_terminal_tell_for_from_against() -> None:
     drawn = colored(["a", "b↵", "c"], [1.0, -1.0, 0.0], is_signed=True)
     assert drawn.plain == "ab↵\nc"
     grounds = [span.style.bgcolor.name for span in drawn.spans]

@@ -1,4 +1,4 @@
-"""The preview on a terminal, with colours and without."""
+"""The preview on a terminal, with colors and without."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def printed(console: Console, width: int = 12) -> str:
     return capture.get()
 
 
-def test_without_colours_brackets_hold_what_carries_loss() -> None:
+def test_without_colors_brackets_hold_what_carries_loss() -> None:
     lines = printed(Console(color_system=None, width=100)).splitlines()
     assert lines[2:] == [
         "row 1: 2 examples, 11 tokens, 5 carry loss (45 %), 3 padding",
@@ -39,7 +39,7 @@ def test_without_colours_brackets_hold_what_carries_loss() -> None:
     assert printed(Console(color_system=None), width=10).splitlines()[-1] == "1 place of padding"
 
 
-def test_with_colours_what_carries_loss_is_blue_and_the_end_orange() -> None:
+def test_with_colors_what_carries_loss_is_blue_and_the_end_orange() -> None:
     shown = printed(Console(force_terminal=True, color_system="truecolor", width=100))
     blue, orange = "48;2;86;180;233m", "48;2;230;159;0m"
     row = shown[shown.index("row 1") :]

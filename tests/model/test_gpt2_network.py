@@ -1,4 +1,4 @@
-"""The whole network: shapes, causality, initialisation, dropout, cache and recorded attention."""
+"""The whole network: shapes, causality, initialization, dropout, cache and recorded attention."""
 
 from __future__ import annotations
 
