@@ -1,1 +1,1 @@
-"""What happens to a batch: the LightningModule, optimizers, schedules, the trainer and its callbacks."""
+"""LightningModules, optimizers, schedules, the trainer and its callbacks."""

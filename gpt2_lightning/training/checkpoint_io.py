@@ -1,4 +1,4 @@
-"""Lightning's checkpoints through this project's own files: atomic, flushed to disk, loaded without running code."""
+"""Checkpoint IO for Lightning: files are written atomically, flushed to disk, and loaded without executing code."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gpt2_lightning.training import distributed
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes and reads by `checkpoints.files`. Rank zero reads, and broadcasts the content to the other ranks."""
+    """Write and read by `checkpoints.files`. Rank zero reads, and broadcasts the content to the other ranks."""
 
     def __init__(self) -> None:
         self._content: dict[str, Any] | None = None
 
     def preload(self, content: dict[str, Any]) -> None:
-        """Hand over the content of the checkpoint to resume from, where rank zero has read it already."""
+        """Set the content of the checkpoint to resume from, if rank zero has already read it."""
         self._content = content
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The LightningModule of instructions."""
+"""The LightningModule of instruction tuning."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from gpt2_lightning.training.language_modeling import LanguageModeling
 
 
 class InstructionTuning(LanguageModeling):
-    """Predicts the next token, where it is part of an answer; losses are means over those tokens.
+    """Train a GPT2 to predict the tokens of answers; losses are means over those tokens.
 
-    Bits per byte have no meaning here: what is predicted is no whole text.
+    Bits per byte are not defined: the targets are only a part of the text.
     """
 
     headline = "perplexity"

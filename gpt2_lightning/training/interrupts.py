@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop at the next safe place."""
+"""Handling of Ctrl-C and SIGTERM: stop at the end of the step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _SECONDS_OF_ECHO = 2.0
 
 
 class Interrupted(Exception):
-    """Training stopped at a signal.
+    """Raised when training stops after a signal.
 
     Args:
-        signal_number: the signal.
-        saved: whether the state was saved just before.
+        signal_number: number of the signal.
+        saved: whether a checkpoint was saved before.
     """
 
     def __init__(self, signal_number: int, saved: bool) -> None:
@@ -29,14 +29,15 @@ class Interrupted(Exception):
 
     @property
     def exit_code(self) -> int:
-        """The shell's convention: 130 after Ctrl-C, 143 after SIGTERM."""
+        """Exit code by the shell's convention: 130 after Ctrl-C, 143 after SIGTERM."""
         return 128 + self.signal_number
 
 
 class SignalWatch:
-    """Remembers the first signal; the second one stops at once.
+    """Record the first signal; raise `Interrupted` at the second.
 
-    One of several processes may hear of the same Ctrl-C twice, from the terminal and from what started it.
+    With several ranks, a process may receive the same Ctrl-C twice, from the terminal and from its launcher: a second
+    signal within two seconds is ignored.
     """
 
     def __init__(self) -> None:
@@ -62,5 +63,5 @@ class SignalWatch:
             raise Interrupted(number, saved=False)
         self.received, self._received_at = number, now
         if distributed.is_rank_zero():
-            # Nothing but a bare write is safe inside a handler.
+            # Inside a signal handler, only an unbuffered write is safe.
             os.write(2, b"\nstopping after this step; the same again stops at once\n")

@@ -16,7 +16,7 @@ from gpt2_lightning.training.lightning_module import TrainingModule
 
 
 class LanguageModeling(TrainingModule[GPT2, Batch]):
-    """Trains a GPT2 to predict the next token; see `TrainingModule` for the arguments."""
+    """Train a GPT2 to predict the next token; see `TrainingModule` for the arguments."""
 
     headline = "bits_per_byte"
 
@@ -28,7 +28,7 @@ class LanguageModeling(TrainingModule[GPT2, Batch]):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         predicted = batch.targets != IGNORED  # (B, T)
-        if self.metrics:  # they need all logits, of which the loss alone holds a part at a time
+        if self.metrics:  # metrics need all logits; the fused loss computes them in chunks
             logits = self.model(batch.inputs, document_ids=batch.documents)[predicted]  # (N, V)
             targets = batch.targets[predicted]  # (N,)
             total = F.cross_entropy(logits.float(), targets, reduction="sum")

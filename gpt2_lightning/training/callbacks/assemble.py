@@ -1,4 +1,4 @@
-"""All callbacks of a run, in the order in which Lightning calls them."""
+"""The callbacks of a run, in the order in which Lightning calls them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gpt2_lightning.training.callbacks.signals import Signals
 
 
 def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
-    """Put metrics before the callbacks that use them, and checkpoints late, when it is known whether the run stops.
+    """Return all callbacks: metrics before the callbacks that use them, checkpointing after those that stop the run.
 
     Args:
-        metrics: displayed by the progress bar.
+        metrics: the metrics, which the progress bar displays.
         chosen: callbacks of the configuration.
     """
     saving = [callback for callback in chosen if isinstance(callback, Checkpointing)]

@@ -1,4 +1,4 @@
-"""What the heads attend to while they learn it."""
+"""Attention of all heads during training: scores for the loggers, and plots."""
 
 from __future__ import annotations
 
@@ -33,26 +33,27 @@ FILE, PICTURES = "attention.csv", "attention"
 REPEATED = "repeated"
 _COLUMNS = ["step", "text", "layer", "head", *SCORES]
 _BEGINNING = 64
-"""Tokens of the validation text that are read where no prompt is given."""
+"""Tokens of the validation text to measure if no prompt is given."""
 
 
 class Attention(L.Callback):
-    """Logs the scores of all heads every n steps, and draws what they attend to.
+    """Log the scores of all attention heads every n steps, and plot their attention weights.
 
-    Read are a sequence of random tokens that repeats, on which heads can be compared at any step and between models,
-    and some texts. `attention.csv` gets every score of every head on each of them. Loggers get those on the repeated
-    sequence, as `attention/induction/L0H3` and so on, with the largest of all heads as `attention/induction/max`;
-    `metrics.csv` gets the largest alone. Pictures lie in the folder `attention`, and go to the loggers.
+    The inputs are a repeated sequence of random tokens, on which heads are comparable at any step and between models,
+    and some texts. `attention.csv` contains every score of every head on each input. Loggers receive the scores on the
+    repeated sequence, as `attention/induction/L0H3` and so on, and the maximum over all heads as
+    `attention/induction/max`; `metrics.csv` contains the maximum only. Plots are written to the folder `attention` and
+    logged.
 
-    It leaves training's random state and the model alone. Of several processes the first does it.
+    The model and the random state of training are unchanged. Scores are computed on rank zero.
 
     Args:
         run_dir: the run's folder.
         every_n_steps: optimizer steps between two measurements. The last step is always measured.
-        pictures_every_n_steps: optimizer steps between two drawings, which take longer; None for none at all. The last
-            step is always drawn.
-        prompts: the texts to read, of long ones the last tokens that fit into the context; None for the beginning of
-            the validation text, where a text is trained on.
+        pictures_every_n_steps: optimizer steps between two sets of plots, which take longer than scores; None for no
+            plots. The last step is always plotted.
+        prompts: input texts, of which the last tokens that fit into the context are used; None for the beginning of
+            the validation text, if the run trains on a text.
 
     Raises:
         ValueError: if a number is below 1, or a prompt is empty.
@@ -73,7 +74,7 @@ class Attention(L.Callback):
         self._last_seen_step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Choose the texts, and drop what a resumed run does again.
+        """Choose the input texts, and drop rows and plots of steps that a resumed run repeats.
 
         Raises:
             UserError: if a prompt has characters that the tokenizer lacks.
@@ -96,7 +97,7 @@ class Attention(L.Callback):
         assert isinstance(pl_module, TrainingModule)
         whole = pl_module.full_model()
         if whole is None:
-            return  # one process is enough
+            return  # rank zero has the unsharded model
         network = _network(whole)
         with _evaluating(network), as_written():
             weights = {name: attention_weights(network, ids) for name, ids in self._texts.items()}
@@ -108,7 +109,7 @@ class Attention(L.Callback):
             self._draw(trainer, weights)
 
     def _chosen_texts(self, module: TrainingModule[Any, Any]) -> dict[str, Tensor]:
-        """Names and ids (T,) of what is read."""
+        """Return the ids (T,) of the input texts by name."""
         shape, tokenizer = _network(module).config, module.description.tokenizer
         texts = {REPEATED: repeated_sequence(shape.vocab_size, shape.block_size)[0]}
         if self.prompts is None and isinstance(module.data, TokenDataModule):
@@ -146,13 +147,13 @@ def _is_due(trainer: L.Trainer, interval: int) -> bool:
 
 
 def _network(module: nn.Module) -> GPT2:
-    """The language model, which a task and a classifier have inside."""
+    """Return the language model inside a LightningModule or a classifier."""
     return next(part for part in module.modules() if isinstance(part, GPT2))
 
 
 @contextlib.contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Without dropout, and afterwards every part in the mode that it was in."""
+    """Context manager of evaluation mode, that is without dropout; restores the mode of every submodule."""
     modes = {part: part.training for part in network.modules()}
     network.eval()
     try:
@@ -163,7 +164,7 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def _log_scores(trainer: L.Trainer, module: TrainingModule[Any, Any], scores: Mapping[str, Tensor]) -> None:
-    """Scores (L, H) to every logger; to `metrics.csv`, in which each key is a column, the largest alone."""
+    """Log scores (L, H) to every logger; `metrics.csv`, where each key is a column, receives the maximum only."""
     place: dict[str, float] = {"tokens": module.data.tokens_seen, "epoch": module.data.epochs_seen}
     largest = {f"attention/{name}/max": float(score.max()) for name, score in scores.items()}
     of_heads = {
@@ -195,7 +196,7 @@ def _add_rows(file: Path, step: int, scores: Mapping[str, Mapping[str, Tensor]])
 
 
 def _drop_rows_after(file: Path, step: int) -> None:
-    """Keep the rows up to a step, but for a last one that a crash has cut off."""
+    """Drop the rows after a step, and a last row that a crash truncated."""
     if not file.exists():
         return
     whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")

@@ -1,4 +1,4 @@
-"""When the state of a run is saved."""
+"""The callback that saves checkpoints."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gpt2_lightning.training.callbacks.step_limit import validation_follows
 
 
 class Checkpointing(L.Callback):
-    """Saves every n steps, at the end, and whenever the validation loss is the lowest so far.
+    """Save a checkpoint every n steps, at the end, and whenever the validation loss is the lowest so far.
 
-    A step that is validated is saved after its validation, so that a resumed run misses none. A run that goes on
-    from before its newest checkpoint sets the later ones aside.
+    If a validation follows a step, the checkpoint of that step is saved after it, so that a resumed run skips no
+    validation. A run resumed from an earlier checkpoint than its newest sets the later ones aside.
 
     Args:
-        run_dir: the run's folder; see `checkpoints.folder` for what is in it.
-        every_n_steps: optimizer steps between two saves.
-        keep: how many of the step checkpoints stay.
+        run_dir: the run's folder; see `checkpoints.folder` for its layout.
+        every_n_steps: optimizer steps between two checkpoints.
+        keep: number of step checkpoints to keep.
 
     Raises:
         ValueError: if a number is below 1.
@@ -60,7 +60,7 @@ class Checkpointing(L.Callback):
         self.lowest_val_loss = state_dict["lowest_val_loss"]
 
     def save_step(self, trainer: L.Trainer) -> Path:
-        """Save the state after the present step, and let go of the oldest that are too many."""
+        """Save a checkpoint of the current step, and delete the oldest beyond `keep`."""
         checkpoint = self._path(folder.step_name(trainer.global_step))
         if not distributed.broadcast(checkpoint.exists):
             trainer.save_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""The end of a run that no longer gets better."""
+"""Early stopping on the validation loss."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class EarlyStopping(LightningEarlyStopping):
-    """Stops when the validation loss has not fallen for some validations.
+    """Stop training when the validation loss has not decreased for `patience` validations.
 
     Args:
-        patience: validations without a lower loss that are waited for.
-        min_delta: nats by which a loss has to be lower to count.
+        patience: validations without a lower loss before training stops.
+        min_delta: smallest decrease of the loss, in nats, that counts.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message contains all of them.
     """
 
     @checked
@@ -31,7 +31,7 @@ class EarlyStopping(LightningEarlyStopping):
 
     @property
     def state_key(self) -> str:
-        """The name of the state in checkpoints, which is independent of the name of the loss."""
+        """Key of the state in checkpoints, which is independent of the name of the loss."""
         return "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

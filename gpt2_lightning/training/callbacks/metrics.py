@@ -1,4 +1,4 @@
-"""Rows of figures for the loggers."""
+"""The callback that logs rows of metrics."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Metrics(L.Callback):
-    """Logs a row every n optimizer steps and at every validation.
+    """Log a row of metrics every n optimizer steps and at every validation.
 
-    Losses stay tensors between rows, so that a device is asked to wait for its figures once a row. Training losses are
-    means over the steps since the last row. How fast training is says `ThroughputMeter`.
+    Losses stay tensors between rows, so that the device is synchronized once per row. Training losses are means over
+    the steps since the last row. `ThroughputMeter` measures the speed of training.
 
     Args:
         every_n_steps: optimizer steps between two rows.
@@ -31,7 +31,7 @@ class Metrics(L.Callback):
         self.every_n_steps = every_n_steps
         self.throughput = ThroughputMeter(precision)
         self.latest: dict[str, float] = {}
-        """The newest value of every key."""
+        """Latest value of every key."""
         self.best_val_loss = float("inf")
         self._step_of_last_row = 0
 
@@ -84,7 +84,7 @@ class Metrics(L.Callback):
     def _log_training(self, trainer: L.Trainer, module: TrainingModule[Any, Any]) -> None:
         loss = module.mean_over_ranks(module.train_losses)
         module.train_losses.clear()
-        # The first group of a rate counts: an exception to it may follow.
+        # Of several groups with one rate, the first is logged: later ones may be exceptions with another scale.
         groups = reversed(trainer.optimizers[0].param_groups)
         figures = {group.get("rate", "lr"): group["lr"] for group in groups}
         if module.gradient_norm is not None:

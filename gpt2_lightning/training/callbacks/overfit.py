@@ -1,4 +1,4 @@
-"""Overfitting one batch, the first test of a model and its training."""
+"""Overfitting a single batch: the first test of a model and its training loop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 
 
 class Overfit(L.Callback):
-    """Trains on the samples of the first step alone, without dropout, until their loss is near zero.
+    """Train on the samples of the first step only, without dropout, until their loss is near zero.
 
     Args:
-        loss: training stops when the mean loss of a step is below this, in the unit of the task's loss.
+        loss: threshold below which the mean loss of a step ends training, in the unit of the task's loss.
 
     Raises:
         ValueError: if the loss is not above 0.
@@ -42,7 +42,7 @@ class Overfit(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        pl_module.eval()  # dropout would keep the loss up
+        pl_module.eval()  # with dropout, the loss would not approach zero
         is_last_of_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if self._last < self.loss and is_last_of_step:
             trainer.should_stop = True  # before the step, so that the metrics of its end include the validation

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, by torch.profiler."""
+"""Profile of training steps by torch.profiler."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gpt2_lightning.settings import PositiveInt, checked
 log = logging.getLogger(__name__)
 
 FILE = "trace.json"
-"""Name of the trace in a run's folder."""
+"""File name of the trace in the run's folder."""
 _LISTED = 10
 
 
 class Profile(L.Callback):
-    """Profiles optimizer steps on rank zero, prints the operations that take the most time, and writes a trace.
+    """Profile optimizer steps on rank zero, print the operations that take the most time, and write a trace.
 
     Args:
         run_dir: the run's folder.
-        skip_steps: steps before the profile, in which memory is allocated and kernels are chosen.
-        steps: profiled steps.
+        skip_steps: steps before the profile, in which memory is allocated and kernels are selected.
+        steps: number of profiled steps.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message contains all of them.
     """
 
     @checked
@@ -45,7 +45,7 @@ class Profile(L.Callback):
         """Start the profiler.
 
         Raises:
-            UserError: if the run is too short.
+            UserError: if fewer steps are left than the profile needs.
         """
         self._step = trainer.global_step
         left = trainer.max_steps - self._step

@@ -15,10 +15,10 @@ _SECONDS_BETWEEN_UPDATES = 0.25
 
 
 class ProgressBar(L.Callback):
-    """Steps, time left and the newest figures, a few times a second; nothing where the output is no terminal.
+    """Display steps, time left and the latest metrics, updated four times a second; nothing outside of a terminal.
 
     Args:
-        metrics: where the figures come from.
+        metrics: source of the displayed metrics.
     """
 
     def __init__(self, metrics: Metrics) -> None:

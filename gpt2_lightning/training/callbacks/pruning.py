@@ -1,4 +1,4 @@
-"""The end of a trial that does worse than others did."""
+"""Pruning of unpromising trials of an Optuna study."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 Pruner = Literal["median", "hyperband", "none"]
 PRUNED_AT = "pruned at step"
-"""The trial's attribute that holds the step."""
+"""User attribute of a pruned trial: its last step."""
 
 
 class Pruning(L.Callback):
-    """Reports every validation loss to an Optuna study, and stops a trial that the study finds not worth going on.
+    """Report every validation loss to an Optuna study, and stop the trial if the pruner decides so.
 
     Args:
         storage: URL of the study's database.
-        study: its name.
-        trial: the trial's number.
+        study: name of the study.
+        trial: number of the trial.
         pruner: see `make_pruner`.
         startup_trials: see `make_pruner`.
         warmup_steps: see `make_pruner`.
@@ -50,9 +50,9 @@ class Pruning(L.Callback):
         study = optuna.load_study(study_name=self.study, storage=self.storage, pruner=pruner)
         known = study.get_trials(deepcopy=False)[self.trial]
         trial = optuna.trial.Trial(study, known._trial_id)
-        if step not in known.intermediate_values:  # a run that goes on from a checkpoint may come by a step again
+        if step not in known.intermediate_values:  # a resumed run may repeat a step
             trial.report(loss, step)
-        if trainer.should_stop or not trial.should_prune():  # a run that ends anyway is whole
+        if trainer.should_stop or not trial.should_prune():  # a run that ends at this step is complete
             return False
         trial.set_user_attr(PRUNED_AT, step)
         log.info("pruned: the validation loss of %.4f at step %s is no better than that of others", loss, f"{step:,}")
@@ -60,13 +60,13 @@ class Pruning(L.Callback):
 
 
 def make_pruner(kind: Pruner, startup_trials: int, warmup_steps: int) -> BasePruner:
-    """What decides which trials are stopped.
+    """Build an Optuna pruner.
 
     Args:
-        kind: `median` stops a trial whose lowest loss is above the median that others had at the same step;
-            `hyperband` gives many trials few steps and few trials many (Li et al. 2018).
-        startup_trials: trials that `median` waits for before it stops any.
-        warmup_steps: steps that every trial may do.
+        kind: `median` prunes a trial whose lowest loss is above the median of the other trials at the same step;
+            `hyperband` runs many trials for few steps and few trials for many (Li et al. 2018); `none` prunes no trial.
+        startup_trials: trials that `median` lets finish before it prunes any.
+        warmup_steps: steps for which no trial is pruned.
     """
     from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 

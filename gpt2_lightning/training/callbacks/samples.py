@@ -1,4 +1,4 @@
-"""What the model writes while it learns."""
+"""Sample texts generated during training."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _ENTRY = re.compile(r"(?=^## Step )", re.MULTILINE)
 
 
 class Samples(L.Callback):
-    """Adds a text by the model to a Markdown file and the loggers at every validation.
+    """Generate a text at every validation, and add it to a Markdown file and the loggers.
 
-    It leaves training's random state alone.
+    The random state of training is unchanged.
 
     Args:
         run_dir: the run's folder, for `samples.md`.
-        prompt: what each text starts from; empty for a new line.
-        max_new_tokens: length of each text.
+        prompt: prompt of each text; empty for a new line.
+        max_new_tokens: length of each text in tokens.
         temperature: see `Sampling`.
-        seed: the same for every text, so that they differ by what was learned.
+        seed: random seed, the same for every text, so that texts differ by the weights only.
     """
 
     @checked
@@ -49,10 +49,10 @@ class Samples(L.Callback):
         self.prompt = prompt
         self.sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
         self.latest = ""
-        """The newest text."""
+        """Latest text."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Drop the entries of steps that a resumed run does again.
+        """Drop the entries of steps that a resumed run repeats.
 
         Raises:
             UserError: if the prompt has characters that the tokenizer lacks.
@@ -67,10 +67,10 @@ class Samples(L.Callback):
         assert isinstance(pl_module, LanguageModeling)
         loss = float(trainer.callback_metrics["val_loss"])
         if not math.isfinite(loss):
-            return  # a diverged model has nothing to say
+            return  # the logits of a diverged model are not finite either
         model = pl_module.full_model()
         if model is None:
-            return  # one sample is enough
+            return  # rank zero has the unsharded model
         tokenizer = pl_module.description.tokenizer
         with as_written():
             ids = list(generate(model, self._prompt_ids(pl_module), self.sampling, tokenizer.end_of_text))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM."""
+"""The callback that stops a run after Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 
 
 class Signals(L.Callback):
-    """Stops a run after the step in which a signal came, and after its validation where one is due.
+    """Stop the run after the step in which a signal was received, and after its validation if one is due.
 
-    Of several processes all stop after the same step, whichever the signal came to.
+    All ranks stop after the same step, whichever rank received the signal.
 
     Args:
-        checkpointing: saves the state before; none where the user has switched checkpoints off.
+        checkpointing: saves a checkpoint before the run stops; None if checkpoints are disabled.
     """
 
     def __init__(self, checkpointing: Checkpointing | None) -> None:
@@ -37,7 +37,7 @@ class Signals(L.Callback):
             self._stop_if_asked(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.should_stop:  # a run that ends anyway has nothing to go on with
+        if not trainer.should_stop:  # a run that ends at this step needs no stop
             self._stop_if_asked(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""What follows an optimizer step."""
+"""Whether an optimizer step is the last, and whether a validation follows it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import lightning as L
 
 
 def is_last_step(trainer: L.Trainer) -> bool:
-    """Whether the run ends after the optimizer step that has just been made."""
+    """Whether the run ends after the current optimizer step."""
     return trainer.should_stop or 0 < trainer.max_steps <= trainer.global_step
 
 
 def validation_follows(trainer: L.Trainer) -> bool:
-    """Whether Lightning validates after the optimizer step that has just been made."""
+    """Whether Lightning validates after the current optimizer step."""
     batches = trainer.val_check_batch
     assert batches is not None, "validation goes by steps, not by time"
     interval = int(batches) // trainer.accumulate_grad_batches

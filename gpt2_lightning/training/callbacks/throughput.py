@@ -1,4 +1,4 @@
-"""How fast a run is, and what it takes."""
+"""Throughput, MFU, remaining time and peak memory of a run."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from gpt2_lightning.training.performance.peak_flops import peak_flops
 from gpt2_lightning.training.precision import Precision
 
 METRICS = ("tokens_per_second", "mfu", "seconds_left", "peak_memory_gb")
-"""What `ThroughputMeter.figures` may have; all of it depends on the clock or on the machine."""
+"""Possible keys of `ThroughputMeter.figures`; all values depend on the clock or the machine."""
 
 
 @dataclass
 class Interval:
-    """A part of a run."""
+    """Counts over an interval of a run."""
 
     seconds: float = 0.0
-    """Of training alone."""
+    """Time spent on training steps."""
     tokens: int = 0
-    """Learned from, by all processes together."""
+    """Training tokens of all ranks."""
     steps: int = 0
     flops: int = 0
-    """Of the model, in this process."""
+    """FLOPs of the model on this rank."""
 
     def add(self, other: Interval) -> None:
         self.seconds += other.seconds
@@ -38,28 +38,28 @@ class Interval:
         self.flops += other.flops
 
     def figures(self, peak: float | None) -> dict[str, float]:
-        """Tokens per second, and MFU where the peak of the device is known."""
+        """Return tokens per second, and the MFU if the device's peak, in FLOP/s, is known."""
         seconds = max(self.seconds, 1e-9)
         found = {"tokens_per_second": self.tokens / seconds}
         return found if peak is None else found | {"mfu": self.flops / seconds / peak}
 
 
 class ThroughputMeter:
-    """A watch that stands still while a run validates, writes samples, logs or saves.
+    """Measure the throughput of training steps, excluding validation, samples, logging and checkpoints.
 
-    For each micro-batch it adds two numbers, and does all else when it is asked. A run that was resumed is measured
-    from where it goes on.
+    The cost per micro-batch is two additions; everything else is computed in `figures`. The measurements of a resumed
+    run begin at the step from which it resumes.
 
     Args:
-        precision: what the run computes in; not `auto`.
+        precision: precision of the run; not `auto`.
     """
 
     def __init__(self, precision: Precision) -> None:
         self.precision = precision
         self.peak_flops: float | None = None
-        """FLOP/s that the device reaches at most; None if unknown."""
+        """Peak FLOP/s of the device; None if unknown."""
         self.whole = Interval()
-        """All of the run so far, since it began or went on, as far as it was asked for."""
+        """The run from its start or resume to the last call of `figures` or `end`."""
         self._since = Interval()
         self._work, self._device = Work(0, 0), torch.device("cpu")
         self._began = 0.0
@@ -67,7 +67,7 @@ class ThroughputMeter:
         self._tokens = self._step = 0
 
     def begin(self, trainer: L.Trainer, task: TrainingModule[Any, Any]) -> None:
-        """Take note of what is trained on what, and where it stands."""
+        """Start the measurement: record the model's FLOPs, the device, and the current tokens and step."""
         self._work, self._device = training_work(task.model), trainer.strategy.root_device
         self.peak_flops = peak_flops(self._device, self.precision)
         self._tokens, self._step = task.data.tokens_seen, trainer.global_step
@@ -75,31 +75,31 @@ class ThroughputMeter:
         memory.reset_peak(self._device)
 
     def count(self, batch: Any) -> None:
-        """A micro-batch begins; its first column is (B, T)."""
+        """Count a micro-batch, whose first column is (B, T), and resume the clock."""
         rows, width = batch[0].shape
         self._since.flops += rows * width * self._work.per_token(width)
         self.go_on()
 
     def go_on(self) -> None:
-        """What follows is training."""
+        """Resume the clock."""
         if self._runs_from is None:
             self._runs_from = time.perf_counter()
 
     def pause(self) -> None:
-        """What follows is none."""
+        """Pause the clock."""
         if self._runs_from is None:
             return
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # what was asked for is still being computed
+            torch.cuda.synchronize(self._device)  # kernels run asynchronously
         self._since.seconds += time.perf_counter() - self._runs_from
         self._runs_from = None
 
     def figures(self, trainer: L.Trainer, task: TrainingModule[Any, Any]) -> dict[str, float]:
-        """What happened since the last time; see `METRICS`. What is not known is left out. The watch is stopped.
+        """Return the metrics since the last call, see `METRICS`, without unknown ones, and pause the clock.
 
-        MFU is the share of the device's peak that the model's FLOPs come to (Chowdhery et al. 2022, appendix B);
-        padding is computed and counts. Seconds left have room for as many validations and saves as so far. The peak of
-        memory is this process's own.
+        MFU is the model's FLOP/s as a fraction of the device's peak (Chowdhery et al. 2022, appendix B); padding is
+        computed and counted. The remaining seconds include validations and checkpoints at the rate observed so far.
+        Peak memory, in GB, is that of this rank.
         """
         since = self._close(task.data.tokens_seen, trainer.global_step)
         in_all = (time.perf_counter() - self._began) / max(self.whole.seconds, 1e-9)
@@ -109,7 +109,7 @@ class ThroughputMeter:
         return found if (most := memory.peak(self._device)) is None else found | {"peak_memory_gb": most / 1e9}
 
     def end(self, trainer: L.Trainer, task: TrainingModule[Any, Any]) -> None:
-        """Add what has come since the last row to the whole."""
+        """Add the interval since the last row to `whole`."""
         self._close(task.data.tokens_seen, trainer.global_step)
 
     def _close(self, tokens: int, step: int) -> Interval:
@@ -122,7 +122,7 @@ class ThroughputMeter:
 
 
 def duration(seconds: float) -> str:
-    """As it is said: `45 s`, `3 min`, `2 h 5 min`, `4 days 3 h`."""
+    """Format a duration: `45 s`, `3 min`, `2 h 5 min`, `4 days 3 h`."""
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     if seconds < 99.5:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
