@@ -1,4 +1,7 @@
-"""Plugin of Hydra: the sweeper of the verbs that train. Hydra imports this at each start, so it imports little."""
+"""Hydra sweeper plugin for `train` and `finetune`.
+
+Hydra imports this module at each start, so it imports little.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class GridSweeper(Sweeper):
-    """Runs each combination of values; see `gpt2_lightning.app.sweeping.grid`.
+    """Sweeper that runs each combination of values; see `gpt2_lightning.app.sweeping.grid`.
 
     Args:
-        max_batch_size: runs that the launcher gets at a time; None for all.
-        params: keys with values to sweep, besides those of the command line.
+        max_batch_size: number of runs per call of the launcher; None for all.
+        params: values to sweep by key, in addition to those of the command line.
     """
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None) -> None:

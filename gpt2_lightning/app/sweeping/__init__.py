@@ -1,1 +1,1 @@
-"""Many runs that differ in some settings: how each is carried out, how they are chosen, and what they reached."""
+"""Sweeps: grids of settings and Optuna studies, the processes of their runs, and their results."""

@@ -1,4 +1,4 @@
-"""The configurations of a sweep's runs, composed and checked before the first of them starts."""
+"""Composition and checks of a sweep's configurations, before its first run starts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from gpt2_lightning.errors import UserError
 
 @contextlib.contextmanager
 def job_of(config: DictConfig, number: int) -> Iterator[None]:
-    """Let references into Hydra's part of the configuration lead to that of one job.
+    """Context manager in which references such as `${hydra:job.num}` resolve to one job of the sweep.
 
     Args:
-        config: composed, with Hydra's part.
-        number: of the job.
+        config: the composed configuration with its `hydra` node, which is modified.
+        number: job number, from 0.
     """
     instance = HydraConfig.instance()
     before = instance.cfg
@@ -33,14 +33,14 @@ def job_of(config: DictConfig, number: int) -> Iterator[None]:
 
 
 def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
-    """Resolve the configuration of a run, and check all that can be known before it starts.
+    """Resolve the configuration of a run, and check everything that can be checked before it starts.
 
     Args:
         verb: `train` or `finetune`.
-        config: composed, while Hydra's part is the present one.
+        config: the composed configuration, whose `hydra` node is the one set in `HydraConfig`.
 
     Returns:
-        The resolved configuration as plain containers, without a `run_dir` of its own, and every fault.
+        The resolved configuration as plain containers with the placeholder `run_dir` ".", and a list of all faults.
     """
     from gpt2_lightning.app.config import build
     from gpt2_lightning.app.run.replay import check

@@ -1,4 +1,4 @@
-"""The folder of a sweep, which the same command finds again."""
+"""Sweep folders, identified by a digest of the settings, so that the same command resumes the same sweep."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ FILE = "sweep.json"
 
 
 def find_or_name(new: Path, digest: str) -> Path:
-    """The newest folder beside a new one that holds the same sweep; a free name where there is none.
+    """Return the newest existing folder of the same sweep, or an unused name if there is none.
 
     Args:
-        new: the name wanted; another sweep may have begun in the same second.
-        digest: of the settings of all runs.
+        new: preferred path of a new folder, whose siblings are searched; a number is appended if another sweep that
+            started in the same second has taken the name.
+        digest: digest of the settings of all runs.
     """
     same = [file.parent for file in new.parent.glob(f"*/{FILE}") if digest_in(file.parent) == digest]
     if same:
@@ -26,12 +27,18 @@ def find_or_name(new: Path, digest: str) -> Path:
 
 
 def sign(folder: Path, digest: str, command: str) -> None:
-    """Write down whose folder this is."""
+    """Write the digest and the command of a sweep into its folder.
+
+    Args:
+        folder: folder of the sweep.
+        digest: digest of the settings of all runs.
+        command: command line of the sweep.
+    """
     write_text(folder / FILE, json.dumps({"digest": digest, "command": command}, indent=2, ensure_ascii=False) + "\n")
 
 
 def digest_in(folder: Path) -> str | None:
-    """The digest that a folder was signed with; None where it was not."""
+    """Return the digest in a folder, or None if it has none that can be read."""
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return found.get("digest") if isinstance(found, dict) else None

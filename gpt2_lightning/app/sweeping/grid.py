@@ -1,7 +1,7 @@
-"""A run for each combination of values: what `-m` does for the verbs that train, in place of Hydra's own sweeper.
+"""Grid sweeps: one run for each combination of values, for `-m` of `train` and `finetune`.
 
-Hydra's launchers start the runs, here or on a cluster; each start becomes a process of its own, by `job_process`. What
-became of a run is in its folder, so that launchers need not bring anything back.
+Replaces Hydra's basic sweeper. Hydra's launchers start the runs, locally or on a cluster, each in a separate process
+(`job_process`). The status of a run is saved in its folder, so launchers need not return a result.
 """
 
 from __future__ import annotations
@@ -35,41 +35,41 @@ from gpt2_lightning.errors import UserError
 log = logging.getLogger(__name__)
 
 _EXTRAS = {"hydra_joblib_launcher": "joblib", "hydra_submitit_launcher": "slurm", "hydra_ray_launcher": "ray"}
-"""Packages of launchers, with what to install of this package."""
+"""Packages of Hydra's launchers, and the extras of this package that install them."""
 
 
 @runtime_checkable
 class Command(Protocol):
-    """The function that Hydra calls for each job: a verb with its command line."""
+    """Task function that Hydra calls for each job: a verb with its command line."""
 
     verb: str
     faults: list[str]
-    """Faults that were found before Hydra composed."""
+    """Faults found before Hydra composed the configuration."""
     arguments: list[str]
-    """The command line, as it was typed."""
+    """Command-line arguments as typed."""
 
     def __call__(self, config: DictConfig) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run of the sweep, checked."""
+    """One run of the sweep, with a configuration that passed all checks."""
 
     overrides: list[str]
     settings: dict[str, str]
     digest: str
     subfolder: str
-    """Proposed by Hydra's settings."""
+    """Value of `hydra.sweep.subdir`."""
 
 
 class Grid:
-    """Checks all runs, starts those that have not ended, and tabulates their results.
+    """Grid sweep: checks all runs, launches those that have not ended, and tabulates the results.
 
     Args:
-        hydra: Hydra's loader of configurations and its callbacks.
-        task: the function that Hydra calls for each job, a `Command`.
-        config: configuration of the command line, without the swept values.
-        max_batch_size: runs that the launcher gets at a time; None for all.
+        hydra: Hydra's configuration loader and callbacks.
+        task: task function, a `Command`.
+        config: composed configuration of the command line, without the swept values.
+        max_batch_size: number of runs per call of the launcher; None for all.
     """
 
     def __init__(self, hydra: HydraContext, task: TaskFunction, config: DictConfig, max_batch_size: int | None) -> None:
@@ -78,11 +78,14 @@ class Grid:
         self._task: Command = task
 
     def sweep(self, arguments: list[str]) -> None:
-        """Sweep.
+        """Run the sweep.
+
+        Args:
+            arguments: overrides of the command line; those with several values span the grid.
 
         Raises:
-            UserError: with every fault in the configuration of any run.
-            SystemExit: if not all runs have ended well.
+            UserError: if any configuration has faults; the message lists all of them.
+            SystemExit: if a run failed or the sweep was stopped.
         """
 
         log_to_terminal()
@@ -98,14 +101,14 @@ class Grid:
         log.info("sweep: %d %s in %s%s", len(jobs), "runs" if len(jobs) > 1 else "run", display_path(folder), ended)
         for job in jobs:
             status = Status.read(places[job.digest])
-            if status is None or status.settings != job.settings:  # another sweep in this folder had other keys
+            if status is None or status.settings != job.settings:  # written by a sweep over other keys
                 (status or Status({}, job.digest)).now(settings=job.settings).write(places[job.digest])
         folders.sign(folder, digest, command(self._task.verb, *self._task.arguments))
         code = self._launch(left, places, folder) if left else 0
         self._conclude(folder, [places[job.digest] for job in jobs], code)
 
     def _jobs(self, arguments: list[str]) -> list[Job]:
-        """Every run once, composed and checked."""
+        """Compose and check each distinct run."""
         parser = OverridesParser.create(config_loader=self._hydra.config_loader)
         overrides = parser.parse_overrides(arguments)
         _require_lists(overrides)
@@ -135,7 +138,7 @@ class Grid:
             yield config
 
     def _launch(self, jobs: list[Job], places: dict[str, Path], folder: Path) -> int:
-        """Let the launcher start runs; the exit code of a sweep that was stopped, else 0."""
+        """Launch runs; return the exit code of a sweep that was stopped, otherwise 0."""
         with read_write(self._config), open_dict(self._config):
             self._config.hydra.sweep.dir = str(folder)
         launcher = Plugins.instance().instantiate_launcher(
@@ -157,12 +160,12 @@ class Grid:
             return SIGNAL_BASE + signal.SIGINT
         except SystemExit as stop:
             return stop.code if isinstance(stop.code, int) else 1
-        except Exception as error:  # of the launcher, or of a process that it lost
+        except Exception as error:  # raised by the launcher, or for a process that it lost
             log.error("the launcher has failed: %s: %s", type(error).__name__, error)
         return 0
 
     def _conclude(self, folder: Path, runs: list[Path], code: int) -> None:
-        """Tell what the runs have reached, and exit unless all have ended well."""
+        """Tabulate the results, and exit unless all runs succeeded."""
         from gpt2_lightning.app.sweeping.table import tabulate
 
         statuses = tabulate(folder, runs)
@@ -197,7 +200,7 @@ def _require_lists(overrides: list[Override]) -> None:
 
 
 def _alternatives(one: Override) -> list[str]:
-    """The values of an override, each as one of its own."""
+    """Split an override with several values into one override per value."""
     key = one.get_key_element()
     if one.is_sweep_override():
         return [f"{key}={value}" for value in one.sweep_string_iterator()]
@@ -205,7 +208,7 @@ def _alternatives(one: Override) -> list[str]:
 
 
 def _assign(jobs: list[Job], folder: Path) -> dict[str, Path]:
-    """The folder of each run, by its digest: where it lies already, else the proposed one or the next free number."""
+    """Return the folder of each run by digest: its existing folder, otherwise the proposed one or an unused number."""
     found = {status.digest: run for run in folder.glob("*") if run.is_dir() and (status := Status.read(run))}
     places = {job.digest: found[job.digest] for job in jobs if job.digest in found}
     for job in jobs:
@@ -217,7 +220,7 @@ def _assign(jobs: list[Job], folder: Path) -> dict[str, Path]:
 
 
 def _note_exception(run: Path, result: JobReturn) -> None:
-    """What a run itself raises is in its status; this is what came before it or around it."""
+    """Save an exception raised outside a run in its status; exceptions of the run itself are saved by its process."""
     if result.status == JobStatus.FAILED:
         status = Status.read(run) or Status({}, "")
         status.now(state="failed", error=f"{type(result._return_value).__name__}: {result._return_value}").write(run)

@@ -1,4 +1,4 @@
-"""A run of a sweep, in a process of its own: whatever ends it, the others go on."""
+"""Runs of a sweep in separate processes, so that the failure of one does not end the others."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from gpt2_lightning.app.sweeping.status import ENDED, Status
 
 _LOCK = "running.lock"
 _SECONDS_TO_SAVE = 20.0
-"""How long the run of a sweep that was killed is waited for; it stops by itself."""
+"""Seconds to wait for a run whose sweep was killed; it saves a checkpoint and stops."""
 
 
 class JobProcess:
-    """A run that has been started.
+    """Process of one run, started on construction.
 
     Args:
         verb: `train` or `finetune`.
-        plain: the resolved configuration, checked by preflight; `run_dir` may hold an unfinished run to go on with.
-        hydra: what Hydra knows of the job.
-        preload: more modules to import once for all runs.
+        plain: the resolved configuration, checked by preflight; an unfinished run in `run_dir` is resumed.
+        hydra: Hydra's configuration of the job, see `portable_hydra_config`.
+        preload: additional modules that the fork server imports once for all runs.
     """
 
     def __init__(self, verb: str, plain: dict[str, Any], hydra: Any, preload: Iterable[str] = ()) -> None:
         self.folder = Path(plain["run_dir"])
         if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-            multiprocessing.set_start_method(None, force=True)  # joblib's own, which a new process would not find
+            multiprocessing.set_start_method(None, force=True)  # joblib's method, unknown in a new process
         forkserver.preload(preload)
         context: Any = multiprocessing.get_context(forkserver.METHOD)
         self._process = context.Process(target=_job_main, args=(verb, plain, hydra, dict(os.environ)))
@@ -45,20 +45,24 @@ class JobProcess:
 
     @property
     def sentinel(self) -> int:
-        """Ready for `multiprocessing.connection.wait` when the process has ended."""
+        """Handle for `multiprocessing.connection.wait`, ready when the process has ended."""
         return self._process.sentinel
 
     def tell(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the process.
+
+        Args:
+            number: signal number.
+        """
         self._told = True
         if self._process.pid is not None and self._process.exitcode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, number)
 
     def wait(self) -> Status:
-        """How it ended, when it has.
+        """Wait for the process to end, and return the status of its run.
 
-        A run that is `running` still is another command's, which holds its folder.
+        The state is still `running` if another command is running the same folder.
         """
         self._process.join()
         code = self._process.exitcode
@@ -67,7 +71,7 @@ class JobProcess:
         assert status is not None, "it was there before the process started"
         if status.state in ENDED or code == 0:
             return status
-        if self._told:  # before it could listen
+        if self._told:  # signaled before its handlers were installed
             status = status.now(state="stopped")
         elif code < 0:
             by = signal.Signals(-code).name
@@ -80,13 +84,13 @@ class JobProcess:
 
 @contextlib.contextmanager
 def passing_signals_on(jobs: Iterable[JobProcess]) -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM stop the jobs after their step, and not this program.
+    """Context manager that forwards SIGINT and SIGTERM to the jobs, which stop after their current step.
 
     Args:
-        jobs: looked at when a signal comes.
+        jobs: processes to signal; iterated over when a signal arrives.
 
     Yields:
-        The signals that have come.
+        The list of received signals, which grows as they arrive.
     """
     received: list[int] = []
     previous: dict[int, Any] = {}
@@ -109,7 +113,7 @@ def _job_main(verb: str, plain: dict[str, Any], hydra: Any, environment: dict[st
     from filelock import FileLock, Timeout
 
     forkserver.enter(environment)
-    os.setpgid(0, 0)  # so that a Ctrl-C on the terminal comes once, from the sweep
+    os.setpgid(0, 0)  # so that Ctrl-C on the terminal reaches the run once, through the sweep
     folder = Path(plain["run_dir"])
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK, timeout=_SECONDS_TO_SAVE)
@@ -126,7 +130,7 @@ def _run(verb: str, plain: dict[str, Any], hydra: Any, folder: Path) -> None:
 
     HydraConfig.instance().cfg = hydra
     before = Status.read(folder) or Status({}, "")
-    if before.state in ENDED:  # another command was faster
+    if before.state in ENDED:  # another command has finished this run
         return
     status = before.now(state="running", error="", pid=os.getpid())
     status.write(folder)
@@ -136,7 +140,7 @@ def _run(verb: str, plain: dict[str, Any], hydra: Any, folder: Path) -> None:
 
 
 def _carried_out(verb: str, plain: dict[str, Any]) -> dict[str, Any]:
-    """Run a verb; what became of it, as fields of a status."""
+    """Run a verb, and return its outcome as fields of `Status`."""
     from gpt2_lightning.app.launch import launcher
     from gpt2_lightning.errors import UserError
 

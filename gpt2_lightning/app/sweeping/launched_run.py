@@ -1,4 +1,4 @@
-"""One run of a grid, started by Hydra's launcher."""
+"""Entry point of one run of a grid, called by Hydra's launcher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def run_job(verb: str, config: DictConfig) -> None:
-    """Run one job in a process of its own; launchers call this, possibly in another process or on another machine.
+    """Run one job in a separate process.
+
+    Called by launchers, possibly in another process or on another machine.
 
     Raises:
         SystemExit: if the run was stopped by Ctrl-C or SIGTERM, which stops the sweep.
@@ -27,7 +29,7 @@ def run_job(verb: str, config: DictConfig) -> None:
     plain, faults = composition.checked(verb, config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     before = Status.read(folder) or Status({}, digest_of(verb, plain))
-    if faults:  # another machine may lack what the first has
+    if faults:  # for example files or devices that are missing on this machine
         before.now(state="failed", error=fault_list(faults)).write(folder)
         return
     log_to_terminal()
@@ -35,7 +37,7 @@ def run_job(verb: str, config: DictConfig) -> None:
     jobs: list[JobProcess] = []
     with passing_signals_on(jobs) as received:
         jobs.append(JobProcess(verb, plain | {"run_dir": str(folder)}, portable_hydra_config()))
-        for number in received:  # while it was being started
+        for number in received:  # received while the process was starting
             jobs[0].tell(number)
         jobs[0].wait()
     if received:

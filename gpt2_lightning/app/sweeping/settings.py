@@ -1,4 +1,4 @@
-"""The settings of the verb `sweep`."""
+"""Settings of the verb `sweep`."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from gpt2_lightning.settings import NonNegativeInt, PathText, PositiveInt, Setti
 from gpt2_lightning.training.callbacks.pruning import Pruner
 
 _MISSPELT = 0.8
-"""How much a key of the trials has to be like one of the search, to be taken for it; see difflib."""
+"""Minimum `difflib` ratio at which an unknown key counts as a misspelled key of `sweep`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSettings(Settings):
-    """The top level of `conf/sweep.yaml`.
+    """Top level of `conf/sweep.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     verb: Literal["train", "finetune"] = "train"
-    """What a trial does."""
+    """Verb that each trial runs."""
     trials: PositiveInt = 20
-    """How many in all, over all starts."""
+    """Total number of trials, including those of earlier starts."""
     workers: PositiveInt = 1
-    """Trials at the same time."""
+    """Number of trials that run in parallel."""
     sampler_seed: Annotated[int, Ge(0), Lt(2**31)] = 0
-    """Of the draws."""
+    """Random seed of the sampler."""
     pruner: Pruner = "median"
-    """What stops bad trials."""
+    """Pruner, which stops unpromising trials."""
     startup_trials: PositiveInt = 5
-    """Trials that are drawn at random, and that `median` waits for."""
+    """Number of trials that are sampled at random, and before which `median` does not prune."""
     warmup_steps: NonNegativeInt = 0
-    """Steps of a trial before it may be stopped."""
+    """Optimizer steps of a trial before it may be pruned."""
     study_dir: PathText | None = None
-    """Folder of the study; None for that of the same one, or a new one."""
+    """Folder of the study; null for that of the same search, or a new one."""
     overrides: list[str] = field(default_factory=list)
-    """Settings of the trials."""
+    """Overrides of the trials."""
 
     @relation
     def _overrides_are_of_trials(self) -> Iterator[str]:

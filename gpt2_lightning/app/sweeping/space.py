@@ -1,4 +1,4 @@
-"""What a study searches: Hydra's overrides with ranges, as Optuna's distributions."""
+"""Search space of a study: Hydra's overrides with ranges or choices, as Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -22,21 +22,25 @@ _LOGARITHMIC = "log"
 
 @dataclass(frozen=True)
 class Space:
-    """Overrides of which some have several values."""
+    """Search space, read from overrides."""
 
     fixed: list[str]
-    """Those with one value."""
+    """Overrides with a single value."""
     swept: dict[str, BaseDistribution]
-    """What a value is drawn from, by the override without its value, as `++optimizer.lr`."""
+    """Distributions by key with Hydra's prefix, such as `++optimizer.lr`."""
     ends: dict[str, list[Any]] = field(default_factory=dict)
-    """Values at which a mistake would show: both ends of a range, every choice."""
+    """Values that are checked before the search, by the keys of `swept`: both ends of a range, or every choice."""
 
     @classmethod
     def read(cls, overrides: list[str], config_loader: Any) -> Space:
-        """Read Hydra's overrides.
+        """Parse overrides.
+
+        Args:
+            overrides: overrides in Hydra's grammar.
+            config_loader: Hydra's configuration loader.
 
         Raises:
-            UserError: with everything that cannot be searched, or if there is nothing to search.
+            UserError: if overrides cannot be searched, all of which the message lists, or none has several values.
         """
         try:
             parsed = OverridesParser.create(config_loader=config_loader).parse_overrides(overrides)
@@ -63,31 +67,31 @@ class Space:
         return space
 
     def overrides(self, values: dict[str, Any]) -> list[str]:
-        """The overrides of one run.
+        """Return the overrides of one run.
 
         Args:
-            values: by the keys of `swept`.
+            values: sampled values by the keys of `swept`.
         """
         return [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
 
     def corners(self) -> Iterator[dict[str, Any]]:
-        """Few sets of values in which every end of a range and every choice comes up."""
+        """Yield value sets that together contain every end of a range and every choice, changing one key at a time."""
         first = {key: ends[0] for key, ends in self.ends.items()}
         yield first
         for key, ends in self.ends.items():
             yield from (first | {key: end} for end in ends[1:])
 
     def typed(self, values: dict[str, Any]) -> dict[str, str]:
-        """Settings and values as a user types them."""
+        """Return keys and values as typed on the command line."""
         pairs = (as_typed(f"{key}={value}").partition("=") for key, value in values.items())
         return {key: value for key, _, value in pairs}
 
 
 def _distribution(one: Override) -> tuple[BaseDistribution, list[Any]]:
-    """What to draw from, and its ends.
+    """Return the distribution of an override, and the values to check.
 
     Raises:
-        ValueError: if it is no range.
+        ValueError: if the override is neither a range nor a choice that can be searched.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 

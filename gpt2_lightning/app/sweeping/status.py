@@ -1,4 +1,4 @@
-"""How far each run of a sweep is: a small file in its folder."""
+"""Status of each run of a sweep, saved as JSON in its folder."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from gpt2_lightning.errors import UserError
 
 FILE = "status.json"
 ENDED = ("done", "pruned")
-"""States of a run that has nothing left to do."""
+"""States of a run that is complete."""
 _PLACES = ("run_dir", "resume")
-"""Settings that say nothing of what a run computes."""
+"""Settings that do not affect the computation of a run."""
 _ADDED: dict[str, Any] = {"metrics": {}, "replay": None}
-"""Settings that sweeps of earlier versions lack, with the values that change nothing of what those computed."""
+"""Settings added since the first version, with defaults that leave the results of earlier sweeps unchanged."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """A run of a sweep, as its file tells it."""
+    """Status of one run of a sweep."""
 
     settings: dict[str, str]
-    """The swept keys and this run's values, as a user types them."""
+    """Swept keys and their values in this run, as typed on the command line."""
     digest: str
-    """Of all its settings; see `digest_of`."""
+    """Digest of all settings; see `digest_of`."""
     state: Literal["waiting", "running", "done", "pruned", "stopped", "failed"] = "waiting"
     value: float | None = None
-    """The lowest validation loss, of a run that has ended."""
+    """Lowest validation loss of a run that has ended."""
     seconds: float = 0.0
-    """How long it took, over all its starts."""
+    """Running time in seconds, summed over all starts."""
     pid: int | None = None
-    """The process that runs it, or did so last."""
+    """Process ID of the latest start."""
     error: str = ""
-    """Why it failed."""
+    """Error message or stack trace of a failed run."""
 
     @classmethod
     def read(cls, run: Path) -> Status | None:
-        """The status of the run in a folder; None where there is none.
+        """Read the status from the folder of a run; None if there is none.
 
         Raises:
             UserError: if the file is damaged.
@@ -57,25 +57,25 @@ class Status:
 
     @property
     def reason(self) -> str:
-        """Why it failed, in a line: the last one of a trace."""
+        """Last line of `error`."""
         return (self.error.strip().splitlines() or ["unknown"])[-1]
 
     def write(self, run: Path) -> None:
-        """Write it into the folder of the run, which is made where it is not there."""
+        """Write the status into the folder of a run, creating the folder if necessary."""
         write_text(run / FILE, json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     def now(self, **changes: Any) -> Status:
-        """The same with some fields changed."""
+        """Return a copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
 
 def digest_of(*parts: Any) -> str:
-    """Sixteen hexadecimal digits of plain values: equal for equal values, wherever a run lies and whichever version."""
+    """Hash plain values to 16 hexadecimal digits, independent of the run's folder and of this package's version."""
     kept = [_identity(part) if isinstance(part, dict) else part for part in parts]
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _identity(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that tell a run from others, as the first version that swept wrote them."""
+    """Return the settings that identify a run, in the form of the first version that supported sweeps."""
     kept = {k: v for k, v in settings.items() if k not in _PLACES and not (k in _ADDED and v == _ADDED[k])}
     return with_targets(kept, original)

@@ -1,7 +1,7 @@
-"""An Optuna study whose trials are runs, each in a process of its own.
+"""Optuna studies whose trials are runs, each in a separate process.
 
-The study's database is in the folder of the sweep, and a trial's run in a folder by its number. A trial that was
-stopped or killed stays open in the database, and goes on from its checkpoint when the study does.
+The study's database is in the folder of the sweep, and the run of a trial in a subfolder named by its number. A trial
+that was stopped or killed keeps the state RUNNING in the database, and resumes from its checkpoint with the study.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _FROM_THE_SHELL = 128
 
 
 class Search:
-    """A study, from its space to its report.
+    """Hyperparameter search with Optuna.
 
     Args:
-        config: of the verb `sweep`.
+        config: composed configuration of the verb `sweep`.
 
     Raises:
-        UserError: with every fault in the settings of the trials, before there is a folder.
+        UserError: if settings of the trials have faults, all of which the message lists; no folder is created then.
     """
 
     def __init__(self, config: SweepSettings) -> None:
@@ -67,7 +67,7 @@ class Search:
         )
 
     def run(self) -> int:
-        """Carry out the trials that are left, and report; the exit code of the program."""
+        """Run the remaining trials and report the results; return the exit code of the program."""
         import optuna
         from filelock import FileLock, Timeout
 
@@ -100,7 +100,7 @@ class Search:
         open_ones = [trial for trial in trials if trial.state == TrialState.RUNNING]
         unfinished = [trial for trial in open_ones if len(trial.params) == len(self.space.swept)]
         for trial in open_ones:
-            if trial not in unfinished:  # killed between two draws
+            if trial not in unfinished:  # killed while its parameters were sampled
                 study.tell(trial.number, state=TrialState.FAIL)
         count = f"{len(trials) - len(open_ones)} of {config.trials} trials done before, " if trials else ""
         log.info("search: %s%d trials in all, in %s", count, config.trials, display_path(self.folder))
@@ -108,7 +108,7 @@ class Search:
         return report(study, self.folder, self.best_command, self.again(), code)
 
     def _carry_out(self, study: Study, unfinished: list[Trial], storage: str) -> int:
-        """Keep the workers busy until there are enough trials; the exit code of a search that was stopped, else 0."""
+        """Run trials in parallel; return the exit code of a search that was stopped, otherwise 0."""
         running: dict[JobProcess, Trial] = {}
         with passing_signals_on(running) as received:
             while True:
@@ -119,18 +119,18 @@ class Search:
                     process = self._start(study, trial, storage)
                     if process is not None:
                         running[process] = trial
-                        for number in received:  # while it was being started
+                        for number in received:  # received while the process was starting
                             process.tell(number)
                 if not running:
                     return _FROM_THE_SHELL + received[0] if received else 0
                 by_sentinel = {process.sentinel: process for process in running}
                 for sentinel in multiprocessing.connection.wait(list(by_sentinel)):
-                    process = by_sentinel[sentinel]  # type: ignore[index]  # it is one of those given
+                    process = by_sentinel[sentinel]  # type: ignore[index]  # `wait` returns sentinels that it was given
                     self._close(study, running[process], process.wait())
                     del running[process]
 
     def _ask(self, study: Study) -> Trial | None:
-        """The next trial, drawn by its number and by what is known, whenever that is; None if there are enough."""
+        """Sample the next trial; None if there are enough. The sampler is seeded by the trial's number."""
         from optuna.samplers import TPESampler
 
         number = len(study.get_trials(deepcopy=False))
@@ -142,7 +142,7 @@ class Search:
         return study.ask({_name(key): distribution for key, distribution in self.space.swept.items()})
 
     def _start(self, study: Study, trial: Trial, storage: str) -> JobProcess | None:
-        """Start the run of a trial; None where its settings do not go together, and it has failed."""
+        """Start the run of a trial; None if its configuration is invalid, in which case the trial has failed."""
         values = {key: trial.params[_name(key)] for key in self.space.swept}
         settings, folder = self.space.typed(values), self.folder / str(trial.number)
         log.info("\ntrial %d: %s", trial.number, " ".join(f"{key}={value}" for key, value in settings.items()))
@@ -169,7 +169,7 @@ class Search:
         return JobProcess(self.config.verb, plain, hydra, preload=["optuna"])
 
     def _close(self, study: Study, trial: Trial, status: Status) -> None:
-        """Tell the study what became of a trial; one that was stopped stays open."""
+        """Record the outcome of a trial in the study; a trial that was stopped keeps the state RUNNING."""
         from optuna.trial import TrialState
 
         folder = self.folder / str(trial.number)
@@ -186,7 +186,7 @@ class Search:
             log.error("trial %d failed: %s", trial.number, status.reason)
 
     def _checked(self) -> tuple[str, Path]:
-        """Check the space at its ends; what tells this study from others, and where a new one would lie."""
+        """Check the corners of the space; return the digest of this study and the path of a new folder."""
         found: dict[str, dict[str, Any]] = {}
         for values in self.space.corners():
             config = self._compose(values)
@@ -216,18 +216,18 @@ class Search:
             raise UserError(f"the configuration of a trial cannot be composed: {error}") from None
 
     def again(self) -> str:
-        """The command of this search."""
+        """Return the command that starts or resumes this search."""
         given = {key: value for key, value in dataclasses.asdict(self.config).items() if key != "overrides"}
         own = [f"{key}={value}" for key, value in given.items() if value is not None]
         return command("sweep", *own, *self.config.overrides)
 
     def best_command(self, values: dict[str, Any]) -> str:
-        """The command of one run with the settings of a trial."""
+        """Return the command of a single run with the settings of a trial."""
         drawn = self.space.typed({key: values[_name(key)] for key in self.space.swept})
         fixed = [as_typed(one) for one in self.space.fixed]
         return command(self.config.verb, *fixed, *(f"{key}={value}" for key, value in drawn.items()))
 
 
 def _name(key: str) -> str:
-    """A parameter of the study: the key as a user types it."""
+    """Return the name of a study's parameter: the key without Hydra's prefix."""
     return key.lstrip("+")

@@ -1,4 +1,4 @@
-"""What a search has found: its table, its pictures, and the command of the best settings."""
+"""Report of a search: table, plots, and the command of the best trial."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ HISTORY, IMPORTANCES = "history.png", "importances.png"
 def report(
     study: Study, folder: Path, best_command: Callable[[dict[str, Any]], str], resume_command: str, code: int
 ) -> int:
-    """Print and draw.
+    """Print the results and write the plots.
 
     Args:
-        study: with its trials.
+        study: the study.
         folder: folder of the study.
         best_command: returns the command of one run with the parameters of a trial.
         resume_command: the command that continues the search.
-        code: the exit code of a search that was stopped; 0 for one that has ended.
+        code: exit code of a search that was stopped; 0 for a search that has ended.
 
     Returns:
         The exit code of the program.
@@ -63,7 +63,7 @@ def report(
 
 
 def _importances(study: Study) -> dict[str, float]:
-    """Shares of the settings; none where all trials came out alike."""
+    """Return the importance of each parameter, summing to 1; empty if all trials reached the same value."""
     import warnings
 
     from optuna.importance import get_param_importances

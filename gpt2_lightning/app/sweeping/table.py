@@ -1,4 +1,4 @@
-"""What the runs of a sweep have reached, the best first: on the terminal, as CSV and as a picture."""
+"""Results of a sweep, best first: a table on the terminal, a CSV file and a plot."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _ACCURACY = "val/accuracy"
 
 @dataclass(frozen=True)
 class _Reached:
-    """Figures of a run; None where it has none."""
+    """Metrics of a run; None for those that it does not have."""
 
     best: float | None = None
     best_step: float | None = None
     last: float | None = None
     accuracy: float | None = None
-    """At the step of the best validation loss, of a classifier."""
+    """Validation accuracy of a classifier at the step of its best validation loss."""
     step: float | None = None
 
 
 def tabulate(folder: Path, runs: list[Path]) -> dict[Path, Status]:
-    """Print the table of a sweep, and write it into its folder.
+    """Print the results of a sweep, and write them into its folder as a CSV file and a plot.
 
     Args:
-        folder: of the sweep.
-        runs: folders of runs, each with a status.
+        folder: folder of the sweep.
+        runs: folders of the runs.
 
     Returns:
-        The status of each run.
+        The status of each run by folder.
     """
     statuses = {run: Status.read(run) or Status({}, "") for run in runs}
     figures = {run: _figures(run) for run in runs}
