@@ -1,5 +1,5 @@
-"""Text to tokens to batches.
+"""Data: from texts and tables to batches.
 
-`corpus` reads and splits a text, `tokens` encodes it once into memory-mapped files, `order` decides which window is the
-n-th sample, `datamodule` hands batches to the trainer.
+`corpora` reads and splits text, `shards` encodes it once into files of token ids, `sampling` maps sample numbers to
+windows and defines the base data module; `tables`, `classification` and `instruction` do the same for fine-tuning.
 """

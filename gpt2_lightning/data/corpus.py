@@ -1,4 +1,4 @@
-"""The interface of a corpus of documents: pieces that are read independently, each a stream of text."""
+"""Interface of a corpus of documents, divided into pieces that are read independently as streams of text."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from gpt2_lightning.settings import Advice, NonNegativeInt, PositiveInt, ProperS
 
 Split = Literal["train", "val"]
 Documents = Literal["joined", "masked", "separate"]
-"""How training treats the boundaries between documents."""
+"""Treatment of document boundaries in training."""
 
 
 class Piece(Protocol):
-    """A part of a corpus that one process encodes. Only the corpus that made it knows what is in it."""
+    """A part of a corpus that one process encodes; opaque except to its corpus."""
 
     @property
     def size(self) -> int:
-        """About how many bytes are to be read, for progress."""
+        """Approximate number of bytes to read, for progress."""
         ...
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of one document. Where a document has several, they meet before a space or line feed after a word."""
+    """A part of one document. A document is divided only before a space or line feed that follows a word."""
 
     text: str
     split: Split
@@ -38,7 +38,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that is no document."""
+    """A row that cannot be read as a document."""
 
     where: str
     """File and row number."""
@@ -47,24 +47,24 @@ class BadRow:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings(Settings):
-    """Settings of every corpus of documents.
+    """Settings common to all corpora of documents.
 
     Raises:
         ValueError: with every setting that is out of range.
     """
 
     val_fraction: Annotated[ProperShare, Advice("to train on all, name other text to validate on with val_path")] = 0.1
-    """Share that only validates, where the corpus has no validation part of its own: with 0.1 every tenth document; of
+    """Share held out for validation if the corpus has no separate validation part: with 0.1 every tenth document; of
     fewer than ten text files, the last tenth of each."""
     limit: PositiveInt | None = None
-    """Take only this many documents, the first ones; of a separate validation part as well."""
+    """Maximum number of documents, taken from the start; also of a separate validation part."""
     shard: NonNegativeInt | None = None
-    """Prepare only this of `num_shards` parts, counted from 0; null for all of them."""
+    """Index, from 0, of the only one of `num_shards` parts to prepare; null for all parts."""
     num_shards: PositiveInt = 1
-    """Machines that share out the preparation. The result does not depend on it."""
+    """Number of parts for preparation on several machines. It does not affect the result."""
     documents: Documents = "joined"
-    """How windows treat documents: `joined` as in GPT-2's training, where windows and attention run over boundaries;
-    `masked`: attention and positions stay within a document; `separate`: a window holds one document only."""
+    """Treatment of document boundaries: `joined`, windows and attention cross them, as in GPT-2's training; `masked`,
+    attention and positions are restricted to a document; `separate`, a window contains one document only."""
 
     @relation
     def _shard_exists(self) -> Iterator[str]:
@@ -74,48 +74,48 @@ class CorpusSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus(CorpusSettings, ABC):
-    """Documents for training and for validation, at hand."""
+    """Local documents for training and validation."""
 
     @abstractmethod
     def pieces(self, whole_documents: bool) -> list[Piece]:
-        """The same pieces on every machine, whatever `shard` is.
+        """Divide the corpus into pieces, identically on every machine and for every `shard`.
 
         Args:
-            whole_documents: whether no document may be divided between pieces.
+            whole_documents: whether to keep each document in one piece.
 
         Raises:
-            UserError: if there is nothing to read.
+            UserError: if the corpus is empty.
         """
 
     @abstractmethod
     def read(self, piece: Any) -> Iterator[Segment | BadRow]:
-        """The text of a piece, in order.
+        """Yield the segments of a piece in order.
 
         Raises:
-            UserError: if it cannot be read.
+            UserError: if the piece cannot be read.
         """
 
     @abstractmethod
     def fingerprint(self, cache_dir: Path) -> str:
-        """SHA-256, hexadecimal, of everything that decides on the documents and their order."""
+        """Return the SHA-256, in hexadecimal, of everything that determines the documents and their order."""
 
     @property
     @abstractmethod
     def several_documents(self) -> bool:
-        """Whether training text has boundaries between documents."""
+        """Whether the training text has document boundaries."""
 
     @property
     def prepares_itself(self) -> bool:
-        """Whether training may prepare this corpus on its own, since it is done in minutes."""
+        """Whether training may prepare this corpus automatically, since it takes minutes only."""
         return True
 
     def settings(self) -> dict[str, Any]:
-        """The settings that decide on the documents and their order; those of a place or a machine are left out."""
+        """Return the settings that determine the documents and their order, without those of locations and machines."""
         elsewhere = {"shard", "num_shards", "documents", "path", "val_path"}
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in elsewhere}
 
     def training_text(self) -> Iterator[str]:
-        """The training text, piece by piece."""
+        """Yield the training text in order."""
         for piece in self.pieces(whole_documents=False):
             for segment in self.read(piece):
                 if isinstance(segment, Segment) and segment.split == "train":
@@ -123,7 +123,7 @@ class Corpus(CorpusSettings, ABC):
 
 
 def split_of(place: int, val_fraction: float) -> Split:
-    """Where the document at a place of its corpus goes: evenly spaced ones validate, the first never does."""
+    """Return the split of the document at an index: validation documents are evenly spaced, and never the first."""
     share = _exact(val_fraction)
     before, after = (count * share.numerator // share.denominator for count in (place, place + 1))
     return "val" if after > before else "train"
@@ -131,5 +131,5 @@ def split_of(place: int, val_fraction: float) -> Split:
 
 @functools.cache
 def _exact(share: float) -> Fraction:
-    """The fraction that a user wrote, and not the nearest binary one."""
+    """Return the exact decimal fraction, not its nearest binary float."""
     return Fraction(repr(share))

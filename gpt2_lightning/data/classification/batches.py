@@ -1,4 +1,4 @@
-"""Batches of labeled texts: the order of samples, and their batches."""
+"""Datasets of labeled texts: the order of the samples, and their batches."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _POOL = 50
 
 
 class LabelBatch(NamedTuple):
-    """Texts and what is to be predicted of them."""
+    """A batch of texts with their targets."""
 
     ids: Tensor
-    """(B, T), int64, padded."""
+    """Token ids, (B, T), int64, padded on the right."""
     mask: Tensor
-    """(B, T), bool: whether each is a token of the text."""
+    """True for tokens of the text, False for padding, (B, T), bool."""
     labels: Tensor
-    """The targets, (B, …); see `LabelKind.targets`."""
+    """Targets, (B, …); see `LabelKind.targets`."""
 
 
 class LabeledSet:
-    """One part of a table, ready for batches.
+    """The rows of one part of a table, with their token ids and targets.
 
     Args:
-        rows: the texts and their labels.
-        texts: the same texts, encoded.
-        labels: their targets, see `LabelKind.targets`.
+        rows: texts and labels.
+        texts: token ids of the texts.
+        labels: targets of the labels; see `LabelKind.targets`.
     """
 
     def __init__(self, rows: Sequence[LabeledText], texts: EncodedTexts, labels: Tensor) -> None:
@@ -47,35 +47,35 @@ class LabeledSet:
         return len(self.rows)
 
     def batch(self, rows: NDArray[np.int64]) -> LabelBatch:
-        """Some rows, in the order asked for."""
+        """Return the batch of the given row numbers, in their order."""
         return LabelBatch(*self.texts.batch(rows), self.labels[torch.from_numpy(rows)])
 
 
 class LabeledSamples(Samples[LabelBatch]):
-    """An endless sequence of rows: epoch after epoch, each with every row once, rows of similar length together.
+    """Endless sequence of rows: each epoch contains every row once, with rows of similar length in a batch.
 
-    Every epoch shuffles the rows, sorts pools of fifty batches by length, and shuffles the batches. What is left at
-    either end of an epoch, where a batch has rows of two, is chosen by chance. The n-th sample depends on the seed, n
-    and the size of a batch alone, and not on the parts in which a batch is read.
+    Each epoch shuffles the rows, sorts pools of fifty batches by length, and shuffles the batches. The rows of a batch
+    that spans two epochs are random. The n-th sample is a function of the seed, n and the batch size; it does not
+    depend on the micro-batches in which a batch is read.
 
     Args:
-        data: what is trained on.
+        data: training rows.
         batch_size: samples in an optimizer step.
-        seed: another seed is another order.
+        seed: seed of the order.
     """
 
     def __init__(self, data: LabeledSet, batch_size: int, seed: int) -> None:
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.per_epoch = len(data)
         self.targets_per_sample = float(data.texts.lengths.mean())
-        """Tokens that are read of a text, on average."""
+        """Mean number of tokens of a text, after truncation."""
         self._latest: tuple[int, NDArray[np.int64]] | None = None
 
     def read(self, numbers: NDArray[np.int64]) -> LabelBatch:
         return self.data.batch(self.rows(numbers))
 
     def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row that each sample is."""
+        """Map sample numbers to row numbers."""
         epochs, places = np.divmod(numbers, self.per_epoch)
         rows = np.empty_like(places)
         for epoch in np.unique(epochs).tolist():
@@ -84,7 +84,7 @@ class LabeledSamples(Samples[LabelBatch]):
         return rows
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
-        """All rows in the order of an epoch; the latest is kept."""
+        """Return the row numbers in the order of an epoch; the result of the last epoch is cached."""
         if self._latest is None or self._latest[0] != epoch:
             self._latest = epoch, self._order(epoch)
         return self._latest[1]
@@ -93,9 +93,9 @@ class LabeledSamples(Samples[LabelBatch]):
         n, size = self.per_epoch, self.batch_size
         row_key, batch_key = keys_of(self.seed, epoch)
         order = permute(np.arange(n), n, row_key)
-        head = min(n, -epoch * n % size)  # rows that fill the last batch of the epoch before
+        head = min(n, -epoch * n % size)  # rows that complete the last batch of the previous epoch
         whole = (n - head) // size
-        batches = (np.arange(n) - head) // size  # -1 for the head, `whole` for what begins the next epoch's first
+        batches = (np.arange(n) - head) // size  # -1 for the head, `whole` for the rows of an incomplete last batch
         pools = np.where(batches < whole, batches // _POOL, math.inf)
         order = order[np.lexsort((self.data.texts.lengths[order], pools))]
         middle = order[head : head + whole * size].reshape(whole, size)
@@ -104,7 +104,7 @@ class LabeledSamples(Samples[LabelBatch]):
 
 
 class LabeledBatches(Dataset[LabelBatch]):
-    """Every row once, in batches of similar lengths; rank r of W has every W-th batch."""
+    """Every row once, in batches of similar lengths; rank r of W has batches r, r + W, r + 2W, …"""
 
     def __init__(self, data: LabeledSet, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.data = data

@@ -25,23 +25,23 @@ _log = logging.getLogger(__name__)
 
 
 class LabelDataModule(SampleDataModule):
-    """Labeled texts, encoded once and padded by batch.
+    """Data module of labeled texts, encoded once and padded per batch.
 
-    `train`, `val` and `test` are its parts; `train.texts.n_cut` is the number of truncated texts.
+    The parts are the attributes `train`, `val` and `test`; `train.texts.n_cut` is the number of truncated texts.
 
     Args:
         splits: the rows.
-        tokenizer: that of the model.
-        classes: in the order of their numbers; none for a kind without classes.
-        kind: what a label is, or the name of that in `label_kinds.KINDS`.
-        block_size: the longest text in tokens; of longer ones the rest is cut off.
+        tokenizer: the model's tokenizer.
+        classes: class names in the order of their indices; empty for a kind without classes.
+        kind: a label kind, or its name in `label_kinds.KINDS`.
+        block_size: maximum length of a text in tokens; longer texts are truncated.
         batch_size: texts in an optimizer step, over all devices.
         micro_batch_size: see `SampleDataModule`.
-        seed: fixes the order of the samples.
+        seed: seed of the sample order.
         add_prefix_space: see `EncodedTexts`.
 
     Raises:
-        UserError: if a text cannot be encoded, a label is none of the classes, or training lacks a class.
+        UserError: if a text cannot be encoded, a label is none of the classes, or the training part lacks a class.
     """
 
     samples: LabeledSamples
@@ -72,7 +72,7 @@ class LabelDataModule(SampleDataModule):
         self.samples = LabeledSamples(self.train, batch_size, seed)
 
     def class_counts(self) -> Tensor:
-        """Training rows of each class, (L,)."""
+        """Number of training rows of each class, (L,)."""
         return self.kind.counts(self.train.labels, len(self.classes))
 
     def val_dataloader(self) -> DataLoader[LabelBatch]:

@@ -1,4 +1,4 @@
-"""Texts as ids, encoded once, and padded batches of them."""
+"""Token ids of texts, encoded once, and their padded batches."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
 _SHOWN = 60
-_PAD = 0  # masked, so that any id will do
+_PAD = 0  # padding is masked, so that any valid id works
 
 
 class EncodedTexts:
-    """Ids of texts, of which the first `block_size` are kept.
+    """Token ids of texts, truncated to `block_size`.
 
     Args:
-        texts: in the order of their numbers.
-        tokenizer: makes the ids.
-        block_size: the longest that a text may be, in tokens.
-        add_prefix_space: whether a text that does not begin with a space gets one. GPT-2's token of a word holds the
-            space before it, so that the first word of a text is another token without.
+        texts: N texts.
+        tokenizer: encodes the texts.
+        block_size: maximum length of a text in tokens.
+        add_prefix_space: whether to prepend a space to texts that do not begin with one. GPT-2's tokens include the
+            space before a word, so that without it the first word of a text becomes a different token.
 
     Raises:
-        UserError: if a text has a character that the tokenizer lacks, or no token at all.
+        UserError: if a text contains a character outside the tokenizer's vocabulary, or has no tokens.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class EncodedTexts:
         if not lengths.all():
             raise UserError(f"{_named(texts[int(lengths.argmin())])} has no token in this tokenizer; leave it out")
         self.left_out = np.maximum(lengths - block_size, 0)
-        """Tokens of each text that are not kept, (N,)."""
+        """Number of tokens truncated from each text, (N,)."""
         self.n_cut = int(np.count_nonzero(self.left_out))
-        """Texts that were longer."""
+        """Number of truncated texts."""
         self.share_cut = float(1 - np.minimum(lengths, block_size).sum() / lengths.sum()) if texts else 0.0
-        """Share of all tokens that was cut off."""
+        """Share of all tokens that was truncated."""
         self.lengths = np.minimum(lengths, block_size)
-        """Tokens of each text that are kept, (N,)."""
+        """Length of each text in tokens after truncation, (N,)."""
         self._starts = np.cumsum(self.lengths) - self.lengths
         kept = [ids[:block_size] for ids in whole]
         self._ids = np.concatenate(kept) if kept else np.empty(0, dtype=tokenizer.dtype)
@@ -56,10 +56,10 @@ class EncodedTexts:
         return len(self.lengths)
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Some texts, padded on the right to the longest of them.
+        """Return the texts of the given numbers, padded on the right to the longest of them.
 
         Returns:
-            Ids (B, T), int64, and whether each is a token of the text, bool (B, T).
+            Token ids (B, T), int64, and the mask (B, T), bool, which is False for padding.
         """
         lengths = self.lengths[rows, None]  # (B, 1)
         columns = np.arange(lengths.max())  # (T,)
@@ -69,7 +69,7 @@ class EncodedTexts:
         return torch.from_numpy(ids), torch.from_numpy(mask)
 
     def by_length(self, batch_size: int) -> list[NDArray[np.int64]]:
-        """All texts in batches of similar lengths; deterministic."""
+        """Divide all texts into batches of similar lengths, deterministically."""
         order = np.argsort(self.lengths, kind="stable")
         return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 
@@ -78,7 +78,7 @@ def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[NDArray[np.unsig
     try:
         return tokenizer.encode_batch(texts)
     except UserError:
-        for text in texts:  # to name the one that cannot be encoded
+        for text in texts:  # find the text that cannot be encoded, for the message
             try:
                 tokenizer.encode(text)
             except UserError as error:

@@ -1,1 +1,1 @@
-"""Sources of text: files, downloads, Hugging Face data sets, token files and mixes."""
+"""Sources of text: files, downloads, Hugging Face datasets, token files and mixes."""

@@ -1,4 +1,4 @@
-"""The bytes of files, decompressed where their names say so."""
+"""Byte streams of files; `.gz` and `.zst` files are decompressed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gpt2_lightning.data.corpora.find_files import is_compressed
 from gpt2_lightning.errors import UserError
 
 BLOCK = 2**20
-"""Bytes that are read at once."""
+"""Bytes per read."""
 _COMPRESSED_BLOCK = 2**14
 _LARGEST_WINDOW = 2**31
-"""Of Zstandard, as `zstd --long=31` makes it."""
+"""Maximum window size of Zstandard, that of `zstd --long=31`."""
 
 
 def open_bytes(file: Path) -> BinaryIO:
-    """A file's content, decompressed.
+    """Open a file for reading its decompressed content.
 
     Raises:
         UserError: if it cannot be opened.
@@ -34,7 +34,7 @@ def open_bytes(file: Path) -> BinaryIO:
 
 
 class _ZstandardReader(io.RawIOBase):
-    """The content of a Zstandard file. The library's own reader takes a file that was cut off for a whole one."""
+    """Reader of a Zstandard file that detects truncation, which the library's reader does not."""
 
     def __init__(self, compressed: BinaryIO) -> None:
         self._compressed, self._blocks = compressed, _decompressed(compressed)
@@ -54,7 +54,7 @@ class _ZstandardReader(io.RawIOBase):
         return count
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go on to an offset from the start."""
+        """Skip forward to an offset from the start."""
         while self._position < offset and self.read(min(BLOCK, offset - self._position)):
             pass
         return self._position
@@ -65,7 +65,7 @@ class _ZstandardReader(io.RawIOBase):
 
 
 def _decompressed(compressed: BinaryIO) -> Iterator[bytes]:
-    """The content of all frames of a Zstandard file, in parts that are never empty."""
+    """Yield the content of all frames of a Zstandard file in non-empty chunks."""
     import zstandard
 
     frame = None
@@ -81,18 +81,18 @@ def _decompressed(compressed: BinaryIO) -> Iterator[bytes]:
 
 
 def content_bytes(file: Path) -> int:
-    """Length of a file's content; a compressed one is read for that."""
+    """Return the length of a file's decompressed content in bytes; a compressed file is read in full."""
     return sum(len(block) for block in blocks(file, 0, None, BLOCK)) if is_compressed(file) else file.stat().st_size
 
 
 def blocks(file: Path, start: int, stop: int | None, size: int) -> Iterator[bytes]:
-    """The bytes between two offsets.
+    """Yield the bytes between two offsets in blocks.
 
     Args:
-        file: compressed ones are decompressed.
-        start: offset in the content.
-        stop: offset behind the last byte; None for all.
-        size: of a block, at most.
+        file: plain or compressed file.
+        start: offset in the decompressed content.
+        stop: offset after the last byte; None for the end.
+        size: maximum size of a block in bytes.
 
     Raises:
         UserError: if the file cannot be read.
@@ -104,7 +104,7 @@ def blocks(file: Path, start: int, stop: int | None, size: int) -> Iterator[byte
         while left is None or left > 0:
             try:
                 block = content.read(size if left is None else min(size, left))
-            except Exception as error:  # gzip and zstandard raise exceptions of their own
+            except Exception as error:  # gzip and zstandard define their own exceptions
                 raise UserError(f"{file} cannot be read: {error}; copy or download it again") from None
             if not block:
                 return

@@ -1,7 +1,7 @@
-"""A file from the web: resumed where it broke off, checked, and never half there.
+"""Download of a file: resumable, verified by checksum, and atomic.
 
-Each mirror gets `Patience.attempts` tries, however far they come. Broken and silent connections, short answers, 429 and
-5xx are tried again after a pause; any other refusal, and a wrong checksum, lead to the next mirror at once.
+Each mirror gets `Patience.attempts` attempts. Connection errors, timeouts, truncated responses, 429 and 5xx are retried
+after a pause; after any other status or a wrong checksum, the next mirror is used at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import requests
 
 Progress = Callable[[str, int, int | None], None]
-"""Gets the file's name, the bytes that are here, and the bytes in all where that is known."""
+"""Callback of a download; takes the file's name, the bytes received, and the total bytes, or None if unknown."""
 
 _CHUNK_BYTES = 2**16
 _OK, _PARTIAL, _RANGE_NOT_SATISFIABLE = 200, 206, 416
@@ -32,20 +32,20 @@ _TRY_AGAIN = {408, 425, 429}
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a mirror is waited for."""
+    """Attempts, timeouts and pauses for each mirror."""
 
     attempts: int = 5
-    """Tries of each mirror."""
+    """Number of attempts for each mirror."""
     connect_seconds: float = 10
     read_seconds: float = 30
-    """The longest silence in the middle of an answer."""
+    """Read timeout: longest time without data within a response."""
     first_pause: float = 1.0
-    """Seconds before the second try; doubled before each one after it."""
+    """Seconds before the second attempt; doubled before each further one."""
     longest_pause: float = 60.0
-    """Bounds the doubling, and what a server may ask for with Retry-After."""
+    """Maximum of the doubled pause and of the server's Retry-After, in seconds."""
 
     def pause(self, tries: int, asked: float) -> float:
-        """Seconds to wait after `tries` tries."""
+        """Return the seconds to wait after `tries` attempts; `asked` is the server's Retry-After."""
         return min(max(self.first_pause * 2 ** (tries - 1), asked), self.longest_pause)
 
 
@@ -63,19 +63,20 @@ def download(
     progress: Progress = ignore,
     patience: Patience = PATIENCE,
 ) -> Path:
-    """Fetch one file from the first of its mirrors that has it, unless it is there already.
+    """Download a file from the first mirror that provides it, unless it exists already.
 
-    What arrives is kept in `TARGET.part`, and a later call goes on from there: by Range, and by If-Range with the ETag
-    or date of the version that began to arrive. Without either, it goes on only where sha256 is known. Proxies are
-    those of the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). Of several processes one downloads, the others wait.
+    Received bytes are kept in `TARGET.part`, and a later call resumes from there: by Range, and by If-Range with the
+    ETag or date of the version that was received. Without ETag and date, it resumes only if sha256 is given. Proxies
+    are those of the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY). Of several processes, one downloads and the others
+    wait.
 
     Args:
-        urls: the same file at several places, the preferred one first.
-        target: where it goes; its folder is made. It has this name only when it is whole.
-        sha256: in hexadecimal. Without it the length alone is checked.
+        urls: addresses of the file at its mirrors, the preferred one first.
+        target: path of the file; its folder is created. The path exists only once the file is complete.
+        sha256: checksum in hexadecimal; without it, only the length is verified.
 
     Raises:
-        UserError: if no mirror gives the file, it cannot be written, or target is another file than sha256 says.
+        UserError: if no mirror provides the file, it cannot be written, or an existing target has another checksum.
     """
     from filelock import FileLock
 
@@ -89,8 +90,8 @@ def download(
                 _checked(target, sha256)
             else:
                 _Download(target, sha256, progress, patience).run(urls)
-            with contextlib.suppress(OSError):  # Windows keeps what is open
-                lock.unlink()  # whoever waits for it finds the target there
+            with contextlib.suppress(OSError):  # Windows does not delete open files
+                lock.unlink()  # waiting processes then find the target
     except OSError as error:
         raise UserError(f"{target} cannot be read or written: {error.strerror}; choose a folder of yours") from None
     return target
@@ -112,7 +113,7 @@ def _digest(path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """What has arrived of a file, and beside it the mirror and the version that it came from."""
+    """The received part of a file, with a record of its mirror and version."""
 
     path: Path
     origin: Path
@@ -128,7 +129,7 @@ class _Part:
         return version or None if origin == url else None
 
     def begin(self, url: str, version: str | None) -> None:
-        self.path.unlink(missing_ok=True)  # first, so that the old bytes are never beside the new version
+        self.path.unlink(missing_ok=True)  # first, so that the old bytes are never paired with the new version
         self.origin.write_text(f"{url}\n{version or ''}\n", encoding="utf-8")
 
     def discard(self) -> None:
@@ -137,7 +138,7 @@ class _Part:
 
 
 class _Download:
-    """One file on its way."""
+    """Download of one file."""
 
     def __init__(self, target: Path, sha256: str | None, progress: Progress, patience: Patience) -> None:
         self.target = target
@@ -199,7 +200,7 @@ class _Download:
         self._finish(resumed=start > 0)
 
     def _accept(self, response: requests.Response, url: str, start: int, version: str | None) -> tuple[int, int | None]:
-        """Where the bytes of an answer go, and how long the file is with them; start is what was asked for."""
+        """Return the offset of a response's bytes in the file and its total length; `start` is the requested offset."""
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise Failure("it sends the file compressed, though asked not to", again=False)
         code = response.status_code
@@ -231,7 +232,7 @@ class _Download:
                     self.progress(self.target.name, done, total)
                 file.flush()
                 os.fsync(file.fileno())
-        except requests.RequestException:  # an OSError as well, but not one of this machine's disk
+        except requests.RequestException:  # a subclass of OSError, but not a disk error
             raise
         except OSError as error:
             raise self._no_room(None if total is None else total - self.part.size(), str(error.strerror)) from None
@@ -249,7 +250,7 @@ class _Download:
     def _finish(self, resumed: bool) -> None:
         if self.sha256 is not None and (found := _digest(self.part.path)) != self.sha256.lower():
             self.part.discard()
-            # The first half may be another mirror's fault: one more try gets all of it from here.
+            # The error may be in a part from another mirror: the next attempt downloads the whole file from this one.
             raise Failure(f"wrong checksum: SHA-256 {found}, expected {self.sha256.lower()}", again=resumed)
         self.part.path.replace(self.target)
         self.part.origin.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Which files a path means, and what their names say of them."""
+"""Resolution of paths and patterns to files, and file types by suffix."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _TEXT = (".txt", *ROWS)
 
 
 def find(path: str, setting: str) -> list[Path]:
-    """The files that a path means, in the order of their names.
+    """Resolve a path to files, sorted by name.
 
     Args:
-        path: a file; a folder, of which the `.txt` and `.jsonl` files are taken, also compressed and in folders inside;
-            a pattern such as `books/**/*.txt`; or `embedded:NAME`, a folder of this package.
-        setting: the setting's name, for messages.
+        path: a file; a folder, for its `.txt` and `.jsonl` files, also compressed and in subfolders; a pattern such as
+            `books/**/*.txt`; or `embedded:NAME`, a folder of this package.
+        setting: name of the setting, for messages.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are no such files.
     """
     if path.startswith(EMBEDDED):
         folder = Path(str(resources.files("gpt2_lightning.data") / path.removeprefix(EMBEDDED)))
@@ -59,5 +59,5 @@ def is_compressed(file: Path) -> bool:
 
 
 def holds_rows(file: Path) -> bool:
-    """Whether each line is a JSON object."""
+    """Whether the suffix is that of JSON Lines."""
     return (Path(file.stem) if is_compressed(file) else file).suffix in ROWS

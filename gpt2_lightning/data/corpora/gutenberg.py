@@ -9,7 +9,7 @@ from gpt2_lightning.errors import UserError
 _BYTE_ORDER_MARK = "\ufeff"
 _FLAGS = re.IGNORECASE | re.MULTILINE
 
-# The title in the line may wrap: it then ends at the closing stars, in the same paragraph.
+# The title may wrap: the marker then ends at the closing stars, in the same paragraph.
 _START = re.compile(
     r"^[ \t]*\*{3}[ \t]*START OF (?:THE|THIS) (?:COPYRIGHTED )?PROJECT GUTENBERG"
     r"(?:[^*\n]*(?:\n[^*\n]+){0,3}\*{3}[^\n]*|[^\n]*)"
@@ -18,7 +18,7 @@ _START = re.compile(
 )
 _END = re.compile(r"^[ \t]*(?:\*{3}[ \t]*)?END OF (?:THE |THIS )?(?:COPYRIGHTED )?PROJECT GUTENBERG", _FLAGS)
 
-# Who made the file, in the first paragraphs after the marker.
+# Credits of the transcribers, in the first paragraphs after the marker.
 _CREDITS = re.compile(
     r"\s*(?:"
     r"(?:Produced by|E-?text prepared by|This e-?(?:text|book) was (?:\w+ )?(?:produced|prepared|transcribed|scanned)"
@@ -30,11 +30,11 @@ _CREDITS = re.compile(
 
 
 def urls(number: int) -> list[str]:
-    """The plain UTF-8 text of an ebook, at the mirrors first.
+    """Return the addresses of the plain UTF-8 text of an ebook, mirrors first.
 
-    Project Gutenberg keeps its own site for people and asks programs to use the mirrors
-    (https://www.gutenberg.org/policy/robot_access.html). Of those in https://www.gutenberg.org/MIRRORS.ALL, these carry
-    the generated files, which are UTF-8 for every book at `cache/epub/N/pgN.txt` of the site.
+    Project Gutenberg reserves its site for human users and asks programs to use the mirrors
+    (https://www.gutenberg.org/policy/robot_access.html). Of those in https://www.gutenberg.org/MIRRORS.ALL, these
+    provide the generated files, which are UTF-8 for every book: `cache/epub/N/pgN.txt` of the site.
     """
     folders = (
         "https://gutenberg.pglaf.org/cache/epub",
@@ -45,13 +45,13 @@ def urls(number: int) -> list[str]:
 
 
 def strip_boilerplate(text: str) -> str:
-    """The book alone: without header, license, and the credits of the transcribers.
+    """Remove the header, the license and the transcribers' credits from an ebook.
 
-    Knows the markers of all years: `*** START OF THE PROJECT GUTENBERG EBOOK …`, `***START OF THIS PROJECT …`, and
+    Supports the markers of all years: `*** START OF THE PROJECT GUTENBERG EBOOK …`, `***START OF THIS PROJECT …`, and
     `*END*THE SMALL PRINT` of the old etexts; `*** END OF …` and a bare `End of Project Gutenberg's …`.
 
     Raises:
-        UserError: if the start or the end is not marked, since the text is then cut off or something else.
+        UserError: if the start or the end is not marked, since the text is then truncated or not an ebook.
     """
     text = text.removeprefix(_BYTE_ORDER_MARK).replace("\r\n", "\n").replace("\r", "\n")
     first = _START.search(text)
@@ -62,7 +62,7 @@ def strip_boilerplate(text: str) -> str:
             f"the text has no line “{marker} THE PROJECT GUTENBERG EBOOK”: it is cut off, or no book of "
             f"Project Gutenberg; it begins with {text[:60]!r}; delete the file and download it again"
         )
-    *_, last = _START.finditer(text, 0, end.start())  # an old header may be inside a newer one
+    *_, last = _START.finditer(text, 0, end.start())  # a newer header may enclose an old one
     book = text[last.end() : end.start()]
     while made_by := _CREDITS.match(book):
         book = book[made_by.end() :]

@@ -1,4 +1,4 @@
-"""What headers and failures of HTTP mean for a download (RFC 9110)."""
+"""HTTP headers and failures of a download (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 class Failure(Exception):
-    """Why a request failed, whether to try the same mirror again, and the pause in seconds that it asks for."""
+    """A failed request.
+
+    Args:
+        reason: cause of the failure.
+        again: whether to retry the same mirror.
+        pause: seconds that the server asks to wait.
+    """
 
     def __init__(self, reason: str, again: bool, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -22,13 +28,13 @@ class Failure(Exception):
 
 
 def version_of(response: requests.Response) -> str | None:
-    """What If-Range may name: a strong ETag, or else the date (RFC 9110, 13.1.5)."""
+    """Return the validator for If-Range: a strong ETag, otherwise the date (RFC 9110, 13.1.5)."""
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified")
 
 
 def content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and total length, each where it is given (RFC 9110, 14.4)."""
+    """Return first byte and total length of Content-Range, None where not given (RFC 9110, 14.4)."""
     found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
     return (whole_number(found[1]), whole_number(found[2])) if found else (None, None)
 
@@ -38,7 +44,7 @@ def whole_number(text: str | None) -> int | None:
 
 
 def retry_after(response: requests.Response) -> float:
-    """Seconds that the server asks to wait, 0 where it does not; it names seconds or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of Retry-After, given as seconds or a date; 0 without it (RFC 9110, 10.2.3)."""
     asked = response.headers.get("Retry-After", "")
     if (seconds := whole_number(asked)) is not None:
         return seconds
@@ -48,7 +54,7 @@ def retry_after(response: requests.Response) -> float:
 
 
 def failure_of(error: requests.RequestException) -> Failure:
-    """Of a request that got no answer: the system's own words, out of the exceptions that wrap them."""
+    """Convert an exception without a response, with the innermost wrapped error as the reason."""
     from requests import exceptions
 
     if isinstance(error, exceptions.ChunkedEncodingError):

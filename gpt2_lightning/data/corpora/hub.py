@@ -1,4 +1,4 @@
-"""Corpora of the Hugging Face hub, streamed through `datasets`."""
+"""Corpora of the Hugging Face Hub, streamed with `datasets`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _UNKNOWN_SIZE = 2**20
 
 @dataclass(frozen=True)
 class HubPiece:
-    """One of the files that a split is stored in; with a limit, all of them up to that."""
+    """One file of a split; with a limit, all files of the split up to the limit."""
 
     name: str
-    """The split's, in the data set."""
+    """Name of the split in the dataset."""
     split: Split | None
-    """None where each document goes to its own."""
+    """None if the split is determined per document."""
     file: int
     files: int
     size: int
@@ -38,25 +38,25 @@ class HubPiece:
 
 @dataclass(frozen=True, kw_only=True)
 class HubCorpus(Corpus):
-    """Rows of a data set, streamed: nothing but the shards is stored. Code that comes with a data set is never run."""
+    """Rows of a dataset, streamed: only the token shards are stored. No code of the dataset is run."""
 
     name: PathText
-    """On the hub, as in `roneneldan/TinyStories`; or a folder of parquet or `.jsonl` files."""
+    """Dataset on the Hub, such as `roneneldan/TinyStories`, or a folder of parquet or `.jsonl` files."""
     revision: str | None = None
-    """Commit of the data set, all 40 digits, so that it is the same every time. A folder of yours has none."""
+    """Commit of the dataset, all 40 digits, for reproducibility; null for a local folder."""
     config: str | None = None
-    """Which of the data set's configurations."""
+    """Configuration of the dataset."""
     train_split: str = "train"
-    """Name of the split to train on."""
+    """Name of the training split."""
     val_split: str | None = None
-    """Name of the split that validates; null to take a part of the other."""
+    """Name of the validation split; null to hold out a part of the training split."""
     field: str = "text"
-    """Where a row has its text."""
+    """Column of the text."""
     document_start: Annotated[str, RegularExpression(), FreeText(nullable=True)] | None = None
-    """Where rows are lines: a regular expression that fits the first line of every document. Null where rows are
-    documents. A document ends with the file that it is stored in."""
+    """For datasets whose rows are lines: a regular expression that matches the first line of every document. Null if
+    rows are documents. A document ends with its file."""
     small: bool = False
-    """Whether training may prepare it on its own."""
+    """Whether training may prepare the corpus automatically."""
 
     @relation
     def _revision_is_a_commit(self) -> Iterator[str]:
@@ -104,7 +104,7 @@ class HubCorpus(Corpus):
             yield document if isinstance(document, BadRow) else Segment(document, split)
 
     def _documents(self, piece: HubPiece) -> Iterator[str | BadRow]:
-        """Rows, or the rows of a document joined."""
+        """Yield the documents: rows, or the joined lines of a document."""
         starts = re.compile(self.document_start) if self.document_start is not None else None
         lines: list[str] = []
         for row in self._rows(piece):
@@ -148,7 +148,7 @@ class HubCorpus(Corpus):
 
 @contextlib.contextmanager
 def _telling(name: str) -> Iterator[None]:
-    """What `datasets` raises for a network that is not there, or a name that is not, as a message."""
+    """Convert the exceptions of `datasets` for a missing network or name to `UserError`."""
     import datasets
 
     try:

@@ -1,4 +1,4 @@
-"""The text in a row of a JSON Lines file."""
+"""Rows of JSON Lines files."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KINDS = {
     dict: "an object",
     type(None): "null",
 }
-"""What JSON calls Python's types."""
+"""JSON names of Python types."""
 
 
 def text_of_row(line: bytes, field: str, errors: Errors, where: str) -> str | BadRow:
-    """The text in one field of a JSON object."""
+    """Return the text of a field of a row, or the reason why the row is bad."""
     try:
         row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors=errors))
     except UnicodeDecodeError as error:

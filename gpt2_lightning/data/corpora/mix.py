@@ -1,4 +1,4 @@
-"""Several corpora in one training run."""
+"""Mix of several corpora."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gpt2_lightning.settings import PositiveFloat, Settings, relation
 
 @dataclass(frozen=True, kw_only=True)
 class Mix(Settings):
-    """Corpora in fixed shares of the samples; validation is over all of their validation parts.
+    """Corpora in fixed shares of the training samples; validation uses all of their validation parts.
 
     Raises:
-        ValueError: if weights and corpora do not fit.
+        ValueError: if weights name unknown corpora, or there are fewer than two corpora.
     """
 
     corpora: dict[str, Corpus | TokenFiles]
-    """Each with its own settings."""
+    """Corpora by name."""
     weights: dict[str, PositiveFloat] = field(default_factory=dict)
-    """Shares of the samples, of any sum; what is not named has weight 1."""
+    """Relative shares of the samples by name; the default weight is 1."""
     documents: Documents = "joined"
-    """How windows treat documents; see `corpus.Corpus`. That of the mix rules."""
+    """Treatment of document boundaries in windows, see `corpus.Corpus`; overrides that of the corpora."""
 
     @relation
     def _weights_name_corpora(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Text files as a corpus."""
+"""Corpora of text files."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _SMALLEST_PIECE, _LARGEST_PIECE = 2**18, 2**30
 
 @dataclass(frozen=True)
 class ByteRange:
-    """Some bytes of a file."""
+    """A range of bytes of a file."""
 
     file: Path
     place: int
-    """Of the first document, in the corpus."""
+    """Index of the first document in the corpus."""
     start: int
     stop: int | None
-    """None for the end of a compressed file, whose length is not known."""
+    """Offset after the last byte; None for the end of a compressed file, whose length is unknown."""
     split: Split | None
-    """None where each row goes to its own."""
+    """None if the split is determined per row."""
     rows: int | None = None
-    """Take only this many rows."""
+    """Maximum number of rows; None for all."""
     first_row: int = 0
     ends_document: bool = True
-    """Whether a text ends here; rows always do."""
+    """Whether a text file's document ends with the range; rows are always complete documents."""
 
     @property
     def size(self) -> int:
@@ -47,7 +47,7 @@ class ByteRange:
 
 @dataclass(frozen=True)
 class TextPiece:
-    """ByteRangees that are encoded together."""
+    """Byte ranges that are encoded together."""
 
     ranges: tuple[ByteRange, ...]
 
@@ -58,27 +58,27 @@ class TextPiece:
 
 @dataclass(frozen=True, kw_only=True)
 class TextCorpus(Corpus):
-    """Text files, each of them a document, and JSON Lines files, each row of them one.
+    """Corpus of text files, one document each, and JSON Lines files, one document per row.
 
-    A byte-order mark is dropped, and `\\r\\n` becomes `\\n`. Files ending in `.gz` and
-    `.zst` are decompressed while they are read.
+    A byte-order mark is removed, and `\\r\\n` is replaced by `\\n`. `.gz` and `.zst` files are decompressed while
+    reading.
     """
 
     path: PathText
-    """A file, a folder, a pattern such as `books/**/*.txt`; `embedded:NAME` is a folder of the package."""
+    """A file, a folder, a pattern such as `books/**/*.txt`, or `embedded:NAME`, a folder of the package."""
     val_path: PathText | None = None
-    """Text that only validates; null to take a part of `path`."""
+    """Validation text; null to hold out a part of `path`."""
     field: str = "text"
-    """Where a row of a `.jsonl` file has its text."""
+    """Field of the text in a row of a `.jsonl` file."""
     errors: text_files.Errors = "strict"
-    """What to do with bytes that are no UTF-8: stop, or `replace` them with U+FFFD."""
+    """Handling of bytes that are not UTF-8: `strict` stops, `replace` replaces them with U+FFFD."""
 
     def files(self) -> list[Path]:
-        """The files of `path`."""
+        """Files of `path`."""
         return find(self.path, "data.path")
 
     def val_files(self) -> list[Path]:
-        """The files of `val_path`."""
+        """Files of `val_path`."""
         return find(self.val_path, "data.val_path") if self.val_path else []
 
     @property
@@ -91,7 +91,7 @@ class TextCorpus(Corpus):
         return hashlib.sha256(json.dumps([self.settings(), parts]).encode()).hexdigest()
 
     def pieces(self, whole_documents: bool) -> list[Piece]:
-        """About 256 pieces of equal size, which leaves every file its place in the order."""
+        """Divide the files into about 256 pieces of equal size, in the order of the files."""
         wholes = self._wholes()
         target = min(max(sum(part.size for part in wholes) // _PIECES, _SMALLEST_PIECE), _LARGEST_PIECE)
         pieces: list[Piece] = []
@@ -110,7 +110,7 @@ class TextCorpus(Corpus):
             yield from self._rows(part) if holds_rows(part.file) else self._text(part)
 
     def _wholes(self) -> list[ByteRange]:
-        """Every file, or its two parts, in order."""
+        """Return every file, or its training and validation parts, in order."""
         training = self._limited(self.files(), None if self.val_path is None else "train")
         few = not any(s.rows is not None or holds_rows(s.file) for s in training)
         few = few and len(training) * self.val_fraction < 1
@@ -185,7 +185,7 @@ def _count_rows(file: Path, at_most: int) -> int:
 
 
 def _divided(whole: ByteRange, target: int, whole_documents: bool) -> Iterator[ByteRange]:
-    """Parts of about the target's size, where the file can be read from the middle and its text be cut."""
+    """Divide a file into ranges of about the target size, if it is seekable and its text may be cut."""
     rows = holds_rows(whole.file)
     if whole.stop is None or whole.rows is not None or is_compressed(whole.file):
         yield whole
@@ -207,7 +207,7 @@ def _divided(whole: ByteRange, target: int, whole_documents: bool) -> Iterator[B
 
 
 def _end_of_line(file: Path, start: int, wanted: int, stop: int) -> tuple[int, int]:
-    """The end of the line that the byte at `wanted` belongs to, and the number of lines from start to there."""
+    """Return the end of the line that contains the byte at `wanted`, and the number of lines from `start` to it."""
     lines, at = 0, start
     with open_bytes(file) as content:
         content.seek(start)

@@ -1,4 +1,4 @@
-"""Text and lines of files, in parts of bounded size that meet where a cut changes no token."""
+"""Text and lines of files, in chunks of bounded size whose boundaries change no token."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BYTE_ORDER_MARK = "\ufeff"
 _LONGEST_UNCUT = 2**28
 _CUT = regex.compile(r"(?r)(?<=\S)[ \n]")
 _CUT_IN_BYTES = regex.compile(rb"(?<=[!-~]|[\xe3-\xef][\x80-\xbf][\x81-\xbf])[ \n]")
-"""A cut that shows in bytes alone: after a visible ASCII character, or one of three bytes that is no white space."""
+"""A cut that is visible in bytes: after a visible ASCII character, or a non-space character of three bytes."""
 
 
 def next_cut(file: Path, offset: int, stop: int) -> int:
-    """The first place from an offset on where cutting the text changes no token; `stop` where there is none before."""
+    """Return the first offset, from `offset` on, where cutting the text changes no token; `stop` if there is none."""
     with open_bytes(file) as content:
         while offset < stop:
             content.seek(max(0, offset - 3))
@@ -35,7 +35,7 @@ def next_cut(file: Path, offset: int, stop: int) -> int:
 
 
 def character_start(file: Path, offset: int) -> int:
-    """The start of the character that the byte at an offset belongs to."""
+    """Return the offset of the first byte of the character at an offset."""
     with open_bytes(file) as content:
         content.seek(max(0, offset - 3))
         window = content.read(4)
@@ -46,12 +46,12 @@ def character_start(file: Path, offset: int) -> int:
 
 
 def read_text(file: Path, start: int, stop: int | None, errors: Errors) -> Iterator[str]:
-    """The text between two byte offsets, in parts of about a million characters that meet where a cut changes no token.
+    """Yield the text between two byte offsets in chunks of about a million characters, cut where no token changes.
 
-    A byte-order mark is dropped, and `\\r\\n` becomes `\\n`.
+    A byte-order mark is removed, and `\\r\\n` is replaced by `\\n`.
 
     Raises:
-        UserError: with the byte offset, if it is not UTF-8 or is binary; also if it has no place to cut for too long.
+        UserError: with the byte offset, if the content is not UTF-8 or is binary; or if a chunk has no place to cut.
     """
     text, may_be_marked = "", start == 0
     for part in _decoded(file, start, stop, errors):
@@ -72,12 +72,12 @@ def read_text(file: Path, start: int, stop: int | None, errors: Errors) -> Itera
 
 
 def read_lines(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
-    """The lines between two byte offsets.
+    """Yield the lines between two byte offsets.
 
     Raises:
-        UserError: if the file cannot be read, or a line is longer than this program takes at once.
+        UserError: if the file cannot be read, or a line exceeds the maximum length.
     """
-    begun: list[bytes] = []  # parts of a line
+    begun: list[bytes] = []  # chunks of an incomplete line
     for block in blocks(file, start, stop, _BLOCK):
         end, *lines = block.split(b"\n")
         begun.append(end)

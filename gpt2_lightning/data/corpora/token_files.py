@@ -1,4 +1,4 @@
-"""Token files that are there already: our shards, nanoGPT's and llm.c's, read in place."""
+"""Existing token files, read in place: shards of this package, and files of nanoGPT and llm.c."""
 
 from __future__ import annotations
 
@@ -28,41 +28,42 @@ _LLMC_LLAMA_MAGIC = struct.pack("<i", 20240801)
 _LLMC_MAGIC, _LLMC_VERSION, _LLMC_HEADER_BYTES = struct.pack("<i", 20240520), 1, 1024
 _SCANNED_AT_ONCE = 2**24
 _ENOUGH_TO_TELL = 64
-"""Bytes from which on a file of printable characters is no accident."""
+"""Minimum bytes for concluding that a file of printable characters is text."""
 
 TokenRange = tuple[Path, int, int]
-"""A file, the bytes before its first id, and its number of ids."""
+"""Path, bytes before the first id, and number of ids."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFiles(Settings):
-    """Existing token files. The tokenizer has to be the one that made them; GPT-2's ids need `tokenizer=gpt2`.
+    """Existing token files. The tokenizer must be the one that wrote them; GPT-2's ids require `tokenizer=gpt2`.
 
-    Read are folders that `prepare` made; nanoGPT's `.bin`, bare little-endian uint16; and llm.c's, which have a header.
+    Supported formats: folders written by `prepare`; nanoGPT's `.bin`, little-endian uint16 without a header; llm.c's
+    `.bin`, which has a header.
 
     Raises:
         ValueError: if `val_fraction` is out of range.
     """
 
     path: PathText
-    """A file, a pattern such as `fineweb_train_*.bin`, or a folder, of which the files with `train` in their names."""
+    """A file, a pattern such as `fineweb_train_*.bin`, or a folder, for its files with `train` in their names."""
     val_path: PathText | None = None
-    """The same for validation. Null for the files beside those of `path` that have `val` in their names in place of
-    `train`; where there are none, the last tokens of `path` validate."""
+    """The same for validation. Null for the files next to those of `path` with `val` instead of `train` in their names;
+    without such files, the last tokens of `path` are held out."""
     val_fraction: ProperShare = 0.1
-    """Share of the tokens that validates where there are no files for it."""
+    """Share of the tokens held out for validation if there are no validation files."""
     documents: Documents = "joined"
-    """How windows treat documents; see `corpus.Corpus`."""
+    """Treatment of document boundaries in windows; see `corpus.Corpus`."""
 
     def open(self, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
-        """Both sequences.
+        """Open the training and the validation sequence.
 
         Args:
-            tokenizer: says which ids there are.
-            cache_dir: where it is remembered that a large file was checked.
+            tokenizer: defines the valid ids.
+            cache_dir: cache folder for the results of checking large files.
 
         Raises:
-            UserError: if there are no files, or one is cut off, of an unknown format or has an unknown id.
+            UserError: if there are no files, or one is truncated, of an unknown format or contains an unknown id.
         """
         place = Path(self.path).expanduser()
         if (place / META).exists():
@@ -120,7 +121,7 @@ def _require_binary(file: Path) -> None:
 
 
 def _whole(file: Path) -> TokenRange:
-    """Locate the ids, by the header of the file."""
+    """Locate the ids of a file by its header."""
     try:
         with file.open("rb") as content:
             start = content.read(_LLMC_LAYOUT.size)
@@ -154,7 +155,7 @@ def _whole(file: Path) -> TokenRange:
 
 
 def _cut(ranges: list[TokenRange], first: int) -> tuple[list[TokenRange], list[TokenRange]]:
-    """The first tokens, and the rest."""
+    """Divide ranges into the first `first` tokens and the rest."""
     before: list[TokenRange] = []
     after: list[TokenRange] = []
     for file, offset, count in ranges:
@@ -166,7 +167,7 @@ def _cut(ranges: list[TokenRange], first: int) -> tuple[list[TokenRange], list[T
 
 
 def _require_known_ids(tokens: TokenRange, tokenizer: Tokenizer, cache_dir: Path) -> None:
-    """Every id has to be below the vocabulary's size; of a large file it is remembered."""
+    """Check that every id is below the vocabulary size; the result for a large file is cached."""
     file, offset, _ = tokens
     sequence = TokenSequence([tokens], _UINT16)
     is_large = len(sequence) > _SCANNED_AT_ONCE
@@ -187,12 +188,12 @@ def _require_known_ids(tokens: TokenRange, tokenizer: Tokenizer, cache_dir: Path
                 f"{tokenizer.kind} has {tokenizer.vocab_size:,} tokens; choose the tokenizer that made the file"
             )
     if is_large:
-        with contextlib.suppress(OSError):  # it saves time, and nothing else
+        with contextlib.suppress(OSError):  # the cache is optional
             write_text(memory, json.dumps({"identity": identity, "largest": largest}))
 
 
 def _bytes_per_token(sequence: TokenSequence, tokenizer: Tokenizer) -> float:
-    """Bytes of text over tokens, as the first sixteen million tokens have it; the end of text has none."""
+    """Mean bytes of text per token over the first sixteen million tokens; the end-of-text token counts no bytes."""
     ids = sequence.slice(0, min(len(sequence), _SCANNED_AT_ONCE))
     counts = np.bincount(ids, minlength=tokenizer.vocab_size)
     lengths = [0 if i == tokenizer.end_of_text else len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)]

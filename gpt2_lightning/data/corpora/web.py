@@ -1,4 +1,4 @@
-"""Text from the web as a corpus: downloaded once, and text files from then on."""
+"""Corpora of text from the web: downloaded once, then read as text files."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from gpt2_lightning.settings import relation
 
 @dataclass(frozen=True, kw_only=True)
 class Remote(CorpusSettings, ABC):
-    """A corpus that has to be fetched first."""
+    """A corpus that is downloaded before use."""
 
     @abstractmethod
     def fetch(self, cache_dir: Path, progress: Progress) -> TextCorpus:
-        """The corpus at hand; what is there already is not fetched again.
+        """Download the missing files and return the corpus of local text files.
 
         Args:
-            cache_dir: downloads go to `downloads` in it.
+            cache_dir: cache folder; files are stored in its subfolder `downloads`.
             progress: see `download`.
 
         Raises:
-            UserError: if a file cannot be had.
+            UserError: if a file cannot be downloaded.
         """
 
     def _at(self, path: Path) -> TextCorpus:
-        """Text files with the settings of this corpus."""
+        """Return a corpus of local text files with the settings of this corpus."""
         names = [f.name for f in dataclasses.fields(CorpusSettings)]
         return TextCorpus(path=str(path), **{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebText(Remote):
-    """Text files, each of them a document, and JSON Lines files, each row of them one."""
+    """Text files, one document each, and JSON Lines files, one document per row, by their addresses."""
 
     files: dict[str, list[str]]
-    """Addresses of each file, the preferred mirror first, under the name that it is to have here."""
+    """Addresses of each file by its local name, the preferred mirror first."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Checksums of files, where they are published."""
+    """SHA-256 of files by local name, in hexadecimal; optional."""
 
     @relation
     def _checksums_name_files(self) -> Iterator[str]:
@@ -66,10 +66,10 @@ class WebText(Remote):
 
 @dataclass(frozen=True, kw_only=True)
 class GutenbergBooks(Remote):
-    """Books of Project Gutenberg, each a document, without what is wrapped around them."""
+    """Books of Project Gutenberg, one document each, without header, license and credits."""
 
     books: list[int]
-    """Ebook numbers, in order."""
+    """Ebook numbers."""
 
     @relation
     def _books_differ(self) -> Iterator[str]:
