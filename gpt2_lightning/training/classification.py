@@ -1,4 +1,4 @@
-"""The LightningModule of classification: what happens to a batch of labeled texts."""
+"""The LightningModule of text classification."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gpt2_lightning.training.optimizers import OptimizerSpec
 from gpt2_lightning.training.schedules import Schedule
 
 ClassWeights = Literal["none", "balanced"] | list[float]
-"""How much each class counts in the loss: alike, in inverse proportion to its rows, or as stated."""
+"""Weights of the classes in the loss: equal, in inverse proportion to their rows, or given as numbers."""
 _TRANSFORMER = "transformer."
 _TRAIN_SCORES = "train_scores"
 
 
 class Classification(TrainingModule[Classifier, LabelBatch]):
-    """Trains a classifier with the loss and the metrics of its label kind.
+    """Train a classifier with the loss and the metrics of its label kind.
 
     Args:
-        model: has a score for each label.
+        model: the classifier, with one score per label.
         optimizer: see `TrainingModule`.
         schedule: see `TrainingModule`.
-        description: its task is a `LabelTask`; see `TrainingModule`.
-        class_weights: see `class_weights`; None for equal ones.
-        token_dropout: share of a text's tokens that are left out while it is learned, by chance and anew each time
-            (word dropout, Iyyer et al. 2015).
-        label_smoothing: share of each answer that is spread over all classes (Szegedy et al. 2016, section 7).
+        description: description with a `LabelTask` as its task; see `TrainingModule`.
+        class_weights: weights of the classes, see `class_weights`; None for equal ones.
+        token_dropout: probability that a token of a training text is masked, drawn anew in each step (word dropout,
+            Iyyer et al. 2015).
+        label_smoothing: share of each target that is spread over all classes (Szegedy et al. 2016, section 7).
         metrics: see `TrainingModule`.
     """
 
@@ -54,7 +54,7 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
     ) -> None:
         super().__init__(model, optimizer, schedule, description, metrics)
         self.train_scores: list[Tensor] = []
-        """The headline metric of the micro-batches since the last row of metrics."""
+        """Headline metric of each micro-batch since the last row of metrics."""
         self.token_dropout, self.label_smoothing = token_dropout, label_smoothing
         self.register_buffer("class_weights", class_weights, persistent=False)
 
@@ -72,7 +72,7 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
         return labels.to_plain()
 
     def training_step(self, batch: LabelBatch, batch_idx: int) -> Tensor:
-        """Every text weighs as its class does, however many there are in this micro-batch or on this rank."""
+        """Return the mean loss, in which a text has the weight of its class in all micro-batches and on all ranks."""
         mask = thinned(batch.mask, self.token_dropout) if self.token_dropout else batch.mask
         logits = self.model(batch.ids, mask).float()
         loss = self._losses(logits, batch.labels, self.label_smoothing).mean()
@@ -93,9 +93,9 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
             self.train_scores.clear()
 
     def compute_metrics(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
-        """Compute the headline metric of training, or all metrics of the label kind of a validation.
+        """Compute the headline metric in training, or all metrics of the label kind in validation.
 
-        In macro F1, a class that no row has and that is never predicted counts as 0.
+        In macro F1, a class without rows that is never predicted counts as 0.
         """
         if stage == "val":
             found = {name: float(value) for name, value in self._kind_metrics.compute().items()}
@@ -106,7 +106,7 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
         return {self.kind.headline: mean}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the weights as the plain language model does, and the head beside them."""
+        """Name the weights as in the plain language model, beside those of the head."""
         super().on_save_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         checkpoint["state_dict"] = {name.removeprefix(_TRANSFORMER): tensor for name, tensor in weights.items()}
@@ -125,31 +125,35 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
         self.train_scores = [score.to(self.device) for score in self.train_scores]
 
     def _losses(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-        """The loss of each text, (B,)."""
+        """Return the loss of each text, (B,)."""
         weights = self.class_weights
         assert weights is None or isinstance(weights, Tensor)
         return self.kind.losses(logits, labels, weights, smoothing)
 
 
 def thinned(mask: Tensor, dropout: float) -> Tensor:
-    """A mask (B, T) without some of its tokens, by chance; a text that would lose all keeps all."""
+    """Mask random tokens of a mask (B, T) with probability `dropout`; a text that would lose all tokens keeps all."""
     kept = mask & (torch.rand(mask.shape, device=mask.device) >= dropout)
     return torch.where(kept.any(dim=1, keepdim=True), kept, mask)
 
 
 def class_weights(wanted: ClassWeights, data: LabelDataModule) -> Tensor | None:
-    """Weights (L,) for the loss, or None for equal ones.
+    """Compute the class weights of the loss.
 
-    For one class they are scaled so that a training row weighs 1 on average, which leaves the learning rate its
-    meaning; `balanced` gives every class the same sum. For several classes they weigh the texts to which a class
-    applies; `balanced` gives these and the others the same sum.
+    If a text has one class, weights are scaled to a mean of 1 over the training rows, which keeps the scale of the
+    loss and therefore of the learning rate; `balanced` gives every class the same total weight. If a text may have
+    several classes, each weight applies to the texts with that class; `balanced` gives texts with and without it the
+    same total weight.
 
     Args:
         wanted: see `ClassWeights`; numbers are in the order of the classes.
-        data: the rows to train on.
+        data: the data module, with the training rows.
+
+    Returns:
+        Weights (L,), or None for equal ones.
 
     Raises:
-        UserError: if the numbers do not fit the classes, or there are no classes to weigh.
+        UserError: if the numbers do not match the classes, or the label kind has no classes.
     """
     if wanted == "none":
         return None

@@ -1,7 +1,7 @@
-"""The processes that train one model together: which of them this is, and what they tell each other.
+"""Rank, world size and collectives of the processes that train one model.
 
-A process by itself is the first of one, and agrees with itself. Processes talk over gloo, also beside NCCL, so that no
-GPU has to finish its work for it.
+A single process has rank 0 and a world size of 1, and its collectives return their input. Collectives use gloo, also
+if gradients use NCCL, so that they do not synchronize the GPU.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from gpt2_lightning.training.strategies import network_interface
 
 T = TypeVar("T")
 _talk: dist.ProcessGroup | None = None
-"""The group for everything but gradients, of a process that has joined."""
+"""Process group of the collectives in this module; set by `join`."""
 
 
 def environment() -> ClusterEnvironment | None:
-    """What started this process as one of several: torch's elastic agent, as torchrun has it, or srun."""
+    """Return the cluster environment: torch's elastic agent (torchrun) or Slurm; None for a single process."""
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     return SLURMEnvironment() if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1 else None
 
 
 def rank() -> int:
-    """The number of this process among all, from 0."""
+    """Return the rank of this process."""
     if dist.is_initialized():
         return dist.get_rank()
     started_by = environment()
@@ -44,7 +44,7 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Processes on all machines."""
+    """Return the number of processes on all machines."""
     if dist.is_initialized():
         return dist.get_world_size()
     started_by = environment()
@@ -52,7 +52,7 @@ def world_size() -> int:
 
 
 def local_world_size() -> int:
-    """Processes on this machine, where every machine has as many."""
+    """Return the number of processes on this machine; every machine has the same number."""
     if TorchElasticEnvironment.detect():
         return int(os.environ["LOCAL_WORLD_SIZE"])
     return world_size() // int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
@@ -64,14 +64,14 @@ def is_rank_zero() -> bool:
 
 
 def join(on_cuda: bool, timeout: timedelta) -> None:
-    """Meet the other processes; to be called once, before anything below.
+    """Initialize the process group. Call it once, before any collective of this module.
 
     Args:
-        on_cuda: whether gradients are on GPUs, of which this process takes its own.
-        timeout: how long to wait for the others, now and whenever.
+        on_cuda: whether gradients are on GPUs; this process then uses the GPU of its local rank.
+        timeout: timeout of the rendezvous and of every collective.
 
     Raises:
-        UserError: if the port where all meet is in use by another program.
+        UserError: if the rendezvous port is in use by another program.
     """
     started_by = environment()
     assert started_by is not None, "a process by itself has nobody to meet"
@@ -79,7 +79,7 @@ def join(on_cuda: bool, timeout: timedelta) -> None:
     if device is not None:
         torch.cuda.set_device(device)
     if world_size() > local_world_size() and (interface := network_interface.towards(started_by.main_address)):
-        # Gloo would take the one that this machine's name stands for, which may be the loopback.
+        # By default gloo uses the interface to which the host name resolves, which may be the loopback.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     dist.init_process_group(
         "nccl" if on_cuda else "gloo",
@@ -94,7 +94,7 @@ def join(on_cuda: bool, timeout: timedelta) -> None:
 
 
 def _meeting_place(started_by: ClusterEnvironment, timeout: timedelta) -> dist.Store:
-    """Where the processes tell each other how they can be reached."""
+    """Return the store of the rendezvous, with the addresses of all ranks."""
     host, port = started_by.main_address, started_by.main_port
     place = f"tcp://{host}:{port}"
     try:
@@ -106,25 +106,25 @@ def _meeting_place(started_by: ClusterEnvironment, timeout: timedelta) -> dist.S
             f"port {port} of {host}, where the processes meet, is in use by another program; set the environment "
             "variable MASTER_PORT to a free one, for all of them"
         ) from None
-    # A place may outlive the processes that met there, and those of the next start must not read what they left.
+    # A store may outlive the processes of one start; a prefix keeps those of the next start from reading its keys.
     return dist.PrefixStore(os.environ.get("TORCHELASTIC_RUN_ID", ""), store)
 
 
 def leave() -> None:
-    """Part from the other processes, at the end."""
+    """Destroy the process group, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def leave_together() -> None:
-    """Part when all processes are here, before one exits with a code that would end the others."""
-    with contextlib.suppress(RuntimeError):  # there may be nobody left
+    """Destroy the process group after a barrier, before an exit code at which the launcher ends other ranks."""
+    with contextlib.suppress(RuntimeError):  # other ranks may have exited
         barrier()
     leave()
 
 
 def broadcast(decision: Callable[[], T]) -> T:
-    """What the first process decides; the others take its word."""
+    """Return the result of `decision` on rank zero, on all ranks. Other ranks do not call it."""
     if world_size() == 1:
         return decision()
     answer = [decision() if is_rank_zero() else None]
@@ -154,7 +154,7 @@ def broadcast_tensors(content: T | None) -> T:
 
 
 class _SkeletonPickler(pickle.Pickler):
-    """Pickles everything but tensors, of which it notes shape and type."""
+    """Pickle everything except tensors, of which shape and dtype are stored."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -168,7 +168,7 @@ class _SkeletonPickler(pickle.Pickler):
 
 
 class _SkeletonUnpickler(pickle.Unpickler):
-    """Makes empty tensors in the places of those left out, in the same order."""
+    """Create empty tensors in place of the omitted ones, in the same order."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -181,7 +181,7 @@ class _SkeletonUnpickler(pickle.Unpickler):
 
 
 def all_gather(value: T) -> list[T]:
-    """The values of all processes, by rank."""
+    """Return the values of all ranks, in the order of the ranks."""
     if world_size() == 1:
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -190,7 +190,7 @@ def all_gather(value: T) -> list[T]:
 
 
 def largest(number: int) -> int:
-    """The largest of the numbers that the processes have."""
+    """Return the maximum of a number over all ranks."""
     if world_size() == 1:
         return number
     numbers = torch.tensor([number])
@@ -199,14 +199,14 @@ def largest(number: int) -> int:
 
 
 def barrier() -> None:
-    """Go on when all processes are here."""
+    """Wait until all ranks have reached this point."""
     if world_size() > 1:
         dist.barrier(group=_talk)
 
 
 @contextlib.contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """Let the first process do something, and then the others the same, who may find it done."""
+    """Run the body on rank zero first, then on the other ranks, which can reuse its result (a file, say)."""
     if not is_rank_zero():
         barrier()
     yield

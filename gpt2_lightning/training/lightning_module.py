@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "model."
 _LR_TIMES_WIDTH = 0.5
-"""As in `conf/optimizer/adamw.yaml`: Adam's best learning rate falls as the model gets wider."""
+"""As in `conf/optimizer/adamw.yaml`: the best learning rate of Adam decreases with the width of the model."""
 _WARMUP_FRACTION = 0.05
 ModelT = TypeVar("ModelT", bound=nn.Module)
 BatchT = TypeVar("BatchT")
@@ -37,21 +37,22 @@ BatchT = TypeVar("BatchT")
 class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
     """Base of the LightningModules. A subclass defines the training step and the validation step.
 
-    It trains under any `lightning.Trainer`: `train_loss`, `val_loss` and the validation metrics are logged through
-    Lightning, for its loggers, progress bars and callbacks. The `Metrics` callback of this project takes that over.
+    It works with any `lightning.Trainer`: `train_loss`, `val_loss` and the validation metrics are logged through
+    Lightning, for its loggers, progress bars and callbacks. The `Metrics` callback of this project replaces that.
 
     Args:
         model: the network.
-        optimizer: settings of the optimizer, with the peak learning rate; None for AdamW with a rate by the width.
-        schedule: scales the learning rate; None for a cosine after a warm-up over 5 % of the steps.
-        description: saved in every checkpoint, which makes it self-contained; None to take it from the data module,
-            if that has a tokenizer.
-        metrics: metrics of the validation by name. Each is updated with logits (N, V) and targets (N,) of the
-            predicted tokens, or with the logits (B, S) and targets of classified texts.
+        optimizer: settings of the optimizer, with the peak learning rate; None for AdamW with a learning rate of 0.5
+            divided by the model's width.
+        schedule: learning-rate schedule; None for a cosine after a warm-up over 5 % of the steps.
+        description: description that is saved in every checkpoint, which makes it self-contained; None to construct
+            it from the data module, if that has a tokenizer.
+        metrics: validation metrics by name. Each is updated with logits (N, V) and targets (N,) of the predicted
+            tokens, or with the logits (B, S) and targets of classified texts.
     """
 
     headline: str
-    """Name of the metric that is displayed beside the loss."""
+    """Name of the metric displayed beside the loss."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         """Losses of the micro-batches since the last row of metrics, which clears the list."""
         self.gradient_norm: Tensor | None = None
         """Norm of all gradients together in the last optimizer step, before clipping."""
-        # A sum of losses that are not a number must stay one: the default strategy would leave them out.
+        # The sum must be NaN if a loss is: the default strategy would drop NaN values.
         self._val_loss = SumMetric(nan_strategy="disable")
         self._val_count = SumMetric(nan_strategy="disable")
         self._random_state: random_state.State | None = None
@@ -120,10 +121,10 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
 
     @property
     def description(self) -> Description:
-        """What checkpoints say of the model.
+        """Description of the model, which checkpoints contain.
 
         Raises:
-            UserError: if it is unknown, since the data module has no tokenizer.
+            UserError: if it is unknown because the data module has no tokenizer.
         """
         if self._description is None:
             raise UserError(
@@ -133,7 +134,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
 
     @property
     def num_classes(self) -> int:
-        """Width of the logits: tokens of the vocabulary, or scores of a classifier."""
+        """Last dimension of the logits: size of the vocabulary, or number of scores of a classifier."""
         return self.model.score.out_features if isinstance(self.model, Classifier) else self._gpt2_config.vocab_size
 
     @property
@@ -156,18 +157,18 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self.strict_loading = ADAPTER not in description.task
 
     def count_val_loss(self, total: Tensor, count: Tensor | int) -> None:
-        """Add to the validation loss, which is a mean over all that is counted."""
+        """Add a sum of losses over `count` targets to the validation loss, which is their mean."""
         self._val_loss.update(total)
         self._val_count.update(count)
 
     def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
-        """Update the metrics given by the user with a batch of the validation."""
+        """Update the user's metrics with a validation batch."""
         for metric in self.metrics.values():
-            metric.update(logits, targets)  # type: ignore[operator]  # a ModuleDict does not know what it holds
+            metric.update(logits, targets)  # type: ignore[operator]  # nn.ModuleDict is not generic
 
     def on_train_batch_end(self, outputs: Any, batch: BatchT, batch_idx: int) -> None:
         if self.trainer.global_step >= self.total_steps:
-            self.trainer.should_stop = True  # makes Lightning validate; at max_steps alone it would not
+            self.trainer.should_stop = True  # triggers a validation, which reaching max_steps does not
         if self.logs_itself:
             self.log("train_loss", self.train_losses[-1], prog_bar=True)
             self.train_losses.clear()
@@ -177,7 +178,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         loss = self._val_loss.compute() / self._val_count.compute()
         given = {name: float(metric.compute()) for name, metric in self.metrics.items()}  # type: ignore[operator]  # as above
         self.val_metrics = self.compute_metrics("val", float(loss)) | given
-        # The sums are those of all processes already; without sync_dist Lightning warns that they might not be.
+        # torchmetrics has already summed over all ranks; sync_dist only silences Lightning's warning.
         self.log("val_loss", loss, prog_bar=True, logger=None if self.logs_itself else False, sync_dist=True)
         if not self.logs_itself:
             self.log("val/loss", loss, logger=False, sync_dist=True)  # the key in metrics.csv, for callbacks as well
@@ -191,7 +192,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         return float(self.trainer.strategy.reduce(torch.stack(values).mean(), reduce_op="mean"))
 
     def configure_model(self) -> None:
-        """Shard the network, if the strategy does."""
+        """Shard the network if the strategy is FSDP."""
         if isinstance(self.trainer.strategy, ShardedStrategy):
             self.trainer.strategy.shard(self.model)
 
@@ -203,7 +204,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         return self.model if distributed.is_rank_zero() else None
 
     def unshard(self) -> None:
-        """After training, gather a sharded network on rank zero, and drop it on other ranks."""
+        """Gather a sharded network on rank zero after training, and drop it on other ranks."""
         if isinstance(self.trainer.strategy, ShardedStrategy):
             self.model = self.trainer.strategy.full_network(self.model)  # type: ignore[assignment]
 
@@ -239,7 +240,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by torch: Lightning refuses a fused optimizer under mixed precision, and does not return the norm."""
+        """Clip with torch, since Lightning rejects fused optimizers in mixed precision and does not return the norm."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and not isinstance(self.trainer.precision_plugin, Float16):
             _unscale(scaler, optimizer)
@@ -247,7 +248,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self.gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name the weights as in the plain model, and add the description and what a resume needs."""
+        """Name the weights as in the plain model, and add the description and the state that a resumed run needs."""
         named = checkpoint["state_dict"].items()
         tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in named if key.startswith(_PREFIX)}
         checkpoint["state_dict"] = tensors if self.strict_loading else adapter_alone(tensors)
@@ -265,7 +266,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         _convert_batch_counts(checkpoint, self.trainer.accumulate_grad_batches)
 
     def on_train_start(self) -> None:
-        """After a resume, apply the present settings of the optimizer, and restore the random state."""
+        """After a resume, apply the current settings of the optimizer, and restore the random state."""
         configured = self.optimizer_spec.build(self.model).param_groups
         for group, settings in zip(self._optimizer().param_groups, configured, strict=True):
             group.update({name: value for name, value in settings.items() if name != "params"})
@@ -283,7 +284,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
 
     @property
     def skipped_steps(self) -> int | None:
-        """Steps skipped since the run began because gradients were not finite; None if the precision skips none."""
+        """Steps skipped so far because gradients were not finite; None if the precision skips no steps."""
         plugin = self.trainer.precision_plugin
         return plugin.skipped_steps if isinstance(plugin, Float16) else None
 
@@ -292,7 +293,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
 
 
 def _unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
-    """Unscale the gradients of a fused optimizer, which Lightning leaves to its step, after the clipping."""
+    """Unscale the gradients of a fused optimizer before clipping; Lightning leaves it to the optimizer's step."""
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         scaler.unscale_(optimizer)
 
@@ -319,9 +320,9 @@ def _own_random_state(states: list[random_state.State]) -> random_state.State | 
 
 
 def _convert_batch_counts(checkpoint: dict[str, Any], accumulate: int) -> None:
-    """Convert Lightning's counts of micro-batches to another number of micro-batches in a step."""
+    """Convert Lightning's counts of micro-batches to another number of micro-batches per step."""
     before = checkpoint["accumulate"]
     for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
         if isinstance(counts, dict):
-            for name, count in counts.items():  # a count may be one behind while a step ends
+            for name, count in counts.items():  # a count may lag by one at the end of a step
                 counts[name] = count + math.ceil(count / before) * (accumulate - before)

@@ -1,12 +1,12 @@
-"""In which number formats a run computes: the names that users know, and what Lightning makes of them.
+"""Precisions of a run, and the Lightning plugins that implement them.
 
 | name | weights, optimizer | matrix products | everything else |
 | --- | --- | --- | --- |
 | `fp32` | float32 | float32 | float32 |
-| `tf32` | float32 | float32 rounded to 10 bits of fraction, by CUDA's tensor cores | float32 |
-| `bf16` | float32 | bfloat16, by autocast | what autocast says |
-| `fp16` | float32 | float16, by autocast, of a loss that is scaled up | what autocast says |
-| `bf16_true` | bfloat16 | bfloat16 | bfloat16, but for the loss |
+| `tf32` | float32 | float32 with a 10-bit mantissa, on tensor cores | float32 |
+| `bf16` | float32 | bfloat16, by autocast | by autocast's rules |
+| `fp16` | float32 | float16, by autocast, with loss scaling | by autocast's rules |
+| `bf16_true` | bfloat16 | bfloat16 | bfloat16, except the loss |
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "bf16_true", "fp16"]
-"""`auto` is bf16 where the device multiplies in it, and else fp32."""
+"""`auto` is bf16 on devices with instructions for it, else fp32."""
 _AMPERE = (8, 0)
-"""The first generation of NVIDIA's GPUs with bfloat16 and TF32, by its compute capability."""
+"""Compute capability of the first NVIDIA GPUs with bfloat16 and TF32."""
 MIXED: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What matrix products are computed in, where the weights stay in float32."""
+"""Dtype of matrix products under autocast, with weights in float32."""
 
 
 def fault(precision: Precision, device: str) -> str | None:
-    """Why a device (`cuda`, `mps` or `cpu`) cannot compute so, and what to use instead; None if it can."""
+    """Return why a device (`cuda`, `mps` or `cpu`) does not support a precision, with alternatives; None if it does."""
     if precision == "tf32" and not _has_tf32(device):
         return f"precision: tf32 is for NVIDIA GPUs from Ampere on, and not for {_named(device)}; use fp32 or bf16"
     if precision in ("bf16", "bf16_true") and not _allows_bfloat16(device):
@@ -41,14 +41,14 @@ def fault(precision: Precision, device: str) -> str | None:
 
 
 def choose(precision: Precision, device: str) -> Precision:
-    """The precision itself, or what `auto` means on this device."""
+    """Resolve `auto` on this device; return other precisions unchanged."""
     if precision != "auto":
         return precision
     return "bf16" if _multiplies_in_bfloat16(device) else "fp32"
 
 
 def remark(precision: Precision, device: str) -> str | None:
-    """What a user should know of the choice before a run begins, if anything."""
+    """Return a remark on the precision for the summary of a run: the result of `auto`, or a likely slowdown."""
     if precision == "auto":
         chosen = choose(precision, device)
         return f"{chosen}, since {_named(device)} {'has' if chosen == 'bf16' else 'lacks'} instructions for bfloat16"
@@ -58,7 +58,7 @@ def remark(precision: Precision, device: str) -> str | None:
 
 
 def plugin(precision: Precision, device: str) -> Plugin:
-    """What makes Lightning's Trainer compute so."""
+    """Return the precision plugin for Lightning's Trainer."""
     chosen = choose(precision, device)
     if chosen == "fp16":
         return Float16(device)
@@ -68,24 +68,24 @@ def plugin(precision: Precision, device: str) -> Plugin:
 
 
 def left_to_strategy(mixed: Plugin) -> Plugin:
-    """A plugin of the same name that does nothing: FSDP itself computes in another type than it keeps."""
+    """Return a plugin of the same name without effect: FSDP casts weights to the dtype of the computation itself."""
     plain = Plugin()
     plain.precision = mixed.precision
     return plain
 
 
 class Float16(MixedPrecision):
-    """float16 with a loss that is scaled up, so that small gradients do not vanish (Micikevicius et al. 2018).
+    """float16 with loss scaling, which prevents underflow of small gradients (Micikevicius et al. 2018).
 
-    Gradients are scaled back before they are clipped, also for fused optimizers, where Lightning would not. A step
-    whose gradients are not all finite is skipped: the weights stay, and the scale is halved.
+    Gradients are unscaled before clipping, also for fused optimizers, where Lightning does not. A step with gradients
+    that are not finite is skipped: the weights are unchanged, and the scale is halved.
     """
 
     def __init__(self, device: str) -> None:
         self.scaler: torch.amp.GradScaler = torch.amp.GradScaler(device)
         super().__init__("16-mixed", device, self.scaler)
         self.skipped_steps = 0
-        """Since the run began."""
+        """Steps skipped because of gradients that were not finite."""
 
     def optimizer_step(  # type: ignore[override]  # Lightning's own overrides widen nothing either
         self, optimizer: Optimizer, model: LightningModule, closure: Callable[[], Any], **kwargs: Any
@@ -108,7 +108,7 @@ class Float16(MixedPrecision):
 
 
 class TrueBFloat16(Plugin):
-    """The network in bfloat16, and so its gradients and the optimizer's state; losses and metrics stay as they are."""
+    """Weights, gradients and optimizer state in bfloat16; losses and metrics keep their dtype."""
 
     precision = "bf16-true"
 
@@ -120,7 +120,7 @@ class TrueBFloat16(Plugin):
 
 
 class TensorFloat32(Plugin):
-    """Allows TF32 for as long as the Trainer is at work."""
+    """Allow TF32 matrix products until `teardown`."""
 
     _before = "highest"
 
@@ -142,7 +142,7 @@ def _has_tf32(device: str) -> bool:
 
 
 def _allows_bfloat16(device: str) -> bool:
-    """A CPU without instructions for it gets there by others."""
+    """Whether bfloat16 is supported; CPUs without instructions for it emulate it."""
     return device == "cpu" or _multiplies_in_bfloat16(device)
 
 

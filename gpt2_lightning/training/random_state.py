@@ -1,4 +1,4 @@
-"""torch's random generators as tensors, so that dropout after a resume draws what it would have drawn."""
+"""State of torch's random number generators, so that a resumed run draws the same dropout masks."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
-"""State of the generator of each kind of device that a process uses."""
+"""Generator state by device type."""
 
 
 def capture(device: torch.device) -> State:
-    """The state of the CPU's generator, and of the device's where it is another."""
+    """Return the state of the CPU's generator and of the device's generator."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -20,7 +20,7 @@ def capture(device: torch.device) -> State:
 
 
 def restore(state: State, device: torch.device) -> None:
-    """Go on from a saved state, where it is that of the same kind of device."""
+    """Restore a captured state. The device's generator is restored only from a state of the same device type."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

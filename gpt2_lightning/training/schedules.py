@@ -1,6 +1,6 @@
-"""Learning-rate schedules: pure functions of the step, so that there is nothing to save and a changed one takes effect.
+"""Learning-rate schedules: pure functions of the step, without state, so that a change applies to a resumed run.
 
-To add one: a frozen dataclass with `factor` here, and a YAML in `conf/schedule`.
+To add a schedule, define a frozen dataclass with `factor` here, and a YAML in `conf/schedule`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from gpt2_lightning.settings import NonNegativeInt, PositiveShare, Probability, 
 
 
 class Schedule(Protocol):
-    """Scales the peak learning rate."""
+    """Interface of a schedule, which scales the peak learning rate."""
 
     def factor(self, step: int, max_steps: int) -> float:
-        """What the learning rate of optimizer step `step` (from 0) of `max_steps` is multiplied by."""
+        """Return the factor of the learning rate at optimizer step `step` (from 0) of `max_steps`."""
 
 
 @dataclass(frozen=True)
 class _Warmup(Settings):
     warmup_steps: NonNegativeInt = 100
-    """Steps over which the rate rises in a line from near 0 to its peak."""
+    """Steps over which the learning rate increases linearly from near 0 to its peak."""
 
     def factor(self, step: int, max_steps: int) -> float:
         if step < self.warmup_steps:
@@ -31,19 +31,19 @@ class _Warmup(Settings):
         return self._after_warmup(min(progress, 1.0))
 
     def _after_warmup(self, progress: float) -> float:
-        """The factor at a share of the steps that follow the warm-up."""
+        """Return the factor at a fraction `progress` of the steps after the warm-up."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class Constant(_Warmup):
-    """Warm-up, then the peak."""
+    """Linear warm-up, then the peak learning rate."""
 
 
 @dataclass(frozen=True)
 class _Decay(_Warmup):
     final_fraction: Probability = 0.1
-    """The last rate, as a fraction of the peak."""
+    """Final learning rate, as a fraction of the peak."""
 
     def _between(self, remaining: float) -> float:
         return self.final_fraction + (1 - self.final_fraction) * remaining
@@ -51,7 +51,7 @@ class _Decay(_Warmup):
 
 @dataclass(frozen=True)
 class Cosine(_Decay):
-    """Warm-up, then half a cosine wave down to the final rate (Loshchilov and Hutter 2017, equation 5)."""
+    """Linear warm-up, then cosine decay to the final rate (Loshchilov and Hutter 2017, equation 5)."""
 
     def _after_warmup(self, progress: float) -> float:
         return self._between(0.5 * (1 + math.cos(math.pi * progress)))
@@ -59,7 +59,7 @@ class Cosine(_Decay):
 
 @dataclass(frozen=True)
 class Linear(_Decay):
-    """Warm-up, then a line down to the final rate."""
+    """Linear warm-up, then linear decay to the final rate."""
 
     def _after_warmup(self, progress: float) -> float:
         return self._between(1 - progress)
@@ -67,10 +67,10 @@ class Linear(_Decay):
 
 @dataclass(frozen=True)
 class WarmupStableDecay(_Decay):
-    """Warm-up, the peak for most of the run, then a line down to the final rate (Hu et al. 2024, section 4.2)."""
+    """Linear warm-up, constant peak, then linear decay to the final rate (Hu et al. 2024, section 4.2)."""
 
     decay_fraction: PositiveShare = 0.2
-    """Share of the steps after the warm-up in which the rate falls."""
+    """Fraction of the steps after the warm-up over which the rate decays."""
 
     def _after_warmup(self, progress: float) -> float:
         return self._between(min(1.0, (1 - progress) / self.decay_fraction))

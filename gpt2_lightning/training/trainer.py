@@ -1,4 +1,4 @@
-"""The settings of Lightning's Trainer that a user chooses, and the Trainer made from them."""
+"""Settings of Lightning's Trainer, and the method that builds it."""
 
 from __future__ import annotations
 
@@ -22,28 +22,30 @@ DEFAULT_STEPS = 2000
 
 @dataclass(frozen=True)
 class TrainerSpec(Placement):
-    """How long and how often; see `Placement` for on what. Intervals count optimizer steps.
+    """Length, intervals, clipping and precision of a run; see `Placement` for its devices.
+
+    Intervals are in optimizer steps.
 
     Raises:
-        ValueError: with every setting that is out of range, or if two limits are set.
+        ValueError: if settings are out of range or two limits are set; the message contains all of them.
     """
 
     max_steps: PositiveInt | None = None
-    """Optimizer steps of the run; 2,000 where no limit is set."""
+    """Optimizer steps of the run; 2,000 if no limit is set."""
     max_tokens: PositiveFloat | None = None
-    """Tokens to train on, such as 1e9, rounded up to whole steps: another way to set the limit."""
+    """Training tokens, such as 1e9, rounded up to whole steps; an alternative to max_steps."""
     max_epochs: PositiveFloat | None = None
-    """Passes over the training text, rounded up to whole steps: a third way to set the limit."""
+    """Passes over the training text, rounded up to whole steps; an alternative to max_steps."""
     val_check_interval: PositiveInt = 250
     """Steps between two validations; the last step is always validated."""
     limit_val_batches: PositiveInt | None = None
-    """Batches of a validation, per process; null for the whole validation part. Presets of `debug` set it."""
+    """Batches per validation and process; null for the whole validation split. Presets of `debug` set it."""
     log_every_n_steps: PositiveInt = 10
     """Steps between two rows of metrics."""
     gradient_clip_val: PositiveFloat | None = 1.0
-    """Largest norm of all gradients together; null for no limit."""
+    """Maximum total norm of the gradients; null for no clipping."""
     precision: Precision = "fp32"
-    """In which number formats to compute, see `precision.Precision`."""
+    """Precision of the computation, see `precision.Precision`."""
 
     @relation
     def _one_limit(self) -> Iterator[str]:
@@ -69,15 +71,21 @@ class TrainerSpec(Placement):
 
     @property
     def computes_in(self) -> torch.dtype | None:
-        """What matrix products are computed in, where the weights stay in float32; None for the type of the weights."""
+        """Dtype of matrix products in mixed precision, with weights in float32; None for the dtype of the weights."""
         return precision.MIXED.get(precision.choose(self.precision, self.device_type))
 
     def precision_remark(self) -> str | None:
-        """What a user should know of the precision before a run begins, if anything."""
+        """Return a remark on the precision for the summary of a run; see `precision.remark`."""
         return precision.remark(self.precision, self.device_type)
 
     def steps(self, batch_size: int, block_size: int, samples_per_epoch: int) -> int:
-        """Optimizer steps of the whole run."""
+        """Return the optimizer steps of the whole run.
+
+        Args:
+            batch_size: samples per optimizer step.
+            block_size: tokens per sample.
+            samples_per_epoch: samples of the training split.
+        """
         if self.max_tokens is not None:
             return math.ceil(self.max_tokens / (batch_size * block_size))
         if self.max_epochs is not None:
@@ -92,14 +100,14 @@ class TrainerSpec(Placement):
         loggers: Sequence[Logger],
         checkpoint_io: AtomicCheckpointIO | None = None,
     ) -> L.Trainer:
-        """This process's Trainer.
+        """Build the Trainer of this process.
 
         Args:
             max_steps: see `steps`.
-            accumulate: micro-batches of this process in an optimizer step.
-            callbacks: called in this order.
-            loggers: all get the same rows.
-            checkpoint_io: reads and writes checkpoints; a new one by default.
+            accumulate: micro-batches of this process per optimizer step.
+            callbacks: callbacks, called in this order.
+            loggers: loggers, which all receive the same rows.
+            checkpoint_io: plugin that reads and writes checkpoints; None for a new one.
         """
         here = distributed.local_world_size()
         strategy = self.lightning_strategy(self.computes_in)
@@ -122,7 +130,7 @@ class TrainerSpec(Placement):
             callbacks=list(callbacks),
             logger=list(loggers),
             plugins=[checkpoint_io or AtomicCheckpointIO(), arithmetic],
-            # What follows is done by this project's own callbacks and DataModules.
+            # The callbacks and data modules of this package implement these features.
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
