@@ -1,1 +1,1 @@
-"""The only room that knows Hydra: command line, preflight, build, and the verbs."""
+"""Command-line application on Hydra: configuration, verbs, runs and sweeps. No other package imports Hydra."""

@@ -1,4 +1,4 @@
-"""From a command line to a verb. Nothing heavy is imported before the configuration is composed."""
+"""Entry point of the command line. Heavy packages are imported only after the configuration is composed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,11 @@ _TRAINING = ("train", "finetune")
 def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     """Run a verb as a Hydra application and exit.
 
-    Exit codes: 0 done, 2 a user's mistake, 130 Ctrl-C, 143 SIGTERM, 1 anything else.
+    Exit codes: 0 success, 2 user error, 130 Ctrl-C, 143 SIGTERM, 1 any other failure.
+
+    Args:
+        verb: one of `VERBS`.
+        arguments: command-line arguments after the verb; None for those of `sys.argv`.
     """
     if sys.version_info >= (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))
@@ -61,7 +65,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
         sys.exit(0)
     sys.argv = [sys.argv[0], *command_line.arguments]
     register_with_hydra(verb, *(_TRAINING if verb == "sweep" else ()))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's exceptions through, to be told here
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # propagate Hydra's exceptions, reported below
     if verb in _TRAINING and command_line.sweeps:
         from gpt2_lightning.app.config.hydra_state import prefer_own_launcher_configs
 
@@ -80,13 +84,13 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
 
 
 class Task:
-    """What Hydra calls with a composed configuration, also in other processes that a launcher starts.
+    """Hydra's task function, called with a composed configuration, also in processes started by a launcher.
 
     Args:
-        verb: a module of this package with `Config` and `run`.
-        faults: what was found before Hydra composed.
-        arguments: the command line, as it was typed.
-        of_runs: settings of the runs of the verb `sweep`.
+        verb: name of a module in `app.commands` with `Config` and `run`.
+        faults: faults found before Hydra composed the configuration.
+        arguments: command-line arguments as typed.
+        of_runs: overrides for the trials of the verb `sweep`.
     """
 
     def __init__(self, verb: str, faults: list[str], arguments: list[str], of_runs: list[str]) -> None:
@@ -94,7 +98,7 @@ class Task:
         self.arguments, self.of_runs = arguments, of_runs
 
     def __call__(self, config: DictConfig) -> Any:
-        # Hydra reports an exception of a task before it lets it through; SystemExit passes in silence.
+        # Hydra logs exceptions of a task before it re-raises them, except SystemExit.
         try:
             return self._run(config)
         except UserError as error:
@@ -105,7 +109,7 @@ class Task:
             fail("stopped at once; what was saved before is kept", INTERRUPTED)
 
     def _run(self, config: DictConfig) -> Any:
-        """Check the configuration and hand it, resolved, to the verb's module."""
+        """Check and resolve the configuration, and call `run` of the verb's module."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
@@ -134,7 +138,7 @@ class Task:
 
 
 def _shared_out(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments of the verb `sweep`: its own, with all flags, and the settings of its runs."""
+    """Split the arguments of the verb `sweep` into its own, including all flags, and the overrides of its trials."""
     from hydra._internal.utils import get_args_parser
 
     from gpt2_lightning.app.config.schema import settings_of_verb

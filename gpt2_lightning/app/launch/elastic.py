@@ -1,4 +1,4 @@
-"""Ranks started by torch's elastic agent, and how they ended."""
+"""Start of ranks by torch's elastic agent, and handling of their failures."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ _HANDLED = [signal.Signals[n] for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"
 
 @dataclass(frozen=True)
 class Agent:
-    """Starts the ranks of this machine by torch's elastic agent.
+    """Launcher of this machine's ranks, on torch's elastic agent.
 
     Args:
         spec: settings of the trainer.
-        rendezvous: of several machines; None for this one alone.
+        rendezvous: rendezvous of several machines; None for a single machine.
     """
 
     spec: TrainerSpec
     rendezvous: Rendezvous | None
 
     def run(self, work: Callable[[], Any], start: int, folder: Path) -> Any:
-        """Run a function on all ranks, and wait until they have ended.
+        """Run a function on all ranks, and wait for them to end.
 
         Args:
             work: the function, which is pickled.
-            start: number of starts before this one.
+            start: number of previous starts.
             folder: folder for the reports of the ranks; see `rank_failures`.
 
         Returns:
-            The result of rank zero, None on machines that do not have it; a `Death` if a rank failed.
+            The result of rank zero, or None on other machines; a `Death` if a rank failed.
 
         Raises:
-            UserError: the first that a rank raised; or if the machines do not meet.
-            SystemExit: with the exit code of ranks that were stopped.
+            UserError: the first one raised by a rank, or if the rendezvous fails.
+            SystemExit: if the ranks were stopped, with their exit code.
         """
         from torch.distributed.elastic.multiprocessing import SignalException
         from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -66,7 +66,7 @@ class Agent:
 
         for name in ("torch.distributed.elastic", "torch.multiprocessing"):
             logging.getLogger(name).addHandler(logging.NullHandler())
-            logging.getLogger(name).propagate = False  # their messages are replaced by those of this program
+            logging.getLogger(name).propagate = False  # this program prints its own messages
         forkserver.preload()
         config = self._config(start, folder)
         job = None if HydraConfig.instance().cfg is None else portable_hydra_config()
@@ -111,7 +111,7 @@ class Agent:
 
 
 def _rank_main(work: Callable[[], Any], job: Any, folder: Path, environment: dict[str, str]) -> Any:
-    """Main function of a rank; reports in a file how it failed."""
+    """Main function of a rank; a failure is reported in a file, see `rank_failures`."""
     forkserver.enter(environment)
     HydraConfig.instance().cfg = job
     rank_failures.leave_in(folder)
@@ -128,13 +128,13 @@ def _rank_main(work: Callable[[], Any], job: Any, folder: Path, environment: dic
     except Exception as error:
         rank_failures.report(1, trace=traceback.format_exc(), error=error)
         if isinstance(error, RuntimeError):
-            # It may have lost another rank, and the agent should find that one first.
+            # The cause may be the failure of another rank, which the agent should detect first.
             time.sleep(5 * _POLL_SECONDS)
         _end(1)
 
 
 def _end(code: int) -> NoReturn:
-    """Exit without destroying the process group, as torch would wait for ranks that do not answer."""
+    """Exit without destroying the process group, which would wait for unresponsive ranks."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""Processes forked from a server that has imported everything, which takes seconds, once."""
+"""Start of processes from a fork server, which imports all modules once; the imports take seconds."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _AT_IMPORT = dict(os.environ)
 
 
 def preload(more: Iterable[str] = ()) -> None:
-    """Set what the server imports, before it starts.
+    """Set the modules that the fork server imports when it starts.
 
     Args:
-        more: modules besides those of this package.
+        more: modules in addition to those of this package.
     """
     if METHOD == "forkserver":
         multiprocessing.get_context(METHOD).set_forkserver_preload([*_PRELOADED, *more])
 
 
 def enter(environment: Mapping[str, str]) -> None:
-    """Take over the parent's environment, and stop when the parent ends; to be called first in a new process.
+    """Adopt the parent's environment, and stop when the parent ends. Must be called first in a new process.
 
     Args:
-        environment: environment of the parent, which may have changed since the server was started. Variables that
-            were set for this process alone are kept.
+        environment: environment of the parent, which may have changed since the server started. Variables set for
+            this process only are kept.
     """
     given = {name: value for name, value in os.environ.items() if _AT_IMPORT.get(name) != value}
     os.environ.clear()
@@ -44,7 +44,7 @@ def enter(environment: Mapping[str, str]) -> None:
 
 
 def _stop_with_the_parent() -> None:
-    """Send SIGTERM to this process when its parent ends, so that it saves and stops."""
+    """Send SIGTERM to this process when its parent ends, so that it saves a checkpoint and stops."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "this is a child process"
     parent.join()

@@ -1,4 +1,4 @@
-"""The ranks of a run: started here, or by torchrun or srun."""
+"""Launch of a run's ranks, or the setup of a rank started by torchrun or srun."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ log = logging.getLogger(__name__)
 
 
 def run(verb: str, plain: dict[str, Any]) -> Any:
-    """Run a verb that trains on all ranks of its trainer.
+    """Run `train` or `finetune` on all ranks of its trainer.
 
     Args:
-        verb: its module in this package has a `run`.
+        verb: name of a module in `app.commands` with a function `run`.
         plain: the resolved configuration, checked by preflight, with a trainer.
 
     Returns:
-        The result of rank zero; None on machines that do not have it.
+        The result of rank zero; None on other machines.
 
     Raises:
-        UserError: the first that a rank raised.
-        SystemExit: with the exit code of a run that was stopped or failed, after its message.
+        UserError: the first one raised by a rank.
+        SystemExit: if the run was stopped or failed, after its message was printed.
     """
     spec = build.make(plain["trainer"])
     count = spec.processes()
     if spec.strategy == "fsdp":
         require_sharding_support(build.make(plain["optimizer"]))
-    require_shares(plain, count)  # now, and not when all have started
+    require_shares(plain, count)  # before any rank is started
     if distributed.environment() is None and (count > 1 or spec.max_restarts) and plain["plan"] is not True:
         return _start(verb, plain, spec)
     return _run_rank(verb, plain, spec)
@@ -64,13 +64,13 @@ def _run_rank(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
 
 
 def _silence() -> None:
-    """Send this rank's messages nowhere instead of to the terminal, and ignore warnings."""
+    """Discard this rank's log messages and warnings."""
     logging.getLogger("gpt2_lightning").addHandler(logging.NullHandler())
     warnings.simplefilter("ignore")
 
 
 def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
-    """Start the ranks, again if one of them dies, and print how they ended."""
+    """Start the ranks, restart them if one dies, and print the cause of failures."""
     agent = Agent(spec, _open_rendezvous(spec) if spec.num_nodes > 1 else None)
     for start in itertools.count():
         with tempfile.TemporaryDirectory(prefix="gpt2-lightning-") as folder:
@@ -101,5 +101,5 @@ def _open_rendezvous(spec: TrainerSpec) -> Rendezvous:
 
 
 def _from(plain: dict[str, Any]) -> str:
-    """Describe where a restart begins."""
+    """Describe the starting point of a restart."""
     return "from its beginning" if plain["resume"] in ("never", "here") else f"from {plain['resume']}"

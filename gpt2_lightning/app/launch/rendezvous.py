@@ -1,4 +1,4 @@
-"""The machines of a run meet by torch's rendezvous (`c10d`), as with `torchrun --nnodes`."""
+"""Rendezvous of several machines by torch's `c10d` backend, as with `torchrun --nnodes`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AFTER_ALL_ADDRESSES = "~"
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """The rendezvous of a run, as one machine sees it."""
+    """Rendezvous of a run, from the view of one machine."""
 
     host: str
     """Name or address of the machine that hosts the store, as configured."""
@@ -31,13 +31,13 @@ class Rendezvous:
     timeout: float
     """Seconds to wait for the other machines."""
     own_address: str | None
-    """Address of this machine, as the host sees it."""
+    """Address of this machine on the network of the host."""
     store: TCPStore | None
-    """The store, if this machine hosts it. It outlives a start, so that machines meet there again after a restart."""
+    """The store, on the machine that hosts it. It is kept for the rendezvous after a restart."""
 
     @classmethod
     def open(cls, host: str, port: int, num_nodes: int, timeout: float) -> Rendezvous:
-        """Host the store, or wait until it can be reached.
+        """Host the store, or wait until it is reachable.
 
         Args:
             host: one of the machines, by name or address.
@@ -46,7 +46,7 @@ class Rendezvous:
             timeout: seconds to wait for that machine.
 
         Raises:
-            UserError: if the host is unknown, the port is in use, or the host does not answer.
+            UserError: if the host is unknown, the port is in use, or the connection times out.
         """
         try:
             address = socket.gethostbyname(host)
@@ -63,16 +63,16 @@ class Rendezvous:
         return cls(host, port, num_nodes, timeout, own_address, store)
 
     def launch_config(self, start: int) -> dict[str, Any]:
-        """Meet the other machines, and return arguments of torch's `LaunchConfig`.
+        """Perform the rendezvous, and return arguments of torch's `LaunchConfig`.
 
-        The agents themselves get a static rendezvous: that of `c10d` is polled while ranks train, and a poll over a cut
-        cable does not return.
+        The agents use a static rendezvous: a `c10d` rendezvous is polled during training, and a poll over a broken
+        connection does not return.
 
         Args:
-            start: number of starts before this one.
+            start: number of previous starts.
 
         Raises:
-            UserError: if the machines do not meet in time.
+            UserError: if the rendezvous times out.
         """
         return {
             "rdzv_backend": "static",
@@ -82,10 +82,10 @@ class Rendezvous:
         }
 
     def _meet(self, start: int) -> int:
-        """Return this machine's rank among all; the host has rank zero.
+        """Return the rank of this machine; the host has rank zero.
 
-        Torch ranks machines by their addresses in alphabetical order, and uses only that of rank zero, so all but the
-        host get one that comes after.
+        Torch ranks machines by address in alphabetical order, and connects only to the address of rank zero. The
+        addresses of all others therefore get a prefix that sorts last.
         """
         from torch.distributed.elastic.rendezvous import RendezvousParameters, registry
         from torch.distributed.elastic.rendezvous.api import RendezvousError, RendezvousTimeoutError
@@ -133,7 +133,7 @@ def _host_store(host: str, port: int, timeout: float) -> TCPStore:
 
 
 def _wait_until_open(host: str, address: str, port: int, timeout: float) -> None:
-    """Wait until the store can be reached; in Python, as torch's own waiting does not react to Ctrl-C."""
+    """Wait until the store is reachable; in Python, since Ctrl-C does not interrupt torch's own wait."""
     deadline = time.monotonic() + timeout
     while True:
         try:

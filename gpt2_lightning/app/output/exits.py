@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 USER_ERROR = 2
-"""Exit code of a user's mistake."""
+"""Exit code of a user error."""
 SIGNAL_BASE = 128
 """Added to the number of a signal that stopped the program, as shells do."""
 INTERRUPTED = SIGNAL_BASE + 2

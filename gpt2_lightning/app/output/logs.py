@@ -1,4 +1,4 @@
-"""What the program says: to the terminal, and with times to a run's train.log."""
+"""Log output: messages on the terminal, and with timestamps in a run's train.log."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from rich import get_console
 
 _PACKAGE = "gpt2_lightning"
 _NOT_FOR_USERS = (
-    # Batches are whole slices of a memory map: workers would only add copies.
+    # Batches are slices of a memory map, so workers would only add copies.
     ".*does not have many workers.*",
     # Chosen by the user with trainer.accelerator.
     ".*available but not used.*",
-    # Between Lightning and torch alone.
+    # Deprecated in torch and used by Lightning; not caused by this package.
     ".*isinstance.treespec, LeafSpec.*",
 )
 
 
 class _Terminal(logging.Handler):
-    """Prints as it stands, above a progress bar where there is one."""
+    """Handler that prints messages without formatting, above any progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         get_console().print(record.getMessage(), soft_wrap=True, markup=False, highlight=False, emoji=False)
 
 
 def log_to_terminal() -> None:
-    """Show this package's messages, and of Lightning's only warnings."""
+    """Log this package's messages to the terminal, and only warnings of Lightning."""
     logger = logging.getLogger(_PACKAGE)
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -40,7 +40,7 @@ def log_to_terminal() -> None:
 
 
 def log_to_file(file: Path) -> logging.Handler:
-    """Also write the messages to a file; remove the returned handler when the run is over."""
+    """Log messages to a file, too; pass the returned handler to `stop_logging_to` at the end of the run."""
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logging.getLogger(_PACKAGE).addHandler(handler)

@@ -1,4 +1,4 @@
-"""The folder that a verb of inspection writes."""
+"""Output folders of the inspection verbs."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ from gpt2_lightning.errors import UserError
 
 
 class Result(Protocol):
-    """What a verb found."""
+    """Result of an inspection verb."""
 
     def print_summary(self) -> None:
-        """Print the most of it."""
+        """Print a summary."""
 
     def write(self, target: Path, with_plots: bool) -> None:
-        """Write all of it into a folder."""
+        """Write the complete result into a folder.
+
+        Args:
+            target: an existing, empty folder.
+            with_plots: whether to write plots.
+        """
 
 
 def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
-    """Check, before any work, that a folder may be written.
+    """Check, before any computation, that an output folder can be created or replaced.
 
     Args:
         output: the folder.
-        overwrite: whether one that the verb wrote is replaced.
-        ours: names that the verb gives to its files.
+        overwrite: whether an existing folder of this verb is replaced.
+        ours: pattern of the verb's output file names; a folder with other files is never replaced.
 
     Returns:
         The folder as an absolute path.
 
     Raises:
-        UserError: if it may not.
+        UserError: if it cannot.
     """
     path = Path(output).expanduser().resolve()
     recover(path)
@@ -53,7 +58,13 @@ def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
 
 
 def leave(result: Result, output: Path, pictures: bool) -> None:
-    """Print what was found, write it into a folder, and list its files."""
+    """Print the summary of a result, write its folder, and list the files.
+
+    Args:
+        result: the result.
+        output: the folder, which is replaced atomically.
+        pictures: whether to write plots.
+    """
     with until_the_reader_stops():
         result.print_summary()
     with replacing(output, "output") as temporary:

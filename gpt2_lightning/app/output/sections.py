@@ -1,4 +1,4 @@
-"""A page of sections, for the terminal and as Markdown."""
+"""Reports of sections with text and tables, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from rich.table import Table as DrawnTable
 from rich.text import Text
 
 DIFFERS = "≠"
-"""The last cell of a row that stands out."""
+"""Last cell of a row to highlight."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text."""
+    """A table with text cells."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -23,7 +23,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """Sentences, then a table, then sentences on it."""
+    """A section: paragraphs, a table, and paragraphs below it."""
 
     title: str
     before: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Section:
 
 
 def show(sections: Sequence[Section], console: Console) -> None:
-    """Print the page."""
+    """Print a report."""
     for section in sections:
         console.print(Text(f"\n{section.title}", style="bold"))
         for line in section.before:
@@ -44,7 +44,7 @@ def show(sections: Sequence[Section], console: Console) -> None:
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
-    """The page as the text of a file."""
+    """Format a report as Markdown."""
     parts = [f"# {title}"]
     for section in sections:
         parts += [f"## {section.title}", *section.before]

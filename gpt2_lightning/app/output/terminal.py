@@ -1,4 +1,4 @@
-"""Standard output: a terminal of some width, a file, or a pipe whose reader may stop."""
+"""Standard output: closed pipes, and the width of files and pipes."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rich.console import Console
 
 @contextlib.contextmanager
 def until_the_reader_stops() -> Iterator[None]:
-    """Write to standard output; that the reader of a pipe has seen enough, as in … | head, is no fault."""
+    """Context manager that ignores a closed pipe on standard output, as in … | head."""
     try:
         yield
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise  # rich makes an exit of a closed pipe
+            raise  # rich turns a closed pipe into SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wide_console(columns: int) -> Console:
-    """The terminal as wide as it is; for a file or a pipe, which nobody narrows, this many columns at least."""
+    """Return the console of the terminal; for a file or a pipe, one that is at least `columns` wide."""
     console = get_console()
     return console if console.is_terminal else Console(width=max(console.width, columns))

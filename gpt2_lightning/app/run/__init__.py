@@ -1,1 +1,1 @@
-"""A training run, from its settings to its summary."""
+"""Training runs: settings, estimates, training, resuming and summaries."""

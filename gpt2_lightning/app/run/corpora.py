@@ -1,4 +1,4 @@
-"""From a corpus's settings to its tokenizer and its ids."""
+"""Corpora, tokenizers and token data modules, made from the configuration."""
 
 from __future__ import annotations
 
@@ -43,13 +43,21 @@ from gpt2_lightning.tokenizers.saved import write_tokenizer
 log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 30
-"""Where there is no terminal for a bar."""
+"""Seconds between log lines when standard output is not a terminal."""
 
 AnyCorpus = Corpus | TokenFiles | Mix
 
 
 def corpus_of(node: dict[str, Any], cache_dir: Path) -> AnyCorpus:
-    """The corpus of the settings, with everything downloaded that has to be."""
+    """Make the corpus of a configuration, downloading it if necessary.
+
+    Args:
+        node: settings with a `_target_`, checked by preflight.
+        cache_dir: folder of downloads.
+
+    Raises:
+        UserError: if the data are not a corpus, or a download fails.
+    """
     corpus = build.make(node)
     if isinstance(corpus, Mix):
         return dataclasses.replace(corpus, corpora={n: _fetched(part, cache_dir) for n, part in corpus.corpora.items()})
@@ -57,7 +65,13 @@ def corpus_of(node: dict[str, Any], cache_dir: Path) -> AnyCorpus:
 
 
 def tokenizer_for(node: dict[str, Any], corpus: AnyCorpus, cache_dir: Path) -> Tokenizer:
-    """The tokenizer that the settings make of a corpus. One that was trained on it is kept, and found the next time."""
+    """Make the tokenizer of a configuration. A tokenizer trained on the corpus is cached and reused.
+
+    Args:
+        node: settings with a `_target_`, checked by preflight.
+        corpus: corpus to train on, if the tokenizer needs training.
+        cache_dir: folder whose subfolder `tokenizers` has the trained tokenizers.
+    """
     sources = _texts_of(corpus)
     prints = [source.fingerprint(cache_dir) for source in sources]
     key = hashlib.sha256(json.dumps([node, prints], sort_keys=True).encode()).hexdigest()[:24]
@@ -73,16 +87,19 @@ def tokenizer_for(node: dict[str, Any], corpus: AnyCorpus, cache_dir: Path) -> T
 
 
 def training_texts(corpus: AnyCorpus) -> Iterator[str]:
-    """The training text in pieces.
+    """Return an iterator over pieces of the training text.
 
     Raises:
-        UserError: if there is none.
+        UserError: if the corpus is tokenized already and has no text.
     """
     return iter(_Watched(_texts_of(corpus)))
 
 
 def open_corpora(corpus: AnyCorpus, tokenizer: Tokenizer, cache_dir: Path) -> dict[str, Tokens]:
-    """The ids of a corpus, or of each in a mix; what is small is prepared where that was not done.
+    """Open the token ids of a corpus, preparing a small corpus if necessary.
+
+    Returns:
+        Token ids by name of the corpus in a mix; the name of a single corpus is "".
 
     Raises:
         UserError: if a large corpus is not prepared.
@@ -100,7 +117,16 @@ def token_data(
     settings: RunSettings,
     micro_batch_size: int,
 ) -> TokenDataModule:
-    """Return the data module of a corpus, or of several in a mix; small corpora are prepared if necessary."""
+    """Return the data module of a corpus or a mix; small corpora are prepared if necessary.
+
+    Args:
+        corpus: a corpus, or several in a mix.
+        tokenizer: tokenizer of all corpora.
+        cache_dir: folder of prepared corpora.
+        block_size: tokens that a sample predicts.
+        settings: batch size and random seed.
+        micro_batch_size: samples per forward pass of one process.
+    """
     corpora = open_corpora(corpus, tokenizer, cache_dir)
     return TokenDataModule(
         list(corpora.values()),
@@ -117,7 +143,7 @@ def token_data(
 def prepare_with_progress(
     corpus: Corpus, tokenizer: Tokenizer, folder: Path, cache_dir: Path, workers: int | None
 ) -> Prepared:
-    """`prepare`, with a bar on the terminal."""
+    """Call `prepare` with a progress bar, or with log lines if there is no terminal."""
     columns = (TextColumn("preparing"), BarColumn(), DownloadColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with _bar(*columns) as progress:
 
@@ -176,7 +202,7 @@ def _open(corpus: Corpus | TokenFiles, tokenizer: Tokenizer, cache_dir: Path) ->
 
 
 def _given() -> list[str]:
-    """What the user said of data and tokenizer."""
+    """Return the user's overrides of data and tokenizer."""
     from hydra.core.hydra_config import HydraConfig
 
     given = [as_typed(override) for override in HydraConfig.get().overrides.task]
@@ -189,7 +215,11 @@ def _texts_of(corpus: AnyCorpus) -> list[Corpus]:
 
 
 class _Watched(Iterable[str]):
-    """The training text of corpora, that notes whether anyone has read it."""
+    """Training text of corpora, with a flag for whether it was read.
+
+    Args:
+        corpora: corpora whose texts are concatenated.
+    """
 
     def __init__(self, corpora: list[Corpus]) -> None:
         self.corpora = corpora

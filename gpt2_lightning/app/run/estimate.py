@@ -1,4 +1,4 @@
-"""What is known of a run before it begins: how large its micro-batches are, and what it takes."""
+"""Micro-batch size, memory and time of a run, determined before it starts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TRIED_STEPS = 4
 
 
 def make_module(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:
-    """Make the LightningModule of a run, with its metrics and with what makes it faster or smaller."""
+    """Make the LightningModule of a run, with metrics, activation checkpointing and compiled blocks."""
     task = _uncompiled(settings, job)
     for name, node in settings.metrics.items():
         if node is not None:
@@ -36,10 +36,10 @@ def make_module(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, 
 
 
 def search_micro_batch(settings: RunSettings, job: TrainingJob, spec: TrainerSpec) -> None:
-    """Find the largest micro-batch that fits, and use it.
+    """Set the micro-batch size of the job's data to the largest that fits into memory, found by trial steps.
 
     Raises:
-        UserError: if there is none.
+        UserError: if a micro-batch of one sample does not fit.
     """
     share = job.data.batch_size // spec.processes()
     found = find_micro_batch(lambda: make_module(settings, job), job.data, spec, share, job.block_size)
@@ -47,13 +47,13 @@ def search_micro_batch(settings: RunSettings, job: TrainingJob, spec: TrainerSpe
 
 
 def batch_sizes(settings: RunSettings, job: TrainingJob) -> dict[str, int | None]:
-    """The settings of the batch as they came out, for the run's configuration."""
+    """Return the resolved batch settings, for the run's saved configuration."""
     tried = {"micro_batch_size": job.data.micro_batch_size} if settings.micro_batch_size == "auto" else {}
     return {"batch_size": job.data.batch_size, "batch_tokens": None, **tried}
 
 
 def show_estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_steps: int) -> None:
-    """Print what the run takes; with `plan=probe`, after a few steps."""
+    """Print the estimated memory and time of a run; with `plan=probe`, also measured in a few steps."""
     figures = count(settings, job, spec, max_steps, lambda: _uncompiled(settings, job))
     found = None
     if settings.plan == "probe":

@@ -1,4 +1,4 @@
-"""What a run takes, as numbers: counted from shapes, or measured in a few steps."""
+"""FLOPs, memory and time of a run: counted from tensor shapes, or measured in a few steps."""
 
 from __future__ import annotations
 
@@ -26,98 +26,98 @@ from gpt2_lightning.training.performance.sequence_lengths import max_length, mea
 from gpt2_lightning.training.trainer import TrainerSpec
 
 ASSUMED_MFU = 0.4
-"""Share of a device's peak that training is taken to reach: about what GPT-2's sizes do on an A100, if compiled."""
+"""Assumed model FLOPs utilization of training, 0 to 1: about that of compiled GPT-2 models on an A100."""
 _DEVICES = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
 class Device:
-    """What a process computes on."""
+    """Device of a process."""
 
     name: str
     memory: int | None
-    """Bytes that are free; None if unknown."""
+    """Free memory in bytes; None if unknown."""
     peak_flops: float | None
-    """FLOP/s at most in the precision of the run; None if unknown."""
+    """Peak FLOP/s in the precision of the run; None if unknown."""
 
 
 @dataclass(frozen=True)
 class OnDevices:
-    """Memory of each device, in bytes, where so many train together."""
+    """Memory of each device, in bytes, for a number of devices."""
 
     devices: int
     micro_batch_size: int
-    """0 where the batch does not divide among them."""
+    """Samples per forward pass; 0 if the batch does not divide among the devices."""
     ddp: int
     fsdp: int
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a run takes."""
+    """Work, memory and time of a run, counted from shapes."""
 
     parameters: int
     trained: int
     flops_per_token: int
-    """Of those that are read, padding with them."""
+    """FLOPs of a training step per input token, including padding."""
     steps: int
     batch_size: int
     micro_batch_size: int
     devices: int
     width: float
-    """Tokens of a sample as it is read, with padding, on average."""
+    """Mean number of input tokens per sample, including padding."""
     longest: int
-    """Tokens of the longest sample, on which memory is counted."""
+    """Tokens of the longest sample, which determines the memory."""
     targets: int
-    """Tokens that are learned from, in the whole run."""
+    """Total number of target tokens in the run."""
     epochs: float
     held: Held
     activations: int
-    """Bytes."""
+    """Memory of the activations of one micro-batch, in bytes."""
     shardable: bool
-    """Whether fsdp takes the run's optimizer and precision."""
+    """Whether FSDP supports the run's optimizer and precision."""
     sharded: bool
-    """Whether the run shares out what it holds."""
+    """Whether the run shards its weights, gradients and optimizer state (FSDP)."""
     by_devices: tuple[OnDevices, ...]
     precision: str
     device: Device
 
     @property
     def flops(self) -> float:
-        """Of the whole run."""
+        """Total FLOPs of the run."""
         return self.steps * self.batch_size * self.width * self.flops_per_token
 
     @property
     def parts(self) -> int:
-        """Micro-batches of a process in a step."""
+        """Micro-batches per process and optimizer step."""
         return self.batch_size // (self.micro_batch_size * self.devices)
 
     @property
     def memory(self) -> int:
-        """Bytes of a device of this run."""
+        """Memory of each device in this run, in bytes."""
         here = next(each for each in self.by_devices if each.devices == self.devices)
         return here.fsdp if self.sharded else here.ddp
 
     @property
     def expected_seconds(self) -> float | None:
-        """Of training, at `ASSUMED_MFU`; None where the device's peak is not known."""
+        """Training time in seconds at `ASSUMED_MFU`; None if the device's peak is unknown."""
         peak = self.device.peak_flops
         return None if peak is None else self.flops / (ASSUMED_MFU * peak * self.devices)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a few steps took."""
+    """Speed and memory of a run, measured in a few steps."""
 
     seconds_a_step: float
     seconds: float
-    """Of training, for the whole run."""
+    """Training time of the whole run, without validation."""
     tokens_per_second: float
-    """That are learned from, on all devices together."""
+    """Target tokens per second, over all devices."""
     mfu: float | None
-    """None where the device's peak is not known."""
+    """Model FLOPs utilization, 0 to 1; None if the device's peak is unknown."""
     peak_memory: int | None
-    """Bytes; None if unknown."""
+    """Peak memory in bytes; None if unknown."""
 
 
 def count(
@@ -127,14 +127,14 @@ def count(
     max_steps: int,
     make_module: Callable[[], TrainingModule[Any, Any]],
 ) -> Figures:
-    """Count what a run takes, and allocate nothing.
+    """Count the work and memory of a run from shapes, without allocating its tensors.
 
     Args:
-        settings: say how a batch is divided, whatever the number of devices.
-        job: what is trained, with the micro-batch of the run.
-        spec: where.
-        max_steps: for how long.
-        make_module: makes the task.
+        settings: settings of the run, which determine the micro-batch size for any number of devices.
+        job: the training job, with the micro-batch size of the run.
+        spec: settings of the trainer.
+        max_steps: number of optimizer steps.
+        make_module: makes the LightningModule.
     """
     data, devices = job.data, spec.processes()
     step = StepEstimate(make_module, data, spec)
@@ -175,7 +175,7 @@ def count(
 
 
 def measured(figures: Figures, probe: Probe) -> Measured:
-    """What the run takes, by what a few steps took."""
+    """Extrapolate a few measured steps to the whole run."""
     seconds, peak = probe.seconds_of(figures.parts), figures.device.peak_flops
     return Measured(
         seconds_a_step=seconds,

@@ -1,4 +1,4 @@
-"""A plan as it is read: sections of tables."""
+"""Report of an estimate: sections with tables."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _UNDER_FSDP = "Under fsdp a device has its share of all, and the embeddings and 
 
 
 def sections(figures: Figures, found: Measured | None, price: float | None) -> list[Section]:
-    """All that a plan says.
+    """Build the sections of the report.
 
     Args:
-        figures: what was counted.
-        found: what was measured, if it was.
-        price: of a device for an hour.
+        figures: counted work and memory.
+        found: measured speed and memory; None if nothing was measured.
+        price: price of one device hour, in any currency; None to omit the cost.
     """
     time = _expected(figures, price) if found is None else _measured(figures, found, price)
     return [_work(figures), _memory(figures), _by_devices(figures), time]

@@ -36,13 +36,13 @@ log = logging.getLogger(__name__)
 
 
 def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJob) -> float:
-    """Train, and write a run's folder.
+    """Train a model, and write the run's folder.
 
     Args:
         verb: `train` or `finetune`, for the command that resumes.
         settings: settings that all runs share.
         plain: the resolved configuration, which is saved in the folder.
-        job: what to train.
+        job: the training job.
 
     Returns:
         The lowest validation loss; NaN if the run was only estimated.
@@ -85,17 +85,17 @@ def _estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_st
 
 @dataclass(frozen=True)
 class _Start:
-    """Where a run starts."""
+    """Folder of a run, and the checkpoint that it resumes from."""
 
     folder: Path
     resumed: Path | None
-    """The checkpoint to resume from."""
+    """Checkpoint to resume from; None for a new run."""
     run_config: dict[str, Any] | None
-    """The configuration that it was trained with."""
+    """Configuration of the run that wrote the checkpoint."""
 
 
 def _start(settings: RunSettings, job: TrainingJob, max_steps: int, checkpoint_io: AtomicCheckpointIO) -> _Start:
-    """Make the run's folder or find that of a run to resume, whose checkpoint is read once, on rank zero."""
+    """Create the run's folder, or find the folder to resume; the checkpoint is read once, on rank zero."""
 
     def choose() -> _Start:
         wanted = Path(settings.run_dir)

@@ -1,4 +1,4 @@
-"""A training job: what is trained on what, and its run once it has begun."""
+"""Training jobs, and their runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gpt2_lightning.training.lightning_module import TrainingModule
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What a run trains, and on which data."""
+    """Data and LightningModule of a task, with hooks at the start and end of training."""
 
     data: SampleDataModule
     description: Description
     """Description of the trained model, saved in each checkpoint."""
     block_size: int
-    """Tokens per sample, for a limit in tokens."""
+    """Tokens per sample, to convert a limit in tokens into steps."""
     make_module: Callable[[], TrainingModule[Any, Any]]
     """Make the LightningModule; called after the random seed is set."""
     on_start: Callable[[Run], None]
@@ -34,7 +34,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a training job."""
+    """A started run of a training job."""
 
     job: TrainingJob
     task: TrainingModule[Any, Any]
@@ -43,4 +43,4 @@ class Run:
     max_steps: int
     folder: Path
     resumed: Path | None
-    """The checkpoint that it resumed from."""
+    """Checkpoint that the run resumed from; None for a new run."""

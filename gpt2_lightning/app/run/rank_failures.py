@@ -1,6 +1,6 @@
-"""Reports of ranks to the program that started them, in files: how they failed, and the run's folder.
+"""Reports of ranks to their parent process, in files: the cause of a failure, and the run's folder.
 
-A rank that loses another one fails as well. It marks its report, so that the message names the cause.
+A rank that loses its connection to a failed rank fails, too. Its report is marked, so that the message names the cause.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIGNS_OF_LOSS = ("gloo", "nccl", "connection", "timed out", "timeout", "broken 
 
 
 _folder: Path | None = None
-"""Folder of the reports, in a rank that this program started."""
+"""Folder of the reports; None unless this process is a rank started by `app.launch`."""
 
 
 def leave_in(folder: Path) -> None:
@@ -30,7 +30,7 @@ def leave_in(folder: Path) -> None:
 
 
 def note_run(run_dir: Path) -> None:
-    """Report the run's folder, if this program started this rank."""
+    """Report the run's folder, if this process was started by `app.launch`."""
     if _folder is not None:
         write_text(_folder / f"{_RUN}-{distributed.rank()}", str(run_dir.absolute()), durable=False)
 
@@ -42,7 +42,7 @@ def noted_run(folder: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class Report:
-    """How a rank failed."""
+    """Failure of a rank."""
 
     rank: int
     time: float
@@ -52,14 +52,14 @@ class Report:
     trace: str = ""
     """Stack trace of any other exception."""
     lost_another: bool = False
-    """Whether it failed because another rank was gone or did not answer."""
+    """Whether the rank failed because another rank ended or timed out."""
 
 
 def report(code: Any, message: str = "", trace: str = "", error: Exception | None = None) -> None:
-    """Report how this rank fails.
+    """Report the failure of this rank.
 
     Args:
-        code: its exit code.
+        code: exit code.
         message: message of a user's mistake.
         trace: stack trace of any other exception.
         error: the exception.
@@ -71,7 +71,7 @@ def report(code: Any, message: str = "", trace: str = "", error: Exception | Non
 
 
 def read(folder: Path) -> list[Report]:
-    """Read the reports, the earliest first: later ones may follow from it."""
+    """Read the reports, sorted by time: later failures may be caused by the first."""
     reports = [Report(**json.loads(file.read_text(encoding="utf-8"))) for file in folder.glob("*.json")]
     return sorted(reports, key=lambda report: report.time)
 
@@ -81,7 +81,7 @@ class Death:
     """A failure of a run with several ranks that is not a user's mistake."""
 
     what: str
-    """What happened, as the beginning of a sentence."""
+    """Description of the failure, as the beginning of a sentence."""
     trace: str = ""
     """Stack trace of the rank that failed, if there is one."""
 
@@ -92,12 +92,12 @@ def cause(reports: list[Report], rank: int, exit_code: int, count: int, timeout:
     Args:
         reports: reports of the ranks, the earliest first.
         rank: the rank that was found dead.
-        exit_code: its exit code; minus the signal that ended it, if one did.
+        exit_code: exit code of that rank; the negative signal number if a signal ended it.
         count: number of ranks.
         timeout: seconds that ranks wait for each other.
 
     Returns:
-        A report, if a rank ended by itself; otherwise a description.
+        The report of a rank that exited by itself; otherwise a `Death`.
     """
     own = [report for report in reports if not report.lost_another]
     if not reports or (exit_code < 0 and exit_code != -signal.SIGABRT):

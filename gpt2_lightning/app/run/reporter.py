@@ -1,4 +1,4 @@
-"""What a run writes and prints: its folder, log file, loggers and summary. Rank zero alone does so."""
+"""Output of a run, on rank zero only: the folder, log file, loggers and summary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resuming a run: the checkpoint, whether it fits the configuration, and the command that resumes."""
+"""Resuming of runs: find and check the checkpoint, and print the command that resumes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
-    """A checkpoint that was read."""
+    """A checkpoint in memory."""
 
     path: Path
     content: dict[str, Any]
     run_config: dict[str, Any]
-    """The configuration that it was trained with."""
+    """Configuration of the run that wrote the checkpoint."""
 
 
 def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: int) -> LoadedCheckpoint | None:
@@ -36,9 +36,9 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
         resume: `never`; `auto` for the latest run of the same name, unless there is none or it has ended; `here` for
             the run in `run_dir` itself, in the same way; `must` for the latest run of the same name; anything else is a
             run's folder or a checkpoint.
-        run_dir: the folder of a new run; those beside it have the same name.
-        wanted: what the present configuration describes.
-        max_steps: the limit of the run.
+        run_dir: the folder of a new run; its siblings are the runs of the same name.
+        wanted: description of the model in the present configuration.
+        max_steps: total number of optimizer steps of the run.
 
     Raises:
         UserError: if there is no such run, it has reached its end, or it does not fit the configuration.
@@ -66,7 +66,7 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
 
 
 def log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Log settings that differ from those that a checkpoint was trained with; the present ones apply."""
+    """Log settings that differ between the checkpoint's run and the present configuration, which takes effect."""
     before = with_current_targets(before)
     for key, (old, new) in _changes(before, now).items():
         log.info("changed since the checkpoint: %s from %s to %s", key, old, new)
@@ -79,7 +79,7 @@ def require_same_settings(settings: Sequence[dict[str, Any]]) -> None:
         settings: settings of each rank.
 
     Raises:
-        UserError: if a rank has other settings than rank zero, with all that differ.
+        UserError: if the settings of a rank differ from those of rank zero; the message lists the differences.
     """
     for rank, of_process in enumerate(settings):
         if differing := _changes(settings[0], of_process):
@@ -94,8 +94,8 @@ def as_restarted(plain: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
     """Return the settings of a restart after a rank died.
 
     Args:
-        plain: settings of the start before.
-        run_dir: the run's folder; None if it had none yet.
+        plain: settings of the previous start.
+        run_dir: the run's folder; None if it was not created yet.
     """
     if run_dir is not None and folder.newest(run_dir) is not None:
         return {**plain, "resume": str(run_dir)}
@@ -105,7 +105,7 @@ def as_restarted(plain: dict[str, Any], run_dir: Path | None) -> dict[str, Any]:
 
 
 def log_how_to_resume(verb: str, stop: Interrupted, step: int, run_dir: Path) -> None:
-    """Log the state of an interrupted run, and the command that resumes it; a sweep has one command for all runs."""
+    """Log the state of an interrupted run and, outside sweeps, the command that resumes it."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -1,4 +1,4 @@
-"""The settings that every run has, whatever it trains."""
+"""Settings common to all training runs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from gpt2_lightning.training.performance.compilation import Compile, compile_fau
 
 DEFAULT_BATCH_SIZE = 16
 _MOST_ELEMENTS = 2**30
-"""Activations of a micro-batch, with its logits, where the user does not choose: 4 GiB in float32."""
+"""Maximum number of activations and logits in a micro-batch of the default size: 4 GiB in float32."""
 _ACTIVATIONS_PER_CHANNEL = 16
-"""What a block keeps for the backward pass: its norms, queries, keys, values, the wide MLP twice, and what it adds."""
+"""Elements per channel that a block saves for the backward pass: outputs of the norms, query, key, value, the MLP's
+hidden layer before and after GELU, and the terms added to the residual stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings(Settings):
-    """What `train` and `finetune` have in common at the top level.
+    """Settings at the top level of both `train` and `finetune`.
 
     Raises:
         ValueError: with every setting that is out of range.
     """
 
     name: str
-    """Runs of one name lie in one folder."""
+    """Name of the run; runs of the same name share a folder in `runs_dir`."""
     runs_dir: PathText = "runs"
     """Folder of all runs."""
     run_dir: PathText
@@ -38,26 +39,26 @@ class RunSettings(Settings):
     cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of prepared corpora, downloads and trained tokenizers."""
     seed: Seed = 1337
-    """Fixes the initial weights, dropout and the order of samples."""
+    """Random seed of the initial weights, dropout and the order of samples."""
     batch_size: PositiveInt | None = None
-    """Samples in an optimizer step, over all devices; 16 where neither this nor `batch_tokens` is set."""
+    """Samples per optimizer step, over all devices; 16 if neither this nor `batch_tokens` is set."""
     batch_tokens: PositiveInt | None = None
-    """Tokens in an optimizer step, over all devices, in samples as long as the context: another way to set the size."""
+    """Tokens per optimizer step, over all devices, in samples as long as the context; instead of `batch_size`."""
     micro_batch_size: PositiveInt | Literal["auto"] | None = None
-    """Samples in a forward pass: a number; null for as many as take about 4 GiB for activations in float32, by a
-    formula; or `auto` for as many as fit on the device, by trying."""
+    """Samples per forward pass: a number; null for an estimate of about 4 GiB of activations in float32; `auto` for the
+    largest that fits on the device, found by trial steps."""
     compile: Compile = False
-    """Whether torch compiles the blocks, or in which of its modes; see `speed.compile_blocks`."""
+    """Whether to compile the blocks with torch.compile, or its mode; see `compilation.compile_blocks`."""
     activation_checkpointing: bool = False
-    """Whether activations are computed again in the backward pass: less memory for a third more time."""
+    """Whether to recompute activations in the backward pass: less memory for a third more time."""
     resume: PathText = "never"
-    """`never`, `auto`, `must`, `here`, or a run or checkpoint to go on with; see `resume.load_checkpoint`."""
+    """`never`, `auto`, `must`, `here`, or a run or checkpoint to resume; see `resume.load_checkpoint`."""
     replay: PathText | None = None
-    """Folder of an earlier run whose configuration is taken, with the overrides of the command line on top."""
+    """Folder of an earlier run whose configuration is used, with the overrides of the command line applied."""
     plan: bool | Literal["probe"] = False
-    """Say what the run takes, and stop: counted from its shapes, or with `probe` measured in a few steps as well."""
+    """Whether to print an estimate of memory and time, and stop; `probe` also measures a few steps."""
     price: PositiveFloat | None = None
-    """What a device costs for an hour, for the plan; null where that is of no interest."""
+    """Price of one device hour, for the cost in the estimate; null to omit it."""
     data: Node
     tokenizer: Node
     model: Node
@@ -66,7 +67,7 @@ class RunSettings(Settings):
     trainer: Node
     callbacks: dict[str, Node | None]
     metrics: dict[str, Node | None]
-    """Metrics of the validation beside those of the task, by name."""
+    """Validation metrics by name, in addition to those of the task."""
     logger: dict[str, Node | None]
 
     @relation
@@ -97,13 +98,13 @@ class RunSettings(Settings):
             yield fault
 
     def samples_in_step(self, block_size: int) -> int:
-        """Samples in an optimizer step, over all devices.
+        """Return the number of samples per optimizer step, over all devices.
 
         Args:
-            block_size: tokens of a sample.
+            block_size: tokens per sample.
 
         Raises:
-            UserError: if `batch_tokens` are no whole samples.
+            UserError: if `batch_tokens` is not a multiple of `block_size`.
         """
         if self.batch_tokens is None:
             return self.batch_size or DEFAULT_BATCH_SIZE
@@ -117,9 +118,12 @@ class RunSettings(Settings):
         return samples
 
     def micro_batch(self, architecture: GPT2Config) -> int:
-        """Samples in a forward pass of one process: the user's, or what the formula gives.
+        """Return the number of samples per forward pass of one process: the configured one, or the estimate.
 
-        Where they are to be found by trying, this is what there is until then.
+        With `auto`, it is the estimate, used until the search.
+
+        Args:
+            architecture: configuration of the model.
 
         Raises:
             UserError: if the batch does not divide.
@@ -127,14 +131,18 @@ class RunSettings(Settings):
         return self.micro_batch_among(build.make(self.trainer).processes(), architecture)
 
     def micro_batch_among(self, count: int, architecture: GPT2Config) -> int:
-        """The same, if there were so many processes."""
+        """Return `micro_batch` for `count` processes."""
         share = share_of_batch(self.samples_in_step(architecture.block_size), self.micro_batch_size, count)
         chosen = self.micro_batch_size
         return chosen if isinstance(chosen, int) else largest_micro_batch(share, architecture)
 
 
 def require_shares(plain: dict[str, Any], count: int) -> None:
-    """Make sure that a batch divides among several processes, as far as the configuration alone can tell.
+    """Check that a batch divides among processes, unless its size depends on the model (`batch_tokens`).
+
+    Args:
+        plain: the resolved configuration.
+        count: number of processes.
 
     Raises:
         UserError: see `share_of_batch`.
@@ -144,7 +152,12 @@ def require_shares(plain: dict[str, Any], count: int) -> None:
 
 
 def share_of_batch(batch_size: int, micro_batch_size: int | Literal["auto"] | None, count: int) -> int:
-    """Samples that each of several processes has of a batch.
+    """Return the number of samples of a batch per process.
+
+    Args:
+        batch_size: samples per optimizer step.
+        micro_batch_size: samples per forward pass, or how it is determined.
+        count: number of processes.
 
     Raises:
         UserError: if the batch or the share does not divide.
@@ -167,7 +180,7 @@ def share_of_batch(batch_size: int, micro_batch_size: int | Literal["auto"] | No
 
 
 def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:
-    """The largest divisor of the batch whose activations take at most about 4 GiB in float32."""
+    """Return the largest divisor of the batch whose activations need at most about 4 GiB in float32."""
     in_blocks = config.block_size * _ACTIVATIONS_PER_CHANNEL * config.n_layer * config.n_embd
     logits = config.block_size * config.vocab_rows
     fits = max(_MOST_ELEMENTS // (in_blocks + logits), (_MOST_ELEMENTS - LARGEST_LOGITS) // in_blocks)
