@@ -39,7 +39,7 @@ class RunSettings(Settings):
     cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of prepared corpora, downloads and trained tokenizers."""
     seed: Seed = 1337
-    """Random seed of the initial weights, dropout and the order of samples."""
+    """Fixes the initial weights, dropout and the order of samples."""
     batch_size: PositiveInt | None = None
     """Samples per optimizer step, over all devices; 16 if neither this nor `batch_tokens` is set."""
     batch_tokens: PositiveInt | None = None
