@@ -1,1 +1,1 @@
-"""Instructions with responses: templates, encoding, packing."""
+"""Instruction tuning: templates, encoding and packing of conversations."""

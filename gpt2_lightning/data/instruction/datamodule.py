@@ -1,4 +1,4 @@
-"""The LightningDataModule of instructions."""
+"""The LightningDataModule of instruction tuning."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _NAMES: dict[Part, str] = {"train": "training", "val": "validation", "test": "te
 
 
 class InstructDataModule(SampleDataModule):
-    """Conversations in a template, with loss on the answers.
+    """Data module of conversations rendered with a template, with loss on the answers.
 
     Args:
-        splits: the conversations.
-        template: writes them down.
-        tokenizer: must have an end-of-text token.
-        block_size: the context. Longer conversations are cut.
+        splits: conversations.
+        template: template that renders the conversations.
+        tokenizer: tokenizer with an end-of-text token.
+        block_size: context length in tokens; longer conversations are truncated.
         batch_size: rows in an optimizer step, over all devices.
         micro_batch_size: see `SampleDataModule`.
-        seed: fixes the order of the samples.
-        mask_prompt: whether the answers alone are learned, each with its end, or everything.
-        packing: whether a row holds as many examples as fit, or one.
+        seed: seed of the sample order.
+        mask_prompt: whether only the answers and their end-of-text tokens are targets, instead of all tokens.
+        packing: whether a row contains as many examples as fit, instead of one.
 
     Raises:
-        UserError: if a conversation does not fit the template or the tokenizer, or a part has nothing to learn.
+        UserError: if the template or the tokenizer cannot express a conversation, or a part has no targets.
     """
 
     def __init__(
@@ -64,20 +64,20 @@ class InstructDataModule(SampleDataModule):
             "padded": padded.padding(self.micro_batch_size),
             "whole": 1 - sum(example.width for example in train) / (len(train) * block_size),
         }
-        """Share of padding: with packing, with batches as wide as their longest example, and with
-        one example in each whole row."""
+        """Share of padding: with packing, with batches padded to their longest example, and with rows of one example
+        padded to the context."""
 
     @property
     def task(self) -> dict[str, Any]:
-        """Plain values for `Description.task`."""
+        """Plain values of the template, for `Description.task`."""
         return {"kind": KIND, "template": self.template.to_plain(), "mask_prompt": self.mask_prompt}
 
     def first_rows(self, count: int) -> list[list[Example]]:
-        """The examples of the first rows that training reads, for a preview."""
+        """Return the examples of the first `count` training rows, for a preview."""
         return self.samples.rows_of(np.arange(count))
 
     def report(self) -> list[str]:
-        """Numbers of examples, padding, and truncated rows, in sentences."""
+        """Summarize the numbers of examples, padding and truncated rows in sentences."""
         uses = dict(zip(self.parts, ("to train on", "to validate", "to test"), strict=True))
         found = [
             f"{len(rows.examples):,} examples {uses[part]} ({rows.n_targets:,} tokens carry loss)"
@@ -97,7 +97,7 @@ class InstructDataModule(SampleDataModule):
         return self.loader(ExampleBatches(examples, self.val_batch_size(len(examples)), *self.place()))
 
     def batches(self, part: Part) -> ExampleBatches:
-        """Batches with every example of a part once."""
+        """Return the batches of a part, with every example once."""
         return ExampleBatches(self.parts[part].examples, self.micro_batch_size)
 
     def _shape(self) -> str:

@@ -1,4 +1,4 @@
-"""Conversations as ids, with the mask of those that carry loss."""
+"""Encoding of conversations as token ids with a loss mask."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One conversation of n tokens. The last one is a target only."""
+    """A conversation of n tokens. The last token is a target, but not an input."""
 
     ids: NDArray[np.int64]
-    """(n,), n >= 1."""
+    """Token ids, (n,), n >= 1."""
     learned: NDArray[np.bool_]
-    """(n,): whether a token is to be predicted; the first one cannot be."""
+    """Loss mask, (n,): whether a token is a target; always False for the first one."""
 
     @property
     def width(self) -> int:
-        """Places in a row of a batch: n - 1."""
+        """Number of inputs, n - 1."""
         return len(self.ids) - 1
 
     @property
     def n_targets(self) -> int:
-        """Tokens to be predicted."""
+        """Number of targets."""
         return int(self.learned.sum())
 
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """The conversations of one part, in their order, without those that have nothing to learn."""
+    """The examples of one part in order, without those that have no targets."""
 
     examples: list[Example]
     truncated: int
-    """Conversations that were cut to the context; those that are dropped are counted as well."""
+    """Number of conversations truncated to the context, including those that were dropped."""
     dropped: int
-    """Conversations of which nothing is left to learn after the cut."""
+    """Number of conversations without targets after truncation."""
 
     @property
     def n_targets(self) -> int:
@@ -51,17 +51,17 @@ class EncodedRows:
 
 
 def encode(segments: Sequence[Segment], tokenizer: Tokenizer, mask_prompt: bool = True) -> Example:
-    """The ids of a conversation, each segment tokenized by itself.
+    """Encode a conversation, each segment separately.
 
-    So the ids of a prompt are the same in training, where its answer follows, and in generation, where it does not.
+    A prompt thus has the same ids in training, where an answer follows, as in generation, where none follows.
 
     Args:
-        segments: at least one; see `Template.render`.
-        tokenizer: must have an end-of-text token.
-        mask_prompt: whether the answers alone are learned, each with its end, or everything.
+        segments: one or more segments; see `Template.render`.
+        tokenizer: tokenizer with an end-of-text token.
+        mask_prompt: whether only the answers and their end-of-text tokens are targets, instead of all tokens.
 
     Raises:
-        UserError: if the tokenizer has no end-of-text token, or lacks a character.
+        UserError: if the tokenizer has no end-of-text token, or a character is not in its vocabulary.
     """
     end = require_end_of_text(tokenizer)
     ids: list[int] = []
@@ -70,7 +70,7 @@ def encode(segments: Sequence[Segment], tokenizer: Tokenizer, mask_prompt: bool 
         added = tokenizer.encode(segment.text).tolist() + ([end] if segment.ends_turn else [])
         ids += added
         learned += [segment.learned or not mask_prompt] * len(added)
-    learned[:1] = [False]  # nothing comes before the first token that could predict it
+    learned[:1] = [False]  # no context precedes the first token
     return Example(np.array(ids, dtype=np.int64), np.array(learned, dtype=np.bool_))
 
 
@@ -82,19 +82,19 @@ def encode_rows(
     block_size: int,
     mask_prompt: bool = True,
 ) -> EncodedRows:
-    """The examples of a part.
+    """Encode the conversations of a part.
 
     Args:
-        rows: the conversations.
-        part: its name, for messages.
-        template: writes them down.
+        rows: conversations.
+        part: name of the part, for messages.
+        template: template that renders the conversations.
         tokenizer: see `encode`.
-        block_size: the context: at most so many tokens are read, and one more is predicted. The rest is cut off.
+        block_size: context length. A conversation is truncated to `block_size` inputs, i.e. block_size + 1 tokens.
         mask_prompt: see `encode`.
 
     Raises:
-        UserError: if a conversation does not fit the template or the tokenizer, with its number; or if nothing is left
-            to learn.
+        UserError: with its number, if the template or the tokenizer cannot express a conversation; or if no
+            conversation has targets.
     """
     require_end_of_text(tokenizer)
     examples, truncated = [], 0
@@ -118,10 +118,10 @@ def encode_rows(
 
 
 def require_end_of_text(tokenizer: Tokenizer) -> int:
-    """The id that ends an answer.
+    """Return the id of the end-of-text token.
 
     Raises:
-        UserError: if there is none.
+        UserError: if the tokenizer has none.
     """
     if tokenizer.end_of_text is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Several short texts in one row."""
+"""Packing of short texts into rows."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 
 def best_fit(widths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Pack items into few rows: best fit decreasing (Johnson et al. 1974).
+    """Pack items into few rows by best fit decreasing (Johnson et al. 1974).
 
-    The widest comes first, each goes to the fullest row that has room for it; at most 11/9 of the rows that are needed,
-    and a few more. The same widths always give the same rows.
+    Items are placed in descending order of width, each into the fullest row with sufficient room. The number of rows is
+    at most 11/9 of the optimum, plus a constant. The result is deterministic.
 
     Args:
-        widths: of the things, none above the capacity.
-        capacity: of a row.
+        widths: widths of the items, none above the capacity.
+        capacity: width of a row.
 
     Returns:
-        The places in `widths` of what each row holds.
+        For each row, the indices of its items in `widths`.
     """
     rows: list[list[int]] = []
-    with_room: list[tuple[int, int]] = []  # room and number of each row, in this order
+    with_room: list[tuple[int, int]] = []  # (room, index) of each row, sorted
     for place in sorted(range(len(widths)), key=lambda place: -widths[place]):
         best = bisect_left(with_room, (widths[place], 0))
         if best < len(with_room):

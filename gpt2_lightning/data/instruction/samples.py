@@ -1,4 +1,4 @@
-"""Examples as rows of batches: packed or padded, for training in an endless order, for validation each once."""
+"""Samples and batches of examples, packed or padded: endless for training, a single pass for validation."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.model.loss import IGNORED
 
 _PADDING = 0
-"""Any id: padding has no target, and no token with a target attends to it."""
+"""Padding id. Any id works: padding has no target, and no token with a target attends to it."""
 _SORTED_BATCHES = 16
 
 
 class PackedSamples(Samples[Batch]):
-    """Rows of several examples that do not see each other; a sample is a row.
+    """Packed rows: a sample is a row of several examples that do not attend to each other.
 
-    Each epoch has every row once, in an order of its own. Which examples share a row stays the same, since it makes no
-    difference to any of them.
+    Each epoch contains every row once, in a different order. The packing is the same in every epoch, since the examples
+    of a row do not affect each other.
 
     Args:
-        examples: none wider than the rows.
-        block_size: width of the rows.
-        seed: another seed is another order.
+        examples: examples, none wider than `block_size`.
+        block_size: width of a row.
+        seed: seed of the order.
     """
 
     def __init__(self, examples: Sequence[Example], block_size: int, seed: int) -> None:
@@ -42,12 +42,12 @@ class PackedSamples(Samples[Batch]):
 
     @property
     def padding(self) -> float:
-        """Share of padding."""
+        """Share of padding in the rows."""
         used = sum(example.width for row in self.rows for example in row)
         return 1 - used / (len(self.rows) * self.block_size)
 
     def rows_of(self, numbers: NDArray[np.int64]) -> list[list[Example]]:
-        """The examples of each sample."""
+        """Return the examples of each sample."""
         epochs, places = np.divmod(numbers, self.per_epoch)
         pairs = zip(epochs.tolist(), places.reshape(-1, 1), strict=True)
         return [
@@ -59,15 +59,15 @@ class PackedSamples(Samples[Batch]):
 
 
 class PaddedSamples(Samples[Batch]):
-    """A sample is an example. Batches are padded to their longest.
+    """Padded examples: a sample is an example, and a batch is padded to its longest example.
 
-    Each epoch has every example once, in an order of its own in which neighbours are of similar width: of every 16
-    steps, the examples are drawn by chance and then sorted, up and down in turns.
+    Each epoch contains every example once, in a different order with neighbors of similar width: the examples are
+    shuffled, then sorted by width within pools of 16 steps, alternately ascending and descending.
 
     Args:
-        examples: the examples.
-        batch_size: examples in a step.
-        seed: another seed is another order.
+        examples: examples.
+        batch_size: examples in an optimizer step.
+        seed: seed of the order.
     """
 
     def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
@@ -79,14 +79,14 @@ class PaddedSamples(Samples[Batch]):
         self.targets_per_sample = sum(example.n_targets for example in examples) / len(examples)
 
     def padding(self, batch_size: int) -> float:
-        """Share of padding in the first epoch, with `batch_size` examples in a forward pass."""
+        """Return the share of padding in the first epoch, with `batch_size` examples in a forward pass."""
         widths = self._widths[self._order(0)]
         starts = np.arange(0, len(widths), batch_size)
         in_batch = np.diff(starts, append=len(widths))
         return float(1 - widths.sum() / (np.maximum.reduceat(widths, starts) * in_batch).sum())
 
     def rows_of(self, numbers: NDArray[np.int64]) -> list[list[Example]]:
-        """The example of each sample, in a list of its own."""
+        """Return the example of each sample, as lists of one example."""
         epochs, places = np.divmod(numbers, self.per_epoch)
         pairs = zip(epochs.tolist(), places.tolist(), strict=True)
         return [[self.examples[self._order(epoch)[place]]] for epoch, place in pairs]
@@ -96,7 +96,7 @@ class PaddedSamples(Samples[Batch]):
         return batch_of(rows, max(example.width for (example,) in rows), packed=False)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
-        """Numbers of the examples of an epoch. A function of the seed and the epoch; the last result is kept."""
+        """Return the order of the examples in an epoch, a function of seed and epoch; the last result is cached."""
         if self._last_order is None or self._last_order[0] != epoch:
             drawn = permute(np.arange(self.per_epoch), self.per_epoch, keys_of(self.seed, epoch)[1])
             up_or_down = np.where(self._pool % 2, -1, 1)
@@ -105,7 +105,7 @@ class PaddedSamples(Samples[Batch]):
 
 
 class ExampleBatches(Dataset[Batch]):
-    """Padded batches with every example once, those of similar width together. Rank r of W has every W-th batch."""
+    """Padded batches of every example once, with examples of similar width. Rank r of W has batches r, r + W, …"""
 
     def __init__(self, examples: Sequence[Example], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         by_width = sorted(examples, key=lambda example: example.width)
@@ -124,15 +124,15 @@ class ExampleBatches(Dataset[Batch]):
 
 
 def batch_of(rows: Sequence[Sequence[Example]], width: int, packed: bool) -> Batch:
-    """Examples side by side in rows, and padding after them.
+    """Concatenate the examples of each row, and pad the rows on the right.
 
-    No target crosses from one example to the next: its last token is a target and no input.
+    No target crosses from one example to the next: the last token of an example is a target, but not an input.
 
     Args:
-        rows: the examples of each.
-        width: places in a row, B rows make (B, width).
-        packed: whether to tell the examples of a row apart. Padding is then one more, so that nothing sees it; where it
-            is not, it comes after everything that could.
+        rows: examples of each of the B rows.
+        width: width of a row; the batch is (B, width).
+        packed: whether to number the examples of a row in `Batch.documents`, to separate their attention. Padding is
+            then a document as well; otherwise it is excluded by the causal mask.
     """
     inputs = np.full((len(rows), width), _PADDING)
     targets = np.full((len(rows), width), IGNORED)

@@ -1,4 +1,4 @@
-"""How a conversation is written down for a model: templates, and the pieces of text that they make."""
+"""Templates that render conversations as text."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from gpt2_lightning.errors import UserError, did_you_mean
 from gpt2_lightning.settings import FreeText, Settings, relation
 
 KIND = "instruct"
-"""What `Description.task` calls a model that was trained with a template."""
+"""Value of `kind` in `Description.task` of a model that was trained with a template."""
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a conversation that is tokenized by itself."""
+    """A part of a rendered conversation that is tokenized separately."""
 
     text: str
     learned: bool
-    """Whether it is the assistant's."""
+    """Whether the text is part of an answer."""
     ends_turn: bool = False
-    """Whether the assistant's turn ends with it: an end-of-text token follows."""
+    """Whether the segment ends an answer, so that an end-of-text token follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template(Settings):
-    """The text around questions and answers. It is plain values alone, and a checkpoint keeps it whole.
+    """Format of the text around questions and answers. It consists of plain values, which checkpoints contain in full.
 
-    Names in braces are fields. Texts such as `<|im_start|>` are ordinary text for the tokenizer, and several tokens: a
-    pre-trained model has no embedding for new ones.
+    Names in braces are fields. Markers such as `<|im_start|>` are encoded as ordinary text of several tokens, since a
+    pre-trained model has no embeddings for new tokens.
 
     Raises:
-        ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
+        ValueError: with every invalid setting, one line each, as "field: what is wrong".
     """
 
     name: str
-    """For messages."""
+    """Name of the template, for messages."""
     question: Annotated[str, FreeText(nullable=True)]
-    """All that comes before an answer, with `{instruction}`."""
+    """Text before an answer, with `{instruction}`."""
     question_with_input: Annotated[str, FreeText(nullable=True)] | None = None
-    """The same with `{instruction}` and `{input}`; null if an input follows its instruction after a blank line."""
+    """The same with `{instruction}` and `{input}`; null to append the input to the instruction after a blank line."""
     between: Annotated[str, FreeText(nullable=True)] | None = None
-    """What comes after an answer and before the next question; null for a single question."""
+    """Text between an answer and the next question; null to support a single question only."""
     system: Annotated[str, FreeText(nullable=True)] | None = None
-    """What comes before the first question, with `{system}`, if there is a message of the system; null to refuse it."""
+    """Text before the first question, with `{system}`, if there is a system message; null to reject system messages."""
     answer_end: Annotated[str, FreeText(nullable=True)] = ""
-    """Closes each answer, before the end-of-text token. It is learned, and ends a text that is generated."""
+    """Text after each answer, before the end-of-text token. It is a target in training, and ends generation."""
 
     @relation
     def _question_has_its_fields(self) -> Iterator[str]:
@@ -76,22 +76,22 @@ class Template(Settings):
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings that end an answer, beside the end-of-text token."""
+        """Strings that end an answer, in addition to the end-of-text token."""
         return (self.answer_end,) if self.answer_end else ()
 
     def prompt(self, question: str) -> str:
-        """What a model continues with its answer to a single question."""
+        """Render a single question as a prompt for generation."""
         return _filled(self.question, instruction=question)
 
     def render(self, messages: Sequence[Message], alpaca: Alpaca | None = None) -> list[Segment]:
-        """A conversation as text; what comes before an answer, where the user has the last word.
+        """Render a conversation; if its last message is from the user, as a prompt for generation.
 
         Args:
-            messages: maybe one of the system, then user and assistant in turns.
-            alpaca: the question in its fields, where it is a single one and has them; see `Conversation`.
+            messages: an optional system message, then user and assistant messages in turns.
+            alpaca: the fields of a single question, if it has them; see `Conversation`.
 
         Raises:
-            UserError: if the template has no place for a message.
+            UserError: if the template does not support a message.
         """
         before = ""
         segments: list[Segment] = []
@@ -131,20 +131,20 @@ class Template(Settings):
         return self.prompt(content)
 
     def _answer(self, content: str) -> list[Segment]:
-        """The closing text by itself, so that its tokens do not depend on the answer's last character."""
+        """Render an answer, with the closing text as its own segment, whose tokens do not depend on the answer."""
         if not self.answer_end:
             return [Segment(content, learned=True, ends_turn=True)]
         return [Segment(content, learned=True), Segment(self.answer_end, learned=True, ends_turn=True)]
 
 
 def template_of(task: dict[str, Any]) -> Template:
-    """The template that a model was trained with.
+    """Return the template that a model was trained with.
 
     Args:
         task: `Description.task` of its checkpoint, plain values; nothing in it is instantiated by name.
 
     Raises:
-        UserError: if the model is not one of instructions, or this version cannot read its template.
+        UserError: if the model was not trained on instructions, or this version cannot read its template.
     """
     if task.get("kind") != KIND:
         found = task.get("kind", "language modelling")
@@ -159,7 +159,7 @@ def template_of(task: dict[str, Any]) -> Template:
 
 
 def _filled(text: str, **values: str) -> str:
-    """In one pass: what a user writes may have braces of its own."""
+    """Substitute all fields in one pass, since the values may contain braces."""
     return _FIELD.sub(lambda field: values[field[1]], text)
 
 

@@ -16,7 +16,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 
 class SampleDataModule(L.LightningDataModule):
-    """Training batches from `samples`, which a subclass sets; it also defines the validation batches.
+    """Base data module with training batches from `samples`; subclasses set `samples` and define validation batches.
 
     With `Trainer(max_steps=…)` the run is one epoch. With `Trainer(max_epochs=…)` an epoch is a pass over the training
     samples, rounded up to whole steps.
@@ -39,19 +39,19 @@ class SampleDataModule(L.LightningDataModule):
         self._divides_batch = micro_batch_size is None
         self.tokenizer = tokenizer
         self.repeat_first_step = False
-        """Whether every optimizer step trains on the samples of the first, to see whether a model can learn them."""
+        """Whether every optimizer step uses the samples of the first, to test whether a model can overfit them."""
         self._first_sample, self._first_step = 0, 0
 
     @property
     def task(self) -> dict[str, Any]:
-        """`Description.task` of a model that is trained on these data; empty for a language model."""
+        """`Description.task` of a model trained on this data; empty for a language model."""
         return {}
 
     def setup(self, stage: str) -> None:
-        """Derive the micro-batch from the Trainer, if it was not given.
+        """Derive the micro-batch size from the Trainer, if it is None.
 
         Raises:
-            UserError: if the batch does not divide.
+            UserError: if the batch size is not divisible by the number of micro-batches.
         """
         if self.trainer is None or not self._divides_batch:
             return
@@ -65,18 +65,18 @@ class SampleDataModule(L.LightningDataModule):
 
     @property
     def samples_seen(self) -> int:
-        """Where training stands in the endless sequence of samples: all there is to its position."""
+        """Number of training samples consumed, which is the complete state of the position in the data."""
         steps = self.trainer.global_step - self._first_step if self.trainer else 0
         return self._first_sample + steps * self.batch_size
 
     @property
     def tokens_seen(self) -> int:
-        """Tokens trained on."""
+        """Number of tokens trained on."""
         return round(self.samples_seen * self.samples.targets_per_sample)
 
     @property
     def epochs_seen(self) -> float:
-        """Passes over the training text, with the fraction of the present one."""
+        """Number of passes over the training data, including the fraction of the current one."""
         return self.samples_seen / self.samples.per_epoch
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -86,7 +86,7 @@ class SampleDataModule(L.LightningDataModule):
         return self.loader(batches, BatchNumbers(self._batches_per_epoch(), continues=True))
 
     def _batches_per_epoch(self) -> int | None:
-        """Batches of this rank in an epoch of the Trainer; None for an endless one."""
+        """Number of batches of this rank in an epoch of the Trainer; None if the epoch is endless."""
         trainer = self.trainer
         if trainer is None or trainer.check_val_every_n_epoch is None:
             return None
@@ -101,11 +101,11 @@ class SampleDataModule(L.LightningDataModule):
         self._first_sample, self._first_step = state_dict["samples_seen"], state_dict["step"]
 
     def place(self) -> tuple[int, int]:
-        """Rank of this process, and the number of processes."""
+        """Return rank and world size."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def val_batch_size(self, rows: int) -> int:
-        """Rows in a validation batch: the micro-batch, or fewer so that every process has a batch.
+        """Return the validation batch size: the micro-batch size, or less so that every process has a batch.
 
         Raises:
             UserError: if there are fewer rows than processes.
@@ -119,9 +119,9 @@ class SampleDataModule(L.LightningDataModule):
         return min(self.micro_batch_size, rows // count)
 
     def loader(self, batches: Dataset[Any], numbers: BatchNumbers | None = None) -> DataLoader[Any]:
-        """Return a loader of a dataset whose items are batches; all of them, unless `numbers` are given."""
+        """Return a DataLoader of a dataset whose items are batches: all of them, or those of `numbers`."""
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        # A loader takes a seed for its workers from the global generator unless it has its own: dropout would notice.
+        # Without a generator, a DataLoader draws a seed from the global one, which would change the dropout masks.
         generator = torch.Generator()
         sampler = BatchNumbers(len(batches)) if numbers is None else numbers  # type: ignore[arg-type]  # it has a length
         return DataLoader(batches, batch_size=None, sampler=sampler, pin_memory=on_cuda, generator=generator)

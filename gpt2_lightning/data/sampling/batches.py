@@ -1,4 +1,4 @@
-"""Batches as map-style datasets: item i is the i-th whole batch, read at once."""
+"""Map-style datasets of batches: item i is the i-th batch, read at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gpt2_lightning.data.sampling.windows import Batch, Windows, read_batch
 
 
 class TrainingBatches(Dataset[Any]):
-    """Batches of B samples.
+    """Training batches of B samples.
 
-    Rank r of W reads rows r * B to (r + 1) * B of every W * B consecutive samples, so that the ranks of a step share
-    out exactly the samples that one process would read. Batch 0 starts at `first_sample`; after `period` batches, if
-    there is one, the same batches follow again.
+    Rank r of W reads rows r * B to (r + 1) * B of every W * B consecutive samples, so that the ranks of a step divide
+    exactly the samples that a single process would read. Batch 0 starts at `first_sample`; the batches repeat after
+    `period` batches, if that is given.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class TrainingBatches(Dataset[Any]):
 
 
 class BatchNumbers(DistributedSampler[int]):
-    """The numbers of a rank's batches. The dataset shares the batches out among the ranks.
+    """Sampler of the batch numbers of a rank. The dataset distributes the batches over the ranks.
 
-    It is a `DistributedSampler`, so that a Trainer does not put one in its place.
+    It is a `DistributedSampler`, so that the Trainer does not replace it by one.
 
     Args:
-        count: batches in a pass; None for an endless one.
-        continues: whether the next pass goes on with the numbers that follow, or begins again at 0.
+        count: batches in a pass; None for an endless pass.
+        continues: whether the next pass continues with the following numbers, instead of restarting at 0.
     """
 
     def __init__(self, count: int | None = None, continues: bool = False) -> None:
@@ -67,9 +67,9 @@ class BatchNumbers(DistributedSampler[int]):
 
 
 class ValidationBatches(Dataset[Batch]):
-    """All windows of one or more corpora, so that every token but the first of each is predicted exactly once.
+    """All windows of one or more corpora: every token except the first of each corpus is a target exactly once.
 
-    Rank r of W has every W-th batch.
+    Rank r of W has batches r, r + W, r + 2W, …
     """
 
     def __init__(

@@ -19,21 +19,21 @@ from gpt2_lightning.tokenizers import Tokenizer, char
 
 
 class TokenDataModule(SampleDataModule):
-    """Windows of token files.
+    """Data module of windows of token sequences.
 
     Args:
-        corpora: one, or several to be mixed.
-        block_size: tokens that a sample predicts.
+        corpora: one corpus, or several to mix.
+        block_size: context length in tokens.
         batch_size: sequences in an optimizer step, over all devices.
         micro_batch_size: see `SampleDataModule`.
-        seed: fixes the order of the samples.
-        weights: share of each corpus; None for equal ones.
-        documents: how windows treat documents, see `corpus.Corpus`.
-        end_of_text: the id that closes a document; needed unless documents are joined.
+        seed: seed of the sample order.
+        weights: relative share of each corpus; None for equal shares.
+        documents: treatment of document boundaries, see `corpus.Corpus`.
+        end_of_text: id of the end-of-text token; required unless documents are joined.
         tokenizer: see `SampleDataModule`.
 
     Raises:
-        UserError: if a part of a corpus is too short, or documents cannot be told apart.
+        UserError: if a part of a corpus is too short, or documents cannot be separated without an end-of-text token.
     """
 
     def __init__(
@@ -76,18 +76,18 @@ class TokenDataModule(SampleDataModule):
         val_fraction: float = 0.1,
         seed: int = 0,
     ) -> TokenDataModule:
-        """Make the data module of a text in memory.
+        """Create the data module of a text in memory.
 
         Args:
             text: the text.
-            tokenizer: encodes it; `char` for one of the characters in the text.
-            block_size: tokens that a sample predicts.
+            tokenizer: a tokenizer, or `char` for a character tokenizer of the text.
+            block_size: context length in tokens.
             batch_size: sequences in an optimizer step, over all devices.
             val_fraction: share of the text, from its end, that is held out for validation.
-            seed: fixes the order of the samples.
+            seed: seed of the sample order.
 
         Raises:
-            UserError: if a part of the text is too short, or the tokenizer lacks a character.
+            UserError: if a part of the text is too short, or a character is not in the tokenizer's vocabulary.
         """
         if tokenizer == "char":
             tokenizer = char.from_corpus([text], several_documents=False)
@@ -101,7 +101,7 @@ class TokenDataModule(SampleDataModule):
 
     @property
     def vocab_size(self) -> int:
-        """Tokens of the vocabulary.
+        """Vocabulary size of the tokenizer.
 
         Raises:
             UserError: if the data module has no tokenizer.
@@ -112,16 +112,16 @@ class TokenDataModule(SampleDataModule):
 
     @property
     def train_tokens(self) -> int:
-        """Tokens to train on."""
+        """Number of training tokens."""
         return sum(len(tokens.train) for tokens in self.corpora)
 
     @property
     def val_tokens(self) -> int:
-        """Tokens to validate on."""
+        """Number of validation tokens."""
         return sum(len(tokens.val) for tokens in self.corpora)
 
     def bytes_per_token(self, part: Literal["train", "val"]) -> float:
-        """Bytes of text that a token stands for on average, in the training or the validation text."""
+        """Return the mean bytes of text per token of the training or the validation part."""
         tokens = [len(corpus.train if part == "train" else corpus.val) for corpus in self.corpora]
         text = sum(n * corpus.bytes_per_token[part] for n, corpus in zip(tokens, self.corpora, strict=True))
         return text / sum(tokens)

@@ -1,7 +1,7 @@
-"""Which window of the corpus is the n-th sample: a pure function of the seed and n.
+"""Order of the training windows: the n-th sample is a pure function of the seed and n.
 
-There is no iterator to save. A run's position in its data is the number of samples that it has seen, and that number
-means the same at any worker count and world size.
+There is no iterator state to save. The position of a run in its data is the number of samples seen, independent of the
+number of workers and the world size.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _ROUND_PAIRS = 3
 
 
 class SampleOrder:
-    """An endless sequence of windows: epoch after epoch, each a shuffle of all windows that repeats none.
+    """Endless sequence of windows: each epoch is a permutation of all windows.
 
-    An epoch cuts the corpus into windows of `block_size` tokens from a start that differs by epoch, so that no two
-    epochs cut at the same places.
+    Each epoch cuts the corpus into windows of `block_size` tokens from a random offset, so that window boundaries
+    differ between epochs.
 
     Args:
-        n_tokens: length of the corpus; at least block_size + 1.
-        block_size: tokens that a sample predicts.
-        seed: another seed is another order.
+        n_tokens: length of the corpus in tokens; at least block_size + 1.
+        block_size: context length in tokens.
+        seed: seed of the order.
     """
 
     def __init__(self, n_tokens: int, block_size: int, seed: int) -> None:
@@ -31,11 +31,11 @@ class SampleOrder:
         self.block_size = block_size
         self.seed = seed
         self.per_epoch = max(1, (n_tokens - 1) // block_size - 1)
-        """Samples in an epoch."""
+        """Number of samples in an epoch."""
         self._slack = n_tokens - 1 - self.per_epoch * block_size
 
     def starts(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
-        """First token of each sample, for sample numbers of any epoch."""
+        """Return the index of the first token of each sample, for sample numbers of any epoch."""
         epochs, places = np.divmod(samples, self.per_epoch)
         starts = np.empty_like(places)
         for epoch in np.unique(epochs):
@@ -47,16 +47,17 @@ class SampleOrder:
 
 
 def keys_of(seed: int, epoch: int) -> tuple[int, int]:
-    """Two independent keys of 64 bits for an epoch."""
+    """Return two independent 64-bit keys for an epoch."""
     first, second = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64).tolist()
     return first, second
 
 
 def permute(places: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]:
-    """A keyed permutation of range(size), evaluated at some places, without a table.
+    """Evaluate a keyed permutation of range(size) at the given places, without a table.
 
-    A Feistel network over a grid of as many rows as columns, or one less, which is hardly larger than the range; walked
-    again wherever it leaves that (Black and Rogaway 2002, "Ciphers with arbitrary finite domains", sections 4 and 5).
+    A Feistel network over a grid with as many rows as columns, or one row less, which is hardly larger than the range.
+    Results outside the range are permuted again, known as cycle walking (Black and Rogaway 2002, "Ciphers with
+    arbitrary finite domains", sections 4 and 5).
     """
     columns = np.uint64(math.isqrt(size - 1) + 1 if size > 1 else 1)
     rows = np.uint64(-(-size // int(columns)))
@@ -74,7 +75,7 @@ def permute(places: NDArray[np.int64], size: int, key: int) -> NDArray[np.int64]
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """32 bits that depend on every bit: the upper half of SplitMix64's finaliser (Steele et al. 2014, figure 17)."""
+    """Mix the bits of x into 32 bits: the upper half of SplitMix64's finalizer (Steele et al. 2014, figure 17)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return (x ^ (x >> np.uint64(31))) >> np.uint64(32)

@@ -1,4 +1,4 @@
-"""The n-th sample of an endless training run, for one corpus or several: pure functions of the seed and n."""
+"""Endless sequences of training samples, of one corpus or several: pure functions of the seed and the sample number."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ BatchT_co = TypeVar("BatchT_co", covariant=True)
 
 
 class Samples(ABC, Generic[BatchT_co]):
-    """Numbered samples without an end."""
+    """Endless sequence of samples, read by number."""
 
     per_epoch: int
-    """Samples in a pass over the corpus."""
+    """Number of samples in a pass over the corpus."""
     targets_per_sample: float
-    """Tokens that a sample predicts, on average."""
+    """Mean number of targets in a sample."""
 
     @abstractmethod
     def read(self, numbers: NDArray[np.int64]) -> BatchT_co:
-        """Samples, in the order asked for."""
+        """Return the batch of the given sample numbers, in their order."""
 
 
 class JoinedSamples(Samples[Batch]):
-    """Windows that run over the boundaries of documents, cut anew in every epoch; see `SampleOrder`."""
+    """Windows that cross document boundaries, with a different offset in every epoch; see `SampleOrder`."""
 
     def __init__(self, sequence: TokenSequence, block_size: int, seed: int, masked_by: int | None = None) -> None:
         self.sequence, self.masked_by = sequence, masked_by
@@ -48,7 +48,7 @@ class JoinedSamples(Samples[Batch]):
 
 
 class SeparateSamples(Samples[Batch]):
-    """Windows within documents, in another order in every epoch."""
+    """Windows within documents, in a different order in every epoch."""
 
     def __init__(self, sequence: TokenSequence, block_size: int, seed: int, end_of_text: int) -> None:
         self.windows = DocumentWindows(sequence, block_size, end_of_text)
@@ -67,15 +67,16 @@ class SeparateSamples(Samples[Batch]):
 
 
 class MixedSamples(Samples[Batch]):
-    """Several corpora in fixed shares.
+    """Mix of several corpora in fixed shares.
 
-    Of every 4,096 samples each corpus has its share exactly, to the nearest whole number, in an order that differs from
-    round to round. Each goes through its own epochs, so that none of its samples comes twice before all have come once.
+    Every round of 4,096 samples contains each corpus in exactly its share, to the nearest integer, in an order that
+    differs between rounds. Each corpus has its own epochs, so that no sample repeats before all its samples were read
+    once.
 
     Args:
-        parts: the corpora.
-        weights: their shares, of any sum.
-        seed: another seed is another order.
+        parts: samples of each corpus.
+        weights: relative share of each corpus.
+        seed: seed of the order.
     """
 
     def __init__(self, parts: list[Samples[Batch]], weights: list[float], seed: int) -> None:
@@ -103,7 +104,7 @@ class MixedSamples(Samples[Batch]):
         return Batch(inputs, targets, documents)
 
     def choose(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """Which corpus each sample comes from, and the number that it has there."""
+        """Map sample numbers to the index of a corpus and the sample number in that corpus."""
         rounds, places = np.divmod(numbers, _ROUND)
         slots = np.empty_like(places)
         for turn in np.unique(rounds):
@@ -115,7 +116,7 @@ class MixedSamples(Samples[Batch]):
 
 
 def _apportion(weights: list[float], total: int) -> list[int]:
-    """Whole numbers in the proportions of the weights; the largest remainders are rounded up. None is left without."""
+    """Divide `total` in proportion to the weights by the largest remainder method; each weight gets at least 1."""
     shares = [Fraction(weight) * total / sum(map(Fraction, weights)) for weight in weights]
     quotas = [max(1, int(share)) for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda i: quotas[i] - shares[i])

@@ -1,4 +1,4 @@
-"""Windows of a token sequence: where they lie, and how they become a batch."""
+"""Windows of a token sequence: their positions, and their batches."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SCANNED_AT_ONCE = 2**24
 
 
 class Batch(NamedTuple):
-    """What a forward pass takes, and what it is to predict."""
+    """A batch of token ids with their targets."""
 
     inputs: Tensor
-    """(B, T), int64."""
+    """Token ids, (B, T), int64."""
     targets: Tensor
-    """(B, T), int64: the token after each input, or `model.loss.IGNORED`."""
+    """Id of the token after each input, or `model.loss.IGNORED`, (B, T), int64."""
     documents: Tensor | None = None
-    """(B, T), int64: the document of each input within its row, where attention is to stay inside it."""
+    """Document index of each input within its row, (B, T), int64; None if attention crosses document boundaries."""
 
 
 class Windows(ABC):
-    """The fixed windows of a sequence, each target in exactly one of them."""
+    """Fixed windows of a sequence; each target is in exactly one window."""
 
     def __init__(self, sequence: TokenSequence, block_size: int) -> None:
         self.sequence, self.block_size = sequence, block_size
@@ -38,11 +38,11 @@ class Windows(ABC):
 
     @abstractmethod
     def places(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """First input of each window, and how many inputs it has, 1 to block_size."""
+        """Return the index of the first input of each window, and its number of inputs, 1 to block_size."""
 
 
 class JoinedWindows(Windows):
-    """One after the other, over the boundaries of documents; the last may be shorter."""
+    """Consecutive windows that cross document boundaries; the last one may be shorter."""
 
     def __len__(self) -> int:
         return -(-(len(self.sequence) - 1) // self.block_size)
@@ -53,9 +53,9 @@ class JoinedWindows(Windows):
 
 
 class DocumentWindows(Windows):
-    """Windows that hold one document: from the end-of-text token before it to the one that closes it.
+    """Windows of one document each, from the end-of-text token before the document to the one that ends it.
 
-    Takes 16 bytes of memory for each document.
+    Uses 16 bytes of memory per document.
     """
 
     def __init__(self, sequence: TokenSequence, block_size: int, end_of_text: int) -> None:
@@ -87,14 +87,15 @@ def read_batch(
     block_size: int,
     masked_by: int | None = None,
 ) -> Batch:
-    """Read windows.
+    """Read windows as a batch.
 
     Args:
-        sequence: the ids.
-        starts: first input of each row.
-        lengths: inputs of each row; the rest is padding that is not to be predicted. None where all are whole.
-        block_size: columns.
-        masked_by: the end-of-text id, where attention is to stay within documents. It opens the document after it.
+        sequence: token ids.
+        starts: index of the first input of each row, (B,).
+        lengths: number of inputs of each row, (B,); the rest is padding without targets. None if all rows are full.
+        block_size: number of columns, T.
+        masked_by: id of the end-of-text token, to restrict attention to documents; it is the first token of the
+            document after it. None to attend across documents.
     """
     if lengths is None or (lengths == block_size).all():
         ids = sequence.read(starts, block_size + 1)  # (B, T + 1)

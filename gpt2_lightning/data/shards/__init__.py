@@ -1,1 +1,1 @@
-"""Token shards: encoding a corpus, the file format, reading."""
+"""Token shards: encoding of a corpus, file format, and reading."""

@@ -1,4 +1,4 @@
-"""SHA-256 of files. Those of large files are remembered with their size and time of change."""
+"""SHA-256 of files; those of large files are cached with size and modification time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 
 _REMEMBERED_FROM = 16 * 2**20
-"""Smaller files are read each time, so that a change within the clock's resolution cannot go unnoticed."""
+"""Size in bytes below which files are always read, since a change within the clock's resolution is not detectable."""
 
 
 def digest(file: Path, cache_dir: Path, skip: int = 0) -> str:
-    """SHA-256 of a file in hexadecimal.
+    """Return the SHA-256 of a file in hexadecimal.
 
     Args:
         file: any file.
-        cache_dir: where digests of large files are remembered.
-        skip: bytes at the start that do not count.
+        cache_dir: cache folder for the digests of large files.
+        skip: number of bytes at the start to exclude.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: if the file cannot be read.
     """
     try:
         return _digest(file, cache_dir, skip)
@@ -40,19 +40,19 @@ def _digest(file: Path, cache_dir: Path, skip: int) -> str:
         if remembered["identity"] == identity:
             return remembered["sha256"]
     found = _read(file, skip)
-    with contextlib.suppress(OSError):  # it saves time, and nothing else
+    with contextlib.suppress(OSError):  # the cache is optional
         write_text(memory, json.dumps({"identity": identity, "sha256": found}))
     return found
 
 
 def memory_of(file: Path, start: int, cache_dir: Path, what: str) -> tuple[Path, list[str | int]]:
-    """Where something about a file is remembered, and what has to be unchanged for it to hold.
+    """Return the path of a cache entry about a file, and the file's identity that validates the entry.
 
     Args:
         file: any file.
         start: offset of the first byte.
-        cache_dir: the folder of everything remembered.
-        what: a name for the thing.
+        cache_dir: cache folder.
+        what: name of the cached quantity.
     """
     state = file.stat()
     place: list[str | int] = [str(file.resolve()), start]

@@ -1,4 +1,4 @@
-"""Encoding of a piece of a corpus into shards."""
+"""Encoding of pieces of a corpus as shards."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
 SHOWN = 10
-"""Bad rows that a message lists; the others are counted."""
+"""Number of bad rows that a message lists; the others are counted."""
 _LONGEST_WHOLE = 2**28
 
 
 @dataclass(frozen=True)
 class PieceEncoder:
-    """Writes the shards of pieces, and their reports.
+    """Encoder of pieces; writes their shards and reports.
 
     Args:
-        corpus: reads a piece.
-        tokenizer: makes the ids.
-        source: fingerprint of the corpus, written into each shard.
-        folder: of the shards.
+        corpus: corpus of the pieces.
+        tokenizer: encodes the text.
+        source: fingerprint of the corpus, written to each shard.
+        folder: folder of the shards.
     """
 
     corpus: Corpus
@@ -40,16 +40,16 @@ class PieceEncoder:
     folder: Path
 
     def encode(self, number: int, piece: Piece) -> dict[str, Any]:
-        """Write the shards of a piece and then its report, which says that they are whole.
+        """Write the shards of a piece, then its report, which marks them as complete.
 
         Returns:
             The report: number of the piece; tokens, documents and bytes of text of each shard; number of empty
-            documents, which are left out. Where rows are bad, their number and the first ten, as `bad_rows` and
-            `shown`; then nothing was written.
+            documents, which are omitted. For bad rows, their number and the first ten as `bad_rows` and `shown`;
+            in this case nothing was written.
 
         Raises:
             UserError: if the text cannot be read or encoded.
-            OSError: if the shards cannot be written; nothing half-written has a shard's name.
+            OSError: if the shards cannot be written; no incomplete file has the name of a shard.
         """
         file = report_file(self.folder, number)
         try:
@@ -58,7 +58,7 @@ class PieceEncoder:
         except _BadRows as bad:
             return {"piece": number, "bad_rows": bad.count, "shown": bad.shown}
         except FileNotFoundError:
-            # Another process made the same piece, and deleted all temporary files when every piece was whole.
+            # Another process encoded the same piece, and deleted all temporary files after the last piece was complete.
             if not is_whole(self.folder, number, self.source):
                 raise
             report = json.loads(file.read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ class PieceEncoder:
 
 
 class _BadRows(Exception):
-    """Bad rows of a piece; raised inside `writing`, so that no shard gets its name."""
+    """Bad rows of a piece; raised inside `writing`, so that no shard is created."""
 
     def __init__(self) -> None:
         self.count, self.shown = 0, list[str]()
@@ -119,7 +119,7 @@ def _add(shard: ShardWriter, segment: Segment, tokenizer: Tokenizer) -> None:
 
 
 def _fitted(segments: Iterator[Segment | BadRow], tokenizer: Tokenizer) -> Iterator[Segment | BadRow]:
-    """Join the segments of each document, for a tokenizer that must see documents whole."""
+    """Join the segments of each document, for a tokenizer that requires whole documents."""
     if tokenizer.cuts_at_spaces:
         yield from segments
         return

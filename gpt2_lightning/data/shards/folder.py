@@ -1,7 +1,7 @@
-"""The folder of a corpus's shards: what it is for, and whether it is complete.
+"""Folder of the shards of a corpus: its settings and its completion.
 
-`settings.json` is written first, and says what the folder is for; `meta.json` is written last, and gathers the reports
-of all pieces.
+`settings.json` is written first, and describes corpus and tokenizer; `meta.json` is written last, and collects the
+reports of all pieces.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ FORMAT = 1
 
 
 def folder_of(corpus: Corpus, tokenizer: Tokenizer, cache_dir: Path) -> Path:
-    """The folder of a corpus and a tokenizer, unless the user names one."""
+    """Return the default folder of the shards of a corpus and a tokenizer."""
     identity = f"{FORMAT} {corpus.fingerprint(cache_dir)} {tokenizer.hash()}"
     return cache_dir / "tokens" / hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
 def claim(folder: Path, corpus: Corpus, tokenizer: Tokenizer, source: str) -> None:
-    """Write `settings.json`, or compare it with what the folder is to hold.
+    """Write `settings.json`, or compare an existing one with the settings.
 
     Raises:
-        UserError: if the folder holds something else, or cannot be written.
+        UserError: if the folder contains something else, or cannot be written.
     """
     wanted = {
         "format": FORMAT,
@@ -53,11 +53,11 @@ def claim(folder: Path, corpus: Corpus, tokenizer: Tokenizer, source: str) -> No
     }
     file = folder / SETTINGS
     try:
-        # Listed first, since another machine may claim the folder at the same time.
+        # List before writing, since another machine may claim the folder at the same time.
         known = (TOKENIZER, SETTINGS, REPORTS)
         others = folder.exists() and any(f.name[0] != "." and f.name not in known for f in folder.iterdir())
         if file.exists() and not (folder / META).exists() and not count_done(folder):
-            file.unlink()  # of a preparation that finished no piece
+            file.unlink()  # settings of a preparation that completed no piece
         if not file.exists():
             if others:
                 raise UserError(f"the folder {folder} holds other things than token shards; name another with output=")
@@ -77,7 +77,7 @@ def claim(folder: Path, corpus: Corpus, tokenizer: Tokenizer, source: str) -> No
 
 
 def is_ready(folder: Path, source: str) -> bool:
-    """Whether `meta.json` exists, and all pieces are still whole."""
+    """Whether `meta.json` exists and all pieces are complete."""
     try:
         pieces = int(json.loads((folder / META).read_text(encoding="utf-8"))["pieces"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -86,12 +86,12 @@ def is_ready(folder: Path, source: str) -> bool:
 
 
 def finish(folder: Path, pieces: int, val_fraction: float) -> None:
-    """Gather the reports into `meta.json`.
+    """Collect the reports in `meta.json`.
 
     Args:
-        folder: of the shards; every piece is whole.
-        pieces: their number.
-        val_fraction: of the corpus, for the message.
+        folder: folder of the shards, in which every piece is complete.
+        pieces: number of pieces.
+        val_fraction: validation share of the corpus, for the message.
 
     Raises:
         UserError: if the training or the validation part is empty.

@@ -1,7 +1,7 @@
-"""A shard: a file of token ids with a header that says what they are.
+"""File format of shards: token ids with a header that describes them.
 
-The header has 256 bytes: the magic, then little-endian fields in the order of `Header`, then zeros. The ids follow, as
-little-endian uint16 or uint32, up to the end of the file. An end-of-text token closes each document.
+The header has 256 bytes: a magic number, little-endian fields in the order of `Header`, and zeros. The ids follow, as
+little-endian uint16 or uint32, up to the end of the file. An end-of-text token ends each document.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 MAGIC = b"GPT2LTOK"
 FORMAT = 1
-"""Raised when an older version could not read what this one writes."""
+"""Format version; incremented with every change that earlier versions cannot read."""
 HEADER_BYTES = 256
 _LAYOUT = struct.Struct("<8sIIQQQQ32s32s32s")
 _REMEDY = "delete it and prepare the corpus again; what is whole is kept"
@@ -32,26 +32,26 @@ _REMEDY = "delete it and prepare the corpus again; what is whole is kept"
 
 @dataclass(frozen=True)
 class Header:
-    """What the ids of a shard are."""
+    """Header of a shard."""
 
     format: int
-    """Version of this layout."""
+    """Format version."""
     itemsize: int
-    """Bytes of an id: 2 or 4."""
+    """Bytes per id, 2 or 4."""
     tokens: int
     """Number of ids."""
     documents: int
-    """Documents that end here."""
+    """Number of documents that end in the shard."""
     text_bytes: int
-    """Bytes of UTF-8 that the ids were made from."""
+    """Bytes of the encoded text in UTF-8."""
     vocab_size: int
-    """Every id is below it."""
+    """Vocabulary size; all ids are below it."""
     tokenizer: str
-    """The tokenizer's hash, hexadecimal."""
+    """Hash of the tokenizer, in hexadecimal."""
     source: str
-    """The corpus's fingerprint, hexadecimal."""
+    """Fingerprint of the corpus, in hexadecimal."""
     checksum: str
-    """SHA-256 of the ids, hexadecimal."""
+    """SHA-256 of the ids, in hexadecimal."""
 
     def to_bytes(self) -> bytes:
         numbers = (self.format, self.itemsize, self.tokens, self.documents, self.text_bytes, self.vocab_size)
@@ -60,15 +60,15 @@ class Header:
 
     @property
     def file_bytes(self) -> int:
-        """Length of the whole file."""
+        """Size of the file in bytes, including the header."""
         return HEADER_BYTES + self.tokens * self.itemsize
 
 
 def read_header(file: Path) -> Header:
-    """The header of a shard that has the length it says.
+    """Read the header of a shard, and verify the size of the file.
 
     Raises:
-        UserError: if the file is missing, no shard, of a later format or cut off.
+        UserError: if the file is missing, not a shard, of a later format or truncated.
     """
     try:
         with file.open("rb") as content:
@@ -96,7 +96,7 @@ def require_checksum(file: Path, header: Header, cache_dir: Path) -> None:
     """Compare the ids of a shard with the checksum in its header.
 
     Raises:
-        UserError: naming the file and both.
+        UserError: with the file and both checksums, if they differ.
     """
     found = digest(file, cache_dir, skip=HEADER_BYTES)
     if found != header.checksum:
@@ -107,7 +107,7 @@ def require_checksum(file: Path, header: Header, cache_dir: Path) -> None:
 
 
 class ShardWriter:
-    """Appends ids to a shard, and counts."""
+    """Writer that appends ids to a shard and maintains its counts."""
 
     def __init__(self, file: BinaryIO, dtype: np.dtype[Any]) -> None:
         self.file, self.dtype = file, dtype
@@ -124,14 +124,14 @@ class ShardWriter:
 
 @contextlib.contextmanager
 def writing(file: Path, tokenizer: Tokenizer, source: str) -> Iterator[ShardWriter]:
-    """A shard to append to. It has its name, and its header, only after the block; after an exception nothing is left.
+    """Write a shard in a `with` block. The file gets its name and header at the end; after an exception, it is deleted.
 
     Args:
-        file: where the shard goes.
-        tokenizer: what makes the ids.
-        source: the corpus's fingerprint, hexadecimal.
+        file: path of the shard.
+        tokenizer: tokenizer of the ids.
+        source: fingerprint of the corpus, in hexadecimal.
     """
-    with open_binary(file, durable=False) as content:  # done for all of them before the corpus counts as prepared
+    with open_binary(file, durable=False) as content:  # all shards are synced before the corpus counts as prepared
         content.write(bytes(HEADER_BYTES))
         shard = ShardWriter(content, np.dtype(tokenizer.dtype).newbyteorder("<"))
         yield shard

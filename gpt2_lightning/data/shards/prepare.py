@@ -1,7 +1,8 @@
-"""Preparation of a corpus as token shards: in parallel, on several machines, and resumable.
+"""Preparation of a corpus as token shards: parallel, distributed over machines, and resumable.
 
-A corpus is divided into pieces in the same way everywhere. A piece becomes at most two shards and then a report, which
-says that they are whole. When all reports exist, `meta.json` gathers them, and the folder is ready.
+The division of a corpus into pieces is the same on all machines. A piece is encoded as at most two shards and then a
+report, which marks them as complete. When all reports exist, they are collected in `meta.json`, and the folder is
+ready.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
 _IN_THIS_PROCESS = 4 * 2**20
-"""Bytes of text that are encoded sooner than other processes start."""
+"""Bytes of text below which starting worker processes takes longer than encoding."""
 
 Advance = Callable[[int], None]
-"""Called with the bytes of text that were encoded since the last call."""
+"""Progress callback; takes the bytes of text encoded since the last call."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Result of a preparation."""
+    """Result of preparing a corpus."""
 
     folder: Path
     missing: int
-    """Pieces that other machines have yet to prepare; 0 when the folder is ready."""
+    """Number of pieces not yet prepared by other machines; 0 if the folder is ready."""
     was_ready: bool
-    """Whether there was nothing to do."""
+    """Whether the folder was ready before the call."""
 
 
 def prepare(
@@ -51,16 +52,16 @@ def prepare(
     """Encode the pieces that are not encoded yet.
 
     Args:
-        corpus: the documents, and this machine's share of them.
-        tokenizer: makes the ids.
-        folder: of the shards.
-        cache_dir: of digests of large files.
-        workers: number of processes; None for one per core, and for this process alone where there is little to do.
-        start: called with the total bytes of text to be encoded, for a progress bar.
+        corpus: the corpus, with the settings `shard` and `num_shards` of this machine.
+        tokenizer: encodes the text.
+        folder: folder of the shards.
+        cache_dir: cache folder for the digests of large files.
+        workers: number of processes; None for one per core, or only this process for little text.
+        start: called with the total bytes of text to encode, for a progress bar.
 
     Raises:
-        UserError: if the folder is for something else, the text cannot be read or encoded, rows are bad, or the disk is
-            full. What is whole is kept.
+        UserError: if the folder contains something else, the text cannot be read or encoded, rows are bad, or the disk
+            is full. Complete pieces are kept.
     """
     source = corpus.fingerprint(cache_dir)
     claim(folder, corpus, tokenizer, source)
@@ -83,7 +84,7 @@ def prepare(
 
 
 def _workers_for(total: int) -> int:
-    """One process for little text; otherwise the cores that this one may use."""
+    """Return the default number of workers: 1 for little text, otherwise the number of usable cores."""
     if total <= _IN_THIS_PROCESS:
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""A corpus as ids, ready for training: a training and a validation sequence."""
+"""Prepared corpora: training and validation sequences of token ids."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class Tokens:
-    """Both parts of a corpus."""
+    """Training and validation sequence of a corpus."""
 
     train: TokenSequence
     val: TokenSequence
     bytes_per_token: dict[str, float]
-    """Mean bytes of text per token, under `train` and `val`."""
+    """Mean bytes of text per token, by part (`train` and `val`)."""
 
 
 def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
-    """The shards that `prepare` made.
+    """Open the shards written by `prepare`, after verifying their checksums.
 
     Args:
-        folder: with a `meta.json`.
-        tokenizer: has to be the one that made them.
-        cache_dir: where checksums of large shards are remembered, so that they are read once.
+        folder: folder of the shards, with a `meta.json`.
+        tokenizer: the tokenizer that encoded the shards.
+        cache_dir: cache folder for the checksums of large shards, which are then verified once.
 
     Raises:
-        UserError: if a shard is missing, cut off, altered or of another tokenizer.
+        UserError: if a shard is missing, truncated, altered or of another tokenizer.
     """
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Which pieces of a corpus are done: each one has a report, written after its shards."""
+"""Reports of encoded pieces. A report is written after the shards of its piece, and marks them as complete."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from gpt2_lightning.data.shards.format import read_header
 from gpt2_lightning.errors import UserError
 
 REPORTS = "pieces"
-"""Folder of the reports, inside that of the shards."""
+"""Subfolder of the reports in the folder of the shards."""
 SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 def shard_name(split: Split, number: int) -> str:
-    """File name of a piece's training or validation shard."""
+    """Return the file name of the training or validation shard of a piece."""
     return f"{split}-{number:05d}.bin"
 
 
 def report_file(folder: Path, number: int) -> Path:
-    """Path of a piece's report."""
+    """Return the path of the report of a piece."""
     return folder / REPORTS / f"{number:05d}.json"
 
 
 def count_done(folder: Path) -> int:
-    """Number of pieces that are done."""
+    """Return the number of encoded pieces."""
     return len(list((folder / REPORTS).glob("*.json")))
 
 
 def is_whole(folder: Path, number: int, source: str) -> bool:
-    """Whether a piece has a report, and each of its shards exists, is complete and the one of the report."""
+    """Whether a piece has a report, and its shards exist, are complete and match the report."""
     try:
         report = json.loads(report_file(folder, number).read_text(encoding="utf-8"))
         for split in [split for split in SPLITS if split in report]:
@@ -44,7 +44,7 @@ def is_whole(folder: Path, number: int, source: str) -> bool:
 
 
 def clear_up(folder: Path, process: str = "*") -> None:
-    """Delete temporary files of a process, or of all: no process needs them once all pieces are whole."""
+    """Delete temporary files of a process, or of all processes, which is safe once all pieces are complete."""
     for temporary in (*folder.glob(f".*.bin.{process}.tmp"), *(folder / REPORTS).glob(f".*.{process}.tmp")):
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -1,4 +1,4 @@
-"""Many token files as one sequence."""
+"""Token files read as one sequence."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from numpy.typing import NDArray
 from gpt2_lightning.errors import UserError
 
 _MOST_OPEN = 64
-"""Files kept open at once: a corpus may have hundreds, and some systems allow a process 256."""
+"""Maximum number of open files: a corpus may have hundreds, and some systems limit a process to 256."""
 
 
 class TokenSequence:
-    """The ids of several files, one after the other, as one sequence.
+    """Concatenation of the ids of several files.
 
-    Windows are read by position from the files, which costs no memory that grows with the corpus: pages of a memory
-    map count as a process's own, and the kernel reads 128 KiB around each of them.
+    Windows are read from the files by position, so that memory use does not grow with the corpus. With a memory map,
+    the pages would count as memory of the process, and the kernel would read 128 KiB around each of them.
 
     Args:
-        files: paths, with the bytes before the first id and the number of ids of each.
-        dtype: of the ids.
+        files: path, bytes before the first id, and number of ids of each file.
+        dtype: dtype of the ids.
     """
 
     def __init__(self, files: list[tuple[Path, int, int]], dtype: np.dtype[Any]) -> None:
         self.files = [(path, offset) for path, offset, _ in files]
         self.dtype = dtype
-        self._ends = np.cumsum([count for _, _, count in files], dtype=np.int64)  # of each file, in the sequence
+        self._ends = np.cumsum([count for _, _, count in files], dtype=np.int64)  # end of each file in the sequence
         self._open: dict[int, BinaryIO] = {}
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self._ends.size else 0
 
     def read(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """The windows of `length` ids from each start: (number of starts, length)."""
+        """Return the windows of `length` ids from each start, (number of starts, length)."""
         windows = np.empty((starts.size, length), dtype=self.dtype)
         for window, start in zip(windows, starts.tolist(), strict=True):
             self._fill(window, start)
         return windows.astype(np.int64)
 
     def slice(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The ids from start up to (not including) stop."""
+        """Return the ids from start (inclusive) to stop (exclusive)."""
         return self.read(np.array([start]), stop - start)[0]
 
     def _fill(self, window: NDArray[Any], start: int) -> None:
-        """Read one window, which may go on in the next file."""
+        """Read one window, which may span several files."""
         place = int(np.searchsorted(self._ends, start, side="right"))
         filled = 0
         while filled < window.size:
@@ -76,10 +76,10 @@ class TokenSequence:
 
 
 class InMemorySequence(TokenSequence):
-    """Ids in memory as a sequence.
+    """Sequence of ids in memory.
 
     Args:
-        ids: the ids, (N,).
+        ids: token ids, (N,).
     """
 
     def __init__(self, ids: NDArray[Any]) -> None:

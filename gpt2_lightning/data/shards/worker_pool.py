@@ -1,4 +1,4 @@
-"""Worker processes that encode pieces: started clean, deaf to Ctrl-C, and ended with their parent."""
+"""Pool of worker processes that encode pieces. Workers are spawned, ignore SIGINT, and terminate with their parent."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def encode_in_processes(
     """Encode pieces in parallel.
 
     Args:
-        encoder: of this process; each worker makes its own.
-        pieces: with their numbers.
+        encoder: encoder of this process; each worker creates its own.
+        pieces: pieces with their numbers.
         workers: number of processes.
 
     Yields:
-        Each piece with its report, in the order in which they end.
+        Each piece with its report, in the order of completion.
 
     Raises:
         UserError: if a worker was killed, or a piece cannot be read or encoded.
     """
     arguments = (encoder.corpus, encoder.tokenizer.to_text(), encoder.source, encoder.folder)
-    # Not forked: torch may have started threads in this process.
+    # Not fork, since torch may have started threads in this process.
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=arguments)
     try:
@@ -59,8 +59,8 @@ def encode_in_processes(
 
 @contextlib.contextmanager
 def _blocked_interrupts() -> Iterator[None]:
-    """Block SIGINT, also in processes that start meanwhile: Ctrl-C reaches all processes of a terminal, and would end
-    a worker before it ignores the signal."""
+    """Block SIGINT in this process and in those it starts: Ctrl-C is sent to all processes of a terminal, and would
+    terminate a worker before it ignores the signal."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -72,12 +72,12 @@ def _blocked_interrupts() -> Iterator[None]:
 
 
 _encoder: PieceEncoder
-"""Of a worker process; an executor's tasks share state through a global only."""
+"""Encoder of a worker process; tasks of an executor can share state only through a global."""
 
 
 def _start_worker(corpus: Corpus, tokenizer: str, source: str, folder: Path) -> None:
     global _encoder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and terminates its workers
     _encoder = PieceEncoder(corpus, tokenizer_from_text(tokenizer), source, folder)
     signal.signal(signal.SIGTERM, _end_worker)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -88,14 +88,14 @@ def _encode(number: int, piece: Piece) -> dict[str, Any]:
 
 
 def _end_worker(number: int, frame: Any) -> None:
-    """Delete this process's temporary files and exit at once. The executor would catch an exception, and wait for its
-    locks again."""
+    """Delete the temporary files of this process and exit immediately, since the executor would catch an exception and
+    wait for its locks again."""
     clear_up(_encoder.folder, str(os.getpid()))
     os._exit(128 + number)
 
 
 def _end_with_parent() -> None:
-    """Terminate when the parent dies: a worker would wait for its next piece for ever."""
+    """Terminate when the parent dies, since a worker would otherwise wait for its next piece forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None, "called in a worker"
     parent.join()
