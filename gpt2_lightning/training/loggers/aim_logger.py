@@ -1,4 +1,4 @@
-"""A run in Aim."""
+"""Logger for Aim."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ ID = "aim.id"
 
 
 class AimLogger(RunLogger):
-    """A run of Aim; `aim up --repo runs` shows all. A resumed run goes on as the same run.
+    """Log to a run of Aim; `aim up --repo runs` displays all runs. A resumed run continues the same Aim run.
 
     Args:
         run_dir: the run's folder, for the run's id in `aim.id`.
-        run_name: what the run is called here.
-        sweep: what the sweep that it belongs to is called, if it does.
-        repo: folder with `.aim` in it, which is made where it is missing.
-        experiment: where runs are shown together.
+        run_name: display name of the run.
+        sweep: name of the run's sweep; None for a run outside of a sweep.
+        repo: folder that contains `.aim`, which is created if missing.
+        experiment: experiment that groups the runs.
 
     Raises:
-        ValueError: if `repo` is a server's address: Aim waits without end for one that is gone, and so would the run.
+        ValueError: if `repo` is the address of a server: Aim has no timeout for an unreachable one, so the run would
+            hang.
     """
 
     package = "aim"

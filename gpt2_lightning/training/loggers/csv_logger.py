@@ -1,4 +1,4 @@
-"""A run's metrics as one CSV file that survives kills and resumes."""
+"""Logger for `metrics.csv`, which stays consistent when a run is killed and resumed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FIRST_COLUMNS = ["step", "epoch", "tokens", "train/loss", "val/loss"]
 
 
 class CSVLogger(Logger):
-    """A row a log call, written at once; a cell is empty where a row has no such figure.
+    """Write one row per call of `log_metrics`, immediately; cells of missing metrics are empty.
 
-    A resumed run drops the rows after its first step, which a killed one may have written. A new key adds a column.
+    A resumed run drops the rows of steps that it repeats. A new key adds a column.
 
     Args:
         run_dir: the run's folder, for `metrics.csv` and `git.yaml`.
@@ -40,7 +40,7 @@ class CSVLogger(Logger):
         return ""
 
     def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
-        """Keep the state of the code in `git.yaml`; the rest of what is known of a run lies in its folder already."""
+        """Write the state of the code to `git.yaml`; the other hyperparameters are in the run's folder already."""
         if git := params.get("git"):
             self.file.with_name(GIT).write_text(yaml.safe_dump(git), encoding="utf-8")
 
@@ -62,7 +62,7 @@ class CSVLogger(Logger):
         self._rewrite(kept, found + [key for key in row if key not in found])
 
     def _read(self) -> list[dict[str, Any]]:
-        whole, _, _ = self.file.read_text().rpartition("\n")  # the last line may have been cut off by a crash
+        whole, _, _ = self.file.read_text().rpartition("\n")  # a crash may have truncated the last line
         return list(csv.DictReader(whole.splitlines()))
 
     def _rewrite(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
@@ -77,4 +77,4 @@ def _step(row: dict[str, Any]) -> float:
     try:
         return float(row["step"])
     except (TypeError, ValueError):
-        return float("inf")  # cut off by a crash
+        return float("inf")  # truncated by a crash

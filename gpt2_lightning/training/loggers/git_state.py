@@ -1,4 +1,4 @@
-"""Which code a run was made with."""
+"""State of the git repository at the start of a run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ _SECONDS = 10
 
 
 def git_state(folder: Path) -> dict[str, str | bool] | None:
-    """The commit of a folder's repository, and whether tracked files differ from it.
+    """Return the commit of a folder's repository, and whether tracked files differ from it.
 
     Args:
         folder: the working folder.
 
     Returns:
-        `commit` and `dirty`; None where there is no repository, no commit or no git.
+        `commit` and `dirty`; None without a repository, a commit or git.
     """
     try:
         commit = _git(folder, "rev-parse", "HEAD")

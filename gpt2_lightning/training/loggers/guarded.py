@@ -1,4 +1,4 @@
-"""Loggers that cannot fail a run, and that are told its end whatever it is."""
+"""Wrapper of loggers: exceptions do not fail the run, and every logger is finalized with the run's status."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class Guarded(RunLogger):
-    """Passes everything on. After a failure, which is said once, it passes nothing on but the end.
+    """Forward all calls to a logger. After an exception, log one warning and forward only the end of the run.
 
     Args:
-        logger: one of ours, or of Lightning's, which get no texts and pictures.
+        logger: a `RunLogger`, or a logger of Lightning's, which receives metrics but no texts and images.
     """
 
     def __init__(self, logger: Logger) -> None:
@@ -46,10 +46,10 @@ class Guarded(RunLogger):
             self._try(lambda: logger.log_picture(key, file, step))
 
     def finalize(self, status: str) -> None:
-        """Nothing: Lightning calls it at the end of `fit`, when a run has still something to say. See `end`."""
+        """Do nothing: Lightning calls it at the end of `fit`, after which a run still logs. See `end`."""
 
     def end(self, status: str) -> None:
-        """Close the logger, also one that failed."""
+        """Finalize the logger, also after an exception."""
         if self._failed:
             with contextlib.suppress(Exception):
                 self.logger.finalize(status)
@@ -68,10 +68,10 @@ class Guarded(RunLogger):
 
 
 def guard(loggers: Sequence[Logger]) -> list[Guarded]:
-    """Loggers that cannot fail a run.
+    """Wrap loggers so that their exceptions do not fail the run.
 
     Raises:
-        UserError: if what one needs is not installed.
+        UserError: if the package of a logger is not installed.
     """
     for logger in loggers:
         require_package(logger)
@@ -80,11 +80,11 @@ def guard(loggers: Sequence[Logger]) -> list[Guarded]:
 
 @contextlib.contextmanager
 def recording(loggers: Sequence[Guarded], params: dict[str, Any]) -> Iterator[None]:
-    """Open loggers, and close them whatever happens inside.
+    """Context manager that opens loggers, and finalizes them also if the body raises.
 
     Args:
-        loggers: each is told the end as `success`, `failed` or `interrupted`.
-        params: what they are told first: the configuration, and whatever else is known of the run.
+        loggers: loggers, finalized with the status `success`, `failed` or `interrupted`.
+        params: hyperparameters, logged first: the configuration and other properties of the run.
     """
     status = "failed"
     try:

@@ -1,4 +1,4 @@
-"""A run in MLflow."""
+"""Logger for MLflow."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
 ID = "mlflow.id"
 _MOST_PARAMS, _MOST_METRICS = 100, 1000
-"""In one request."""
+"""Limits of one request."""
 _LONGEST_PARAM = 500
 _STATES = {"success": "FINISHED", "interrupted": "KILLED"}
 _PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-"""MLflow's own is minutes, in which training would stand still."""
+"""Retries and timeout in seconds; MLflow's defaults block training for minutes."""
 
 
 class MLflowLogger(RunLogger):
-    """A run of MLflow. A resumed run goes on as the same run.
+    """Log to a run of MLflow. A resumed run continues the same MLflow run.
 
     Args:
         run_dir: the run's folder, for the run's id in `mlflow.id`.
-        run_name: what the run is called here.
-        sweep: what the sweep that it belongs to is called, if it does.
-        tracking_uri: a server, or a database such as sqlite:///runs/mlflow.db.
-        artifacts: folder of texts and pictures, for an experiment that is not there yet; None for the server's choice.
-        experiment: where runs are shown together.
+        run_name: display name of the run.
+        sweep: name of the run's sweep; None for a run outside of a sweep.
+        tracking_uri: URI of a server, or of a database such as sqlite:///runs/mlflow.db.
+        artifacts: folder for texts and images of a new experiment; None for the server's default.
+        experiment: experiment that groups the runs.
     """
 
     package = "mlflow"
@@ -70,7 +70,7 @@ class MLflowLogger(RunLogger):
         if known is None:
             self._id = self._begin(self._client, params)
             (self.run_dir / ID).write_text(self._id, encoding="utf-8")
-        else:  # its parameters cannot be changed any more
+        else:  # MLflow does not allow changes of its parameters
             self._id = known
             self._client.set_terminated(known, "RUNNING")
         self._client.log_text(self._id, yaml.safe_dump(params, sort_keys=False, allow_unicode=True), "config.yaml")

@@ -1,4 +1,4 @@
-"""Whether a service answers, found out before something waits for it."""
+"""Reachability of a logging server, with a timeout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ SECONDS = 4.0
 
 
 def answers(url: str, seconds: float = SECONDS) -> bool:
-    """Whether a server gives any answer to a request for its page.
+    """Whether a server sends any response to an HTTP request.
 
     Args:
-        url: an address; the proxies of the environment are used.
-        seconds: how long to wait at most, also for a name that does not resolve.
+        url: URL of the server; the proxies of the environment are used.
+        seconds: timeout, which includes the resolution of the host name.
     """
     answered = threading.Event()
 

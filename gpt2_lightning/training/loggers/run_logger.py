@@ -1,4 +1,4 @@
-"""What a logger is told of a run."""
+"""Base class of the loggers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from gpt2_lightning.errors import UserError
 
 
 class RunLogger(Logger):
-    """Lightning's logger, for texts and pictures as well.
+    """Lightning's logger with texts and images.
 
-    Only `log_metrics` has to be defined. The constructor opens nothing: `log_hyperparams` is called first.
+    Subclasses must define `log_metrics`. The constructor must not open the run: `log_hyperparams`, which is called
+    first, does.
     """
 
     package: ClassVar[str | None] = None
-    """The package that it needs, which is also the name of the extra; None for no other."""
+    """Required package, which is also the name of the extra; None if there is none."""
 
     @property
     def name(self) -> str:
@@ -29,17 +30,17 @@ class RunLogger(Logger):
         return ""
 
     def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]  # narrower
-        """Begin the run: the configuration, and the state of the code under `git`."""
+        """Open the run, with the configuration and, under `git`, the state of the code."""
 
     def log_text(self, key: str, text: str, step: int) -> None:
-        """Log a text, such as a sample."""
+        """Log a text, such as a generated sample."""
 
     def log_picture(self, key: str, file: Path, step: int) -> None:
         """Log a PNG file."""
 
 
 def require_package(logger: Logger) -> None:
-    """Make sure that what a logger needs is there, without importing it.
+    """Check that the package of a logger is installed, without importing it.
 
     Raises:
         UserError: if it is not installed.
@@ -47,14 +48,14 @@ def require_package(logger: Logger) -> None:
     if not isinstance(logger, RunLogger) or logger.package is None:
         return
     found = importlib.util.find_spec(logger.package)
-    if found is None or found.origin is None:  # a folder of that name, such as W&B leaves behind, is no package
+    if found is None or found.origin is None:  # a folder of that name, such as W&B's output, is no package
         raise UserError(
             f"logger={logger.package} needs {logger.package}: pip install 'gpt2-lightning[{logger.package}]'"
         )
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names."""
+    """Flatten nested settings to dotted keys."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
@@ -65,5 +66,5 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def kept_id(file: Path) -> str | None:
-    """The name under which a service knows the run of a folder, if it was there before."""
+    """Return the id of a run in a logging service, saved in `file`; None for a new run."""
     return file.read_text(encoding="utf-8").strip() if file.exists() else None

@@ -1,4 +1,4 @@
-"""A run in TensorBoard."""
+"""Logger for TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardLogger(RunLogger):
-    """Event files in the run's folder; `tensorboard --logdir runs` shows all runs.
+    """Write event files to the run's folder; `tensorboard --logdir runs` displays all runs.
 
-    A resumed run hides what a killed one wrote after the step that it goes on from.
+    A resumed run hides the events after the step from which it resumes.
 
     Args:
         run_dir: the run's folder, for `tensorboard/`.
@@ -55,7 +55,7 @@ class TensorBoardLogger(RunLogger):
             self._writer.close()
 
     def _open(self, step: int) -> SummaryWriter:
-        """The writer, which has to know at which step a run goes on."""
+        """Return the writer, which is created at the first step because it purges later ones of an earlier start."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -66,5 +66,5 @@ class TensorBoardLogger(RunLogger):
 
 
 def _as_it_stands(text: str) -> str:
-    """In Markdown, which TensorBoard shows: indented lines keep their breaks and signs."""
+    """Format a text as an indented Markdown block, which TensorBoard displays verbatim."""
     return "".join(f"    {line}\n" for line in text.splitlines())

@@ -1,4 +1,4 @@
-"""A run in Weights & Biases."""
+"""Logger for Weights & Biases."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ log = logging.getLogger(__name__)
 
 ID = "wandb.id"
 _INIT_SECONDS = 15
-"""How long the beginning waits for a service that answers, but not with a run."""
+"""Timeout of the creation of a run on a reachable server."""
 _FINISH_SECONDS = 120
-"""How long the end of a run waits for what is not sent yet; the rest stays on disk."""
+"""Timeout of the upload at the end of a run; data not yet sent stays on disk."""
 _EXIT_CODES = {"success": 0, "interrupted": 130}
 
 
 class WandbLogger(RunLogger):
-    """A run of W&B, or its files for later where the service does not answer within seconds.
+    """Log to a run of W&B, or offline to files for a later sync if the server does not respond within seconds.
 
-    A resumed run goes on as the same run. `WANDB_MODE=offline` and `wandb offline` count.
+    A resumed run continues the same W&B run. `WANDB_MODE=offline` and `wandb offline` are respected.
 
     Args:
         run_dir: the run's folder, for `wandb/` and the run's id in `wandb.id`.
-        run_name: what the run is called here.
-        sweep: what the sweep that it belongs to is called, if it does.
-        project: where runs are shown together.
-        entity: a user or team; None for the default of the login.
-        name: another name for the run.
-        group: another group than the sweep.
+        run_name: default of the display name.
+        sweep: name of the run's sweep; None for a run outside of a sweep.
+        project: project that groups the runs.
+        entity: user or team; None for the default of the login.
+        name: display name of the run; None for `run_name`.
+        group: group of the run; None for the sweep.
         tags: labels to filter by.
     """
 
@@ -70,7 +70,7 @@ class WandbLogger(RunLogger):
         if mode == "online":
             try:
                 self._start("online", params)
-            except Exception as error:  # what it raises for a service that answers wrongly is not documented
+            except Exception as error:  # the exceptions for an invalid response are not documented
                 mode, why = "offline", f"the service refused the run ({' '.join(str(error).split())})"
         if self._run is None:
             self._start(mode, params)
@@ -109,7 +109,7 @@ class WandbLogger(RunLogger):
         self._run = wandb.init(
             id=run_id,
             resume="allow" if known and mode == "online" else None,
-            mode=mode,  # type: ignore[arg-type]  # one of W&B's own words
+            mode=mode,  # type: ignore[arg-type]  # a valid mode of W&B
             dir=str(self.run_dir),
             config=params,
             settings=wandb.Settings(
@@ -122,7 +122,7 @@ class WandbLogger(RunLogger):
             **self._settings,  # type: ignore[arg-type]
         )
         (self.run_dir / ID).write_text(run_id, encoding="utf-8")
-        # W&B's own step must grow, and that of a run that goes on from before its end does not.
+        # W&B's internal step must increase, which the step of a run resumed from an earlier checkpoint does not.
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
 
@@ -135,7 +135,7 @@ class WandbLogger(RunLogger):
 
 
 def _mode() -> tuple[str, str]:
-    """What W&B is to do, and why that is not what it would do."""
+    """Return the mode of W&B, and the reason if it is offline against the user's settings (else an empty string)."""
     import wandb
 
     settings = wandb.setup(wandb.Settings(silent=True)).settings

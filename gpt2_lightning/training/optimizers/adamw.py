@@ -1,4 +1,4 @@
-"""AdamW."""
+"""The AdamW optimizer."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class AdamW(OptimizerSpec):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), by torch's fused kernel.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message contains all of them.
     """
 
     lr: PositiveFloat
     """Peak learning rate; the schedule scales it."""
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.99)
-    """Decay rates of the two moments."""
+    """Decay rates of the first and second moments."""
     eps: Annotated[float, Gt(0)] = 1e-8
-    """Added to the denominator."""
+    """Term added to the denominator for numerical stability."""
     weight_decay: Annotated[float, Ge(0)] = 0.1
-    """Decay of matrices; biases and norms have none."""
+    """Weight decay of matrices; biases and norms have none."""
     groups: Exceptions = field(default_factory=dict)
-    """Other settings for some parameters, as in {wte: {lr_scale: 0.5, weight_decay: 0}}."""
+    """Settings of some parameters that differ, as in {wte: {lr_scale: 0.5, weight_decay: 0}}."""
 
     @relation
     def _groups_are_named(self) -> Iterator[str]:

@@ -14,11 +14,12 @@ from gpt2_lightning.settings import Settings
 class OptimizerSpec(Settings, ABC):
     """Settings of an optimizer, and the method that builds it.
 
-    To add one: a file here with a frozen dataclass that inherits from this class, and a YAML in `conf/optimizer`.
+    To add an optimizer, define a frozen dataclass that inherits from this class in a file here, and a YAML in
+    `conf/optimizer`.
     """
 
     supports_sharding: ClassVar[bool] = True
-    """Whether the optimizer works on parameters that FSDP shards."""
+    """Whether the optimizer supports parameters sharded by FSDP."""
 
     lr: float
     """Peak learning rate; the schedule scales it."""

@@ -17,31 +17,31 @@ from gpt2_lightning.training.optimizers.parameter_groups import grouped, matrice
 
 @dataclass(frozen=True)
 class Muon(AdamW):
-    """Muon for the matrices of the blocks (Jordan et al. 2024), AdamW for all else: embeddings, heads, biases, norms.
+    """Muon for the matrices of the blocks (Jordan et al. 2024), AdamW for embeddings, heads, biases and norms.
 
-    A matrix moves by a mean of its gradients, made orthogonal by a few steps of Newton and Schulz's iteration. Queries,
-    keys and values come from one matrix here, of which each third is made orthogonal by itself: Jordan et al. found
-    that this works better ("Empirical considerations").
+    The update of a matrix is a running mean of its gradients, orthogonalized by a few Newton-Schulz iterations. The
+    projections of queries, keys and values share one matrix; each third is orthogonalized separately, which Jordan et
+    al. found to work better ("Empirical considerations").
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message contains all of them.
     """
 
     supports_sharding: ClassVar[bool] = False  # the iteration needs whole matrices
 
     muon_lr: PositiveFloat = 0.02
-    """Peak learning rate; the schedule scales it, too."""
+    """Peak learning rate of Muon; the schedule scales it as well."""
     muon_weight_decay: Annotated[float, Ge(0)] = 0.1
-    """Decay, which is multiplied by the learning rate, as AdamW's is."""
+    """Weight decay of Muon, multiplied by the learning rate as in AdamW."""
     momentum: BelowOne = 0.95
-    """Decay rate of the mean of gradients."""
+    """Momentum: decay rate of the running mean of gradients."""
     nesterov: bool = True
-    """Whether the newest gradient counts once more beside that mean."""
+    """Whether to use Nesterov momentum."""
     ns_steps: Annotated[int, Interval(ge=1, le=99)] = 5
-    """Steps of the iteration."""
+    """Number of Newton-Schulz iterations."""
     adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original"
-    """What the learning rate of an A × B matrix is multiplied by: sqrt(max(1, A / B)), as by Jordan et al., or
-    0.2 sqrt(max(A, B)), with which AdamW's learning rate and decay fit (Liu et al. 2025, section 2.2)."""
+    """Factor of the learning rate of an A × B matrix: sqrt(max(1, A / B)), as in Jordan et al., or 0.2 sqrt(max(A, B)),
+    with which the learning rate and weight decay of AdamW can be used (Liu et al. 2025, section 2.2)."""
 
     def build(self, model: nn.Module) -> torch.optim.Optimizer:
         of_parts = {1: "block", 3: "qkv"}
@@ -68,13 +68,13 @@ class Muon(AdamW):
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Groups with `algorithm="muon"` are stepped by torch's Muon, those with "adamw" by torch's fused AdamW.
+    """Step groups with `algorithm="muon"` by torch's Muon, and groups with `"adamw"` by torch's fused AdamW.
 
-    Both work on the groups and the state of this optimizer, which has a step, a gradient norm and a state to save, as
-    any other. A group of Muon's has `parts`: how many matrices lie in each of its parameters, one below the other.
+    Both share the groups and the state of this optimizer, so that it has one step, one gradient norm and one state
+    dict. A Muon group has `parts`, the number of matrices stacked along the rows of each of its parameters.
 
     Args:
-        groups: parameters, their algorithm, and what of its settings differs from torch's defaults.
+        groups: parameter groups, with their algorithm and those of its settings that differ from torch's defaults.
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
@@ -105,7 +105,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 class _DividingMuon(torch.optim.Muon):
-    """Orthogonalises each of the matrices that lie in a parameter by itself."""
+    """Muon that orthogonalizes each of the matrices stacked in a parameter separately."""
 
     def _init_group(
         self,

@@ -1,4 +1,4 @@
-"""Which parameters share their settings in an optimizer."""
+"""Parameter groups of an optimizer."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from gpt2_lightning.settings import NonNegativeFloat, RegularExpression
 Exceptions = Mapping[
     Annotated[str, RegularExpression()], Mapping[Literal["lr_scale", "weight_decay"], NonNegativeFloat]
 ]
-"""Other settings for some parameters. The keys are regular expressions, of which the first that is found in a name
-counts; the values are a factor for the learning rate, the decay of matrices, or both."""
+"""Settings of some parameters that differ. Keys are regular expressions, of which the first that matches a part of the
+parameter's name applies; values are a factor of the learning rate, the weight decay of matrices, or both."""
 NONE: Exceptions = MappingProxyType({})
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, exceptions: Exceptions = NONE) -> list[dict[str, Any]]:
-    """The trained parameters in two groups: matrices, which decay, and vectors (biases, norms), which do not.
+    """Group the trainable parameters: matrices, with weight decay, and vectors (biases, norms), without.
 
-    Every parameter lands in exactly one; a tied weight, which has two names, is one parameter. Exceptions have two more
-    groups each.
+    Every parameter is in exactly one group; a tied weight, which has two names, is one parameter. Each exception adds
+    two groups.
 
     Raises:
-        UserError: if an exception is for no parameter.
+        UserError: if an exception matches no parameter.
     """
     return grouped(model, {"matrix": {"weight_decay": weight_decay}, "vector": {}}, matrix_or_vector, exceptions)
 
@@ -38,7 +38,7 @@ def matrix_or_vector(parameter: Tensor) -> str:
 
 
 def matrices_in_blocks(model: nn.Module) -> dict[Tensor, int]:
-    """The matrices of the transformer's blocks, and how many lie in each: three in that of queries, keys and values."""
+    """Return the matrices of the blocks, and the number stacked in each: 3 for queries, keys and values, else 1."""
     found: dict[Tensor, int] = {}
     for block in model.modules():
         if isinstance(block, Block):
@@ -51,22 +51,22 @@ def matrices_in_blocks(model: nn.Module) -> dict[Tensor, int]:
 def grouped(
     model: nn.Module, kinds: Mapping[str, dict[str, Any]], kind: Callable[[Tensor], str], exceptions: Exceptions
 ) -> list[dict[str, Any]]:
-    """A group of each kind, then one of each kind for each exception, some of which may be empty.
+    """Build one group per kind, then one per kind for each exception; groups may be empty.
 
-    So a resumed run has the same groups, whatever the values of the settings.
+    Their number therefore does not depend on the values of the settings, so that a resumed run has the same groups.
 
     Args:
-        model: its trained parameters are grouped.
-        kinds: settings of the groups by name; those of `vector` never decay.
-        kind: the name of a parameter's.
-        exceptions: change `lr_scale`, which is 1 unless the kind says otherwise, and `weight_decay`.
+        model: model whose trainable parameters are grouped.
+        kinds: settings of the groups by kind; `vector` has no weight decay.
+        kind: function that returns the kind of a parameter.
+        exceptions: factors of `lr_scale`, which is 1 unless the kind sets it, and values of `weight_decay`.
 
     Raises:
-        UserError: if an exception is for no parameter.
+        UserError: if an exception matches no parameter.
     """
     _require_found(exceptions, [name for name, _ in model.named_parameters()])
     groups = {}
-    for pattern in ("", *exceptions):  # none is empty
+    for pattern in ("", *exceptions):  # "" stands for no exception; patterns are not empty
         other = exceptions.get(pattern, {})
         for name, settings in kinds.items():
             group = {"params": [], "lr_scale": 1.0, "weight_decay": 0.0, **settings}
