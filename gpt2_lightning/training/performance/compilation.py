@@ -1,4 +1,4 @@
-"""What makes training faster, or lets it fit into less memory, and changes nothing that is computed."""
+"""torch.compile and activation checkpointing, which change speed and memory and not the result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.classifier import Classifier
 
 Compile = bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
-"""Whether to compile, or torch's name of how."""
+"""Whether to compile, or the mode of `torch.compile`."""
 
 
 def compile_fault(wanted: Compile) -> str | None:
-    """Why nothing can be compiled on this machine, and what to do; None if it can, or nothing is to be."""
+    """Return why this machine cannot compile, with alternatives; None if it can, or if `wanted` is False."""
     compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
     if not wanted or sys.platform == "win32" or shutil.which(compiler):
         return None
@@ -29,10 +29,10 @@ def compile_fault(wanted: Compile) -> str | None:
 
 
 def compile_blocks(network: GPT2 | Classifier, wanted: Compile) -> None:
-    """Let torch compile the blocks, in place, so that no parameter gets another name.
+    """Compile the blocks in place, which keeps the names of parameters.
 
-    All blocks are alike, and so are compiled once, in a fraction of the time that the whole network would take. It
-    happens when they first compute, and again for other shapes; the second other shape brings code for all.
+    All blocks have the same code and are compiled once, in a fraction of the time of the whole network. Compilation
+    happens at the first forward pass, and again for a second shape; from then on shapes are dynamic.
     """
     if wanted:
         for block in language_model(network).h:
@@ -40,15 +40,15 @@ def compile_blocks(network: GPT2 | Classifier, wanted: Compile) -> None:
 
 
 def recompute_activations(network: GPT2 | Classifier, wanted: bool) -> None:
-    """Let the blocks keep nothing for the backward pass but their input; see `GPT2.gradient_checkpointing`."""
+    """Recompute the activations of the blocks in the backward pass; see `GPT2.gradient_checkpointing`."""
     language_model(network).gradient_checkpointing = wanted
 
 
 def language_model(network: GPT2 | Classifier) -> GPT2:
-    """The network itself, or what its classifier's head reads."""
+    """Return the language model: the network itself, or the transformer of a classifier."""
     return network.transformer if isinstance(network, Classifier) else network
 
 
 def as_written() -> AbstractContextManager[None]:
-    """A context in which compiled networks run as they are written, since growing texts have ever new shapes."""
+    """Return a context manager that runs compiled networks eagerly, since each generated token has a new shape."""
     return torch.compiler.set_stance("force_eager")

@@ -1,4 +1,4 @@
-"""The memory of a training step, counted from shapes alone: nothing is allocated and nothing computed."""
+"""Memory estimate of a training step on fake tensors, without allocation or computation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gpt2_lightning.training.trainer import TrainerSpec
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes of what stays from step to step."""
+    """Memory in bytes that persists between steps."""
 
     weights: int
     gradients: int
@@ -36,21 +36,21 @@ class Held:
 
 
 class StepEstimate:
-    """A task without values, whose steps are gone through operation by operation to see what they would hold.
+    """Trace a training step of a LightningModule on fake tensors, and count the memory of its tensors.
 
-    Kernels are taken to be those of the CPU, which keep the same tensors as those of GPUs.
+    CPU kernels are traced; they save the same tensors for the backward pass as GPU kernels.
 
     Args:
-        make_module: makes the task; on the meta device, so that nothing is allocated.
-        data: what it is trained on.
-        spec: says in what precision.
+        make_module: constructor of the LightningModule, called under the meta device so that nothing is allocated.
+        data: data module of the run.
+        spec: trainer settings, of which the precision is used.
     """
 
     def __init__(
         self, make_module: Callable[[], TrainingModule[Any, Any]], data: SampleDataModule, spec: TrainerSpec
     ) -> None:
         with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that loading weights does nothing here
+            warnings.simplefilter("ignore")  # loading weights has no effect on the meta device
             self.module = make_module()
         trainer = spec.build(max_steps=1, accumulate=1, callbacks=[], loggers=[])
         trainer.datamodule = data  # type: ignore[attr-defined]  # Lightning sets it in fit and does not declare it
@@ -67,7 +67,7 @@ class StepEstimate:
 
     @property
     def held(self) -> Held:
-        """What stays from step to step, in a process that has all of it."""
+        """Memory that persists between steps, without sharding."""
         return Held(
             weights=_bytes(self.module.model.parameters()),
             gradients=_bytes(parameter.grad for parameter in self.module.model.parameters()),
@@ -76,9 +76,9 @@ class StepEstimate:
 
     @property
     def unsharded(self) -> int:
-        """Bytes of weights and gradients that a process has as a whole at a time, where they are shared out by FSDP.
+        """Bytes of weights and gradients that are unsharded at the same time under FSDP.
 
-        All that is no block, and two blocks: one that computes and one that is fetched meanwhile.
+        These are everything outside of the blocks, and two blocks: one that computes and one that is prefetched.
         """
         blocks = [module for module in self.module.model.modules() if isinstance(module, Block)]
         in_blocks = {parameter for block in blocks for parameter in block.parameters()}
@@ -88,12 +88,12 @@ class StepEstimate:
         return round(narrower * (_bytes(whole) + _bytes(parameter.grad for parameter in whole)))
 
     def activations(self, rows: int, width: int, masked: bool = False) -> int:
-        """The most bytes that a forward and backward pass holds beside what stays.
+        """Return the peak memory of a forward and backward pass in bytes, beside `held`.
 
         Args:
-            rows: B, samples of the micro-batch.
-            width: T, tokens of each.
-            masked: whether documents are told apart, which takes a mask.
+            rows: samples per micro-batch, B.
+            width: tokens per sample, T.
+            masked: whether attention is limited to documents, which needs a mask.
         """
         with self._mode, _Peak() as peak:
             self._step(rows, width, masked)
@@ -103,7 +103,7 @@ class StepEstimate:
         ids = torch.zeros(rows, width, dtype=torch.int64)
         with torch.autocast("cpu", self._mixed, enabled=self._mixed is not None):
             if isinstance(self.module.model, Classifier):
-                # Its forward asks how long the texts are, which shapes do not tell.
+                # Its forward depends on the lengths of the texts, which are values of a mask and not shapes.
                 features = self.module.model.transformer.features(ids)
                 loss = self.module.model.score(features[:, -1]).float().sum()
             else:
@@ -113,7 +113,7 @@ class StepEstimate:
 
 
 class _Peak(TorchDispatchMode):
-    """The most bytes of tensors that came into being since, and have not gone yet."""
+    """Record the peak memory, in bytes, of tensors created inside the context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class _Peak(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         for storage in _storages((args, kwargs)):
-            self._note(storage, 0)  # it was there before, unless it is known
+            self._note(storage, 0)  # an unknown storage was created outside of the context
         result = function(*args, **(kwargs or {}))
         for storage in _storages(result):
             self._note(storage, storage.nbytes())
@@ -148,7 +148,7 @@ def _storages(values: Any) -> Iterable[torch.UntypedStorage]:
 
 
 def _move_to_cpu(task: nn.Module) -> None:
-    """Give every parameter and buffer a counterpart on the CPU, in place; a tensor with two names stays one."""
+    """Replace every parameter and buffer by an empty CPU tensor, in place; tied weights stay tied."""
     found: dict[int, Any] = {}
 
     def counterpart(tensor: Tensor) -> Any:
@@ -164,5 +164,5 @@ def _move_to_cpu(task: nn.Module) -> None:
 
 
 def _bytes(tensors: Iterable[Any]) -> int:
-    """Each storage once."""
+    """Return the total size of tensors in bytes."""
     return sum(tensor.numel() * tensor.itemsize for tensor in tensors if isinstance(tensor, Tensor))

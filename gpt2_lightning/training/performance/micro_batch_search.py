@@ -1,4 +1,4 @@
-"""The largest micro-batch that fits into memory, found by trying."""
+"""Search for the largest micro-batch that fits into memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gpt2_lightning.training.performance.sequence_lengths import at_max_length
 from gpt2_lightning.training.trainer import TrainerSpec
 
 _STEPS = 2
-"""The first makes the optimizer's state, the second has it from its beginning."""
+"""Steps per trial: the first creates the optimizer's state, which the second has from its start."""
 _HEADROOM = 0.1
-"""Share of the memory that is left to what differs from step to step, where it is forecast."""
+"""Fraction of the memory reserved for variation between steps, where memory is extrapolated."""
 
 
 def find_micro_batch(
@@ -31,20 +31,23 @@ def find_micro_batch(
     share: int,
     block_size: int,
 ) -> int:
-    """The largest divisor of the share with which steps fit into memory, on batches as wide as they may come.
+    """Find the largest micro-batch size whose steps fit into memory, on batches of the maximum sequence length.
 
-    On a GPU sizes are tried until memory runs out. A system that runs out of main memory kills the process, so on the
-    CPU the two smallest are measured; memory grows evenly with the samples, so the others are forecast.
+    On a GPU, sizes are tried until memory runs out. A CPU process that exhausts main memory is killed, so on the CPU
+    the two smallest sizes are measured; memory is linear in the number of samples, so that of others is extrapolated.
 
     Args:
-        make_module: makes the task.
-        data: what it is trained on; its micro-batch is set to what was found.
-        spec: the trainer of the run.
-        share: samples of a step that this process has.
-        block_size: the longest sample in tokens.
+        make_module: constructor of the LightningModule.
+        data: data module of the run; its `micro_batch_size` is set to the result.
+        spec: trainer settings of the run.
+        share: samples per step of this process.
+        block_size: upper limit of the sequence length in tokens.
+
+    Returns:
+        The micro-batch size, a divisor of `share`.
 
     Raises:
-        UserError: if not even one sample fits, or the system does not tell what is free.
+        UserError: if one sample does not fit, or the system does not report its free memory.
     """
     device = spec.build(max_steps=1, accumulate=1, callbacks=[], loggers=[]).strategy.root_device
     measured: dict[int, int] = {}
@@ -71,9 +74,10 @@ def find_micro_batch(
 
 
 def largest_that_fits(share: int, fits: Callable[[int], bool]) -> int | None:
-    """The largest divisor of a number for which something holds that holds for all smaller ones; None if for none.
+    """Return the largest divisor of `share` that fits; None if no divisor does.
 
-    Divisors are tried that are twice as large at least, until one does not fit, and then by halves those between.
+    `fits` must be monotonic: if a number fits, so do smaller ones. Divisors are at least doubled until one does not
+    fit; then a bisection searches between the last two.
     """
     divisors = [number for number in range(1, share + 1) if share % number == 0]
     good, bad = -1, len(divisors)
@@ -103,7 +107,7 @@ def _forecast(measured: dict[int, int], rows: int) -> float:
 
 
 def _peak_of(attempt: Callable[[], int | None], device: torch.device) -> int | None:
-    """Bytes that an attempt took; None if memory ran out."""
+    """Return the peak memory of an attempt in bytes; None if memory ran out."""
     memory.reset_peak(device)
     found = None
     try:
@@ -111,7 +115,7 @@ def _peak_of(attempt: Callable[[], int | None], device: torch.device) -> int | N
     except (MemoryError, RuntimeError) as error:
         if not memory.is_exhausted(error):
             raise
-    gc.collect()  # modules refer to each other in circles
+    gc.collect()  # modules have reference cycles
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return found

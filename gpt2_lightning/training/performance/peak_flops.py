@@ -1,4 +1,4 @@
-"""What devices can compute at most: the denominator of a run's MFU."""
+"""Peak FLOP/s of devices, the denominator of MFU."""
 
 from __future__ import annotations
 
@@ -37,31 +37,31 @@ PEAKS: dict[str, dict[str, float]] = {
     "GeForce RTX 4090": {"fp32": 82.6, "tf32": 82.6, "fp16": 165.2, "bf16": 165.2},
     "GeForce RTX 5090": {"fp32": 104.8, "tf32": 104.8, "fp16": 209.5, "bf16": 209.5},
 }
-"""TFLOP/s of dense matrices, by the name that `torch.cuda.get_device_name` gives without "NVIDIA ".
+"""TFLOP/s of dense matrix products, by the result of `torch.cuda.get_device_name` without "NVIDIA ".
 
-From NVIDIA's datasheets of each card, which state Tensor Core figures with sparsity since the A100: half of those. Of
-GeForce cards and the RTX A6000 from appendix A of the white papers on GA102, AD102 and GB202, the row with FP32
-accumulation, which training has. What is not sure, such as a card of which there are several kinds by one name, is left
-out."""
+Values are from NVIDIA's datasheet of each card; since the A100, datasheets state Tensor Core values with sparsity, of
+which this is half. Values of GeForce cards and the RTX A6000 are from appendix A of the white papers on GA102, AD102
+and GB202, in the row with FP32 accumulation, which training uses. Uncertain values, such as for a name shared by
+several kinds of card, are omitted."""
 
 
 def peak_flops(device: torch.device, precision: Precision) -> float | None:
-    """FLOP/s that a device reaches at most in matrix products; None where it is not known.
+    """Return the peak FLOP/s of a device in matrix products; None if unknown.
 
     Args:
-        device: where the run takes place.
-        precision: what it computes in; not `auto`.
+        device: device of the run.
+        precision: precision of the run; not `auto`.
     """
     return listed_peak(device_name(device), precision)
 
 
 def listed_peak(name: str, precision: Precision) -> float | None:
-    """The same, by the name of the device."""
+    """Return the peak FLOP/s of a device by its name; None if unknown."""
     multiplies_in = "bf16" if precision == "bf16_true" else precision
     tera = PEAKS.get(name.removeprefix("NVIDIA "), {}).get(multiplies_in)
     return None if tera is None else tera * 1e12
 
 
 def device_name(device: torch.device) -> str:
-    """As it is known to its users."""
+    """Return the display name of a device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()

@@ -1,4 +1,4 @@
-"""A few real steps, to see what they take: by the Trainer of the run, on batches of the run, and then forgotten."""
+"""Time and memory of a few real steps, by the Trainer and on batches of the run; the trained model is discarded."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gpt2_lightning.training.trainer import TrainerSpec
 
 @dataclass(frozen=True)
 class Probe:
-    """What steps took, in this process."""
+    """Time and memory of steps on this rank."""
 
     seconds_to_add: float
-    """For a micro-batch whose gradients are added to those before; 0 where a step has one alone."""
+    """Seconds per micro-batch that only accumulates gradients; 0 if a step has one micro-batch."""
     seconds_to_step: float
-    """For the last one, with the optimizer and, among several processes, with what they exchange."""
+    """Seconds of the last micro-batch of a step, including communication between ranks and the optimizer step."""
     peak_memory: int | None
-    """Bytes, see `memory.peak`; None if unknown."""
+    """Peak memory in bytes, see `memory.peak`; None if unknown."""
 
     def seconds_of(self, parts: int) -> float:
-        """A step of so many micro-batches."""
+        """Return the seconds of a step with `parts` micro-batches."""
         return (parts - 1) * self.seconds_to_add + self.seconds_to_step
 
 
@@ -41,14 +41,14 @@ def probe_steps(
     parts: int,
     steps: int,
 ) -> Probe:
-    """Train for some steps, without validating, logging or saving. The first is not timed.
+    """Train for some steps without validation, logging or checkpoints. The first step is not timed.
 
     Args:
-        make_module: makes the task, which is not needed afterwards.
-        data: of the run, with its micro-batch.
-        spec: of the run.
-        parts: micro-batches of this process in a step; of more than two, two are tried.
-        steps: 2 or more.
+        make_module: constructor of the LightningModule, which is discarded afterwards.
+        data: data module of the run, with its micro-batch size.
+        spec: trainer settings of the run.
+        parts: micro-batches of this process per step; at most two are run.
+        steps: number of steps, at least 2.
 
     Raises:
         RuntimeError: if memory runs out, see `memory.is_exhausted`.
@@ -58,7 +58,7 @@ def probe_steps(
     trainer.limit_val_batches = 0
     try:
         trainer.fit(make_module(), datamodule=data)
-    except SystemExit:  # so Lightning ends after a Ctrl-C
+    except SystemExit:  # raised by Lightning after Ctrl-C
         raise KeyboardInterrupt from None
     finally:
         data.trainer = None
@@ -66,7 +66,7 @@ def probe_steps(
 
 
 class _Clock(L.Callback):
-    """Measures the time from the end of a micro-batch to the end of the next, and the peak of memory."""
+    """Measure the time between the ends of successive micro-batches, and the peak memory."""
 
     def __init__(self) -> None:
         self._ends: list[tuple[float, bool]] = []

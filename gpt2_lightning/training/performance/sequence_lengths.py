@@ -1,4 +1,4 @@
-"""How wide batches are: as their data are, or as they may come to be."""
+"""Sequence lengths of the batches of a run: their maximum and mean, and batches padded to the maximum."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gpt2_lightning.data.sampling.samples import Samples
 _AT_ONCE, _MOST_ROWS = 256, 2**16
 _BATCHES = 32
 _AS_IT_IS = "labels"
-"""The column of a batch that has no place for each token."""
+"""The column of a batch without a time dimension."""
 
 
 def max_length(samples: Samples[Any], block_size: int) -> int:
-    """Tokens of the longest sample of an epoch, or of its first 65,536."""
+    """Return the tokens of the longest sample of an epoch, or of its first 65,536 samples."""
     width = 0
     for first in range(0, min(samples.per_epoch, _MOST_ROWS), _AT_ONCE):
         last = min(first + _AT_ONCE, samples.per_epoch)
@@ -31,14 +31,14 @@ def max_length(samples: Samples[Any], block_size: int) -> int:
 
 
 def mean_length(samples: Samples[Any], rows: int) -> float:
-    """Tokens of a row with its padding, the mean over 32 batches of so many rows from all parts of an epoch."""
+    """Return the mean tokens per row, including padding, over 32 batches of `rows` rows spread evenly over an epoch."""
     starts = np.linspace(0, max(0, samples.per_epoch - rows), _BATCHES).astype(np.int64) // rows * rows
     return float(np.mean([samples.read(np.arange(first, first + rows))[0].size(1) for first in np.unique(starts)]))
 
 
 @contextlib.contextmanager
 def at_max_length(data: SampleDataModule, block_size: int) -> Iterator[None]:
-    """Let every batch be as wide as the longest sample, which is what may come."""
+    """Context manager in which every batch has the length of the longest sample, the worst case for memory."""
     samples = data.samples
     data.samples = _Widened(samples, max_length(samples, block_size))
     try:
@@ -48,7 +48,7 @@ def at_max_length(data: SampleDataModule, block_size: int) -> Iterator[None]:
 
 
 class _Widened(Samples[Any]):
-    """The same samples, repeated to a width, without padding."""
+    """Samples whose tokens are repeated up to a given length, without padding."""
 
     def __init__(self, samples: Samples[Any], width: int) -> None:
         self.samples, self.width = samples, width

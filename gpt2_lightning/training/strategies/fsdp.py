@@ -1,7 +1,6 @@
-"""Weights, gradients and optimizer shared out among the processes, as FSDP2 does it (Zhao et al. 2023).
+"""Fully sharded data parallel (FSDP2): weights, gradients and optimizer state are sharded (Zhao et al. 2023).
 
-A checkpoint is that of one process all the same: tensors are gathered when it is written, and shared out when it is
-read.
+Checkpoints have the format of a single process: tensors are gathered when they are saved, and sharded when loaded.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Shares out the network of a task, and speaks of whole tensors to everyone else.
+    """Strategy that shards the network of a LightningModule; its state dicts contain full tensors.
 
     Args:
-        started_by: what started the processes.
-        timeout: how long to wait for the others.
-        compute_in: the type of weights and activations in the forward and backward pass; gradients are summed, and
-            weights kept, in float32. None for that of the weights.
+        started_by: cluster environment of the processes.
+        timeout: timeout of collectives.
+        compute_in: dtype of weights and activations in the forward and backward pass; gradients are reduced, and
+            weights stored, in float32. None for the dtype of the weights.
     """
 
     def __init__(self, started_by: ClusterEnvironment, timeout: timedelta, compute_in: torch.dtype | None) -> None:
@@ -51,9 +50,9 @@ class ShardedStrategy(ModelParallelStrategy):
             self._policy = MixedPrecisionPolicy(param_dtype=compute_in, reduce_dtype=torch.float32)
 
     def shard(self, network: nn.Module) -> None:
-        """Share out a network, the same on all processes: each block by itself, and all the rest together.
+        """Shard a network, which must be the same on all ranks: one unit per block, and one for all other modules.
 
-        The rest has the token embedding and the head, which may be one tensor and have to stay together.
+        The token embedding and the head must be in one unit, since they may share their weight.
         """
         self._blueprint = without_weights(network)
         mesh = self.device_mesh["data_parallel"]
@@ -62,7 +61,7 @@ class ShardedStrategy(ModelParallelStrategy):
         self._rest = fully_shard(network, mesh=mesh, mp_policy=self._policy)
 
     def on_validation_start(self) -> None:
-        """Put the network together for the whole validation: the processes may have unequal numbers of batches."""
+        """Unshard the network for the whole validation, in which ranks may have different numbers of batches."""
         for part in (self._rest, *self._blocks):
             part.unshard()
         for block in self._blocks:
@@ -75,7 +74,7 @@ class ShardedStrategy(ModelParallelStrategy):
             part.reshard()
 
     def full_network(self, network: NetworkT) -> NetworkT | None:
-        """A copy of the network that is not shared out, on the device of the first process; None on the others."""
+        """Return an unsharded copy of the network on the device of rank zero; None on other ranks. A collective."""
         tensors = gather(network.state_dict(keep_vars=True))
         if not distributed.is_rank_zero():
             return None
@@ -88,12 +87,12 @@ class ShardedStrategy(ModelParallelStrategy):
         return True
 
     def lightning_module_state_dict(self) -> Tensors:
-        """The whole tensors on the CPU of the first process; nothing on the others."""
+        """Return the full tensors, on the CPU, on rank zero; an empty dict on other ranks."""
         assert self.lightning_module is not None
         return gather(self.lightning_module.state_dict(keep_vars=True))
 
     def optimizer_state(self, optimizer: torch.optim.Optimizer) -> Tensors:
-        """As that of one process, on the first process; nothing on the others."""
+        """Return the unsharded state of the optimizer on rank zero; an empty dict on other ranks."""
         return gather(optimizer.state_dict())
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Tensors:
@@ -117,7 +116,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def require_sharding_support(optimizer: OptimizerSpec) -> None:
-    """Refuse an optimizer that needs whole parameters.
+    """Check that an optimizer supports sharded parameters.
 
     Raises:
         UserError: if the optimizer does not support sharding.
@@ -130,14 +129,14 @@ def require_sharding_support(optimizer: OptimizerSpec) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor that may be shared out, as a whole; all processes have to ask."""
+    """Return a tensor unsharded, if it is sharded. A collective: all ranks must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gather(tensors: Tensors) -> Tensors:
-    """Nested tensors as whole ones on the CPU of the first process, where what was one tensor still is; {} on others.
+    """Gather nested tensors on rank zero, as full CPU tensors; return an empty dict on other ranks.
 
-    All processes have to ask.
+    Tied tensors stay tied. A collective: all ranks must call it.
     """
     seen: dict[int, Tensor] = {}
 
@@ -155,12 +154,12 @@ def gather(tensors: Tensors) -> Tensors:
 
 
 def without_weights(network: NetworkT) -> NetworkT:
-    """A network like this one, whose parameters have no memory yet."""
+    """Return a copy of a network with its parameters on the meta device."""
     return copy.deepcopy(network, _empty(network))
 
 
 def _empty(network: nn.Module) -> dict[int, Any]:
-    """What `deepcopy` has to put in the place of parameters."""
+    """Return the `memo` argument of `deepcopy` that replaces parameters by empty ones on the meta device."""
     return {
         id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
         for parameter in network.parameters()
@@ -168,14 +167,14 @@ def _empty(network: nn.Module) -> dict[int, Any]:
 
 
 def _on_first(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU; the other processes let go of it, so that no GPU has to hold more than one."""
+    """Move a tensor to the CPU on rank zero, and free it on other ranks, so that a GPU holds one at a time."""
     return tensor.cpu() if distributed.is_rank_zero() else torch.empty(0)
 
 
 def _like(own: Tensor, found: Any) -> Any:
-    """This process's share of a tensor that was saved whole."""
+    """Shard a full tensor of a checkpoint like the parameter `own`."""
     if isinstance(own, DTensor) and isinstance(found, Tensor) and found.shape == own.shape:
         on_device = found.to(own.device_mesh.device_type)
-        # Every process has read the file, so nothing has to be sent.
+        # Every rank has the full tensor, so no communication is needed.
         return distribute_tensor(on_device, own.device_mesh, own.placements, src_data_rank=None)
     return found

@@ -1,4 +1,4 @@
-"""Which of this machine's network interfaces leads to another machine."""
+"""The network interface of this machine that routes to another machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _SIOCGIFADDR = 0x8915
 """Linux's request for the address of an interface."""
 _NAME_BYTES = 15
 _ADDRESS = slice(20, 24)
-"""Where the answer has it."""
+"""Bytes of the response that contain the address."""
 
 
 def own_address_towards(host: str) -> str | None:
-    """The address that another machine would see of this one; no packet is sent for that.
+    """Return the local address of the route to a host, without sending a packet.
 
     Args:
-        host: a name or address, of this machine or another.
+        host: name or address of this machine or another.
 
     Returns:
-        An address of this machine; None where there is no way to the host.
+        An address of this machine; None without a route to the host.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
         probe.connect((host, 1))
@@ -30,7 +30,7 @@ def own_address_towards(host: str) -> str | None:
 
 
 def towards(host: str) -> str | None:
-    """The name of the interface that leads to a host; None where that cannot be told, or if it is this one."""
+    """Return the name of the interface that routes to a host; None if unknown, or if the host is this machine."""
     address = own_address_towards(host)
     if address is None or address.startswith("127.") or sys.platform != "linux":
         return None

@@ -1,4 +1,4 @@
-"""Where a run takes place: on which devices of which machines, in how many processes."""
+"""Devices, machines and processes of a run."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _ENDPOINT = re.compile(r"(?P<host>[^:\s]+):(?P<port>\d{1,5})")
 
 @dataclass(frozen=True)
 class Placement(Settings):
-    """Devices, machines and processes.
+    """Settings of the devices, machines and processes of a run.
 
     Raises:
-        ValueError: with every setting that this machine cannot fulfil.
+        ValueError: if this machine cannot satisfy settings; the message contains all of them.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """What to run on."""
+    """Type of the device."""
     strategy: Literal["single", "ddp", "fsdp"] = "single"
-    """One process; or one for each device: under ddp each has the whole model, and they average their gradients; under
-    fsdp they share out weights, gradients and the optimizer's state, and put a block together when it is its turn."""
+    """single: one process. ddp: one process per device; each has the whole model, and gradients are averaged. fsdp: one
+    process per device; weights, gradients and optimizer state are sharded, and each block is unsharded while in use."""
     devices: PositiveInt | None = None
-    """Devices of each machine to use under ddp and fsdp; null for all its GPUs, and for one process on the CPU."""
+    """Devices per machine under ddp and fsdp; null for all GPUs of the machine, or for one process on the CPU."""
     num_nodes: PositiveInt = 1
     """Machines, on each of which the same command is started."""
     rdzv_endpoint: str | None = None
-    """HOST:PORT where several machines meet: one of them, which leads, and a free port of it."""
+    """HOST:PORT of the rendezvous of several machines: a free port of the machine with rank zero."""
     under_srun: bool = False
-    """Whether srun has to start the processes, so that it is an error where that was forgotten."""
+    """Whether srun must start the processes; if so, a start without srun is an error."""
     timeout: PositiveFloat = 1800.0
-    """Seconds that a process waits for the others, and that a stopped run has to save."""
+    """Timeout in seconds of the rendezvous, of collectives, and of the checkpoint of a stopped run."""
     max_restarts: NonNegativeInt = 0
-    """How often a run whose process died is started again, from its latest checkpoint; not under torchrun and srun,
-    which have such options of their own."""
+    """Restarts of a run, from its latest checkpoint, after one of its processes died; not under torchrun and srun,
+    which have equivalent options."""
 
     @relation
     def _one_process_has_one_device(self) -> Iterator[str]:
@@ -89,20 +89,20 @@ class Placement(Settings):
 
     @property
     def on_cuda(self) -> bool:
-        """Whether the run takes place on GPUs of CUDA's kind."""
+        """Whether the run uses CUDA devices."""
         return self.accelerator in ("cuda", "auto") and torch.cuda.is_available()
 
     @property
     def waits(self) -> timedelta:
-        """The timeout."""
+        """The timeout as a `timedelta`."""
         return timedelta(seconds=self.timeout)
 
     @property
     def endpoint(self) -> tuple[str, int]:
-        """Host and port where several machines meet.
+        """Host and port of the rendezvous of several machines.
 
         Raises:
-            UserError: if none is set.
+            UserError: if no endpoint is set.
         """
         found = _ENDPOINT.fullmatch(self.rdzv_endpoint or "")
         if found is None:
@@ -113,10 +113,10 @@ class Placement(Settings):
         return found["host"], int(found["port"])
 
     def processes(self) -> int:
-        """Processes of the run on all machines: those that torchrun or srun has started, or those to start.
+        """Return the world size: the processes that torchrun or srun has started, or the number to start.
 
         Raises:
-            UserError: if others were started than the settings say.
+            UserError: if the started processes do not match the settings.
         """
         here = self.processes_here()
         if distributed.environment() is None:
@@ -145,13 +145,13 @@ class Placement(Settings):
         return distributed.world_size()
 
     def processes_here(self) -> int:
-        """Processes to start on this machine."""
+        """Return the number of processes to start on this machine."""
         if self.strategy == "single":
             return 1
         return self.devices or (torch.cuda.device_count() if self.on_cuda else 1)
 
     def lightning_strategy(self, compute_in: torch.dtype | None) -> Strategy | str:
-        """How Lightning lets the processes work together.
+        """Build Lightning's strategy.
 
         Args:
             compute_in: see `ShardedStrategy`.
@@ -161,7 +161,7 @@ class Placement(Settings):
             return "auto"
         if self.strategy == "fsdp":
             return ShardedStrategy(started_by, self.waits, compute_in)
-        # Nothing is broadcast before each step: the only buffers are constants.
+        # Buffers are not broadcast before each step, since all of them are constants.
         return DDPStrategy(
             cluster_environment=started_by,
             timeout=self.waits,
