@@ -6,7 +6,7 @@ Load and use a model:
     >>> model = g.load("runs/scifi-char/2026-01-31_12-00-00")
     >>> print(model.generate("The airlock", max_new_tokens=50))
 
-Names are imported when they are first used: importing this package costs nothing.
+Names are imported on first use, so that importing this package is fast.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _MODULES = {
     "InstructDataModule": "data.instruction.datamodule",
     "LabelDataModule": "data.classification.datamodule",
 }
-"""The module below this package that each exported name is imported from."""
+"""Submodule of each exported name."""
 
 
 def __getattr__(name: str) -> Any:

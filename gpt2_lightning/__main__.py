@@ -1,4 +1,4 @@
-"""python -m gpt2_lightning VERB …, and the command gpt2-lightning."""
+"""Entry point of `python -m gpt2_lightning VERB …` and of the command `gpt2-lightning`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt2_lightning.app.output.exits import fail
 
 
 def run() -> NoReturn:
-    """Run the verb that the command line names."""
+    """Run the verb given as the first command-line argument."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print("GPT-2 Lightning: a GPT-2 from scratch, to train and to write with\n")

@@ -1,4 +1,4 @@
-"""Atomic writes: a file or folder gets its name when it is complete, so that readers see the old or the new one."""
+"""Atomic writes: a file or folder is renamed once it is complete, so that readers see either the old or the new one."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import BinaryIO
 
 
 def temporary_name(path: Path, kind: str = "tmp") -> Path:
-    """Return a hidden name in the same folder, which no other process uses."""
+    """Return a hidden path in the same folder that is unique to this process."""
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
 @contextlib.contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary name for a file or folder, which replaces `path` at the end.
+    """Yield a temporary path for a file or folder, which replaces `path` at the end.
 
-    After an exception nothing has changed. A folder is not replaced in one step: see `atomic_replace.recover`.
+    An exception leaves `path` unchanged. The replacement of a folder takes two renames: see `atomic_replace.recover`.
 
     Args:
-        path: what is made or replaced.
-        durable: whether to flush to the disk; otherwise a power cut soon after may damage the content.
+        path: file or folder to create or replace.
+        durable: whether to flush to disk; otherwise a power failure soon after may damage the content.
     """
     temporary, old = temporary_name(path), temporary_name(path, "old")
     try:
@@ -49,7 +49,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def open_binary(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
-    """Open a file for writing, whose folder is made; see `replacing`."""
+    """Open a file for writing, creating its folder if necessary; see `replacing`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, durable) as temporary, temporary.open("wb") as file:
         yield file
@@ -76,12 +76,12 @@ def remove(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, on systems that let a folder be flushed."""
+    """Make a rename durable, on systems that can flush a folder."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some network file systems refuse
+        with contextlib.suppress(OSError):  # unsupported by some network file systems
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

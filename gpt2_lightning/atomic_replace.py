@@ -1,4 +1,4 @@
-"""Replacing the files and folders that a user names."""
+"""Atomic replacement of output files and folders given by the user."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gpt2_lightning.errors import UserError
 
 @contextlib.contextmanager
 def replacing(target: Path, key: str) -> Iterator[Path]:
-    """`atomic.replacing`, with errors for users.
+    """`atomic.replacing`, with OS errors reported as user errors.
 
     Args:
-        target: the file or folder that is made or replaced.
-        key: the setting that names it, for messages.
+        target: file or folder to create or replace.
+        key: key of the setting with the path, for messages.
 
     Raises:
-        UserError: if the target cannot be replaced, or a file cannot be read meanwhile.
+        UserError: if the target cannot be replaced, or a file cannot be read inside the context.
     """
     try:
         with atomic.replacing(target) as temporary:
@@ -31,7 +31,7 @@ def replacing(target: Path, key: str) -> Iterator[Path]:
 
 
 def recover(target: Path) -> None:
-    """Restore a folder whose replacement was cut off by a kill between two renames."""
+    """Restore a folder whose replacement was interrupted by SIGKILL between its two renames."""
     name = re.compile(rf"\.{re.escape(target.name)}\.\d+\.old")
     for old in [file for file in target.parent.glob(".*.old") if name.fullmatch(file.name)]:
         if target.exists():
@@ -42,10 +42,10 @@ def recover(target: Path) -> None:
 
 
 def _explain(error: OSError, target: Path) -> str:
-    """Describe an error of writing the target or of reading anything."""
+    """Describe an error of writing the target or of reading another file."""
     temporary = atomic.temporary_name(target)
     where = temporary if error.filename is None else Path(os.fsdecode(error.filename))
     is_ours = where == target or where.is_relative_to(temporary) or temporary.is_relative_to(where)
-    if error.errno is None or not is_ours:  # libraries raise the first kind for what they cannot make sense of
+    if error.errno is None or not is_ours:  # libraries raise OSError without errno for invalid content
         return f"{target} was not written, since something could not be read: {error}"
     return f"{target} cannot be written: {error.strerror}; free or change the folder"

@@ -1,4 +1,4 @@
-"""Memory of the device that a process computes on: how much it has taken, and how much there is."""
+"""Memory of a device: peak use, available bytes, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 _SIGNS = ("allocate memory", "out of memory")
-"""What a RuntimeError says where there is no exception for it: that of the CPU, and of Apple's GPUs."""
+"""Substrings of RuntimeErrors for out of memory on the CPU and on Apple GPUs, which have no exception class."""
 
 
 def peak(device: torch.device) -> int | None:
-    """The most bytes that this process has had at once: tensors on a GPU, or all of it on the CPU; None if unknown."""
+    """Return the peak memory of this process in bytes; None if unknown.
+
+    On a GPU, the memory of tensors (CUDA) or of the driver (MPS); on the CPU, the resident set size.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":
@@ -33,20 +36,20 @@ def peak(device: torch.device) -> int | None:
 
 
 def reset_peak(device: torch.device) -> None:
-    """Let `peak` begin anew, where the system can."""
+    """Reset the value of `peak`, on systems that support it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif _CLEAR_REFS.exists():
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
+        with contextlib.suppress(OSError):  # may be forbidden in a sandbox
             _CLEAR_REFS.write_text(_RESET_PEAK)
 
 
 def usable(device: torch.device, processes: int = 1) -> int | None:
-    """Bytes that this process may have in all, with those that it has; None if unknown.
+    """Return the memory that this process can use in bytes, including what it uses already; None if unknown.
 
     Args:
-        device: a GPU is this process's own.
-        processes: on this machine, which share out its main memory.
+        device: device of the process; a GPU is not shared.
+        processes: number of processes on this machine, which share its main memory equally.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -56,26 +59,26 @@ def usable(device: torch.device, processes: int = 1) -> int | None:
 
 
 def left_of_main() -> int | None:
-    """Bytes of main memory that can still be taken; None if unknown."""
+    """Return the available main memory in bytes; None if unknown."""
     available = _field(_MEMINFO, "MemAvailable")
     return None if available is None else int(min(available, _left_by_container()))
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an exception says that there is no more memory."""
+    """Whether an exception means out of memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def _field(file: Path, name: str) -> int | None:
-    """Bytes of a line such as `VmRSS:  1024 kB`; None where a system has no such file or line."""
+    """Parse a line such as `VmRSS:  1024 kB` to bytes; None if there is no such file or line."""
     lines = file.read_text().splitlines() if file.exists() else []
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
 
 
 def _left_by_container() -> float:
-    """What a control group, of the second version, still allows; files that it could drop count as used."""
+    """Return the bytes below the limit of the control group (cgroup v2); the page cache counts as used."""
     limit, used = (_CGROUP / f"memory.{name}" for name in ("max", "current"))
     if not (limit.exists() and used.exists() and limit.read_text().strip().isdigit()):
         return math.inf

@@ -1,11 +1,11 @@
-"""Ranges of settings: stated in the annotation of each field, and checked in one place.
+"""Validation of settings, by constraints in the annotations of their fields.
 
     @dataclass(frozen=True)
     class SGD(Settings):
         lr: PositiveFloat = 0.1
         momentum: BelowOne = 0.9
 
-Constraints are those of `annotated_types`, which pydantic and hypothesis read as well, and the few of this module. The
+Constraints are those of `annotated_types`, which pydantic and hypothesis support as well, and those of this module. The
 same checks run before a command starts and when a class is constructed in Python.
 """
 
@@ -29,18 +29,18 @@ _IS_RELATION = "_is_relation"
 
 
 class Rule:
-    """A constraint that `annotated_types` lacks."""
+    """Base class of constraints that `annotated_types` does not have."""
 
     def fault(self, value: Any) -> str | None:
-        """What is wrong with a value; None where it fits."""
+        """Describe how a value violates the constraint; None if it does not."""
         return None
 
 
 class OneOf(Rule):
-    """A name in a table, or in any other collection of names.
+    """Membership in a collection of names.
 
     Args:
-        names: the names that are allowed. A name that is added to it later is allowed as well.
+        names: allowed names, such as the keys of a registry. Names added later are allowed, too.
     """
 
     def __init__(self, names: Collection[str]) -> None:
@@ -51,7 +51,7 @@ class OneOf(Rule):
 
 
 class RegularExpression(Rule):
-    """A pattern of the module `re`."""
+    """Regular expression in the syntax of `re`."""
 
     def fault(self, value: Any) -> str | None:
         try:
@@ -63,22 +63,22 @@ class RegularExpression(Rule):
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """What to do about a value that is out of range, as a part of its message."""
+    """Advice appended to the message about a value that is out of range."""
 
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class PathLike:
-    """A file or folder: on the command line it needs no quotes, and ~ is the home folder."""
+    """Path of a file or folder: on the command line it needs no quotes, and ~ is expanded."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FreeText:
-    """A text that the command line takes to the letter, with its commas, colons and quotes."""
+    """Literal text: commas, colons and quotes need no escaping on the command line."""
 
     nullable: bool = False
-    """Whether the word null stands for no text."""
+    """Whether `null` means None rather than the word."""
 
 
 PositiveInt = Annotated[int, Ge(1)]
@@ -87,45 +87,46 @@ PositiveFloat = Annotated[float, Gt(0), Lt(math.inf)]
 NonNegativeFloat = Annotated[float, Ge(0), Lt(math.inf)]
 Probability = Annotated[float, Ge(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
-"""Such as a dropout probability: at 1 nothing would be left."""
+"""In [0, 1), for example a dropout probability."""
 PositiveShare = Annotated[float, Gt(0), Le(1)]
-"""Of a whole, and not nothing."""
+"""Fraction in (0, 1]."""
 ProperShare = Annotated[float, Gt(0), Lt(1)]
-"""Of a whole, which leaves something."""
+"""Fraction in (0, 1)."""
 Seed = Annotated[int, Ge(0), Lt(2**63)]
-"""What every random generator takes."""
+"""Random seed in the range that all random number generators accept."""
 NonEmpty = Annotated[str, MinLen(1)]
 PathText = Annotated[str, PathLike()]
 
 
 def relation(method: _Relation) -> _Relation:
-    """Mark a method of `Settings` that yields faults of fields that do not go together, as "field: what is wrong".
+    """Decorator for a method of `Settings` that checks a relation between fields.
 
-    It is evaluated only as far as the fields that it reads are in range by themselves.
+    The method yields violations as "field: what is wrong". It is evaluated only up to the first access to a field that
+    is itself out of range.
     """
     setattr(method, _IS_RELATION, True)
     return method
 
 
 class Settings:
-    """Base of a dataclass whose fields are checked on construction.
+    """Base class of dataclasses whose fields are validated on construction.
 
     Raises:
-        ValueError: with every field that is out of range and every violated relation, a line each, as
+        ValueError: if a field is out of range or a relation is violated. The message has a line for each fault, as
             "field: what is wrong".
     """
 
     def __post_init__(self) -> None:
-        # A field that is not set by its constructor is no setting.
+        # Fields with init=False are not settings.
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.init}  # type: ignore[arg-type]  # every subclass is a dataclass
         _refuse(violations(type(self), values))
 
 
 def checked(function: _Target) -> _Target:
-    """Check the arguments of a function, or of a class's `__init__`, against its annotations.
+    """Decorator that validates the arguments of a function, or of a class's `__init__`, against its annotations.
 
     Raises:
-        ValueError: as `Settings` does.
+        ValueError: see `Settings`.
     """
     signature = inspect.signature(function)
 
@@ -140,27 +141,27 @@ def checked(function: _Target) -> _Target:
 
 
 def violations(target: Any, values: Mapping[str, Any]) -> list[str]:
-    """Every field that is out of range, and every violated relation between those that are not.
+    """Return a message for each field that is out of range, and for each violated relation between the others.
 
     Args:
         target: a dataclass.
-        values: of its fields; the others have their defaults.
+        values: values by field name; other fields have their defaults.
     """
     hints = hints_of(target)
     lines = [line for name, value in values.items() for line in range_faults(hints.get(name, Any), value, name)]
-    # A mapping with an item out of range can still be compared with other fields.
+    # A mapping with an item out of range is still usable in relations.
     return lines + relation_faults(target, values, {line.partition(":")[0] for line in lines} & values.keys())
 
 
 def relation_faults(target: type[Settings], values: Mapping[str, Any], unusable: Collection[str]) -> list[str]:
-    """Every violated relation between fields that can be read.
+    """Return a message for each violated relation between usable fields.
 
     Args:
         target: a dataclass.
-        values: of its fields; the others have their defaults.
-        unusable: fields about which nothing can be said: missing, of a wrong type or out of range.
+        values: values by field name; other fields have their defaults.
+        unusable: names of fields that are missing, of a wrong type or out of range.
     """
-    # An instance without construction, in which reading an unusable field ends the relation that reads it.
+    # An instance made without its constructor; access to an unusable field raises an exception that ends the relation.
     view = type(target.__name__, (target,), {name: property(_unusable) for name in unusable})
     instance: Any = object.__new__(view)
     factories = {
@@ -182,19 +183,22 @@ def relation_faults(target: type[Settings], values: Mapping[str, Any], unusable:
 
 @functools.cache
 def hints_of(target: Any) -> dict[str, Any]:
-    """The annotations of a class's fields, or of a function's parameters, with their constraints."""
+    """Return the annotations of a class's fields or a function's parameters, including constraints."""
     is_plain_class = inspect.isclass(target) and not dataclasses.is_dataclass(target)
     return typing.get_type_hints(target.__init__ if is_plain_class else target, include_extras=True)
 
 
 def range_faults(hint: Any, value: Any, name: str, whole: Any = None) -> list[str]:
-    """Compare a value of the right type with the constraints in an annotation.
+    """Check a value of a valid type against the constraints in an annotation.
 
     Args:
         hint: the annotation.
-        value: of a type that the annotation allows; elements of sequences and mappings are compared, too.
-        name: of the field, which each fault begins with.
-        whole: the sequence that the value is an element of, if it is one.
+        value: value of a type allowed by the annotation; elements of sequences and mappings are checked, too.
+        name: name of the field, which begins each message.
+        whole: the sequence that contains the value; None if it is not an element.
+
+    Returns:
+        A message for each violated constraint.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
@@ -214,7 +218,7 @@ def range_faults(hint: Any, value: Any, name: str, whole: Any = None) -> list[st
 
 
 def allowed(marks: Iterable[Any]) -> str:
-    """A range in words, such as "1 or more"; empty where the marks set none."""
+    """Format a range in words, such as "1 or more"; "" if there is no bound."""
     marks = list(_flat(marks))
     low = next((f"{_shown(m.ge)} or more" for m in marks if isinstance(m, Ge)), "")
     above = next((f"above {_shown(m.gt)}" for m in marks if isinstance(m, Gt)), "")
@@ -239,7 +243,7 @@ def _own_faults(marks: list[Any], value: Any, name: str, whole: Any) -> list[str
 
 
 def _fits(mark: Any, value: Any) -> bool:
-    """Whether a value keeps to a bound; nan keeps to none."""
+    """Whether a value satisfies a bound; NaN satisfies none."""
     match mark:
         case Ge():
             return bool(value >= mark.ge)
@@ -253,7 +257,7 @@ def _fits(mark: Any, value: Any) -> bool:
 
 
 def _flat(marks: Iterable[Any]) -> Iterator[Any]:
-    """Constraints, with those in groups such as `Interval` one by one."""
+    """Yield constraints, with groups such as `Interval` flattened."""
     for mark in marks:
         if isinstance(mark, GroupedMetadata):
             yield from mark
@@ -262,7 +266,7 @@ def _flat(marks: Iterable[Any]) -> Iterator[Any]:
 
 
 def _is_instance(value: Any, hint: Any) -> bool:
-    """Whether a member of a union is the one that a value belongs to."""
+    """Whether a value is an instance of a member of a union."""
     if typing.get_origin(hint) is Annotated:
         return _is_instance(value, typing.get_args(hint)[0])
     if typing.get_origin(hint) is Literal:
@@ -274,13 +278,13 @@ def _is_instance(value: Any, hint: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A bound or a name as a message has it; large powers of two as such."""
+    """Format a bound or a name for a message; large powers of two as 2**n."""
     is_power = isinstance(value, int) and value > 2**16 and value & (value - 1) == 0
     return f"2**{value.bit_length() - 1}" if is_power else str(value)
 
 
 class _UnusableFieldError(Exception):
-    """A relation reads a field about which nothing can be said."""
+    """Raised when a relation accesses an unusable field."""
 
 
 def _unusable(_: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Objects from a checked configuration: the only place that makes them.
+"""Construction of objects from a checked configuration.
 
-The settings are plain containers by now, so a target is called with them. Hydra's own `instantiate` would do the same,
-and wrap a user's mistake that shows only then in an exception of its own.
+The settings are plain containers, which are passed to their `_target_`. Hydra's `instantiate` would do the same, but
+wrap user errors raised by a constructor in another exception.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def make(node: dict[str, Any], **supplied: Any) -> Any:
-    """What a node's `_target_` makes of its settings, and of those supplied values that it has parameters for.
+    """Call the `_target_` of a node with its settings, and with those supplied values that are parameters of it.
 
     Args:
-        node: checked by preflight.
-        supplied: values under the names in `preflight.FROM_BUILD`.
+        node: settings with a `_target_`, checked by preflight.
+        supplied: values by the names in `preflight.FROM_BUILD`.
     """
     target = hydra.utils.get_object(node["_target_"])
     parameters = inspect.signature(target).parameters
@@ -31,22 +31,22 @@ def make(node: dict[str, Any], **supplied: Any) -> Any:
 
 
 def _made(value: Any) -> Any:
-    """A setting, or what a group of settings inside it makes."""
+    """Return a setting, with nested nodes replaced by the objects made from them."""
     if not isinstance(value, dict):
         return value
     return make(value) if "_target_" in value else {name: _made(child) for name, child in value.items()}
 
 
 def make_all(nodes: dict[str, dict[str, Any] | None], **supplied: Any) -> list[Any]:
-    """The objects of a group with several members; those set to null are left out."""
+    """Make the objects of a group with several members; members set to null are omitted."""
     return [make(node, **supplied) for node in nodes.values() if node is not None]
 
 
 def model_config(node: dict[str, Any], vocab_size: int) -> GPT2Config:
-    """The architecture, with the vocabulary of the tokenizer.
+    """Make the model's configuration, with the tokenizer's vocabulary size.
 
     Raises:
-        UserError: if the configuration states another size.
+        UserError: if the configuration has a different `vocab_size`.
     """
     stated = node.get("vocab_size", vocab_size)
     if stated != vocab_size:

@@ -1,4 +1,4 @@
-"""The folder of the YAML files, and what they refer to."""
+"""Folder of the YAML files, and the resolvers and defaults that they refer to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def config_folder() -> Path:
 
 
 def register_with_hydra(*verbs: str) -> None:
-    """Make known to Hydra what YAML files refer to: `${divide:a,b}`, and the defaults that are stated in the code.
+    """Register with Hydra the resolver `${divide:a,b}`, and the defaults of settings that are stated in the code.
 
     Args:
-        verbs: those to be composed. `VERB_defaults` in a defaults list holds the defaults of a verb's settings.
+        verbs: verbs to compose. `VERB_defaults` in a defaults list contains the defaults of a verb's settings.
     """
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf

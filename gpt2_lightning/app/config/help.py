@@ -1,4 +1,4 @@
-"""The help of a verb, rendered from its YAML files and from the source of its settings."""
+"""Help text of a verb, rendered from its YAML files and the source code of its settings."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from gpt2_lightning.settings import allowed
 
 _WIDEST = 120
 _SUPPLIED = {"run_dir", "run_name", "sweep", "texts", "several_documents"}
-"""Parameters of targets that a run supplies, and a user does not."""
+"""Parameters of targets that are supplied by the run rather than the user."""
 
 
 def help_text(verb: str, folders: list[Path]) -> str:
-    """Purpose and examples, the groups with their options, and every setting with type, range, default and description.
+    """Render purpose and examples, groups and their options, and all settings with type, range, default, description.
 
     Args:
-        verb: names the root configuration.
-        folders: of the YAML files; the first one holds the root configuration.
+        verb: the verb, which is also the name of its root configuration.
+        folders: folders of YAML files; the first one has the root configuration.
     """
     root = yaml.safe_load((folders[0] / f"{verb}.yaml").read_text(encoding="utf-8"))
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
@@ -45,7 +45,7 @@ def help_text(verb: str, folders: list[Path]) -> str:
 
 
 def _choices(defaults: list[Any]) -> dict[str, str | None]:
-    """The groups of a defaults list, with the option that is chosen."""
+    """Return the groups of a defaults list with their selected options."""
     pairs = [pair for entry in defaults if isinstance(entry, dict) for pair in entry.items()]
     return {key.removeprefix("optional "): value for key, value in pairs if not key.startswith("override ")}
 
@@ -63,7 +63,7 @@ def _group(group: str, chosen: str | None, folders: list[Path], width: int) -> s
 
 
 def _headline(file: Path) -> str:
-    """The first sentence of a YAML file's header, after the command."""
+    """Return the first sentence of a YAML file's header, after the command."""
     comments = re.match(r"(?:#.*\n)*", file.read_text(encoding="utf-8"))
     assert comments is not None, "the pattern fits nothing as well"
     lines = [line.lstrip("# ") for line in comments[0].splitlines() if not line.startswith("# @package")]
@@ -89,7 +89,7 @@ def _nested(path: str, stated: dict[str, Any], width: int) -> Iterator[str]:
 
 
 def _setting(name: str, setting: Setting, stated: Any, width: int) -> str:
-    """A line with type, default and range, and the description below."""
+    """Format a setting: a line with type, default and range, and the description below."""
     default = stated if stated is not None else setting.default
     is_missing = stated is None and setting.is_required
     value = "" if is_missing or default == "???" else f" = {_shown(default)}"
@@ -101,6 +101,6 @@ def _setting(name: str, setting: Setting, stated: Any, width: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is typed."""
+    """Format a value as typed on the command line."""
     shown = yaml.safe_dump(value, default_flow_style=True, width=1000, allow_unicode=True)
     return shown.removesuffix("\n").removesuffix("\n...").strip() or "''"

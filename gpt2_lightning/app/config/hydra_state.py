@@ -1,4 +1,4 @@
-"""Hydra's own part of the present configuration."""
+"""Access to Hydra's global state: the `hydra` node of the configuration, and registered plugin configurations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from gpt2_lightning.app.config.folder import config_folder
 
 
 def portable_hydra_config() -> DictConfig:
-    """Return Hydra's part of the configuration for another process, without classes defined by plugins."""
+    """Return the `hydra` node of the configuration for another process, without classes defined by plugins."""
     return OmegaConf.create({"hydra": OmegaConf.to_container(HydraConfig.instance().cfg.hydra)})  # type: ignore[union-attr]  # set while a verb runs
 
 
 def prefer_own_launcher_configs() -> None:
-    """Remove the configurations that plugins registered for launchers of which `conf` has its own.
+    """Remove configurations registered by plugins for launchers that also have a YAML file in `conf`.
 
-    Hydra would merge the two, as it takes a registered configuration of the same name for the schema of a YAML.
+    Hydra would merge the two, since it uses a registered configuration as the schema of a YAML file of the same name.
     """
     Plugins.instance()  # imports all plugins, which register their configurations
     registered = ConfigStore.instance().repo["hydra"]["launcher"]

@@ -1,4 +1,4 @@
-"""Targets that have moved: YAML files of users and configurations of old runs name them by their old paths."""
+"""Renamed targets, for users' YAML files and configurations of earlier runs, which contain their old paths."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOVED = {
     "model.lora.LoRASpec": "model.lora.layers.LoRASpec",
     "training.csv_logger.CSVLogger": "training.loggers.csv_logger.CSVLogger",
 }
-"""Old and new paths inside the package. A class that moves again gets another line, and its old lines the new path."""
+"""Current paths by old paths, relative to the package. When a class moves again, update its entries and add another."""
 
 
 _ORIGINAL: dict[str, str] = {}
@@ -30,24 +30,29 @@ for _old, _new in MOVED.items():
 
 
 def current(name: str) -> str:
-    """The present path of a target."""
+    """Return the current path of a target."""
     inside = name.removeprefix(_PACKAGE)
     return _PACKAGE + MOVED[inside] if name != inside and inside in MOVED else name
 
 
 def original(name: str) -> str:
-    """The first path of a target, for digests that earlier versions wrote."""
+    """Return the first path of a target, for digests written by earlier versions."""
     inside = name.removeprefix(_PACKAGE)
     return _PACKAGE + _ORIGINAL[inside] if name != inside and inside in _ORIGINAL else name
 
 
 def with_current_targets(settings: Any) -> Any:
-    """Plain settings with the present path of every target in them."""
+    """Return settings with all targets replaced by their current paths."""
     return with_targets(settings, current)
 
 
 def with_targets(settings: Any, path: Callable[[str], str]) -> Any:
-    """Plain settings with the path of every target in them replaced by what a function makes of it."""
+    """Return settings with a function applied to the path of each target.
+
+    Args:
+        settings: plain containers.
+        path: maps an old path to a new one.
+    """
     if isinstance(settings, dict):
         return {
             name: path(value) if name == TARGET and isinstance(value, str) else with_targets(value, path)

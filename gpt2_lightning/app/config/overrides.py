@@ -1,8 +1,8 @@
-"""The command line as users write it, made into what Hydra takes, with misspelt group options found on the way.
+"""Translation of the command line to Hydra's overrides, and detection of misspelled group options.
 
-Users write `optimizer.betas=[0.9,0.99]` whether or not a YAML states `betas`, since the signature of the target is the
-schema; Hydra wants `++` for that. And a prompt may hold commas, colons and quotes, which Hydra's grammar would take
-apart.
+`optimizer.betas=[0.9,0.99]` is valid whether or not a YAML file contains `betas`, since the signature of the target is
+the schema; Hydra requires the prefix `++` for keys that are not in the YAML. Prompts and paths may contain commas,
+colons and quotes, which have a meaning in Hydra's grammar and are therefore quoted.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ _MAY_BE_NULL = {"debug", "experiment"}
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What to hand to Hydra, and what it would have refused."""
+    """Arguments for Hydra, and faults found in them."""
 
     arguments: list[str]
     faults: list[str]
     only_shows: bool
-    """Whether the command asks for help or the configuration, and no verb will run."""
+    """Whether the command only prints help or the configuration, without running a verb."""
     sweeps: bool
-    """Whether it asks for a run of each combination of values."""
+    """Whether multirun (`-m`) is set."""
     asks_for_help: bool
-    """Whether it asks for the help of the verb."""
+    """Whether `--help` is set."""
     folders: list[Path]
-    """Folders of YAML files: that of this project, and one of the user's."""
+    """Folders of YAML files: that of this project, and that of `--config-dir`."""
 
     @classmethod
     def read(cls, arguments: list[str], folder: Path, verb: str | None = None) -> CommandLine:
-        """Rewrite the overrides among the arguments, and put the flags before them: Hydra does not take them mixed.
+        """Parse and rewrite arguments; flags are moved before overrides, since Hydra does not accept them mixed.
 
         Args:
-            arguments: of the program.
-            folder: of the YAML files.
-            verb: whose settings they are; None if it is not known.
+            arguments: command-line arguments after the verb.
+            folder: folder of the YAML files.
+            verb: the verb; None if it is unknown.
         """
         from hydra._internal.utils import get_args_parser
 
@@ -66,14 +66,15 @@ class CommandLine:
 
 
 def command(verb: str, *overrides: str) -> str:
-    """What to type for a verb: the script where this program was started by one, else the installed command."""
+    """Format a shell command that runs a verb: by its script if this program was started by a script, otherwise by the
+    installed command."""
     scripts = ("train.py", "finetune.py", "generate.py")
     by_script = Path(sys.argv[0]).name in scripts and f"{verb}.py" in scripts
     return shlex.join([*(["python", f"{verb}.py"] if by_script else ["gpt2-lightning", verb]), *overrides])
 
 
 def as_typed(override: str) -> str:
-    """The inverse of the rewriting: an override of Hydra's as a user types it."""
+    """Return one of Hydra's overrides as typed by the user: the inverse of the rewriting."""
     key, equals, value = override.removeprefix("++").partition("=")
     quoted = value[:1] == "'" and value[-1:] == "'" and len(value) > 1
     return f"{key}{equals}{_unquote(value) if quoted and _text_setting(key, config_folder()) else value}"
@@ -99,12 +100,12 @@ def _rewrite(override: str, folders: list[Path], multirun: bool, verb: str | Non
 
 @functools.cache
 def _text_setting(key: str, folder: Path, verb: str | None = None) -> Setting | None:
-    """The setting of this key whose value is taken to the letter; None where there is none.
+    """Return the setting of a key if its value is literal text or a path; otherwise None.
 
     Args:
-        key: with dots, of a group: whichever of its options has such a setting counts.
-        folder: of the YAML files.
-        verb: whose settings they are; None for those of all.
+        key: the key; a key inside a group is searched in all options of the group.
+        folder: folder of the YAML files.
+        verb: verb of the setting; None for any.
     """
     group, _, inside = key.partition(".")
     if inside:
@@ -118,13 +119,13 @@ def _text_setting(key: str, folder: Path, verb: str | None = None) -> Setting | 
 
 
 def _takes_null(setting: Setting) -> bool:
-    """Whether null stands for nothing; in a text that is taken to the letter it is a word."""
+    """Whether `null` means None; in literal text it is a word unless the setting is nullable."""
     texts = [mark for mark in setting.marks if isinstance(mark, FreeText)]
     return all(mark.nullable for mark in texts) and (bool(texts) or setting.kind.endswith("| null"))
 
 
 def _quote(value: str) -> str:
-    """A string in Hydra's quotes. In them a backslash counts only before a quote; OmegaConf reads ${ as a reference."""
+    """Quote a string for Hydra, where a backslash escapes only a quote, and for OmegaConf, which interpolates ${."""
     value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     value = re.sub(r"(\\*)'", r"\1\1\'", value)
     trailing = value[len(value.rstrip("\\")) :]
@@ -152,7 +153,7 @@ def _unknown_option(override: str, folders: list[Path]) -> str | None:
 
 
 def _options(group: str, folders: list[Path]) -> list[str]:
-    """The options of a group; none where the key names no group, or one of Hydra's, which has options of its own."""
+    """Return the options of a group; empty if the key is not a group, or is one of Hydra's groups."""
     if group.startswith("hydra/") or not group.replace("/", "").isidentifier():
         return []
     return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})

@@ -1,7 +1,7 @@
-"""Every fault of a configuration in one message, before any work.
+"""Validation of a complete configuration before any computation, with all faults in one message.
 
-The schema is the code: the annotated fields of a verb's `Config`, and the annotated signature of every `_target_`, with
-the ranges in the annotations (`gpt2_lightning.settings`).
+The schema is the code: the annotated fields of a verb's `Config`, and the annotated signature of every `_target_`,
+including the constraints in the annotations (`gpt2_lightning.settings`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ALLOWED_MODULES = (
     "torch.optim",
     "torchmetrics",
 )
-"""Modules, with all inside them, that a `_target_` may name."""
+"""Modules from which a `_target_` may be imported, including their submodules."""
 FROM_BUILD: dict[str, Any] = {
     "texts": (),
     "several_documents": False,
@@ -38,7 +38,7 @@ FROM_BUILD: dict[str, Any] = {
     "sweep": None,
     "num_classes": 2,
 }
-"""Parameters that build supplies, with a placeholder each for checking."""
+"""Parameters supplied by `build`, with placeholders for the check."""
 
 
 Node = Annotated[dict[str, Any], "a group of settings"]
@@ -46,15 +46,15 @@ Node = Annotated[dict[str, Any], "a group of settings"]
 
 
 def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[str]]:
-    """Resolve a composed configuration and check all of it.
+    """Resolve and check a composed configuration.
 
     Args:
-        config: as Hydra composed it.
+        config: configuration composed by Hydra.
         schema: a dataclass with a field for each top-level key; a field of type `Node`, `Node | None` or
             `dict[str, Node | None]` is checked against the signatures of its targets.
 
     Returns:
-        The resolved configuration as plain containers, and every fault as "key: what is wrong and what to do".
+        The resolved configuration as plain containers, and a list of faults as "key: what is wrong and what to do".
     """
     unresolved: dict[str, str] = {}
     values = with_current_targets(_resolve(config, "", unresolved))
@@ -64,7 +64,8 @@ def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[st
 
 
 def _resolve(config: DictConfig | ListConfig, path: str, unresolved: dict[str, str]) -> Any:
-    """Plain containers with every reference followed; keys whose reference leads nowhere are noted and left out."""
+    """Convert to plain containers with all interpolations resolved; keys that cannot be resolved are recorded in
+    `unresolved` and omitted."""
     if isinstance(config, ListConfig):
         return OmegaConf.to_container(config, resolve=True)
     plain = {}
@@ -74,7 +75,7 @@ def _resolve(config: DictConfig | ListConfig, path: str, unresolved: dict[str, s
             value = "???" if OmegaConf.is_missing(config, key) else config[key]
             if isinstance(value, DictConfig | ListConfig):
                 value = _resolve(value, f"{where}.", unresolved)
-            plain[f"{key}_" if keyword.iskeyword(key) else key] = value  # no field can be called `with`
+            plain[f"{key}_" if keyword.iskeyword(key) else key] = value  # no field can be named `with`
         except OmegaConfBaseException as error:
             unresolved[where] = str(error.msg or error).splitlines()[0]
     return plain
@@ -89,11 +90,11 @@ class _Checker:
 
     def all_faults(self) -> list[str]:
         unknown = [f"{key}: unknown key{self._suggestion(key)}" for key in self.unknown]
-        # What follows from a faulty setting is no fault of its own.
+        # An unresolved interpolation may be caused by another fault, so it is reported only on its own.
         return [*unknown, *self.faults] or [f"{key}: {why}" for key, why in self.unresolved.items()]
 
     def check(self, target: Callable[..., Any], values: dict[str, Any], path: str) -> None:
-        """Check the values given to a callable against its signature, and against the relations of its fields."""
+        """Check arguments against the signature of a callable, and against the relations between its fields."""
         parameters = inspect.signature(target).parameters
         hints = hints_of(target)
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -118,7 +119,7 @@ class _Checker:
         self.faults += [path + line for line in _broken_relations(target, given, unusable)]
 
     def _check_value(self, hint: Any, value: Any, path: str) -> list[str]:
-        """Faults of the value itself; those inside a node are noted with the node."""
+        """Return faults of a value; faults inside a node are added to `self.faults`."""
         if value == "???":
             return [_missing(path)]
         if Node in typing.get_args(hint) and value is None:
@@ -156,7 +157,7 @@ class _Checker:
 
 
 def _locate(name: Any) -> tuple[Callable[..., Any] | None, str]:
-    """What a `_target_` names, or why it cannot be used."""
+    """Import a `_target_`; return it, or None and the reason why it cannot be used."""
     refusal = f"'{name}' is refused; a target lies in one of {', '.join(ALLOWED_MODULES)}"
     if not _is_allowed(str(name)):
         return None, refusal
@@ -175,7 +176,7 @@ def _is_allowed(name: str) -> bool:
 
 
 def _broken_relations(target: Callable[..., Any], values: dict[str, Any], unusable: set[str]) -> list[str]:
-    """What a class refuses of settings that are in range one by one."""
+    """Return the violated relations between settings that are in range individually."""
     if not inspect.isclass(target) or target.__module__.split(".")[0] != ALLOWED_MODULES[0]:
         return []
     if issubclass(target, Settings):
@@ -183,7 +184,7 @@ def _broken_relations(target: Callable[..., Any], values: dict[str, Any], unusab
     if unusable:
         return []
     try:
-        target(**values)  # construction checks, and does nothing else: so it is with every class of this package
+        target(**values)  # constructors of this package only validate
     except ValueError as error:
         return str(error).splitlines()
     return []

@@ -1,7 +1,7 @@
-"""Settings read from source code without importing it, so that help and overrides need neither torch nor Lightning.
+"""Settings parsed from source code without importing it, so that help and overrides need neither torch nor Lightning.
 
 A setting is an annotated field of a dataclass, or a parameter of a class's `__init__` or of a function. Its description
-is the docstring under the field, or its entry in the section "Args" of the docstring.
+is the docstring below the field, or its entry in the section "Args" of the docstring.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ _ENTRY = re.compile(r"^    (?:    )?(\w+): (.*(?:\n {8,}.*|\n {12,}.*)*)", re.MU
 
 @dataclass(frozen=True)
 class Setting:
-    """A field or parameter, as its source states it."""
+    """A field or parameter in source code."""
 
     name: str
     kind: str
-    """Its type, without constraints."""
+    """Type, without constraints."""
     marks: tuple[Any, ...]
-    """Constraints of `annotated_types` and of `gpt2_lightning.settings`, as far as they have plain arguments."""
+    """Constraints of `annotated_types` and `gpt2_lightning.settings` whose arguments are literals."""
     choices: tuple[str, ...]
-    """Names that are allowed; empty where others are, too."""
+    """Allowed names; empty if other values are allowed."""
     default: Any
     description: str
 
     @property
     def is_group(self) -> bool:
-        """Whether it holds other settings."""
+        """Whether the setting is a group of settings."""
         return self.kind.startswith("dict[str, ")
 
     @property
     def is_required(self) -> bool:
-        """Whether it has no default."""
+        """Whether the setting has no default."""
         return self.default is _REQUIRED
 
     def has(self, kind: type) -> bool:
-        """Whether one of its marks is of this kind."""
+        """Whether the setting has a constraint or marker of this class."""
         return any(isinstance(mark, kind) for mark in self.marks)
 
 
 def settings_of_verb(verb: str) -> dict[str, Setting]:
-    """The settings at the top level of a verb's configuration, under the names that users type."""
+    """Return the top-level settings of a verb by key."""
     found = settings_of(f"{_PACKAGE.name}.app.commands.{verb}.Config")
     return {name.removesuffix("_"): setting for name, setting in found.items()}  # `with` cannot name a field
 
 
 def settings_of(target: str) -> dict[str, Setting]:
-    """The settings of a class or function of this package, by name; empty for a target outside it.
+    """Return the settings of a class or function by name; empty for a target outside this package.
 
     Args:
-        target: its dotted path, such as `gpt2_lightning.training.schedules.Cosine`.
+        target: dotted path, such as `gpt2_lightning.training.schedules.Cosine`.
     """
     found = _find(*current(target).rpartition(".")[::2])
     if found is None:
@@ -80,7 +80,7 @@ def settings_of(target: str) -> dict[str, Setting]:
 
 
 class _Module:
-    """A parsed source file, in which names can be followed to where they are defined."""
+    """A parsed source file with resolution of names across imports."""
 
     def __init__(self, name: str, file: Path) -> None:
         self.name = name
@@ -100,11 +100,11 @@ class _Module:
         }
 
     def full_name(self, name: str) -> str:
-        """The dotted path of a name that is used here."""
+        """Return the dotted path of a name used in this file."""
         return self.imported.get(name, f"{self.name}.{name}")
 
     def value(self, name: str) -> tuple[_Module, ast.expr] | None:
-        """The expression that a name stands for, and the module that states it."""
+        """Return the expression assigned to a name, and the module of the assignment."""
         if name in self.assigned:
             return self, self.assigned[name]
         place, _, there = self.imported.get(name, "").rpartition(".")
@@ -168,7 +168,7 @@ def _setting(
 
 
 def _described(module: _Module, node: ast.expr) -> tuple[str, tuple[Any, ...], tuple[str, ...]]:
-    """The type, marks and choices of an annotation."""
+    """Return the type, constraints and choices of an annotation."""
     if isinstance(node, ast.Name):
         stated = module.value(node.id)
         return (node.id, (), ()) if stated is None else _described(*stated)
@@ -196,7 +196,7 @@ def _is_choice(described: tuple[str, tuple[Any, ...], tuple[str, ...]]) -> bool:
 
 
 def _mark(module: _Module, node: ast.expr) -> Any:
-    """A constraint; None where it is of another module, or its arguments are no plain values."""
+    """Return a constraint; None if it is from another module, or its arguments are not literals."""
     import annotated_types
 
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
@@ -211,10 +211,10 @@ def _mark(module: _Module, node: ast.expr) -> Any:
 
 
 def _plain(module: _Module, node: ast.expr) -> Any:
-    """The value of an expression without calls; the names of a table for a table.
+    """Evaluate an expression without calls; of a dict, only the keys.
 
     Raises:
-        ValueError: if it cannot be told without running it.
+        ValueError: if the expression cannot be evaluated statically.
     """
     if isinstance(node, ast.Name) and (stated := module.value(node.id)) is not None:
         return _plain(*stated)

@@ -1,4 +1,4 @@
-"""Types of settings, as pydantic checks them."""
+"""Type checks of settings, by pydantic."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Any
 
 
 def type_faults(hint: Any, value: Any, path: str) -> list[str]:
-    """Compare a value with an annotation as strictly as JSON: no text for a number, no truth value for an integer.
+    """Check the type of a value in pydantic's strict mode for JSON: no string for a number, no boolean for an integer.
 
     Args:
-        hint: the annotation. Its ranges are not checked here: `gpt2_lightning.settings` has words for them.
-        value: plain containers, numbers and text.
-        path: the key of the setting, to begin a fault with.
+        hint: the annotation. Its constraints are checked by `gpt2_lightning.settings.range_faults`.
+        value: plain containers, numbers and strings.
+        path: key of the setting, which begins each message.
+
+    Returns:
+        A message for each fault.
     """
     import pydantic
 
@@ -36,7 +39,7 @@ def type_faults(hint: Any, value: Any, path: str) -> list[str]:
 
 
 def _without_constraints(hint: Any) -> Any:
-    """An annotation with its types alone."""
+    """Return an annotation without constraints."""
     return typing.get_type_hints(types.SimpleNamespace(__annotations__={"value": hint}))["value"]
 
 
@@ -45,6 +48,6 @@ def _reason(kind: str, message: str) -> str:
 
 
 def _as_list(path: str, value: float | str) -> str:
-    """A setting of one value as a list of it, as it is typed in a shell."""
+    """Format an override that sets a key to a list with one element, quoted for a shell."""
     is_word = re.fullmatch(r"[\w./-]+", str(value))
     return f"{path}=[{value}]" if is_word else shlex.quote(f"{path}=[{json.dumps(value, ensure_ascii=False)}]")
