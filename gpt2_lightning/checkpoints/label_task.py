@@ -12,7 +12,7 @@ from gpt2_lightning.model.classifier import Pooling
 from gpt2_lightning.settings import OneOf, PositiveInt, Settings, relation
 
 KIND = "classify"
-"""The entry `kind` in the description of a classifier's task."""
+"""Value of `kind` in the description of a classifier's task."""
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,19 @@ class LabelTask(Settings):
     """Labels and input of a classifier.
 
     Raises:
-        ValueError: with every field that does not fit, a line each, as "field: what is wrong".
+        ValueError: with every invalid field, one line each, as "field: what is wrong".
     """
 
     labels: tuple[str, ...]
-    """The classes in the order of the scores; none for a kind without classes."""
+    """Class names in the order of the scores; empty for a kind without classes."""
     label_kind: Annotated[str, OneOf(KINDS)]
     """Name of the `LabelKind`."""
     pooling: Pooling
-    """See `Classifier`."""
+    """Pooling of the hidden states; see `Classifier`."""
     truncation: PositiveInt
-    """Tokens of a text that are read; the rest is cut off."""
+    """Maximum length of a text in tokens; longer texts are truncated."""
     add_prefix_space: bool = False
-    """Whether a text begins with a space, which it gets where it has none; see `EncodedTexts`."""
+    """Whether to prepend a space to texts that do not begin with one; see `EncodedTexts`."""
 
     @relation
     def _labels_suit_their_kind(self) -> Iterator[str]:
@@ -44,16 +44,16 @@ class LabelTask(Settings):
 
     @property
     def kind(self) -> LabelKind:
-        """What a label is."""
+        """The label kind."""
         return KINDS[self.label_kind]
 
     @property
     def n_scores(self) -> int:
-        """Scores that the head has."""
+        """Number of scores of the head."""
         return len(self.labels) or 1
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values, for `Description.task`."""
+        """Convert to plain values, for `Description.task`."""
         plain = dataclasses.asdict(self)
         return {"kind": KIND, "reads": plain.pop("pooling"), **plain, "labels": list(self.labels)}
 
@@ -62,7 +62,7 @@ class LabelTask(Settings):
         """The inverse of `to_plain`.
 
         Raises:
-            KeyError, TypeError, ValueError: if the values are others.
+            KeyError, TypeError, ValueError: if the values are missing or invalid.
         """
         labels = tuple(map(str, plain["labels"]))
         spaced = bool(plain.get("add_prefix_space", False))

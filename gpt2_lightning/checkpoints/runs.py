@@ -1,4 +1,4 @@
-"""Where runs live, which is the latest, and which checkpoint a user means."""
+"""Folders of runs, and the lookup of their checkpoints."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ LOG = "train.log"
 
 
 def checkpoint_to_resume(resume: str, run_dir: Path) -> Path | None:
-    """The checkpoint that a run may go on from; none for a new run.
+    """Find the checkpoint to resume a run from; None for a new run.
 
     Args:
-        resume: `never`; `auto` for the latest run of the same name, if there is one; `must` for the same, but there
-            has to be one; `here` for the run in `run_dir` itself, if there is one; anything else is a run's folder or
-            a checkpoint.
-        run_dir: the folder of a new run; those beside it have the same name.
+        resume: `never`; `auto` for the latest run of the same name, if there is one; `must` for the latest run of the
+            same name, which is required; `here` for the run in `run_dir` itself, if there is one; otherwise the folder
+            of a run or a checkpoint.
+        run_dir: folder of a new run; its sibling folders are runs of the same name.
 
     Raises:
-        UserError: if a run was asked for and there is none.
+        UserError: if a required run does not exist.
     """
     if resume == "never":
         return None
@@ -48,14 +48,14 @@ def checkpoint_to_resume(resume: str, run_dir: Path) -> Path | None:
 
 
 def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
-    """Create a run's folder; where it exists already, the first free of wanted-1, wanted-2, ….
+    """Create the folder of a run; if it exists already, the first unused of wanted-1, wanted-2, ….
 
     Args:
-        wanted: the folder.
-        may_be_there: take it as it is where it exists.
+        wanted: folder to create.
+        may_be_there: whether to use an existing folder.
 
     Raises:
-        UserError: if it cannot be created.
+        UserError: if the folder cannot be created.
     """
     remedy = "set run_dir or runs_dir to a folder of yours"
     try:
@@ -78,15 +78,16 @@ def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
 
 
 def find_checkpoint(wanted: str, runs_dir: Path, key: str = "checkpoint") -> Path:
-    """The checkpoint that a user means.
+    """Find a checkpoint by its name.
 
     Args:
-        wanted: `latest` for the run that saved last; a run's folder, of which the best checkpoint is taken; or a file.
-        runs_dir: where `latest` looks.
-        key: the setting that names it, for messages.
+        wanted: `latest` for the run with the newest checkpoint; the folder of a run, for its best checkpoint; or a
+            file.
+        runs_dir: folder of all runs, for `latest`.
+        key: name of the setting, for messages.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no such checkpoint.
     """
     path = Path(wanted).expanduser()
     if wanted == "latest":
@@ -106,13 +107,13 @@ def find_checkpoint(wanted: str, runs_dir: Path, key: str = "checkpoint") -> Pat
 
 
 def _latest(runs_dir: Path) -> Path | None:
-    """The folder of the run that saved last."""
+    """Return the folder of the run with the newest checkpoint."""
     runs = {run: found for run in _folders_with_checkpoints(runs_dir) if (found := folder.newest(run))}
     return max(runs, key=lambda run: _age(runs[run]), default=None)
 
 
 def _without_checkpoint(path: Path, key: str) -> str:
-    """What to say of a folder that is no run's, or of one that has saved nothing."""
+    """Return the error message for a path without a checkpoint."""
     newest = _latest(path)
     if newest is None:
         return f"the folder {path} holds no checkpoint; name a run's folder, or a checkpoint file"

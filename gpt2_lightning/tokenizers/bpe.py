@@ -1,4 +1,4 @@
-"""Byte-level BPE (Sennrich et al. 2016), trained on a text or with the merges of GPT-2."""
+"""Byte-level BPE (Sennrich et al. 2016), trained on a text or with given merges."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _WORDS_REMEMBERED = 2**18
 
 
 class BPETokenizer(Tokenizer):
-    """The 256 bytes in GPT-2's order, a token for each merge, and special tokens at the end. Encodes every text.
+    """Byte-level BPE tokenizer that encodes every text.
+
+    Ids are those of the 256 bytes in GPT-2's order, followed by one per merge and one per special token.
 
     Args:
-        merges: pairs of ids in the order in which they are applied; see `bpe_training.learn_merges`.
-        special_tokens: texts with their own ids, which `encode` recognizes only where allowed.
+        merges: pairs of ids in order of precedence; see `bpe_training.learn_merges`.
+        special_tokens: special tokens in the order of their ids; `encode` recognizes only those that are allowed.
     """
 
     kind = "bpe"
@@ -39,7 +41,7 @@ class BPETokenizer(Tokenizer):
         for token, i in ids.items():
             self._id_of_byte[token[0]] = i
         self.merges: dict[Pair, tuple[int, int]] = {}
-        """Rank of each merge, and the resulting id."""
+        """Rank and resulting id of each merge."""
         for rank, pair in enumerate(merges):
             merged = self._tokens[pair[0]] + self._tokens[pair[1]]
             if merged not in ids:
@@ -57,14 +59,14 @@ class BPETokenizer(Tokenizer):
         return len(self._tokens)
 
     def encode(self, text: str, allowed_special: Collection[str] = ()) -> NDArray[np.unsignedinteger[Any]]:
-        """Ids of a text.
+        """Encode a text.
 
         Args:
-            text: any text, lone surrogates included.
-            allowed_special: special tokens to recognize in the text; others are encoded as text.
+            text: any text, including lone surrogates.
+            allowed_special: special tokens to recognize in the text; others are encoded as ordinary text.
 
         Raises:
-            UserError: if one of them is not a special token of this tokenizer.
+            UserError: if `allowed_special` contains a token that is not a special token of this tokenizer.
         """
         if unknown := [token for token in allowed_special if token not in self.special_tokens]:
             raise UserError(f"{unknown[0]!r} is no special token of this tokenizer; it has {list(self.special_tokens)}")
@@ -92,7 +94,8 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_merge_lines(cls, lines: Iterable[str], special_tokens: Sequence[str] = (END_OF_TEXT,)) -> Self:
-        """The tokenizer of a `merges.txt` without its first line: two tokens a line, in GPT-2's visible characters."""
+        """Create a tokenizer from the lines of a `merges.txt` without its version line: two tokens per line, in GPT-2's
+        visible characters."""
         ids = {character: i for i, character in enumerate(byte_of_character())}
         merges = []
         for line in lines:
@@ -102,17 +105,17 @@ class BPETokenizer(Tokenizer):
         return cls(merges, special_tokens)
 
     def merge_lines(self) -> list[str]:
-        """The lines of a `merges.txt` without its first, which is a version."""
+        """Return the lines of a `merges.txt` without its version line."""
         visible = {byte: character for character, byte in byte_of_character().items()}
         shown = ["".join(visible[byte] for byte in token) for token in self._tokens]
         return [f"{shown[first]} {shown[second]}" for first, second in self.merges]
 
     def words(self, text: str) -> list[str]:
-        """GPT-2's split of a text; no merge crosses it."""
+        """Split a text into words as GPT-2 does; no merge crosses word boundaries."""
         return self._split.findall(text)
 
     def byte_tokens(self, word: str) -> list[int]:
-        """Ids of a word before any merge: one for each of its bytes."""
+        """Return the ids of a word before any merge, one per byte."""
         return [self._id_of_byte[byte] for byte in word.encode(errors="surrogatepass")]
 
     def _parts(self, text: str, allowed_special: Collection[str]) -> list[str]:
@@ -122,9 +125,9 @@ class BPETokenizer(Tokenizer):
         return regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text)
 
     def _merge_word(self, word: str) -> list[int]:
-        """Apply the merges to one word: always the earliest one that fits, from left to right.
+        """Apply the merges to a word: repeatedly that of the lowest rank, from left to right.
 
-        The word is a linked list, and a heap holds the merges that may fit, so that a word of n bytes takes n log n.
+        The word is a linked list, and a heap contains the candidate merges, so that a word of n bytes takes O(n log n).
         """
         ids = self.byte_tokens(word)
         following = [*range(1, len(ids)), -1]
@@ -143,7 +146,7 @@ class BPETokenizer(Tokenizer):
             after = following[place]
             made = self.merges.get((ids[place], ids[after])) if after >= 0 and ids[place] >= 0 else None
             if made is None or made[0] != rank:
-                continue  # one of the two has been merged with another since
+                continue  # one of the two ids was merged already
             ids[place], ids[after] = made[1], -1
             following[place] = following[after]
             if following[place] >= 0:
@@ -160,16 +163,17 @@ def from_corpus(
     vocab_size: int = 2048,
     special_tokens: Sequence[str] = (END_OF_TEXT,),
 ) -> BPETokenizer:
-    """A tokenizer trained on a text.
+    """Train a tokenizer on a text.
 
     Args:
-        texts: what to learn the merges from, in pieces; read once, and may be more than memory holds.
-        several_documents: of no consequence; `special_tokens` says whether there is an end of text.
-        vocab_size: tokens in all; fewer are made where the text has no pair left to merge.
-        special_tokens: texts with an id of their own, in the order of their ids.
+        texts: training text in pieces, read once; may be larger than memory.
+        several_documents: whether the text has document boundaries, not used; `special_tokens` defines the end of text.
+        vocab_size: size of the vocabulary; smaller if the text has no pairs left to merge.
+        special_tokens: special tokens in the order of their ids.
 
     Raises:
-        UserError: if a special token is empty or there twice, or there is no room for the bytes and all of them.
+        UserError: if a special token is empty or repeated, or the vocabulary is too small for the 256 bytes and the
+            special tokens.
     """
     if len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
         raise UserError(f"tokenizer.special_tokens: {list(special_tokens)} must be different texts, none of them empty")

@@ -1,4 +1,4 @@
-"""Character tokenizer: a token for each character of the training text."""
+"""Character tokenizer: one token per character of the training text."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ _SHOWN = 10
 
 
 class CharTokenizer(Tokenizer):
-    """Ids in the order of code points, then the end of text where there is one.
+    """Character tokenizer, with ids in the order of code points, followed by the end-of-text token if there is one.
 
     Args:
-        alphabet: the characters, in any order and any number of times.
-        unknown: handling of other characters. With `replace`, U+FFFD is part of the alphabet.
-        end_of_text: whether there is an id for the end of a document, which no text encodes to; it decodes to
-            `<|endoftext|>`.
+        alphabet: characters of the vocabulary, in any order; duplicates are ignored.
+        unknown: handling of other characters. With `replace`, U+FFFD is added to the alphabet.
+        end_of_text: whether to add an end-of-text token. No text is encoded to it; it is decoded to `<|endoftext|>`.
 
     Raises:
         UserError: if the alphabet is empty.
-        ValueError: if unknown is not one of the three.
+        ValueError: if `unknown` is not one of the three values.
     """
 
     kind = "char"
@@ -77,16 +76,16 @@ class CharTokenizer(Tokenizer):
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
-        """Restore a tokenizer, also from early checkpoints, which have only the alphabet."""
+        """Restore a tokenizer, also from early checkpoints, which contain only the alphabet."""
         return cls(**fields)
 
 
 def from_corpus(texts: Iterable[str], several_documents: bool, unknown: Unknown = "error") -> CharTokenizer:
-    """Make the tokenizer of the characters of a text.
+    """Create the tokenizer of the characters of a text.
 
     Args:
-        texts: the text in pieces, which is read once and may be larger than memory.
-        several_documents: whether there is an id for the end of a document.
+        texts: training text in pieces, read once; may be larger than memory.
+        several_documents: whether the text has document boundaries; adds an end-of-text token.
         unknown: handling of characters that do not occur in the text.
 
     Raises:

@@ -1,4 +1,4 @@
-"""GPT-2's byte-level BPE, run by tiktoken, from the merge table that travels with the package."""
+"""GPT-2's byte-level BPE, run by tiktoken, with the merge table included in the package."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 MERGES = resources.files("gpt2_lightning.tokenizers") / "gpt2_vocabulary" / "vocab.bpe.xz"
 MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
 _THREADS = 8
-_GROUPS_PER_THREAD = 4  # a task for each short text would cost more than encoding it
+_GROUPS_PER_THREAD = 4  # one task per short text would cost more than its encoding
 
 
 class GPT2Tokenizer(Tokenizer):
-    """50,257 tokens: 256 bytes, 50,000 merges and the end of text.
+    """GPT-2's tokenizer with 50,257 tokens: 256 bytes, 50,000 merges and the end-of-text token.
 
-    Encodes every text; `<|endoftext|>` in it is text like any other. Several threads may use it at once.
+    Encodes every text; `<|endoftext|>` in a text is encoded as ordinary text. Thread-safe.
     """
 
     kind = "gpt2"
@@ -44,11 +44,11 @@ class GPT2Tokenizer(Tokenizer):
     def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
         try:
             return _encoding().encode_to_numpy(text, disallowed_special=()).astype(self.dtype)
-        except UnicodeEncodeError:  # lone surrogates, which the slower way takes for U+FFFD
+        except UnicodeEncodeError:  # lone surrogates; the slower method encodes them as U+FFFD
             return np.array(_encoding().encode_ordinary(text), dtype=self.dtype)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
-        _encoding()  # once, before several threads ask for it
+        _encoding()  # load once, before the threads start
         size = max(1, len(texts) // (_THREADS * _GROUPS_PER_THREAD))
         groups = [texts[start : start + size] for start in range(0, len(texts), size)]
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -71,9 +71,12 @@ class GPT2Tokenizer(Tokenizer):
 
 
 def from_corpus(texts: Iterable[str], several_documents: bool) -> GPT2Tokenizer:
-    """GPT-2's tokenizer, the same for every text, which is not read.
+    """Return GPT-2's tokenizer, independent of the training text.
 
-    The merge table is read at once, so that a fault shows early; errors as in `read_merge_lines`.
+    The merge table is read immediately, so that errors are raised early.
+
+    Raises:
+        UserError: see `read_merge_lines`.
     """
     _encoding()
     return GPT2Tokenizer()
@@ -90,10 +93,10 @@ def _encoding() -> tiktoken.Encoding:
 
 
 def read_merge_lines(source: Traversable = MERGES) -> list[str]:
-    """The lines of GPT-2's merge table: two tokens each, in its visible characters.
+    """Read the lines of GPT-2's merge table: two tokens each, in GPT-2's visible characters.
 
     Raises:
-        UserError: if the file is missing or is not GPT-2's table.
+        UserError: if the file is missing or is not GPT-2's merge table.
     """
     remedy = "install the package again, or restore the file from its repository"
     try:
@@ -107,11 +110,15 @@ def read_merge_lines(source: Traversable = MERGES) -> list[str]:
         raise UserError(
             f"GPT-2's vocabulary was altered: {source} has SHA-256 {found}, expected {MERGES_SHA256}; {remedy}"
         )
-    return table.decode().splitlines()[1:]  # the first line is a version
+    return table.decode().splitlines()[1:]  # the first line is the version
 
 
 def read_ranks(source: Traversable) -> dict[bytes, int]:
-    """Every token's bytes and id: first the 256 bytes, then one token a merge. Errors as in `read_merge_lines`."""
+    """Return the id of each token by its bytes: the 256 bytes, then one token per merge.
+
+    Raises:
+        UserError: see `read_merge_lines`.
+    """
     byte_of = byte_of_character()
     ranks = {bytes([byte]): rank for rank, byte in enumerate(byte_of.values())}
     for line in read_merge_lines(source):

@@ -1,4 +1,4 @@
-"""Any tokenizer that Hugging Face's library describes in a `tokenizer.json`, run by that library."""
+"""Tokenizers defined by a `tokenizer.json`, run by Hugging Face's `tokenizers`."""
 
 from __future__ import annotations
 
@@ -23,23 +23,25 @@ if TYPE_CHECKING:
 FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "[SEP]", "<eos>")
-"""Special tokens that end a document, the first one first, where no configuration names one."""
+"""End-of-text tokens in order of precedence, for folders whose configuration does not name one."""
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class HuggingFaceTokenizer(Tokenizer):
-    """A text becomes what its characters alone become: it is not searched for special tokens, none are added, and
-    padding, truncation and dropout are off, whatever the definition says of them. (A Unigram or word model that has a
-    special token in its own vocabulary as well may still choose it for its characters.)
+    """Tokenizer of a `tokenizer.json`.
+
+    Encodes every text as ordinary text: special tokens in it are not recognized, none are added, and padding,
+    truncation and dropout are off, independent of the definition. (A Unigram or word model whose vocabulary contains a
+    special token as well may still choose it for its characters.)
 
     Args:
-        definition: the content of a `tokenizer.json`.
-        end_of_text: the token that ends a document, if there is one.
+        definition: content of a `tokenizer.json`.
+        end_of_text: the end-of-text token; None for none.
 
     Raises:
-        UserError: if the library is missing.
-        ValueError: if it refuses the definition, with its reason, or there is no such token.
+        UserError: if the library `tokenizers` is not installed.
+        ValueError: if the library rejects the definition, with its reason, or there is no such token.
     """
 
     kind = "huggingface"
@@ -48,7 +50,7 @@ class HuggingFaceTokenizer(Tokenizer):
     def __init__(self, definition: str, end_of_text: str | None) -> None:
         self.definition = definition
         self.plain_definition = without_additions(definition)
-        """What the library works by."""
+        """The definition after normalization, as passed to the library."""
         self._tokenizer = _run_by_library(self.plain_definition)
         self._n_tokens = 1 + max(self._tokenizer.get_vocab().values(), default=-1)
         if not self._n_tokens:
@@ -63,7 +65,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     @property
     def vocab_size(self) -> int:
-        """The highest id and one: some ids below it may have no token."""
+        """The highest id plus one; lower ids without a token are possible."""
         return self._n_tokens
 
     def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
@@ -86,7 +88,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
     def token_bytes(self, token: int) -> bytes:
-        """What a token adds to a text that has begun: where spaces belong to words, the one before it is included."""
+        """Return the bytes that a token adds within a text, with the preceding space if the token has one."""
         if token in self._added:
             return self._added[token].encode()
         written = self._tokenizer.id_to_token(token)
@@ -108,30 +110,33 @@ class HuggingFaceTokenizer(Tokenizer):
 
     @functools.cached_property
     def _beginning(self) -> int:
-        """A token that a text can begin with: the first one of letters or digits."""
+        """A token that can begin a text: the first one of letters or digits."""
         ids = range(self._n_tokens)
         return next((i for i in ids if i not in self._added and self.decode([i]).strip().isalnum()), 0)
 
 
 def from_corpus(texts: Iterable[str], several_documents: bool, path: PathText) -> HuggingFaceTokenizer:
-    """A tokenizer from Hugging Face's files; the text has no say in it and is not read.
+    """Load a tokenizer from Hugging Face's files, independent of the training text.
 
     Args:
-        texts: the training text.
-        several_documents: whether it has boundaries between documents.
-        path: a `tokenizer.json`, or a folder that holds one; see `load`.
+        texts: training text, not read.
+        several_documents: whether the text has document boundaries, not used.
+        path: a `tokenizer.json`, or a folder that contains one; see `load`.
 
     Raises:
-        UserError: if a file is missing or unfit, with the reason, or the library `tokenizers` is not installed.
+        UserError: if a file is missing or invalid, with the reason, or the library `tokenizers` is not installed.
     """
     return load(Path(path).expanduser())
 
 
 def load(path: Path) -> HuggingFaceTokenizer:
-    """The tokenizer of a `tokenizer.json`, or of a folder that holds one.
+    """Load the tokenizer of a `tokenizer.json`, or of a folder that contains one.
 
-    The end of text is the `eos_token` of `tokenizer_config.json`, if a folder is given and has that file; else the
-    first of `ENDS_OF_TEXT` that is a special token. Errors as in `from_corpus`.
+    The end-of-text token is the `eos_token` of `tokenizer_config.json`, if the path is a folder with that file;
+    otherwise the first of `ENDS_OF_TEXT` that is a special token.
+
+    Raises:
+        UserError: see `from_corpus`.
     """
     file, named = (path / FILE, named_end_of_text(path)) if path.is_dir() else (path, None)
     definition = read_text(file)
@@ -142,16 +147,16 @@ def load(path: Path) -> HuggingFaceTokenizer:
 
 
 def end_of_text(definition: dict[str, Any], named: str | None) -> str | None:
-    """The token that ends a document: the one that a configuration names, else the first known one, else none."""
+    """Return the end-of-text token: that of the configuration, else the first of `ENDS_OF_TEXT`, else None."""
     special = {token["content"] for token in definition.get("added_tokens") or [] if token.get("special")}
     return named or next((token for token in ENDS_OF_TEXT if token in special), None)
 
 
 def named_end_of_text(folder: Path) -> str | None:
-    """The `eos_token` of a folder's `tokenizer_config.json`, if it has one.
+    """Return the `eos_token` of the `tokenizer_config.json` of a folder; None if it has none.
 
     Raises:
-        UserError: if the file cannot be read or is no JSON object.
+        UserError: if the file cannot be read or is not a JSON object.
     """
     file = folder / CONFIG_FILE
     if not file.exists():
@@ -164,10 +169,10 @@ def named_end_of_text(folder: Path) -> str | None:
 
 
 def without_additions(definition: str) -> dict[str, Any]:
-    """A `tokenizer.json` as plain containers, with all off that depends on more than the text's own characters.
+    """Parse a `tokenizer.json`, and disable everything that depends on more than the characters of the text.
 
     Raises:
-        ValueError: if it is no JSON object with a model.
+        ValueError: if it is not a JSON object with a model.
     """
     plain = json.loads(definition)
     if not isinstance(plain, dict) or not isinstance(plain.get("model"), dict):
@@ -177,10 +182,10 @@ def without_additions(definition: str) -> dict[str, Any]:
 
 
 def read_text(file: Path) -> str:
-    """A file of UTF-8 text.
+    """Read a file of UTF-8 text.
 
     Raises:
-        UserError: if it is missing, cannot be read or is something else.
+        UserError: if the file is missing, cannot be read or is not UTF-8.
     """
     try:
         return file.read_text(encoding="utf-8")
@@ -201,12 +206,12 @@ def _run_by_library(definition: dict[str, Any]) -> tokenizers.Tokenizer:
         tokenizer = tokenizers.Tokenizer.from_str(json.dumps(definition))
     except Exception as error:  # the library raises nothing more precise
         raise ValueError(str(error)) from None
-    tokenizer.encode_special_tokens = True  # finds none in a text
+    tokenizer.encode_special_tokens = True  # do not recognize special tokens in a text
     return tokenizer
 
 
 def _types(part: dict[str, Any] | None) -> Iterator[str]:
-    """The types of a part of a definition, and of the parts that a sequence consists of."""
+    """Yield the type of a part of a definition; of a sequence, also those of its elements."""
     if part:
         yield part["type"]
         for inner in part.get("decoders", []):
@@ -214,7 +219,7 @@ def _types(part: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _without_surrogates(text: str) -> str:
-    """The text, with lone surrogates, which UTF-8 cannot hold, as U+FFFD."""
+    """Replace lone surrogates, which UTF-8 cannot express, by U+FFFD."""
     try:
         text.encode()
         return text

@@ -1,7 +1,7 @@
 """Tables of instructions and of labeled texts: from files of several formats to validated rows in three parts.
 
-`files` and `hub` read `records`, `table` finds the three parts and collects every bad row, `splits` cuts, and
-`labeled_texts` and `instructions` say what a row is.
+`files` and `hub` read `records`, `table` resolves the three parts and collects all bad rows, `splits` divides the rows,
+and `labeled_texts` and `instructions` define and validate a row.
 """
 
 from gpt2_lightning.data.tables.instructions import Alpaca, Conversation, Instructions, Message

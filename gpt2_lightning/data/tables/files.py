@@ -1,6 +1,6 @@
-"""Records of one file: JSON, JSONL, CSV, TSV or parquet.
+"""Records of a file: JSON, JSONL, CSV, TSV or parquet.
 
-JSONL, CSV and TSV are read line by line. Blank lines are no rows.
+JSONL, CSV and TSV are read line by line. Blank lines are skipped.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _IF_UNQUOTED = "; for a file without quoting set data.quote=null"
 
 @dataclass(frozen=True)
 class Columns:
-    """How the lines of a CSV or TSV file are to be read."""
+    """Dialect of a CSV or TSV file."""
 
     delimiter: str
     quote: str | None
-    """The character around a field that holds delimiters or line ends; without one, each line is a row, unchanged."""
+    """Quote character of fields that contain delimiters or line ends; None for no quoting: each line is a row."""
     names: list[str] | None
-    """Where it is None, the first line has the names."""
+    """Column names; None to read them from the first line."""
 
 
 def format_of(file: Path, stated: Format | None) -> Format:
-    """The stated format, or that of the suffix.
+    """Return the stated format, or that of the file's suffix.
 
     Raises:
         UserError: if the suffix is unknown.
@@ -50,7 +50,7 @@ def format_of(file: Path, stated: Format | None) -> Format:
 
 
 def read_file(file: Path, kind: Format, columns: Columns, bad: BadRows) -> Iterator[Record]:
-    """The records of a file. A row that cannot be read is added to `bad`.
+    """Yield the records of a file. Rows that cannot be read are added to `bad`.
 
     Raises:
         UserError: if the file is missing or empty, or cannot be read as a whole.
@@ -105,7 +105,7 @@ def _jsonl(file: Path, bad: BadRows) -> Iterator[Record]:
 
 
 def _separated(file: Path, columns: Columns, bad: BadRows) -> Iterator[Record]:
-    csv.field_size_limit(_LONGEST_FIELD)  # a document may be longer than the 131,072 characters of the default
+    csv.field_size_limit(_LONGEST_FIELD)  # a document may exceed the default of 131,072 characters
     quoting: Literal[0, 3] = csv.QUOTE_NONE if columns.quote is None else csv.QUOTE_MINIMAL
     names = columns.names
     with file.open("rb") as raw:

@@ -1,4 +1,4 @@
-"""Records of a data set that the `datasets` library reads, from its hub or from a folder of its files."""
+"""Records of a dataset read with `datasets`, from the Hugging Face Hub or a local folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def read_dataset(name: str, config: str | None, revision: str | None) -> dict[str, Iterator[Record]]:
-    """The records of each split. No code of a data set is run: the library takes data files alone.
+    """Read the records of each split. No code of the dataset is run, since the library reads data files only.
 
     Args:
-        name: a folder of `.parquet`, `.jsonl`, … named by their splits, or NAME or OWNER/NAME on the hub.
-        config: which of its configurations, where it has several.
-        revision: the commit to read; a data set of the hub needs one, since a branch moves.
+        name: a folder of `.parquet`, `.jsonl`, … files named after their splits, or NAME or OWNER/NAME on the Hub.
+        config: configuration of the dataset, if it has several.
+        revision: commit; required for a dataset on the Hub, since a branch changes over time.
 
     Raises:
-        UserError: if it cannot be had, or `datasets` is not installed.
+        UserError: if the dataset cannot be loaded, or `datasets` is not installed.
     """
     folder = Path(name).expanduser()
     is_local = folder.is_dir()
@@ -49,7 +49,7 @@ def read_dataset(name: str, config: str | None, revision: str | None) -> dict[st
 
 
 def _records(rows: Dataset, place: str) -> Iterator[Record]:
-    """Rows with the names of their classes in place of the numbers, where the data set knows them."""
+    """Yield the rows, with class indices replaced by names if the dataset defines them."""
     features = {column: getattr(feature, "feature", feature) for column, feature in rows.features.items()}
     names = {column: feature.names for column, feature in features.items() if hasattr(feature, "names")}
     for number, values in enumerate(rows.to_list(), 1):
@@ -58,7 +58,7 @@ def _records(rows: Dataset, place: str) -> Iterator[Record]:
 
 
 def _named(value: Any, names: list[str]) -> Any:
-    """The name of a class, or the names of several. None and -1 are missing labels."""
+    """Convert a class index, or a list of them, to names. None and -1 are missing labels."""
     if isinstance(value, list):
         return [_named(each, names) for each in value]
     return None if value is None or value < 0 else names[value]

@@ -1,4 +1,4 @@
-"""Tables of instructions with answers, and of conversations."""
+"""Tables of instructions with answers, or of conversations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Message:
-    """One turn."""
+    """A message of a conversation."""
 
     role: Role
     content: str
@@ -23,7 +23,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Alpaca:
-    """An instruction, what it is to be applied to (may be empty), and the answer."""
+    """A row in the format of Alpaca: an instruction, its input (may be empty), and the answer."""
 
     instruction: str
     input: str
@@ -32,16 +32,16 @@ class Alpaca:
 
 @dataclass(frozen=True)
 class Conversation:
-    """One row, whatever its table looked like."""
+    """A row as a conversation, independent of the format of its table."""
 
     messages: tuple[Message, ...]
-    """Maybe one of the system, then user and assistant in turns; the assistant has the last word."""
+    """An optional system message, then user and assistant messages in turns; the last message is from the assistant."""
     alpaca: Alpaca | None
-    """The same in three fields; None where it is more than one question with its answer."""
+    """The same as Alpaca's three fields; None for a conversation of more than one question."""
 
     @classmethod
     def from_alpaca(cls, alpaca: Alpaca) -> Conversation:
-        """As messages: the input follows the instruction after a blank line."""
+        """Convert a row of Alpaca to messages; the input follows the instruction after a blank line."""
         question = f"{alpaca.instruction}\n\n{alpaca.input}" if alpaca.input else alpaca.instruction
         return cls((Message("user", question), Message("assistant", alpaca.output)), alpaca)
 
@@ -55,24 +55,24 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class Instructions(Table):
-    """A table of instructions and outputs, or of chat messages.
+    """Table of instructions and outputs, or of chat messages.
 
-    The defaults fit Alpaca's rows. Rows of a prompt and a completion are `instruction_column=prompt input_column=null
-    output_column=completion`. Chats are `messages_column=messages`: lists of `{role, content}`.
+    The defaults are the columns of Alpaca. For rows of a prompt and a completion, use `instruction_column=prompt
+    input_column=null output_column=completion`; for chats, lists of `{role, content}`, `messages_column=messages`.
 
     Raises:
-        ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
+        ValueError: with every invalid setting, one line each, as "field: what is wrong".
     """
 
     instruction_column: str = "instruction"
     input_column: str | None = "input"
-    """May be missing or blank in a row; null where there is no such column."""
+    """Column of the input, which may be missing or blank in a row; null if there is no such column."""
     output_column: str = "output"
     messages_column: str | None = None
-    """Column of a chat's messages; where it is set, the three other columns are ignored."""
+    """Column of the messages of a chat; if set, the three other columns are ignored."""
 
     def read(self) -> Splits[Conversation]:
-        """All rows, checked.
+        """Read and validate all rows.
 
         Raises:
             UserError: if a table, a column or a part is missing or empty, or a row is bad.

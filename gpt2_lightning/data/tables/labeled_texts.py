@@ -17,28 +17,28 @@ from gpt2_lightning.settings import OneOf, relation
 
 @dataclass(frozen=True, kw_only=True)
 class LabeledTexts(Table):
-    """A table with a column of texts and one of labels.
+    """Table with a column of texts and a column of labels.
 
-    Numbers and truth values may be classes; they become text (`1`, `true`), as in a CSV file.
+    Numbers and Booleans may be classes; they are converted to text (`1`, `true`), as in a CSV file.
 
     Raises:
-        ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
+        ValueError: with every invalid setting, one line each, as "field: what is wrong".
     """
 
     text_column: str = "text"
     label_column: str = "label"
     kind: Annotated[str, OneOf(KINDS)] = "single"
-    """What a label is, one of `label_kinds.KINDS`: one class (`single`), any number of classes (`multi`), or a finite
-    number (`regression`)."""
+    """Label kind, one of `label_kinds.KINDS`: one class (`single`), any number of classes (`multi`), or a finite number
+    (`regression`)."""
     labels: list[str | int] | None = None
-    """The classes in the order of their numbers; where it is null, those of the training part, sorted."""
+    """Class names in the order of their indices; null for those of the training part, sorted."""
     separator: str | None = None
-    """Between the classes of a text, where they are written as one text; null where they are a list."""
+    """Separator between the classes of a text, if a cell contains them as one string; null if it contains a list."""
     balance: bool = False
-    """Whether the table that trains keeps, of every class, only as many rows as the rarest has. What is cut from it is
-    balanced too; validation and test tables of their own are left as they are."""
+    """Whether to undersample the training table to the same number of rows per class, that of the rarest. Parts cut
+    from it are balanced too; separate validation and test tables are unchanged."""
     stratify: bool = False
-    """Whether each class is cut by itself, so that all parts have the same mix."""
+    """Whether to divide each class separately, so that all parts have the same class distribution."""
 
     @relation
     def _separator_suits_the_kind(self) -> Iterator[str]:
@@ -70,11 +70,11 @@ class LabeledTexts(Table):
         return KINDS[self.kind]
 
     def read(self) -> Splits[LabeledText]:
-        """All rows, checked.
+        """Read and validate all rows.
 
         Raises:
             UserError: if a table, a column or a part is missing or empty, a row is bad, or the labels cannot be
-                learned: one class alone, fewer rows than classes, or a class that training lacks.
+                learned: there is only one class, there are fewer rows than classes, or the training part lacks a class.
         """
         parts = self._load(self._row, {"text_column": self.text_column, "label_column": self.label_column}, {})
         if self.balance:
@@ -85,7 +85,7 @@ class LabeledTexts(Table):
         return splits
 
     def classes(self, training: Iterable[LabeledText]) -> tuple[str, ...]:
-        """The classes in the order of their numbers; empty for a kind without classes."""
+        """Return the class names in the order of their indices; empty for a kind without classes."""
         if self.labels is not None:
             return self._classes()
         return _sorted({name for row in training for name in _names(row.label)})
@@ -132,14 +132,14 @@ def _named(kinds: Iterable[LabelKind]) -> str:
 
 
 def _names(label: Label) -> tuple[str, ...]:
-    """The classes in a label."""
+    """Return the classes of a label."""
     if isinstance(label, tuple):
         return label
     return (label,) if isinstance(label, str) else ()
 
 
 def _sorted(names: set[str]) -> tuple[str, ...]:
-    """By value where all are whole numbers, otherwise by alphabet."""
+    """Sort numerically if all names are integers, otherwise alphabetically."""
     try:
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Lines of a text file, and where in it there is a byte that is no text."""
+"""Lines of a text file, with the positions of bytes that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Lines:
-    """The lines of a UTF-8 file as text; a byte-order mark is no part of the first.
+    """Iterator over the lines of a UTF-8 file, without a byte-order mark.
 
-    A line that is not UTF-8 comes with its faulty bytes escaped, and notes a fault: a row may have several lines, and
-    the reader of rows needs all of them to find where the next row begins.
+    In a line that is not UTF-8, the invalid bytes are escaped and a fault is recorded, instead of raising an exception:
+    a row may span several lines, and the row reader needs all of them to find the start of the next row.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
         self.number = 0
-        """Lines read so far."""
+        """Number of lines read."""
         self._fault: str | None = None
 
     def __iter__(self) -> Iterator[str]:
@@ -35,7 +35,7 @@ class Lines:
                 yield raw.decode(errors="surrogateescape")
 
     def take_fault(self) -> str | None:
-        """The first fault of the lines since the last call."""
+        """Return and clear the first fault since the last call; None without a fault."""
         fault, self._fault = self._fault, None
         return fault
 

@@ -1,4 +1,4 @@
-"""Records, which are unchecked rows of a file, and the collection of their faults."""
+"""Records, the unvalidated rows of a file, and the collection of bad rows."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Record:
-    """Values by column, with their place."""
+    """Values of a row by column, with its place in the file."""
 
     place: str
-    """File and line, or file and row, counted from 1."""
+    """File and line, or file and row, numbered from 1."""
     values: dict[str, Any]
 
 
 class BadRow(Exception):
-    """Why a record cannot be a row."""
+    """Raised with the reason why a record is not a valid row."""
 
 
 @dataclass
 class BadRows:
-    """All bad rows of the tables: every one counted, the first ten kept to be shown."""
+    """Bad rows of the tables: their number, and the first ten."""
 
     count: int = 0
     first: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class BadRows:
             self.first.append(f"{place}: {reason}")
 
     def __str__(self) -> str:
-        """The count, and a line for each that was kept."""
+        """Return the count, followed by a line for each of the first ten."""
         title = "1 bad row:" if self.count == 1 else f"{self.count} bad rows:"
         rest = self.count - len(self.first)
         more = [f"and {rest} more"] if rest else []
@@ -44,10 +44,10 @@ class BadRows:
 
 
 def text_of(values: dict[str, Any], column: str) -> str:
-    """The text in a column.
+    """Return the text in a column.
 
     Raises:
-        BadRow: if there is none, it is blank, or it is no text.
+        BadRow: if the value is missing, blank or not a string.
     """
     value = values.get(column)
     if value is None:
@@ -56,7 +56,7 @@ def text_of(values: dict[str, Any], column: str) -> str:
 
 
 def checked_text(value: Any, name: str) -> str:
-    """A value that must be text with something in it.
+    """Return a value after checking that it is a non-blank string.
 
     Raises:
         BadRow: if it is not.

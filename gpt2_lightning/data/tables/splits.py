@@ -1,4 +1,4 @@
-"""Cutting a table into three parts: the same rows on every machine, each in one part."""
+"""Random division of a table into training, validation and test part, identical on every machine."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Splits(Generic[Row]):
-    """The rows to train on, to choose by, and to judge by at the end; each in the order of its file."""
+    """Rows of the training, validation and test part, each in the order of its file."""
 
     train: list[Row]
     val: list[Row]
     test: list[Row]
-    """Empty where none was asked for."""
+    """Empty if no test part is configured."""
 
 
 def cut(rows: list[Row], val: float, test: float, seed: int, strata: Sequence[Hashable] | None = None) -> Splits[Row]:
-    """Every row into one part, by chance.
+    """Divide rows randomly into three parts.
 
     Of n rows, the training part gets floor(n * (1 - val - test)), the validation part floor(n * val), and the test part
-    the rest. Without a test part the rest validates.
+    the remainder. Without a test part, the validation part gets the remainder.
 
     Args:
-        rows: of one table.
-        val: share of the rows.
-        test: share of the rows; 0 for no test part.
-        seed: another seed is another cut.
-        strata: a key for each row; rows with the same key are cut by themselves, so that all parts have the same mix.
+        rows: rows of a table.
+        val: share of the validation part.
+        test: share of the test part; 0 for none.
+        seed: seed of the division.
+        strata: stratum of each row; each stratum is divided separately, so that all parts have the same distribution.
     """
-    val_share, test_share = Fraction(str(val)), Fraction(str(test))  # as they were written, without rounding errors
+    val_share, test_share = Fraction(str(val)), Fraction(str(test))  # exact decimal fractions, without rounding errors
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for indices in _groups(strata or [None] * len(rows)):
         shuffled = _shuffled(indices, seed)
@@ -51,14 +51,14 @@ def cut(rows: list[Row], val: float, test: float, seed: int, strata: Sequence[Ha
 
 
 def balanced(rows: list[Row], strata: Sequence[Hashable], seed: int) -> list[Row]:
-    """As many rows of each key as the rarest key has, by chance, in their order."""
+    """Undersample rows randomly to the same number per stratum, that of the rarest; the order is preserved."""
     groups = _groups(strata)
     smallest = min(map(len, groups), default=0)
     return [rows[i] for i in sorted(i for indices in groups for i in _shuffled(indices, seed)[:smallest])]
 
 
 def _groups(keys: Sequence[Hashable]) -> list[list[int]]:
-    """The places of each key, keys in the order of their first place."""
+    """Return the indices of each key, with keys in the order of their first occurrence."""
     groups: dict[Hashable, list[int]] = {}
     for place, key in enumerate(keys):
         groups.setdefault(key, []).append(place)
@@ -66,5 +66,5 @@ def _groups(keys: Sequence[Hashable]) -> list[list[int]]:
 
 
 def _shuffled(indices: list[int], seed: int) -> list[int]:
-    """By the project's own permutation: numpy's shuffles may change with its version."""
+    """Shuffle with `permute`, since the results of NumPy's shuffles may change between versions."""
     return [indices[i] for i in permute(np.arange(len(indices)), len(indices), seed)]

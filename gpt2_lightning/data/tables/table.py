@@ -1,4 +1,4 @@
-"""The sources of a table's rows, and their division into three parts. Subclasses of `Table` define a row."""
+"""Sources of the rows of a table, and their division into three parts. Subclasses of `Table` define a row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class _OneCharacter(Rule):
-    """A delimiter or quote character."""
+    """Constraint of a delimiter or quote character."""
 
     def fault(self, value: str) -> str | None:
         return None if len(value) == 1 and value not in "\r\n" else f"{value!r} does not fit; it must be one character"
@@ -31,40 +31,40 @@ OneCharacter = Annotated[str, _OneCharacter()]
 
 @dataclass(frozen=True, kw_only=True)
 class Table(Settings):
-    """Files or a data set, and the three parts in it.
+    """Table of files or of a dataset, with a training, a validation and a test part.
 
-    Where `train` is left out, `path` is one table, and `val` and `test` are shares of its rows. Otherwise `train` names
-    a file in the folder `path`, or a split of the data set, and so may `val` and `test`; a share is then one of the
-    rows of `train`.
+    Without `train`, `path` is a single table, and `val` and `test` are shares of its rows. Otherwise, `train` names a
+    file in the folder `path`, or a split of the dataset; `val` and `test` may do so too, or be shares of the rows of
+    `train`.
 
     Raises:
-        ValueError: with every setting that does not fit, a line each, as "field: what is wrong".
+        ValueError: with every invalid setting, one line each, as "field: what is wrong".
     """
 
     path: PathText
-    """A file or a folder; `hf:FOLDER` or `hf:NAME` is a data set for the `datasets` library."""
+    """A file or folder, or `hf:FOLDER` or `hf:NAME` for a dataset to load with `datasets`."""
     train: str | None = None
-    """File or split of the training part; the whole of `path` where it is null."""
+    """File or split of the training part; null for all of `path`."""
     val: str | ProperShare = 0.1
     """File or split of the validation part, or its share of the rows."""
     test: str | BelowOne = 0.2
     """File or split of the test part, or its share of the rows; 0 for none."""
     split_seed: NonNegativeInt = 0
-    """Seed of the division, independent of the seed of the training."""
+    """Seed of the division into parts, independent of the training seed."""
     format: Format | None = None
-    """Of the files; null for that of their suffixes."""
+    """Format of the files; null to infer it from their suffixes."""
     columns: list[str] | None = None
-    """Names of the columns of a CSV or TSV file without a header; null reads them from the first line."""
+    """Column names of a CSV or TSV file without a header; null to read them from the first line."""
     delimiter: OneCharacter | None = None
-    """Between the columns of a CSV or TSV file; comma and tab where it is null."""
+    """Delimiter of the columns of a CSV or TSV file; null for comma and tab."""
     quote: OneCharacter | None = '"'
-    """Around a field of a CSV or TSV file that holds delimiters or line ends; null for files that do not quote."""
+    """Quote character of fields of a CSV or TSV file that contain delimiters or line ends; null for no quoting."""
     config: str | None = None
-    """Which configuration of the data set, where it has several."""
+    """Configuration of the dataset, if it has several."""
     revision: str | None = None
-    """Commit of the data set; needed for one on the hub."""
+    """Commit of the dataset; required for a dataset on the Hub."""
     bad_rows: Literal["error", "skip"] = "error"
-    """Whether bad rows are an error, or are skipped with a warning that counts and shows them."""
+    """Handling of bad rows: `error` stops, `skip` omits them with a warning that counts and lists them."""
 
     @relation
     def _shares_leave_something(self) -> Iterator[str]:
@@ -102,12 +102,12 @@ class Table(Settings):
     def _load(
         self, row_of: Callable[[dict[str, Any]], Row], required: dict[str, str], optional: dict[str, str]
     ) -> dict[str, list[Row]]:
-        """The rows of each part that has a file or split of its own: `train`, and maybe `val` and `test`.
+        """Read the rows of each part with a separate file or split: `train`, and optionally `val` and `test`.
 
         Args:
-            row_of: makes a row of a record's values, or raises BadRow.
-            required: by the name of its setting, each column that every table must have.
-            optional: each column that at least one of the tables must have.
+            row_of: converts the values of a record to a row, or raises BadRow.
+            required: columns that every table must have, by the name of the setting.
+            optional: columns that at least one table must have, by the name of the setting.
 
         Raises:
             UserError: if a table or a column is missing, a table has no rows, or a row is bad.
@@ -139,7 +139,7 @@ class Table(Settings):
         return parts
 
     def _cut(self, parts: dict[str, list[Row]], strata: Sequence[Hashable] | None = None) -> Splits[Row]:
-        """The three parts, those without a table of their own taken from `train`.
+        """Return the three parts; those without a separate table are cut from `train`.
 
         Raises:
             UserError: if a part is empty.
@@ -157,7 +157,7 @@ class Table(Settings):
         return splits
 
     def _sources(self, bad: BadRows) -> dict[str, tuple[str, Iterator[Record]]]:
-        """By part, the name and the records of each table that the settings name."""
+        """Return the name and the records of each table in the settings, by part."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         names = {part: name for part, name in parts.items() if isinstance(name, str)}
         if self.path.startswith(_HUB):
@@ -184,7 +184,7 @@ class Table(Settings):
         return read_file(file, kind, Columns(delimiter, self.quote, self.columns), bad)
 
     def _check_names(self, names: dict[str, str], known: Collection[str], what: str) -> None:
-        """The folder or data set has what was named; only where it has but one, none needs to be."""
+        """Check that the named files or splits exist; a name may be omitted only if there is exactly one."""
         has = f"it has {listed(known)}"
         if not names and len(known) != 1:
             raise UserError(f"data.train: {self.path} is no single {what}: {has}; say which one trains")
