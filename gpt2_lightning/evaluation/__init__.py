@@ -1,1 +1,1 @@
-"""What a loss means."""
+"""Evaluation: metrics, predictions, answers to instructions, and parity with transformers."""

@@ -1,4 +1,4 @@
-"""Answers to instructions: written by a model, compared with references, and beside each other."""
+"""Answers to instructions: generation, metrics against references, and a comparison of two models."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said."""
+    """Answer of a model."""
 
     text: str
     ended: bool
-    """Whether it came to an end by itself, and was not cut off after `max_new_tokens`."""
+    """Whether the answer ended with a stop token or stop string, and was not truncated at `max_new_tokens`."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,19 @@ def answer(
     sampling: Sampling,
     batch_size: int = 16,
 ) -> list[Answer]:
-    """A model's own last turn in each conversation, in place of the one that is there.
+    """Generate the last turn of each conversation.
 
     Args:
-        model: in evaluation mode.
-        tokenizer: the model's.
-        template: the one that it was trained with, or shall be.
-        conversations: whose last message is the assistant's; that is not read. What goes past the context is as in
-            `generation.reader.Reader`.
-        sampling: the settings.
-        batch_size: conversations at a time; what is said does not depend on it.
+        model: model in evaluation mode.
+        tokenizer: tokenizer of the model.
+        template: template with which the model was or will be trained.
+        conversations: conversations whose last message, the assistant's, is the reference and is ignored. Conversations
+            beyond the context are handled as in `generation.reader.Reader`.
+        sampling: settings of the generation.
+        batch_size: conversations per batch; answers do not depend on it.
+
+    Returns:
+        One answer per conversation.
 
     Raises:
         UserError: if a conversation does not fit the template or the tokenizer.
@@ -74,7 +77,7 @@ def answer(
 
 
 def score(answers: Sequence[Answer], references: Sequence[str]) -> AnswerScores:
-    """Means over at least one answer."""
+    """Compute the mean metrics over at least one answer."""
     pairs = list(zip(answers, references, strict=True))
     return AnswerScores(
         sum(exact_match(given.text, wanted) for given, wanted in pairs) / len(pairs),
@@ -84,15 +87,15 @@ def score(answers: Sequence[Answer], references: Sequence[str]) -> AnswerScores:
 
 
 def exact_match(answer: str, reference: str) -> bool:
-    """Whether both are the same text, but for white space around it."""
+    """Whether an answer equals the reference, apart from leading and trailing white space."""
     return answer.strip() == reference.strip()
 
 
 def rouge_l(answer: str, reference: str) -> float:
     """ROUGE-L: the F-measure of the longest common subsequence of words, 0 to 1 (Lin 2004, section 3.1, beta = 1).
 
-    Words are runs of letters and digits, in lower case and without stemming, as in the package rouge-score; there only
-    a to z are letters.
+    Words are sequences of letters and digits, in lower case and without stemming, as in the package rouge-score, which
+    however recognizes only a to z as letters.
     """
     said, wanted = (_WORD.findall(text.lower()) for text in (answer, reference))
     common = _longest_common_subsequence(said, wanted)
@@ -100,7 +103,7 @@ def rouge_l(answer: str, reference: str) -> float:
 
 
 def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
-    """Its length (Wagner and Fischer 1974), by rows of the table."""
+    """Return the length of the longest common subsequence by dynamic programming (Wagner and Fischer 1974)."""
     row = [0] * (len(other) + 1)
     for word in one:
         before = 0  # the entry of the row above, one column to the left
@@ -114,13 +117,13 @@ def _longest_common_subsequence(one: Sequence[str], other: Sequence[str]) -> int
 def side_by_side(
     conversations: Sequence[Conversation], before: Sequence[Answer], after: Sequence[Answer], title: str
 ) -> str:
-    """Two models' answers to the same questions as Markdown: their scores, then every question with its answers.
+    """Render the answers of two models as Markdown: a table of metrics, and a table of questions and answers.
 
     Args:
-        conversations: the questions, at least one, with the reference in the last message.
-        before: the answers of the first model.
-        after: the answers of the second.
-        title: of the page.
+        conversations: at least one question, with the reference in the last message.
+        before: answers of the first model.
+        after: answers of the second model.
+        title: title of the page.
     """
     references = [each.messages[-1].content for each in conversations]
     scores = [score(before, references), score(after, references)]
@@ -147,7 +150,7 @@ def side_by_side(
 
 
 def _cell(text: str) -> str:
-    """Any text in one cell, to the letter."""
+    """Escape a text for verbatim display in a cell of a Markdown table."""
     escaped = text.strip().replace("\\", "\\\\").replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     for sign in "`*_[":
         escaped = escaped.replace(sign, f"\\{sign}")

@@ -1,4 +1,4 @@
-"""A classifier's predictions for texts."""
+"""Predictions of a classifier."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gpt2_lightning.model.classifier import Classifier
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for a text."""
+    """Prediction for a text."""
 
     text: str
     label: Label
-    """The class, the classes that apply, or a number."""
+    """The class, the list of classes that apply, or a number, by label kind."""
     probabilities: dict[str, float]
-    """By class; empty for a kind without classes."""
+    """Probabilities by class; empty for a label kind without classes."""
 
 
 def predictions_of(texts: Sequence[str], outputs: NDArray[np.float32], task: LabelTask) -> list[Prediction]:
-    """The predictions in a classifier's outputs; see `predict`."""
+    """Convert the outputs of a classifier, see `predict`, to predictions."""
     return [
         Prediction(text, *task.kind.prediction(output, task.labels))
         for text, output in zip(texts, outputs.tolist(), strict=True)
@@ -36,16 +36,16 @@ def predictions_of(texts: Sequence[str], outputs: NDArray[np.float32], task: Lab
 
 @torch.inference_mode()
 def predict(classifier: Classifier, texts: EncodedTexts, kind: LabelKind, batch_size: int) -> NDArray[np.float32]:
-    """The outputs for texts, in their order. Dropout is off; the classifier is left in the mode it was in.
+    """Compute the outputs of a classifier in evaluation mode; its mode is restored afterwards.
 
     Args:
-        classifier: on any device.
-        texts: at least one.
-        kind: what a label is.
-        batch_size: texts in one forward pass; similar lengths go together.
+        classifier: classifier on any device.
+        texts: at least one text.
+        kind: label kind of the classifier.
+        batch_size: texts per forward pass; texts of similar length are batched together.
 
     Returns:
-        Probabilities (N, L), or numbers (N,); see `LabelKind.outputs`.
+        Probabilities (N, L), or numbers (N,), in the order of the texts; see `LabelKind.outputs`.
     """
     was_training, device = classifier.training, classifier.score.weight.device
     batches, outputs = texts.by_length(batch_size), []

@@ -1,4 +1,4 @@
-"""The loss of answers to instructions."""
+"""Loss on the answers to instructions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gpt2_lightning.model.loss import IGNORED
 
 @dataclass(frozen=True)
 class ResponseLoss:
-    """How well answers are predicted."""
+    """Loss on the tokens of answers."""
 
     loss: float
-    """Nats per token that carries loss, over all of them."""
+    """Mean loss in nats per target token."""
     tokens: int
-    """How many these are."""
+    """Number of target tokens."""
 
     @property
     def perplexity(self) -> float:
@@ -29,11 +29,11 @@ class ResponseLoss:
 
 @torch.inference_mode()
 def response_loss(model: GPT2, batches: Iterable[Batch]) -> ResponseLoss:
-    """The mean over all tokens to be predicted, whatever batches they are in.
+    """Compute the mean loss over the target tokens of all batches.
 
     Args:
-        model: in evaluation mode.
-        batches: with at least one target; see `InstructDataModule.batches`.
+        model: model in evaluation mode.
+        batches: batches with at least one target in total; see `InstructDataModule.batches`.
     """
     device = model.wte.weight.device
     total, tokens = 0.0, 0

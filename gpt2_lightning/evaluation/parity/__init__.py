@@ -1,6 +1,7 @@
-"""Two implementations of one model side by side: where they differ, by how much, and why.
+"""Comparison of two implementations of one model: their differences and the causes.
 
-`ours` is this project's GPT2, `theirs` the GPT2LMHeadModel of transformers. Numbers first; nothing is printed here.
+`ours` is the GPT2 of this package, `theirs` the GPT2LMHeadModel of transformers. This package measures; it prints
+nothing.
 """
 
 from gpt2_lightning.evaluation.parity.padding import Padding

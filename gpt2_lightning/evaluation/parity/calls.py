@@ -1,7 +1,7 @@
-"""What `generate` and `pipeline("text-generation")` make of a call that leaves things to their defaults.
+"""Settings to which calls of `generate` and `pipeline("text-generation")` with default arguments resolve.
 
-The defaults change with the version of transformers, so they are asked for and not written down: `generate` hands
-everything that it resolved to the function that it is given as `custom_generate`.
+The defaults depend on the version of transformers and are therefore read at run time: `generate` passes the resolved
+settings to the function given as `custom_generate`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpt2_lightning.evaluation.parity.texts import Match, Pair, Text, match, mat
 from gpt2_lightning.generation.settings import Sampling
 
 Settings = dict[str, Any]
-"""By the names of `generate`; None where a filter or penalty is off."""
+"""Settings by their names in `generate`; None for a disabled filter or penalty."""
 _OFF: Settings = {
     "temperature": None,
     "top_k": 0,
@@ -30,69 +30,72 @@ _OFF: Settings = {
     "no_repeat_ngram_size": 0,
     "num_beams": 1,
 }
-"""Settings that choose tokens, with the value that does nothing."""
+"""Settings of the choice of tokens, with the value that disables each."""
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
-"""Those that have no part in taking the likeliest token."""
+"""Settings without effect in greedy decoding."""
 UNUSED = "not used"
 LENGTH = "max_new_tokens"
 CHOOSING = ("do_sample", *_OFF, LENGTH, "eos_token_id")
-"""What decides a text, once the logits and the seed are given."""
+"""Settings that determine a text, given the logits and the seed."""
 _BEYOND = 8
-"""New tokens past our number of them that a call may write before it is stopped."""
+"""Maximum number of new tokens of a call beyond our `max_new_tokens`."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A way to get text from their model."""
+    """A call that generates text with their model."""
 
     name: str
     resolved: Settings
     run: Callable[[Settings], Text]
-    """What it writes where these settings are passed, and the others left to defaults."""
+    """Function that generates a text with the given settings and defaults for the others."""
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a call with defaults resolves to, and what it writes."""
+    """Resolved settings of a call with defaults, and its text."""
 
     name: str
     settings: Settings
     padding_side: str | None
-    """Of the tokenizer; None without one."""
+    """Padding side of the tokenizer; None without one."""
     text: Text
-    """As far as it was asked for."""
+    """The generated text, of limited length."""
     deciding: tuple[str, ...] | None
-    """The settings for which it is not ours; None where they do not explain it."""
+    """Settings because of which the text differs from ours; None if settings do not explain the difference."""
     matched: Match
-    """What it writes with all of our settings."""
+    """Comparison with its text under all of our settings."""
 
 
 def our_settings(sampling: Sampling, end_of_text: int | None) -> Settings:
-    """Ours, by their names."""
+    """Return our settings by their names in `generate`."""
     return _plain(matched_settings(sampling, end_of_text), sampling.max_new_tokens)
 
 
 def in_use(settings: Settings) -> Settings:
-    """Settings, with UNUSED for those to which the others leave no part."""
+    """Return settings with UNUSED for those without effect."""
     return settings if settings["do_sample"] else settings | dict.fromkeys(_OF_SAMPLING, UNUSED)
 
 
 def resolve_calls(
     pair: Pair, theirs: Theirs, prompt: str, ids: Tensor, their_ids: Tensor | None, sampling: Sampling, our_text: Text
 ) -> list[Resolved]:
-    """Call `generate`, and `pipeline` where that reads the prompt as we do; find what keeps them from our text.
+    """Call `generate`, and `pipeline` if its prompt tokens equal ours; find the settings that change the text.
 
     Args:
-        pair: networks that agree.
+        pair: two networks whose logits agree.
+        theirs: their side, with the tokenizer.
+        prompt: prompt of the text.
         ids: our tokens of the prompt, (T,).
-        their_ids: theirs; None without a tokenizer.
-        our_text: what we write with the settings.
+        their_ids: their tokens of the prompt; None without a tokenizer.
+        sampling: our settings.
+        our_text: our text with these settings.
     """
     sides = [theirs.tokenizer.padding_side if theirs.tokenizer else None]
     calls = [_generate_call(theirs, ids, sampling.seed)]
     if their_ids is not None and torch.equal(ids, their_ids):
         calls.append(_pipeline_call(theirs, prompt, len(ids), sampling.seed))
-        sides.append(theirs.tokenizer.padding_side)  # which the pipeline has set
+        sides.append(theirs.tokenizer.padding_side)  # the pipeline may have changed it
     settings = our_settings(sampling, pair.end_of_text)
     room = min(pair.ours.config.block_size - len(ids), sampling.max_new_tokens + _BEYOND)
     found = []
@@ -105,7 +108,7 @@ def resolve_calls(
 
 
 def _deciding(call: Call, ours: Settings, text: Text) -> list[str]:
-    """The settings that keep a call from our text, which it writes with all of ours."""
+    """Return the settings because of which the text of a call differs from ours; with all of ours, it is equal."""
     new, their_new = ours[LENGTH], call.resolved[LENGTH]
     different = [key for key in CHOOSING if key != LENGTH and call.resolved[key] != ours[key]]
 
@@ -118,7 +121,7 @@ def _deciding(call: Call, ours: Settings, text: Text) -> list[str]:
 
 
 def _generate_call(theirs: Theirs, prompt: Tensor, seed: int) -> Call:
-    """`model.generate(ids)` on a prompt (T,)."""
+    """Return the call `model.generate(ids)` on a prompt (T,)."""
     model, ids = theirs.model, prompt[None]
 
     def run(settings: Settings) -> Text:
@@ -130,7 +133,7 @@ def _generate_call(theirs: Theirs, prompt: Tensor, seed: int) -> Call:
 
 
 def _pipeline_call(theirs: Theirs, prompt: str, length: int, seed: int) -> Call:
-    """`pipeline("text-generation", …)(prompt)`, for a prompt that is so many tokens long there."""
+    """Return the call `pipeline("text-generation", …)(prompt)` for a prompt of `length` tokens."""
     import transformers
 
     model: Any = theirs.model

@@ -1,4 +1,4 @@
-"""Why both sides differ: each cause is corrected, on a copy or for a moment, to see whether the difference goes."""
+"""Causes of differences, found by correcting each on a copy or temporarily and measuring the remaining difference."""
 
 from __future__ import annotations
 
@@ -26,30 +26,31 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Cause:
-    """A reason why both sides differ."""
+    """A cause of a difference between both sides."""
 
     name: str
     sentence: str
     evidence: str
-    """What was measured when it was corrected."""
+    """Result of the measurement with the cause corrected."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why two networks differ."""
+    """Causes of the difference between two networks."""
 
     causes: tuple[Cause, ...]
     fixes: tuple[Fix, ...]
-    """What makes them agree."""
+    """Corrections with which the networks agree."""
     is_whole: bool
-    """Whether they agree with these."""
+    """Whether the networks agree with all fixes."""
     layers: tuple[LayerDifference, ...]
-    """On the last sample as they are, in a precision in which wrong arithmetic cannot hide in rounding."""
+    """Differences of the uncorrected networks on the last sample, in a precision high enough to tell arithmetic errors
+    from rounding."""
     precision: str
 
 
 class Twins:
-    """Both networks in a precision in which rounding does not matter; theirs with all that is wrong in it."""
+    """Copies of both networks in a precision with negligible rounding; theirs is uncorrected."""
 
     def __init__(self, ours: GPT2, theirs: TheirModel) -> None:
         self.dtype = precision(ours.config)
@@ -58,7 +59,7 @@ class Twins:
 
 
 def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tensor]) -> Explanation:
-    """Find what makes the logits on samples, ids (B, T) each, differ."""
+    """Find the causes of differing logits on samples, ids (B, T) each."""
     fixes = fixes_for(ours, theirs)
     exact = dtype_name(twins.dtype)
 
@@ -66,7 +67,7 @@ def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tens
     def compared(*chosen: Fix) -> Comparison:
         return _worst(twins.ours, twins.theirs, chosen, samples)
 
-    with torch.random.fork_rng():  # dropout draws
+    with torch.random.fork_rng():  # dropout draws random numbers
         layers = tuple(layer_differences(twins.ours, twins.theirs, samples[-1]))
         needed = smallest_set(fixes, lambda chosen: compared(*chosen).agrees)
         if needed is None:
@@ -88,7 +89,15 @@ def explain(ours: GPT2, theirs: TheirModel, twins: Twins, samples: Sequence[Tens
 
 
 def token_cause(pair: Pair, ours: Tensor, theirs: Tensor | None, from_ours: Match, greedy: Sampling) -> Iterator[Cause]:
-    """Other tokens of the prompt, (T,) each, as a cause; from_ours is the greedy text of both sides from ours."""
+    """Yield a cause if the prompt has different tokens on both sides.
+
+    Args:
+        pair: two networks whose logits agree.
+        ours: our tokens of the prompt, (T,).
+        theirs: their tokens of the prompt, (T,); None without a tokenizer.
+        from_ours: greedy texts of both sides after our tokens.
+        greedy: settings of the greedy text.
+    """
     if theirs is None or torch.equal(ours, theirs):
         return
     pairs = enumerate(zip(ours.tolist(), theirs.tolist(), strict=False), start=1)
@@ -110,7 +119,7 @@ def token_cause(pair: Pair, ours: Tensor, theirs: Tensor | None, from_ours: Matc
 
 
 def padding_causes(pair: Pair, prompts: Sequence[Tensor], padding: Padding, count: int) -> Iterator[Cause]:
-    """What is wrong in the padding of prompts (T,) by a loop around their model, from so many new tokens of each."""
+    """Yield the errors in the padding of prompts (T,) that change the first `count` new tokens of their model."""
     right = our_texts(pair.ours, prompts, Sampling(count, temperature=0), end_of_text=None)
     found = padded_texts(pair.theirs, prompts, padding, count).texts
     others = sum(one != other for one, other in zip(found, right, strict=True))
@@ -124,7 +133,13 @@ def padding_causes(pair: Pair, prompts: Sequence[Tensor], padding: Padding, coun
 
 
 def rounding_cause(found: Sequence[Match], exact: Sequence[Match], precision: str) -> Cause:
-    """Other texts from networks that agree: found as they compute, exact in a higher precision."""
+    """Return the cause of different texts from networks that agree.
+
+    Args:
+        found: texts in the precision of the networks.
+        exact: texts in a higher precision.
+        precision: name of the higher precision.
+    """
     names = ", ".join(match.name for match in found if match.divergence)
     if any(match.divergence for match in exact):
         return Cause(UNKNOWN, f"the networks agree, and the texts differ ({names})", f"in {precision} as well")
@@ -138,7 +153,7 @@ def rounding_cause(found: Sequence[Match], exact: Sequence[Match], precision: st
 def _dtype_cause(
     fix: Fix, needed: Sequence[Fix], ours: GPT2, theirs: TheirModel, samples: Sequence[Tensor]
 ) -> Cause | None:
-    """The dtype as a cause by itself: the weights are the same, and what is computed from them is rounded otherwise."""
+    """Return the dtype as a separate cause: the weights are equal, and results computed from them are rounded."""
     before = _worst(ours, theirs, needed, samples).largest_difference
     after = _worst(ours, theirs, [*needed, fix], samples).largest_difference
     if not after < before:
@@ -148,7 +163,7 @@ def _dtype_cause(
 
 
 def _worst(ours: GPT2, theirs: TheirModel, fixes: Sequence[Fix], samples: Sequence[Tensor]) -> Comparison:
-    """The logits of the sample that differ most, with theirs corrected in part."""
+    """Return the largest difference of logits over the samples, relative to the allowed one, with `fixes` applied."""
     with corrected(theirs, fixes):
         found = [logit_difference(ours, theirs, ids) for ids in samples]
     return max(found, key=lambda comparison: comparison.largest_difference / comparison.allowed)

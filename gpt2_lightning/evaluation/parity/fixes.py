@@ -1,4 +1,4 @@
-"""What may differ inside a network, and how to correct it on their side, for a moment."""
+"""Possible differences between the networks, and their temporary correction in the transformers model."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from gpt2_lightning.huggingface.weights import to_huggingface
 from gpt2_lightning.model import GPT2
 
 Change = tuple[Any, str, Any]
-"""An object, the name of an attribute, and its right value."""
+"""An object, the name of an attribute, and its correct value."""
 Changes = Callable[[TheirModel], list[Change]]
-"""What to set in a network of theirs, or in a copy of it."""
+"""Function that returns the changes of their network, or of a copy."""
 _NAMES = {"tanh": ("gelu_new", "gelu_pytorch_tanh"), "exact": ("gelu",)}
-"""Names of theirs for our kinds of GELU."""
+"""Names in transformers of our kinds of GELU."""
 _SHOWN = {"tanh": "the tanh approximation of GELU", "exact": "the exact GELU"}
 DTYPE = "dtype"
 
 
 @dataclass(frozen=True)
 class Fix:
-    """One thing that their network has otherwise than ours."""
+    """A difference between their network and ours, with its correction."""
 
     name: str
     sentence: str
-    """What differs, with both values."""
+    """Description of the difference, with both values."""
     changes: Changes
 
 
 @contextlib.contextmanager
 def altered(model: TheirModel, alterations: Iterable[Changes]) -> Iterator[None]:
-    """Their network with these alterations, made one after the other; everything is as before in the end."""
+    """Context manager that applies alterations to their network in order, and reverts them at exit."""
     before: list[Change] = []
     try:
         for changes in alterations:
@@ -51,12 +51,12 @@ def altered(model: TheirModel, alterations: Iterable[Changes]) -> Iterator[None]
 
 
 def corrected(model: TheirModel, fixes: Sequence[Fix]) -> contextlib.AbstractContextManager[None]:
-    """Their network with these fixes, for a moment."""
+    """Return a context manager that applies fixes to their network."""
     return altered(model, [fix.changes for fix in fixes])
 
 
 def fixes_for(ours: GPT2, theirs: TheirModel) -> list[Fix]:
-    """What differs between both networks, the most plausible reason of other text first."""
+    """Return fixes for all differences between both networks, the most plausible cause of different text first."""
     config, their_config = ours.config, theirs.config
     fixes = []
     if theirs.training:
@@ -124,7 +124,7 @@ def _scale(size: int) -> Changes:
 
 
 def _values(right: dict[str, Tensor]) -> Changes:
-    """Values of some tensors, in the dtype that the model has."""
+    """Return the changes that set tensors to `right`, in the dtype of the model."""
 
     def changes(model: TheirModel) -> list[Change]:
         parameters = dict(model.named_parameters())
@@ -134,7 +134,7 @@ def _values(right: dict[str, Tensor]) -> Changes:
 
 
 def _dtype(theirs: TheirModel, right: torch.dtype, rounded: dict[str, Tensor]) -> Changes:
-    """Our dtype and the values before rounding; in a copy, whose dtype is to find out more, the values alone."""
+    """Return the changes that set our dtype and unrounded values; on a copy, which has a chosen dtype, only values."""
 
     def changes(model: TheirModel) -> list[Change]:
         dtype = right if model is theirs else model.dtype

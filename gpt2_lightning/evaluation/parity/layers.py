@@ -1,4 +1,4 @@
-"""How far two networks are apart after each layer."""
+"""Differences of the hidden states of two networks by layer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LOGITS = "logits"
 
 @dataclass(frozen=True)
 class LayerDifference:
-    """The largest difference of hidden states at one place of the network."""
+    """Maximum absolute difference of the hidden states after one layer."""
 
     place: str
-    """`embeddings`, `layer 1`, …, `final norm`, `logits`."""
+    """Name of the layer: `embeddings`, `layer 1`, …, `final norm`, `logits`."""
     difference: float
     largest: float
-    """The largest value there, in size."""
+    """Maximum absolute value of their hidden states."""
 
 
 def our_forward(model: GPT2) -> Callable[[Tensor], Tensor]:
@@ -54,14 +54,14 @@ def largest_difference(one: Tensor, other: Tensor) -> float:
 
 @torch.no_grad()
 def logit_difference(ours: GPT2, theirs: TheirModel, ids: Tensor) -> Comparison:
-    """Compare logits on ids (B, T), and tell how much of it rounding explains in the coarser of both dtypes."""
+    """Compare logits on ids (B, T), with the tolerance of the less precise of both dtypes."""
     one, other = our_forward(ours)(ids), their_forward(theirs)(ids)
     return compare(one, other) if _is_finer(other, one) else compare(other, one)
 
 
 @torch.no_grad()
 def loss_of(forward: Callable[[Tensor], Tensor], ids: Tensor) -> float:
-    """Cross-entropy of ids (T,), T >= 2, each after those before it, in nats per token."""
+    """Compute the cross-entropy of next-token prediction on ids (T,), T >= 2, in nats per token."""
     return float(F.cross_entropy(forward(ids[None, :-1])[0].float(), ids[1:]))
 
 
@@ -70,7 +70,7 @@ def _is_finer(one: Tensor, other: Tensor) -> bool:
 
 
 def _states(network: nn.Module, body: Any, forward: Callable[[Tensor], Tensor], ids: Tensor) -> dict[str, Tensor]:
-    """Hidden states by their place; the modules have the same names on both sides."""
+    """Return hidden states by layer name; the modules have the same names on both sides."""
     places = {"embeddings": body.drop}
     places |= {f"layer {i}": block for i, block in enumerate(body.h, start=1)}
     places["final norm"] = body.ln_f

@@ -1,4 +1,4 @@
-"""What a loop around their model writes from a batch of prompts, as its user pads it."""
+"""Texts of a generation loop around the transformers model, on a batch of padded prompts."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from gpt2_lightning.generation.settings import Sampling
 
 @dataclass(frozen=True)
 class LoopText:
-    """One prompt's likeliest tokens, past any end of text."""
+    """Greedy continuation of one prompt, not stopped at an end of text."""
 
     prompt_tokens: int
     ours: Text
     theirs: Text
-    """Of the loop."""
+    """Text of the loop around their model."""
 
     @property
     def first_other(self) -> int | None:
-        """The first new token that differs, from 1; None where the texts are the same."""
+        """Number of the first new token that differs, from 1; None if the texts are equal."""
         steps = enumerate(zip(self.ours, self.theirs, strict=True), start=1)
         return next((step for step, (one, other) in steps if one != other), None)
 
 
 def loop_texts(pair: Pair, prompts: Sequence[Tensor], padding: Padding, count: int) -> tuple[LoopText, ...]:
-    """So many new tokens after each prompt (T,); none at all where the padding is right, as `generate` has it."""
+    """Return `count` new tokens after each prompt (T,); an empty tuple if the padding is correct, as in `generate`."""
     if not padding.slips():
         return ()
     ours = our_texts(pair.ours, prompts, Sampling(count, temperature=0), end_of_text=None)

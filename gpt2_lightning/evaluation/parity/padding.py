@@ -1,4 +1,4 @@
-"""Prompts of different lengths as a loop written by hand reads them in transformers, with and without its slips."""
+"""Padding of prompts of different lengths in a hand-written loop around a transformers model, correct or not."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from gpt2_lightning.evaluation.parity.sides import TheirModel
 
 @dataclass(frozen=True)
 class Padding:
-    """How a batch is made. The defaults are right; what is otherwise is a slip."""
+    """Padding of a batch. The defaults are correct; any other value is an error (a slip)."""
 
     side: Literal["left", "right"] = "left"
     attention_mask: bool = True
-    """Whether the padding is masked."""
+    """Whether padding is masked in attention."""
     position_ids: bool = True
-    """Whether each text has its own positions; GPT-2 counts the padding otherwise."""
+    """Whether the positions of each text start at 0; without position ids, GPT-2 counts padding."""
 
     def slips(self) -> list[str]:
-        """Fields that are not right."""
+        """Return the names of fields with an incorrect value."""
         right = Padding()
         return [
             field.name for field in dataclasses.fields(self) if getattr(self, field.name) != getattr(right, field.name)
         ]
 
     def without(self, fields: Sequence[str]) -> Padding:
-        """The same with some fields corrected."""
+        """Return a copy with some fields corrected."""
         right = Padding()
         return dataclasses.replace(self, **{name: getattr(right, name) for name in fields})
 
@@ -41,22 +41,22 @@ SENTENCES = {
     "attention_mask": "prompts are padded without an attention mask, so that their texts attend to the padding",
     "position_ids": "prompts are padded on the left without position ids, so that the padding shifts their positions",
 }
-"""What is wrong, by the field that is."""
+"""Description of each error by field."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a loop wrote after some prompts."""
+    """Texts of a loop, for P prompts."""
 
     texts: tuple[tuple[int, ...], ...]
-    """New tokens of each."""
+    """New tokens by prompt."""
     logits: Tensor
-    """From which the first of them were chosen, (P, V) in float32."""
+    """Logits of the first new token, (P, V), float32."""
 
 
 @torch.no_grad()
 def padded_texts(model: TheirModel, prompts: Sequence[Tensor], padding: Padding, count: int) -> Written:
-    """The likeliest tokens after each prompt (T,), one at a time, without a cache: so many of them."""
+    """Generate `count` tokens after each prompt (T,) by greedy decoding without a KV cache."""
     width = max(len(prompt) for prompt in prompts)
     is_left = padding.side == "left"
     ids, mask = [], []

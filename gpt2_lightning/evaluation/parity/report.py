@@ -1,4 +1,4 @@
-"""All that is measured of two sides, in one go."""
+"""Measurement of all differences between both sides."""
 
 from __future__ import annotations
 
@@ -36,50 +36,50 @@ from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface.verify import random_ids
 
 _LOOP_STEPS = 8
-"""New tokens of the texts that are written without a cache, at most."""
+"""Maximum number of new tokens of texts generated without a KV cache."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Weights and what is computed from them, as both sides are."""
+    """Differences of the uncorrected networks: weights, hidden states and loss."""
 
     weights: Weights
     on_prompt: tuple[LayerDifference, ...]
     on_random_ids: tuple[LayerDifference, ...]
     our_loss: float
-    """In nats per token."""
+    """Loss in nats per token."""
     their_loss: float
     loss_tokens: int
 
 
 @dataclass(frozen=True)
 class Report:
-    """Both sides, compared."""
+    """Comparison of both sides."""
 
     networks: Networks
     explanation: Explanation
-    """Why the networks differ, if they do."""
+    """Causes of differences between the networks."""
     our_prompt: tuple[int, ...]
-    """The prompt's tokens."""
+    """Our tokens of the prompt."""
     their_prompt: tuple[int, ...] | None
-    """As their tokenizer has them; None without one."""
+    """Their tokens of the prompt; None without a tokenizer."""
     matches: tuple[Match, ...]
-    """Texts as both sides write them from our tokens with the same settings."""
+    """Texts of both sides from our tokens, with the same settings."""
     mended: tuple[Match, ...]
-    """The same with what the explanation names corrected."""
+    """Texts as in `matches`, with the fixes of the explanation."""
     padding: Padding
-    """Of the loop around their model."""
+    """Padding of the loop around their model."""
     loop: tuple[LoopText, ...]
-    """What that loop writes; none where its padding is right."""
+    """Texts of that loop; empty if its padding is correct."""
     mended_loop: tuple[LoopText, ...]
-    """The same with what the explanation names corrected, and the padding as it is."""
+    """Texts as in `loop`, with the fixes of the explanation and the same padding."""
     our_settings: Settings
     our_text: tuple[int, ...]
     calls: tuple[Resolved, ...]
-    """What calls of theirs do that leave all settings to defaults."""
+    """Calls of transformers with default settings."""
     slips: tuple[Slip, ...]
     causes: tuple[Cause, ...]
-    """Of all differences but those by settings; the first one first."""
+    """Causes of all differences except settings, in the order of their effect on a text."""
 
 
 def measure(
@@ -91,14 +91,16 @@ def measure(
     text: str | None = None,
     padding: Padding = Padding(),  # noqa: B008  # it is frozen
 ) -> Report:
-    """Compare networks, texts, and what calls resolve their settings to.
+    """Compare networks, texts, and the resolved settings of calls.
 
     Args:
-        prompt: what the texts start from.
-        sampling: of the texts; greedy ones and beams have its length and penalties.
-        n_beams: of the beam search.
-        text: to measure the loss on; None for the prompt with its likeliest continuation.
-        padding: how a loop around their model, that is to be explained, reads prompts of different lengths.
+        ours: our side.
+        theirs: their side.
+        prompt: prompt of the texts.
+        sampling: settings of the texts; greedy and beam search use its length and penalties.
+        n_beams: number of beams of the beam search.
+        text: text on which the loss is measured; None for the prompt with its greedy continuation.
+        padding: padding of the user's loop around their model.
 
     Raises:
         UserError: if the models have different shapes, the texts do not fit into the context, or the text is too short.
@@ -153,7 +155,7 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Writing:
-    """The texts to compare: both networks, the prompt (T,) and the settings."""
+    """Generation of the compared texts: both networks, the prompt (T,) and the settings."""
 
     pair: Pair
     prompt: Tensor
@@ -168,16 +170,16 @@ class _Writing:
         return ragged(self.prompt)
 
     def texts(self) -> _Texts:
-        """Texts of the networks as they are."""
+        """Generate the texts with the networks in their current state."""
         matches = write_both(self.pair, self.prompt, self.settings)
         return _Texts(tuple(matches), loop_texts(self.pair, self.prompts, self.padding, self.steps))
 
     def longest_continued(self, texts: _Texts) -> Tensor:
-        """The longest prompt with our greedy text, (T,)."""
+        """Return the longest prompt followed by our greedy text, (T,)."""
         return torch.cat((self.prompts[-1], self.prompt.new_tensor(texts.matches[-1].ours)))
 
     def causes(self, their_prompt: Tensor | None, mended: _Texts) -> list[Cause]:
-        """Causes outside the networks: tokens of the prompt, and the loop's padding."""
+        """Return causes outside of the networks: tokens of the prompt, and padding of the loop."""
         greedy = self.settings[GREEDY]
         return [
             *token_cause(self.pair, self.prompt, their_prompt, mended.matches[0], greedy),
@@ -185,7 +187,7 @@ class _Writing:
         ]
 
     def rounding_causes(self, twins: Twins, explanation: Explanation, mended: _Texts) -> list[Cause]:
-        """The cause of texts that differ although the explanation is whole, if there are any."""
+        """Return the cause of texts that differ although the networks agree, if there are any."""
         if not explanation.is_whole or not any(match.divergence for match in mended.matches):
             return []
         with corrected(twins.theirs, explanation.fixes):

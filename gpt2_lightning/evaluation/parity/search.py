@@ -1,4 +1,4 @@
-"""What of several things that may be corrected has to be."""
+"""Search for a small set of corrections with which both sides agree."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ T = TypeVar("T")
 
 
 def smallest_set(candidates: Sequence[T], agrees: Callable[[Sequence[T]], bool]) -> list[T] | None:
-    """The fewest of the candidates that make both sides agree when they are corrected, as far as one can see.
+    """Find a minimal set of candidates with which both sides agree.
 
-    A single one is found if it is enough; of several, a set that lacks none of its members is: n more trials find it,
-    where all sets would be 2^n.
+    If one candidate is sufficient, the first such candidate is found. Otherwise the set is minimal in the sense that
+    none of its members can be removed, which takes n more trials instead of 2^n for all sets.
 
     Args:
-        candidates: the most plausible first.
-        agrees: whether both sides agree with these corrected; tried on copies, or taken back.
+        candidates: possible corrections, the most plausible first.
+        agrees: function that returns whether both sides agree with the given corrections, without side effects.
 
     Returns:
-        An empty list where both agree as they are; None where they disagree with everything corrected.
+        The set; an empty list if both sides agree without corrections, None if they disagree with all of them.
     """
     if agrees([]):
         return []

@@ -20,7 +20,7 @@ from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import Tokenizer
 
 TheirModel: TypeAlias = Any
-"""A GPT2LMHeadModel. Type checkers do not understand how transformers declares its methods."""
+"""A GPT2LMHeadModel; `Any`, since type checkers cannot resolve the declarations of its methods in transformers."""
 _SHAPE = {
     "vocab_size": "vocab_size",
     "block_size": "n_positions",
@@ -28,12 +28,12 @@ _SHAPE = {
     "n_embd": "n_embd",
     "tied_head": "tie_word_embeddings",
 }
-"""What decides which tensors there are."""
+"""Fields of the configurations that determine the shapes of the tensors."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from warning of the defaults and slips that the report tells of, and from drawing bars."""
+    """Context manager that disables progress bars of transformers, and its warnings on settings that are reported."""
     from transformers.utils import logging
 
     verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -51,16 +51,16 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Ours:
-    """This project's model."""
+    """The model of this package."""
 
     model: GPT2
-    """In evaluation mode."""
+    """The model, in evaluation mode."""
     tokenizer: Tokenizer
     place: str
-    """Where it was found, for the report."""
+    """Path of the model, for the report."""
 
     def ids(self, prompt: str) -> Tensor:
-        """Tokens of a prompt, (T,), T >= 1; see `generation.start.prompt_ids`."""
+        """Encode a prompt as ids (T,), T >= 1; see `generation.start.prompt_ids`."""
         return prompt_ids(prompt, self.tokenizer).to(self.model.wte.weight.device)
 
 
@@ -69,15 +69,15 @@ class Theirs:
     """The model in transformers."""
 
     model: TheirModel
-    """As its users have it: in the mode and the dtype in which it was loaded."""
+    """The model, in the mode and dtype in which `from_pretrained` loaded it."""
     tokenizer: Any
-    """A tokenizer of transformers'; None where the folder has none."""
+    """Tokenizer of transformers; None if the folder has none."""
     place: str
 
     def ids(self, prompt: str) -> Tensor | None:
-        """Tokens that their tokenizer makes of a prompt, (T,); None without a tokenizer.
+        """Encode a prompt with their tokenizer as ids (T,); None without a tokenizer.
 
-        An empty prompt is the token that `generate` begins with; no tokens, where it knows none.
+        An empty prompt is encoded as the start token of `generate`, or as no tokens if there is no such token.
         """
         if self.tokenizer is None:
             return None
@@ -89,15 +89,15 @@ class Theirs:
 
 
 def load_theirs(folder: Path, device: torch.device, place: str | None = None) -> Theirs:
-    """What `from_pretrained` makes of a folder, without a word to it about dtype or anything else.
+    """Load a folder by `from_pretrained` with the defaults of transformers for dtype and all other settings.
 
     Args:
-        folder: a GPT-2 of any configuration: also one that `huggingface.folder.read` refuses, such as an exact GELU.
-        device: where the model goes.
-        place: what to call it; the folder by default.
+        folder: folder of a GPT-2 of any configuration, also one that `huggingface.folder.read` rejects.
+        device: device of the model.
+        place: name of the model in the report; None for the folder.
 
     Raises:
-        UserError: if transformers is not installed, the folder holds no GPT-2 as safetensors, or lacks tensors.
+        UserError: if transformers is not installed, the folder contains no GPT-2 as safetensors, or tensors are absent.
     """
     try:
         import transformers
@@ -123,10 +123,10 @@ def load_theirs(folder: Path, device: torch.device, place: str | None = None) ->
 
 
 def require_same_shape(ours: GPT2, theirs: TheirModel) -> None:
-    """Both must have the same tensors, whatever is in them.
+    """Check that both models have tensors of the same shapes.
 
     Raises:
-        UserError: naming the sizes that differ.
+        UserError: if sizes differ; the message contains them.
     """
     config, their_config = ours.config, theirs.config
     pairs = {name: (getattr(config, name), getattr(their_config, field)) for name, field in _SHAPE.items()}

@@ -1,4 +1,4 @@
-"""What would change the text of this model: the usual slips, each made on purpose on a network that is right."""
+"""Effect of common mistakes on the text of this model, measured by making each on a correct network."""
 
 from __future__ import annotations
 
@@ -43,24 +43,25 @@ _IN_PADDING = {
 
 @dataclass(frozen=True)
 class Slip:
-    """What a slip does to the likeliest tokens."""
+    """Effect of a mistake on greedy texts."""
 
     name: str
     distance: float
-    """Total variation between both distributions of the first new token, the largest of all texts, 0 to 1."""
+    """Total variation distance of the distributions of the first new token, 0 to 1; the maximum over all texts."""
     first_token: int | None
-    """The first new token that differs in any text, from 1; None where all are the same."""
+    """Number of the first new token that differs in any text, from 1; None if all texts are equal."""
     compared: int
-    """New tokens in each text."""
+    """New tokens per text."""
 
 
 def measure_slips(model: TheirModel, prompts: Sequence[Tensor], count: int, seed: int) -> list[Slip]:
-    """Make each slip, and look at the likeliest tokens after prompts (T,) of different lengths.
+    """Make each mistake, and compare greedy texts after prompts of different lengths.
 
     Args:
-        model: right in all of this; it is so again in the end.
-        count: new tokens of each text.
-        seed: of the dropout.
+        model: a correct model, which is restored afterwards.
+        prompts: prompts, (T,) each.
+        count: new tokens per text.
+        seed: random seed of dropout.
     """
     right = padded_texts(model, prompts, Padding(), count)
     slips = []

@@ -1,4 +1,4 @@
-"""What both sides write from the same tokens with the same settings, token for token."""
+"""Comparison, token by token, of texts that both sides generate from the same tokens with the same settings."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _LIKELIEST = 5
 Text = tuple[int, ...]
 """New tokens, without the end of text."""
 Distribution = tuple[tuple[int, float], ...]
-"""Tokens with their probabilities, likeliest first."""
+"""Tokens with their probabilities, in descending order of probability."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Both networks, and the token that ends a text."""
+    """Both networks, and the end-of-text token."""
 
     ours: GPT2
     theirs: TheirModel
@@ -37,38 +37,41 @@ class Pair:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where two texts part."""
+    """First difference of two texts."""
 
     step: int
-    """The first new token that differs, from 1."""
+    """Number of the first new token that differs, from 1."""
     our_token: int | None
-    """None where our text has ended."""
+    """Our token at this step; None if our text has ended."""
     their_token: int | None
     our_likeliest: Distribution
-    """What the networks say at this step, after the text that both have; before temperature and filters."""
+    """Most probable tokens of our network at this step, after the common text; before temperature and filters."""
     their_likeliest: Distribution
 
 
 @dataclass(frozen=True)
 class Match:
-    """A text of each side."""
+    """Texts of both sides, compared."""
 
     name: str
     ours: Text
     theirs: Text
     divergence: Divergence | None
-    """None where they are the same."""
+    """First difference; None if the texts are equal."""
 
 
 def ways(sampling: Sampling, n_beams: int) -> dict[str, Sampling]:
-    """Settings of the texts to compare, greedy first; then sampled ones, unless these are greedy as well."""
+    """Return the settings of the compared texts by name: greedy, sampled unless the temperature is 0, beam search."""
     greedy = dataclasses.replace(sampling, temperature=0.0)
     sampled = {"sampled": sampling} if sampling.temperature != 0 else {}
     return {GREEDY: greedy, **sampled, f"{n_beams} beams": dataclasses.replace(greedy, n_beams=n_beams)}
 
 
 def write_both(pair: Pair, prompt: Tensor, settings: Mapping[str, Sampling]) -> list[Match]:
-    """Let both sides continue a prompt (T,) in each way; then prompts of several lengths at once, in the first way."""
+    """Generate and compare texts after a prompt (T,) with each of the settings.
+
+    The first settings are used once more, on a batch of prompts of different lengths.
+    """
     found = []
     for name, sampling in settings.items():
         found += _write(pair, [name], [prompt], sampling)
@@ -78,13 +81,13 @@ def write_both(pair: Pair, prompt: Tensor, settings: Mapping[str, Sampling]) -> 
 
 
 def ragged(prompt: Tensor) -> list[Tensor]:
-    """Prompts of three lengths, made of one (T,)."""
+    """Return prompts of three lengths, cut from a prompt (T,)."""
     whole = prompt if len(prompt) > 2 else prompt.repeat(3)
     return [whole[-1:], whole[-(len(whole) // 2 + 1) :], whole]
 
 
 def match(pair: Pair, name: str, prompt: Tensor, ours: Text, theirs: Text) -> Match:
-    """Compare two texts that follow a prompt (T,), and look into the networks where they part."""
+    """Compare two texts after a prompt (T,), with the distributions of both networks at the first difference."""
     if ours == theirs:
         return Match(name, ours, theirs, None)
     steps = enumerate(zip(ours, theirs, strict=False))
@@ -102,7 +105,7 @@ def match(pair: Pair, name: str, prompt: Tensor, ours: Text, theirs: Text) -> Ma
 
 
 def matched_settings(sampling: Sampling, end_of_text: int | None) -> dict[str, Any]:
-    """Arguments of `generate` that mean what these settings mean; nothing is left to its defaults."""
+    """Return the arguments of `generate` equivalent to our settings; all of them are explicit."""
     settings: dict[str, Any] = {
         "do_sample": sampling.temperature != 0,
         "max_new_tokens": sampling.max_new_tokens,
@@ -126,7 +129,7 @@ def matched_settings(sampling: Sampling, end_of_text: int | None) -> dict[str, A
 
 
 def our_texts(model: GPT2, prompts: Sequence[Tensor], sampling: Sampling, end_of_text: int | None) -> list[Text]:
-    """New tokens after each prompt (T,), all generated together; of beams, the best."""
+    """Return our new tokens after each prompt (T,), generated in one batch; with beam search, the best beam."""
     if sampling.n_beams > 1:
         return [search(model, prompt, sampling, end_of_text)[0].ids for prompt in prompts]
     texts: list[list[int]] = [[] for _ in prompts]
@@ -138,7 +141,7 @@ def our_texts(model: GPT2, prompts: Sequence[Tensor], sampling: Sampling, end_of
 
 
 def their_texts(model: TheirModel, prompts: Sequence[Tensor], settings: dict[str, Any], seed: int) -> list[Text]:
-    """New tokens of `generate` after each prompt (T,): padded on the left and masked, as it wants several."""
+    """Return the new tokens of `generate` after each prompt (T,), in one batch, padded on the left and masked."""
     width = max(len(prompt) for prompt in prompts)
     ids = torch.stack([torch.cat((prompt.new_zeros(width - len(prompt)), prompt)) for prompt in prompts])
     mask = torch.stack([(torch.arange(width) >= width - len(prompt)).long() for prompt in prompts]).to(ids.device)
@@ -149,14 +152,14 @@ def their_texts(model: TheirModel, prompts: Sequence[Tensor], settings: dict[str
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Let torch draw from this seed; its random state is as before in the end."""
+    """Context manager that seeds torch, and restores its random state at exit."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
 def until_end(ids: Sequence[int], end_of_text: int | list[int] | None) -> Text:
-    """Ids before the first end of text, of which theirs may have several; after it comes padding."""
+    """Return the ids before the first of the end-of-text tokens, after which there is padding."""
     ends = end_of_text if isinstance(end_of_text, list) else [end_of_text]
     return tuple(itertools.takewhile(lambda token: token not in ends, ids))
 

@@ -1,4 +1,4 @@
-"""Which weights of two models differ, and whether rounding explains it."""
+"""Comparison of the weights of two models."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from gpt2_lightning.model import GPT2
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """A tensor whose values are not the same on both sides."""
+    """A tensor whose values differ between both sides."""
 
     name: str
-    """As transformers calls it."""
+    """Name of the tensor in transformers."""
     difference: float
-    """The largest."""
+    """Maximum absolute difference."""
     count: int
-    """Values that differ."""
+    """Number of values that differ."""
     size: int
     is_rounding: bool
-    """Whether one side is the other, rounded to its dtype."""
+    """Whether one side equals the other, rounded to its dtype."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Weights:
 
     @property
     def altered(self) -> tuple[TensorDifference, ...]:
-        """Those that differ, and not by rounding."""
+        """Tensors with differences that rounding does not explain."""
         return tuple(tensor for tensor in self.differing if not tensor.is_rounding)
 
 
 @torch.no_grad()
 def compare_weights(ours: GPT2, theirs: TheirModel) -> Weights:
-    """Compare the tensors that transformers trains, as it names them."""
+    """Compare the parameters of both models by their names in transformers."""
     our_weights = to_huggingface(ours)
     pairs = {name: (our_weights[name], tensor) for name, tensor in theirs.named_parameters()}
     found = (_difference(name, one, other) for name, (one, other) in pairs.items())

@@ -32,7 +32,7 @@ def compile_blocks(network: GPT2 | Classifier, wanted: Compile) -> None:
     """Compile the blocks in place, which keeps the names of parameters.
 
     All blocks have the same code and are compiled once, in a fraction of the time of the whole network. Compilation
-    happens at the first forward pass, and again for a second shape; from then on shapes are dynamic.
+    happens at the first forward pass, and again for at most two other shapes, after which shapes are dynamic.
     """
     if wanted:
         for block in language_model(network).h:
