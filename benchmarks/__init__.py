@@ -1,1 +1,1 @@
-"""Measurements as ratios within one run, since machines differ and are noisy. Results go to `benchmarks/results/`."""
+"""Benchmarks. Results are ratios within one run, since machines differ and are noisy; see `benchmarks/results/`."""

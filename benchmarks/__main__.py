@@ -1,4 +1,9 @@
-"""python -m benchmarks INPUT.TXT: all of them; without tinyshakespeare's file, those that need none. Half an hour."""
+"""Run all benchmarks, in about half an hour.
+
+    python -m benchmarks INPUT.TXT
+
+INPUT.TXT is tinyshakespeare; without it, benchmarks that need it are skipped.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""What logging attention during training costs, as a share of the time, at the callback's own intervals.
+"""Overhead of the attention callback at its default intervals, as a fraction of the training time.
 
     python -m benchmarks.attention_callback
 
-A run measures and draws far more often than by default, and times each step, each measurement and each drawing by
-itself; medians of these give the share. Importing matplotlib, which every run does at its end, is left out.
+A run measures and plots attention at shorter intervals than the defaults, and times each step, measurement and plot
+separately; the fraction is computed from the medians. Importing matplotlib, which every run does at its end, is
+excluded.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec
 
 MEASURED, DRAWN = 4, 8
-"""A measurement every so many steps, and a drawing."""
+"""Steps between two measurements, and between two sets of plots."""
 STEPS = {"char": 200, "char_10m": 24}
 WARM_UP = DRAWN
 
 
 class Timed(Attention):
-    """The seconds of every step, measurement and drawing."""
+    """Attention callback that records the seconds of every step, measurement and set of plots."""
 
     def __init__(self, run_dir: Path) -> None:
         super().__init__(run_dir, MEASURED, DRAWN)

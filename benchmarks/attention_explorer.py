@@ -1,9 +1,9 @@
-"""Size of the attention explorer of a model with 12 layers of 12 heads, and the time until a browser shows it.
+"""Size of the attention explorer of a model with 12 layers of 12 heads, and the time a browser takes to open it.
 
     python -m benchmarks.attention_explorer
 
-The browser is a Chromium without a screen, started afresh for each page and opening it from disk; the time is from the
-start of reading the file until the page is laid out, as the page's own clock tells it.
+The browser is headless Chromium, restarted for each page, which is opened from disk. The time is from the start of
+reading the file until the page is laid out, measured by `performance.now()` in the page.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The time to train byte-level BPE, over that of Hugging Face's tokenizers on the same text.
+"""Training time of byte-level BPE, relative to Hugging Face tokenizers on the same text.
 
     python -m benchmarks.bpe_training INPUT.TXT
 
-Ours is Python, theirs Rust; both keep their counts incrementally, and the merges are the same.
+Ours is implemented in Python, theirs in Rust. Both update pair counts incrementally, and the merges are equal.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The speed of generation, beside Hugging Face's `generate`, CTranslate2 and a loop without a cache.
+"""Speed of generation, relative to Hugging Face's `generate`, CTranslate2 and a loop without a KV cache.
 
     python -m benchmarks.generation
 
-The 124M shape with random weights, the same for all, in float32 and bfloat16; batches of 1 and 8, prompts of 32 tokens,
-128 new ones, always the likeliest, on two threads. Programs run in turns, and the median of the turns' ratios counts.
-CTranslate2 takes part if it is installed; the project does not require it.
+The model is GPT-2 124M with random weights, the same for all programs, in float32 and bfloat16. Batch sizes are 1 and
+8, with prompts of 32 tokens, 128 new tokens, greedy decoding and two threads. Programs run in alternation, and the
+result is the median of the ratios. CTranslate2 is included if it is installed; the project does not require it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _THREADS = 2
 _PROMPT, _NEW = 32, 128
 _TURNS = 3
 _EARLY, _LATE, _AROUND = 100, 900, 25
-"""Which tokens of a long text are compared, and how many before and after are timed with them."""
+"""Positions in a long text at which the speed is compared, and the tokens timed before and after each."""
 
 Program = Callable[[Tensor], Any]
 
@@ -54,7 +54,7 @@ def main() -> None:
                 programs = {"Hugging Face": lambda ids: _generate(theirs, ids), **peers}
                 figures |= _beside(programs, name, model, batch_size)
             figures |= _late(str(dtype).removeprefix("torch."), model)
-            peers = {}  # they have no bfloat16 on every CPU
+            peers = {}  # CTranslate2 does not support bfloat16 on every CPU
     report("generation", {key: round(value, 3) for key, value in figures.items()})
 
 
@@ -73,7 +73,7 @@ def _generate(theirs: Any, ids: Tensor) -> Any:
 
 
 def _ctranslate2(model: GPT2, place: Path) -> dict[str, Program]:
-    """CTranslate2 with the model's weights, by the kind of its arithmetic; nothing where it is not installed."""
+    """Return CTranslate2 with the model's weights by compute type; an empty dict if it is not installed."""
     if importlib.util.find_spec("ctranslate2") is None:
         return {}
     import ctranslate2
@@ -97,11 +97,11 @@ def _translator(generator: Any, tokens: list[str]) -> Program:
 
 
 def _beside(programs: dict[str, Program], name: str, model: GPT2, batch_size: int) -> dict[str, float]:
-    """Our speed over that of each program, over the loop without a cache, and over what memory allows."""
+    """Return our speed relative to each program, to the loop without a cache, and to the memory-bandwidth limit."""
     ids = torch.randint(model.config.vocab_size, (batch_size, _PROMPT))
     everyone: dict[str, Program] = {"ours": lambda ids: _ours(model, ids), **programs}
     for program in everyone.values():
-        program(ids)  # what is prepared once is no part of the speed
+        program(ids)  # warm-up: one-time initialization is not measured
     turns = []
     for _ in range(_TURNS):
         turn = {key: _seconds(program, ids) for key, program in everyone.items()}
@@ -128,7 +128,7 @@ def _ours(model: GPT2, ids: Tensor) -> None:
 
 @torch.inference_mode()
 def _without_cache(model: GPT2, batch_size: int) -> float:
-    """Seconds of the loop that reads the whole text again for each token, from five of its steps."""
+    """Return the seconds of a loop that recomputes the whole text for each token, from five of its steps."""
     lengths = range(_PROMPT, _PROMPT + _NEW, _NEW // 5 + 1)
     ids = torch.randint(model.config.vocab_size, (batch_size, _PROMPT + _NEW))
 
@@ -140,14 +140,14 @@ def _without_cache(model: GPT2, batch_size: int) -> float:
 
 
 def _seconds_to_read_weights(model: GPT2) -> float:
-    """Seconds to read each weight once; the table of positions, of which a token reads one row, is left out."""
+    """Return the seconds to read each weight once, except position embeddings, of which a token reads one row."""
     size = sum(parameter.nbytes for name, parameter in model.named_parameters() if name != "wpe.weight")
-    memory = torch.ones(2**27 // 4)  # more than processors have caches
+    memory = torch.ones(2**27 // 4)  # larger than the caches of processors
     return size / memory.nbytes * min(_seconds(memory.sum) for _ in range(3))
 
 
 def _late(name: str, model: GPT2) -> dict[str, float]:
-    """Tokens per second around the 900th token over those around the 100th, with and without attention's own time."""
+    """Return the speed around the 900th token relative to the 100th, with and without the time of attention."""
     ratios = []
     for _ in range(_TURNS):
         early, late = (_seconds_a_token(model, length) for length in (_EARLY, _LATE))
@@ -161,7 +161,7 @@ def _late(name: str, model: GPT2) -> dict[str, float]:
 
 
 def _seconds_a_token(model: GPT2, length: int) -> float:
-    """Median time of a token in the middle of which a text has this length."""
+    """Return the median seconds per token around a text length."""
     prompt = torch.randint(model.config.vocab_size, (length - _AROUND,))
     ends = [time.perf_counter() for _ in Decoder(model, [prompt], Sampling(2 * _AROUND, temperature=0))]
     return statistics.median(after - before for before, after in itertools.pairwise(ends))
@@ -169,7 +169,7 @@ def _seconds_a_token(model: GPT2, length: int) -> float:
 
 @torch.inference_mode()
 def _attention_seconds(model: GPT2, length: int) -> float:
-    """Median time of the attention of one token, in all layers, on keys and values in float32 as in the cache."""
+    """Return the median seconds of attention for one token, all layers, with float32 keys and values as cached."""
     config = model.config
     held = torch.randn(config.n_layer, 2, 1, config.n_head, length, config.head_size)
     query = torch.randn(1, config.n_head, 1, config.head_size)

@@ -1,9 +1,9 @@
-"""GPT-2 124M in training on a GPU, as it is written and compiled: tokens per second, MFU and memory.
+"""Training GPT-2 124M on a GPU, eager and compiled: tokens per second, MFU and memory.
 
     python -m benchmarks.gpu
 
-A whole training with the Trainer, in bf16 with a padded vocabulary, on the embedded stories in GPT-2's tokens. MFU is
-the share of the device's peak that the FLOPs of `flops_per_token` make up (Chowdhery et al. 2022, appendix B).
+The run uses the Trainer, bf16 and a padded vocabulary, on the embedded stories with GPT-2's tokenizer. MFU is the
+FLOP/s by `flops_per_token` as a fraction of the device's peak (Chowdhery et al. 2022, appendix B).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _BATCH_SIZE, _WARM_UP, _STEPS = 32, 20, 100
 
 
 class Clock(L.Callback):
-    """Times the steps after the first ones, when the GPU has done what it was asked to."""
+    """Measure the time of the steps after warm-up, with the GPU synchronized at the start and the end."""
 
     started = seconds = 0.0
 
@@ -79,7 +79,7 @@ def _tokens(folder: Path) -> Tokens:
 
 
 def _train(config: GPT2Config, tokens: Tokens, compiled: bool) -> float:
-    """Seconds of the steps that count."""
+    """Return the seconds of the steps after warm-up."""
     data = TokenDataModule([tokens], config.block_size, _BATCH_SIZE, _BATCH_SIZE, seed=0)
     torch.manual_seed(0)
     description = Description(config, GPT2Tokenizer(), {})

@@ -1,9 +1,9 @@
-"""How fast batches are read, beside what a model consumes, and whether it depends on the size of the corpus.
+"""Speed of data loading, relative to the consumption by training, and its dependence on the size of the corpus.
 
     python -m benchmarks.loading
 
-The large corpus is a sparse file of two billion tokens, of which the disk holds nothing. Its pages are brought into
-memory by the kernel in the measured time, those of the small one once.
+The large corpus is a sparse file of two billion tokens, which occupies no disk space. The measured time includes the
+page faults of the large corpus; pages of the small corpus are loaded once.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ BLOCK_SIZE, BATCH_SIZE = 256, 4
 SMALL, LARGE = 10**6, 2 * 10**9
 TURNS = 9
 BATCHES = 400
-"""Read in a turn."""
+"""Batches read per repetition."""
 STEPS = 3
-"""Of training, in a turn."""
+"""Training steps per repetition."""
 WINDOWS = 20_000
-"""Over which memory is watched."""
+"""Windows over which the growth of memory is measured."""
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def _sequence(folder: Path, tokens: int) -> TokenSequence:
-    """Zeros for tokens, on a disk that does not store them where it can."""
+    """Return a sequence of zeros in a file that is sparse if the file system supports it."""
     file = folder / f"{tokens}.bin"
     with file.open("wb") as content:
         content.truncate(2 * tokens)
@@ -88,7 +88,7 @@ def _seconds_a_batch(batches: TrainingBatches, first: int) -> float:
 
 
 def _trainer() -> Callable[[TrainingBatches], float]:
-    """What trains char_10m for a few steps and tells the seconds of one, without the reading of its batch."""
+    """Return a function that trains char_10m for a few steps and returns the seconds per step, without data loading."""
     model = GPT2(GPT2Config(65, BLOCK_SIZE, n_layer=6, n_head=6, n_embd=384))
     optimizer = AdamW(lr=1e-3).build(model)
 

@@ -1,9 +1,9 @@
-"""Memory to train GPT-2 124M by adapters, and whole, on a CPU in float32.
+"""Memory of LoRA and of full fine-tuning of GPT-2 124M, on a CPU in float32.
 
     python -m benchmarks.lora_memory
 
-Each is a process of its own with random weights, which takes three optimizer steps on two rows of 128 tokens. What is
-measured is the largest resident set of the process; a process that imports the same and trains nothing is taken off.
+Each variant runs in a separate process with random weights, for three optimizer steps on two rows of 128 tokens. The
+result is the peak resident set size of the process, minus that of a process with the same imports and no training.
 """
 
 from __future__ import annotations

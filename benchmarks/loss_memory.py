@@ -1,11 +1,11 @@
-"""Memory and time of the loss at large vocabularies: in parts, and from all logits at once.
+"""Memory and time of the loss with large vocabularies: computed in chunks, and from all logits at once.
 
     python -m benchmarks.loss_memory
 
-Two heads, forward and backward, in float32 on a CPU: that of GPT-2 124M, and a narrow one as of a small model with
-tokens of its own. They read random features of 4 x 1,024 tokens. Each way is a process of its own. What is measured is
-the largest resident set of the process; a process that makes the same head and features and computes nothing is taken
-off. Seconds are of the fastest of five times.
+The forward and backward pass of two heads is measured, in float32 on a CPU: the head of GPT-2 124M, and a narrow head
+of a small model with a custom tokenizer. Inputs are random features of 4 x 1,024 tokens. Each variant runs in a
+separate process. Memory is the peak resident set size of the process, minus that of a process that creates the same
+head and features without computation. Time is the fastest of five repetitions, in seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gpt2_lightning.model.loss import chunked_cross_entropy, cross_entropy
 
 _ROWS, _TOKENS, _TIMES = 4, 1024, 5
 _HEADS = {"124M": (GPT2Config().n_embd, GPT2Config().vocab_size), "narrow": (32, 14_000)}
-"""Width and vocabulary."""
+"""Width and vocabulary size by head."""
 _WAYS = ("at once", "in parts")
 
 

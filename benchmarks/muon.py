@@ -1,10 +1,10 @@
-"""How many steps Muon needs for the validation loss that AdamW ends with.
+"""Steps that Muon needs to reach the final validation loss of AdamW.
 
     python -m benchmarks.muon INPUT.TXT
 
-INPUT.TXT is tinyshakespeare (1,115,394 characters). AdamW takes the 2,000 steps of nanoGPT's published CPU
-configuration, as experiment=shakespeare_char_cpu has it; Muon half of them, on the same batches. The learning rates of
-both fall to zero over their own length, and the loss is the mean over the whole validation part.
+INPUT.TXT is tinyshakespeare (1,115,394 characters). AdamW runs for the 2,000 steps of nanoGPT's published CPU
+configuration, experiment=shakespeare_char_cpu; Muon runs for half of them, on the same batches. Each learning rate
+decays to zero over the length of its run, and the loss is the mean over the whole validation split.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _validation_losses(experiment: str, *settings: str) -> dict[int, float]:
-    """Of a run, by step."""
+    """Return the validation losses of a run by step."""
     with tempfile.TemporaryDirectory() as folder:
         places = [f"data.path={Path(sys.argv[1]).resolve()}", f"runs_dir={folder}", "callbacks.samples=null"]
         command = [sys.executable, "train.py", f"experiment={experiment}", "trainer=cpu", *places, *settings]

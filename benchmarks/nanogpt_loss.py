@@ -1,9 +1,9 @@
-"""The validation loss of nanoGPT's published CPU configuration, over nanoGPT's own figure.
+"""Validation loss with nanoGPT's published CPU configuration, relative to nanoGPT's published loss.
 
     python -m benchmarks.nanogpt_loss INPUT.TXT
 
-INPUT.TXT is tinyshakespeare (1,115,394 characters), which nanoGPT downloads from karpathy/char-rnn. Its README gives
-1.88 for the configuration, estimated on random windows; ours is the mean over the whole validation part.
+INPUT.TXT is tinyshakespeare (1,115,394 characters), which nanoGPT downloads from karpathy/char-rnn. Its README states
+1.88 for the configuration, estimated on random windows; ours is the mean over the whole validation split.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Training char_10m in bfloat16 beside float32, on the CPU: time of a step, and the loss at the end.
+"""Training char_10m in bfloat16 and in float32 on the CPU: time per step, and final loss.
 
     python -m benchmarks.precision            # ten minutes on 2 cores
-    python -m benchmarks.precision quick      # some minutes; prints figures and keeps none
+    python -m benchmarks.precision quick      # some minutes; prints the results without saving them
 
-Both train the shipped model on the embedded stories, from the same weights on the same batches. For the time they take
-turns of some steps each, and the ratio is the median over the turns, so that whatever else the machine does meets both
-alike. For the loss, which is that of the whole validation part, both are then trained for longer.
+Both runs train the same model on the embedded stories, from the same weights on the same batches. To measure time, they
+alternate every few steps, and the ratio is the median over the repetitions, so that other load on the machine affects
+both alike. To measure the loss on the whole validation split, both are then trained for longer.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from gpt2_lightning.training.trainer import TrainerSpec
 
 _PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 _BATCH_SIZE = 8
-_LEARNING_RATE = 0.5 / 384  # as conf/optimizer/adamw.yaml has it for this width
+_LEARNING_RATE = 0.5 / 384  # value of conf/optimizer/adamw.yaml for this width
 
 
 def main() -> None:
@@ -62,14 +62,14 @@ def main() -> None:
 
 
 def _seconds(tokenizer: Tokenizer, tokens: Tokens, precision: Precision, steps: int) -> float:
-    """Of a step, without the first ones."""
+    """Return the seconds per step after warm-up."""
     clock = Clock(steps)
     _train(tokenizer, tokens, precision, WARM_UP + steps + 1, [clock])
     return clock.seconds / steps
 
 
 def _loss(tokenizer: Tokenizer, tokens: Tokens, precision: Precision, steps: int) -> float:
-    """The validation loss after so many steps."""
+    """Return the validation loss after `steps` steps."""
     return float(_train(tokenizer, tokens, precision, steps, []).callback_metrics["val_loss"])
 
 

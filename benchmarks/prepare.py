@@ -1,11 +1,11 @@
-"""The speed of preparing a corpus with GPT-2's tokens, end to end, over tiktoken's own batch encoding of the same text.
+"""End-to-end speed of `prepare` with GPT-2's tokenizer, relative to the batch encoding of tiktoken on the same text.
 
     python -m benchmarks.prepare TEXT.TXT
 
-TEXT.TXT is any text of some megabytes, such as WikiText-2's training part; it is copied often enough to make 256 MB in
-64 documents. Ours starts as a fresh process, reads the files, splits them, encodes in one process per core, writes
-shards with checksums and opens them; tiktoken's has the texts in memory, encodes them on as many threads, and keeps
-nothing.
+TEXT.TXT is any text of some megabytes, such as WikiText-2's training split; it is repeated to 256 MB in 64 documents.
+The time of `prepare` includes starting a process, reading and splitting the files, encoding with one process per core,
+and writing and opening shards with checksums. tiktoken encodes texts from memory with the same number of threads, and
+saves nothing.
 """
 
 from __future__ import annotations

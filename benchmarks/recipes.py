@@ -1,11 +1,11 @@
-"""A fine-tuning recipe with several seeds: the mean of its figures on the test part, and how sure that mean is.
+"""Test metrics of a fine-tuning recipe over several seeds: their means, with confidence intervals.
 
     python -m benchmarks.recipes spam_cpu init_from=RUN data.path=SMSSpamCollection …
 
-What follows the recipe's name are settings of finetune. The seeds are 1, 2 and 3; they fix the order of the rows, the
-head's first weights and dropout. The parts of the data are the same for all. The interval is Student's, for 95 %, over
-the seeds alone; what the few rows of a test part add is in each run's report.md. Figures of other recipes are kept. On
-cores that others use, too, set OMP_NUM_THREADS=1.
+Arguments after the name of the recipe are settings of finetune. The seeds are 1, 2 and 3; they determine the order of
+the rows, the initialization of the head, and dropout. The splits are the same for all seeds. The 95 % interval is by
+Student's t-distribution and covers the variation over seeds only; the uncertainty of a small test split is in the
+report.md of each run. Results of other recipes in the file are kept. On shared cores, set OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROOT = Path(__file__).parent.parent
 _KEPT = Path(__file__).parent / "results" / "recipes.json"
 _SEEDS = (1, 2, 3)
 _STUDENT = 4.303
-"""Quantile 0.975 of Student's distribution with two degrees of freedom."""
+"""0.975 quantile of Student's t-distribution with two degrees of freedom."""
 _FIGURE = re.compile(r"^  (accuracy|response loss|ended by itself) +([\d.]+)(?: %)?(?: before, ([\d.]+))?", re.M)
 
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def _figures(recipe: str, seed: int, settings: list[str]) -> dict[str, float]:
-    """What a run says at its end, and the minutes that it took."""
+    """Return the test metrics that a run prints, and its duration in minutes."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = ["finetune.py", f"experiment={recipe}", f"seed={seed}", f"runs_dir={folder}", *settings]

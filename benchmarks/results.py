@@ -1,4 +1,4 @@
-"""Keeps measured figures with the machine that they came from."""
+"""Output of benchmark results, with a description of the machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent / "results"
 
 
 def report(name: str, figures: dict[str, float]) -> None:
-    """Print figures and keep them as `results/NAME.json`."""
+    """Print results, and save them as `results/NAME.json`."""
     machine = {
         "processor": _processor(),
         "cores": os.cpu_count(),

@@ -1,8 +1,9 @@
-"""From typing `python train.py` to the first optimizer step, over the time of importing torch and lightning.
+"""Time from the start of `python train.py` to the first optimizer step, relative to importing torch and lightning.
 
     python -m benchmarks.startup
 
-The first row of metrics.csv tells that the first step is done. Both are started in turns, and the median counts.
+The first step is complete when metrics.csv has its first row. Both programs run in alternation, and the result is the
+median.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _SECONDS_BETWEEN_LOOKS = 0.005
 
 def main() -> None:
     turns = []
-    _first_step(), _imports()  # files are read from disk once
+    _first_step(), _imports()  # warm-up: files are read into the page cache
     for _ in range(_TURNS):
         turns.append((_imports(), _first_step()))
     ratio = statistics.median(step / imports for imports, step in turns)

@@ -1,10 +1,10 @@
-"""What the Trainer costs over a bare loop around the same module, data and optimizer.
+"""Overhead of the Trainer, relative to a plain training loop with the same module, data and optimizer.
 
     python -m benchmarks.trainer_overhead
 
-Both train the same model from the same weights on the same batches, in turns. The Trainer does all that a run does:
-metrics every 10 steps, the progress bar, the checkpoint callback. Validation and saving, which a bare loop would have
-to do as well, are left out of both.
+Both train the same model from the same weights on the same batches, in alternation. The Trainer includes the callbacks
+of a run: metrics every 10 steps, the progress bar, checkpointing. Validation and saving of checkpoints, which a plain
+loop needs as well, are excluded from both.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec
 
-# block_size, n_layer, n_head, n_embd, batch size, steps of a turn
+# block_size, n_layer, n_head, n_embd, batch size, steps per repetition
 SIZES = {"char": (64, 4, 4, 128, 12, 200), "char_10m": (256, 6, 6, 384, 4, 12)}
 TURNS = 11
 WARM_UP = 5
 
 
 class Clock(L.Callback):
-    """Times the steps after the first few; placed first, so that the other callbacks' work counts."""
+    """Time the steps after warm-up. It is the first callback, so that the time includes the other callbacks."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.seen, self.started, self.seconds = steps, 0, 0.0, 0.0
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def stories(folder: Path) -> tuple[Tokenizer, Tokens]:
-    """The embedded corpus in characters."""
+    """Return the embedded corpus with a character tokenizer."""
     corpus = TextCorpus(path="embedded:scifi")
     tokenizer = char.from_corpus(corpus.training_text(), corpus.several_documents)
     prepare(corpus, tokenizer, folder / "shards", folder)
