@@ -1,1 +1,1 @@
-"""The verbs of the command line: a module each, with a `Config` and a `run`."""
+"""Verbs of the command line: one module each, with a class `Config` and a function `run`."""

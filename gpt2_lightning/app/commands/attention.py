@@ -31,7 +31,7 @@ class Config(Settings):
     """The top level of `conf/attention.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range or does not fit the others.
+        ValueError: if settings are out of range or do not fit each other; the message lists all faults.
     """
 
     runs_dir: PathText = "runs"
@@ -75,7 +75,11 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Measure each model on the prompt, write the output folder, and print a summary."""
+    """Measure each model on the prompt, write the output folder, and print a summary.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     output = free_folder(config.output, config.overwrite, OUTPUT_FILES)
     names = _checkpoints(config)

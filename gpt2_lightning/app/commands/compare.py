@@ -1,4 +1,4 @@
-"""The verb `compare`: a checkpoint and transformers' GPT-2, and why they differ."""
+"""The verb `compare`: parity of a checkpoint with transformers' GPT-2, and the causes of differences."""
 
 from __future__ import annotations
 
@@ -46,35 +46,35 @@ class Config(Settings):
     """The top level of `conf/compare.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     runs_dir: PathText = "runs"
     """Folder of all runs, for `checkpoint=latest`."""
     checkpoint: PathText = "latest"
-    """`latest`, a run's folder, a checkpoint file, a folder of Hugging Face's, or `hf:NAME@REVISION`."""
+    """`latest`, a run's folder, a checkpoint file, a Hugging Face folder, or `hf:NAME@REVISION`."""
     base: PathText | None = None
-    """The model that a LoRA adapter was trained on, if it was moved; null for where it was then."""
+    """The base model of a LoRA adapter; null for the path in the adapter."""
     with_: PathText | None = None
-    """A folder of Hugging Face's or `hf:NAME@REVISION`; null for the checkpoint itself."""
+    """A Hugging Face folder or `hf:NAME@REVISION`; null for the checkpoint itself."""
     prompt: Annotated[str, FreeText()] = ""
-    """What the texts start from; empty for the end-of-text token."""
+    """Prompt of the generated texts; empty for the end-of-text token."""
     text: Annotated[str, FreeText()] | None = None
-    """What to measure the loss on; null for the prompt with its likeliest continuation."""
+    """Text to measure the loss on; null for the prompt with its greedy continuation."""
     max_new_tokens: PositiveInt | None = None
-    """Tokens of each text; null for as many as the context has room for, up to 24."""
+    """New tokens of each text; null for 24, or fewer if the context is shorter."""
     temperature: NonNegativeFloat = 0.8
-    """Of the sampled text; 0 samples none."""
+    """Sampling temperature; 0 for no sampled text."""
     top_k: PositiveInt | None = None
-    """Of the sampled text; null for all tokens."""
+    """Number of most probable tokens to sample from; null for all tokens."""
     top_p: PositiveShare = 1.0
-    """Of the sampled text; 1 is off."""
+    """Cumulative probability for nucleus sampling; 1 is off."""
     repetition_penalty: PositiveFloat = 1.0
-    """Of all texts; 1 is off."""
+    """Repetition penalty for all texts; 1 is off."""
     n_beams: Annotated[int, Ge(2)] = 4
-    """Of the beam search."""
+    """Number of beams for beam search."""
     seed: Seed = 0
-    """Of the sampled text."""
+    """Random seed of the sampled text."""
     training_mode: bool = False
     """Whether transformers' model is in training mode."""
     padding_side: Literal["left", "right"] = "left"
@@ -84,12 +84,12 @@ class Config(Settings):
     position_ids: bool = True
     """Whether that loop passes position ids for each prompt."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where both sides compute."""
+    """Device of both models."""
     output: PathText | None = None
     """File for the report as Markdown; null for none."""
 
     def sampling(self) -> Sampling:
-        """The settings of the sampled text."""
+        """Return the settings of the sampled text."""
         return Sampling(
             max_new_tokens=_NEW_TOKENS if self.max_new_tokens is None else self.max_new_tokens,
             temperature=self.temperature,
@@ -101,14 +101,18 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Compare, and print the report."""
+    """Compare the models, and print the report.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda: this machine has none, or this torch was built without it; use device=cpu")
     output = None if config.output is None else Path(config.output).expanduser()
     if output is not None:
         with _writing(output):
-            output.parent.mkdir(parents=True, exist_ok=True)  # before the minutes that a large model takes
+            output.parent.mkdir(parents=True, exist_ok=True)  # fail early: a large model takes minutes
     device = torch.device(config.device)
     source = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     description = source.description()
@@ -127,7 +131,7 @@ def run(plain: dict[str, Any]) -> None:
 
 
 def _fitting_sampling(config: Config, ours: Ours) -> Sampling:
-    """The settings of the sampled text, whose default length is limited by the context."""
+    """Return the settings of the sampled text, with the default length limited by the context."""
     sampling = config.sampling()
     room = ours.model.config.block_size - len(ragged(ours.ids(config.prompt))[-1])
     if config.max_new_tokens is not None or not 1 <= room < sampling.max_new_tokens:
@@ -138,7 +142,7 @@ def _fitting_sampling(config: Config, ours: Ours) -> Sampling:
 
 @contextlib.contextmanager
 def _writing(output: Path) -> Iterator[None]:
-    """Report files that cannot be written as a fault of `output`."""
+    """Context manager that reports write errors as a fault of `output`."""
     try:
         yield
     except OSError as error:
@@ -147,7 +151,7 @@ def _writing(output: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _their_folder(config: Config, source: LoadedModel) -> Iterator[tuple[Path, str]]:
-    """The folder for transformers to load, and its name in the report."""
+    """Yield the folder for transformers to load, and its name in the report."""
     is_theirs = source.program not in (THIS_PROGRAM, PEFT) and _is_theirs(config.checkpoint)
     named = config.with_ or (config.checkpoint if is_theirs else None)
     if named is None:

@@ -1,4 +1,4 @@
-"""The verb `convert`: checkpoints from one program to another, verified by their logits."""
+"""The verb `convert`: conversion of checkpoints between programs, verified by comparing logits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gpt2_lightning.settings import FreeText, PathText, PositiveInt, Rule, Setti
 
 
 class _Size(Rule):
-    """A number of bytes with its unit."""
+    """A size in bytes with its unit."""
 
     def fault(self, value: str) -> str | None:
         try:
@@ -35,7 +35,7 @@ class Config(Settings):
     """The top level of `conf/convert.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     runs_dir: PathText = "runs"
@@ -43,7 +43,7 @@ class Config(Settings):
     source: Annotated[PathText, MinLen(1)]
     """A run, a checkpoint of this program, nanoGPT or minGPT, a Hugging Face or PEFT folder, or `hf:NAME@REVISION`."""
     base: PathText | None = None
-    """The model that a LoRA adapter was trained on, if it was moved; a source as well."""
+    """The base model of a LoRA adapter, as for `source`; null for the path in the adapter."""
     target: Annotated[PathText, MinLen(1)]
     """The folder or file to write."""
     to: Format | None = None
@@ -51,9 +51,9 @@ class Config(Settings):
     base_name: Annotated[str, FreeText()] | None = None
     """Name of the base in a PEFT adapter; null for its location."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
-    """What to round the weights to; null to keep them as they are."""
+    """Data type of the converted weights; null to keep that of the source."""
     tokenizer_from: PathText | None = None
-    """`gpt2`, a folder with tokenizer.json, or a text whose characters are the tokens; null for the source's own."""
+    """`gpt2`, a folder with tokenizer.json, or a text whose characters are the tokens; null for that of the source."""
     n_head: PositiveInt | None = None
     """Number of attention heads, for minGPT's state dicts, which do not contain it."""
     max_shard_size: Annotated[str, _Size()] = "5GB"
@@ -68,7 +68,11 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Convert a model, and print what was verified."""
+    """Convert a model, and print the verification.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     runs_dir = Path(config.runs_dir).expanduser()
     target = Target(

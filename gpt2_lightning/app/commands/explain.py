@@ -38,7 +38,7 @@ class Config(InputTexts):
     """The top level of `conf/explain.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range, or does not fit the others.
+        ValueError: if settings are out of range or do not fit each other; the message lists all faults.
     """
 
     label: Annotated[str, FreeText()] | None = None
@@ -52,7 +52,11 @@ class Config(InputTexts):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Compute attributions, write the output folder, and print a summary."""
+    """Compute attributions, write the output folder, and print a summary.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     output = free_folder(config.output, config.overwrite, OUTPUT_FILES)
     given = config.read()
@@ -78,7 +82,7 @@ def _require_label(label: str, task: LabelTask, place: str) -> None:
 
 
 def _attributable(texts: list[str], tokenizer: Tokenizer, task: LabelTask) -> list[str]:
-    """Return the texts of two or more tokens; truncated and omitted texts are reported.
+    """Return the texts of at least two tokens; truncated and omitted texts are reported.
 
     Raises:
         UserError: if no text remains, or one cannot be encoded.

@@ -26,13 +26,13 @@ Config = FinetuneSettings
 
 
 def run(plain: dict[str, Any]) -> float:
-    """Fine-tune, and write a run's folder.
+    """Fine-tune a model, and write the run's folder.
 
     Args:
         plain: the resolved configuration, checked by preflight.
 
     Returns:
-        The lowest validation loss.
+        The lowest validation loss; NaN if the run was only estimated.
     """
     log_to_terminal()
     config = FinetuneSettings(**plain)
@@ -59,7 +59,7 @@ def _context(config: FinetuneSettings, plain: dict[str, Any]) -> FinetuneContext
     for note in found.notes:
         log.info("%s: %s", found.location, note)
     if found.tokenizer is None:
-        found.description()  # which raises, and says what to do
+        found.description()  # raises with advice
     assert found.tokenizer is not None
     log.info("from:   %s", found.location)
     return FinetuneContext(*common, _with_dropout(found.model.config, config.dropout), found.tokenizer, found)

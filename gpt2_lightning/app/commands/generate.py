@@ -26,11 +26,15 @@ _INTERRUPTED = 130
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Answer a prompt, a file of prompts, or prompts on the terminal."""
+    """Generate texts for a prompt, a file of prompts, or prompts entered on the terminal.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal need not have every character
+            stream.reconfigure(errors="replace")  # a terminal may not be able to encode every character
     with contextlib.ExitStack() as prepared:
         if config.prompts is not None:
             answer_file(config, lambda: _load(config, prepared))
@@ -69,13 +73,13 @@ def _load(config: Config, prepared: contextlib.ExitStack) -> tuple[TextGenerator
     generator = model.text_generator(config.generation(), print_note)
     if config.compile:
         prepared.enter_context(compiled(model.network))
-    elif config.prompts is not None or config.interactive:  # a single text packs the weights itself, if it is long
+    elif config.prompts is not None or config.interactive:  # a single text packs the weights if it is long
         prepared.enter_context(packed(model.network))
     return generator, model.location
 
 
 def _prompt(config: Config) -> str:
-    """The prompt of the settings or of standard input; empty where there is none."""
+    """Return the prompt of the settings or of standard input; "" if there is none."""
     asks = config.prompt == "-"
     if config.interactive or not (asks or config.prompt is None):
         return config.prompt or ""
@@ -86,13 +90,13 @@ def _prompt(config: Config) -> str:
         text = sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise UserError(f"prompt: standard input is no text in UTF-8, at byte {error.start}") from None
-    return text.removesuffix("\n")  # the one of `echo`
+    return text.removesuffix("\n")  # added by `echo`
 
 
 def _is_piped() -> bool:
     """Whether standard input is a pipe or a file, rather than a terminal or closed, as under cron."""
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
-    except (AttributeError, OSError, ValueError):  # there is none
+    except (AttributeError, OSError, ValueError):  # no standard input
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)

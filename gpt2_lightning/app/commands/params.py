@@ -32,7 +32,7 @@ class Config(Settings):
     """The top level of `conf/params.yaml`.
 
     Raises:
-        ValueError: with every setting that does not fit the others.
+        ValueError: if settings do not fit each other; the message lists all faults.
     """
 
     runs_dir: PathText = "runs"
@@ -79,7 +79,11 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Print the parameters and draw the diagrams."""
+    """Print the parameters and draw the diagrams.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     diagrams = _free_files(config)
     if config.model is not None:
@@ -155,7 +159,7 @@ def _load(source: str, config: Config) -> LoadedModel:
 
 
 def _architecture(node: dict[str, Any], config: Config) -> GPT2:
-    """Make the model of the settings; without `vocab_size`, that of the tokenizer."""
+    """Make the model of the settings; `vocab_size` defaults to that of the tokenizer."""
     if "vocab_size" in node:
         return meta_model(build.make(node))
     cache_dir = Path(config.cache_dir).expanduser()

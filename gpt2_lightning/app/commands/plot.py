@@ -35,7 +35,7 @@ class Config(Settings):
     """The top level of `conf/plot.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     runs_dir: PathText = "runs"
@@ -45,7 +45,7 @@ class Config(Settings):
     keys: Annotated[list[str], MinLen(1)] = field(
         default_factory=lambda: ["loss", "learning_rate", "gradient_norm", "throughput"]
     )
-    """Metrics to plot, a panel each."""
+    """Metrics to plot, one panel each."""
     x: Literal["step", "tokens", "epoch", "time"] = "step"
     """The x axis; `time` is training time, without validation and samples."""
     smoothing: BelowOne | None = None
@@ -67,7 +67,11 @@ class Config(Settings):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Read the runs, print their table, and plot them."""
+    """Read the runs, print their table, and plot them.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     output = Path(config.output).expanduser()
     if output.exists() and not config.overwrite:
@@ -94,14 +98,14 @@ def find_runs(wanted: str, runs_dir: Path) -> list[Path]:
         runs_dir: folder in which `latest` and names are resolved.
 
     Raises:
-        UserError: if a part of it matches no run.
+        UserError: if an item of the list matches no run.
     """
     if wanted == "latest":
         every = _inside(runs_dir)
         if not every:
             raise UserError(f"there is no run in {runs_dir.absolute()}; train one, or name one with runs=PATH")
         return [max(every, key=lambda folder: (folder / METRICS).stat().st_mtime)]
-    whole = _matching(wanted, runs_dir)  # a name may hold a comma
+    whole = _matching(wanted, runs_dir)  # a name may contain a comma
     parts = [wanted] if whole else [part.strip() for part in wanted.split(",")]
     found: set[Path] = set()
     for part in parts:

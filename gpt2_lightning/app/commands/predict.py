@@ -1,4 +1,4 @@
-"""The verb `predict`: a classifier's answers to new texts."""
+"""The verb `predict`: predictions of a classifier for new texts."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Config(InputTexts):
     """The top level of `conf/predict.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range, or does not fit the others.
+        ValueError: if settings are out of range or do not fit each other; the message lists all faults.
     """
 
     output: PathText | None = None
     """A .jsonl or .csv file; null for JSONL on standard output."""
     overwrite: bool = False
-    """Whether an output that exists is replaced."""
+    """Whether an existing output is replaced."""
 
     @relation
     def _output_has_a_format(self) -> Iterator[str]:
@@ -42,7 +42,11 @@ class Config(InputTexts):
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Print or write the answers."""
+    """Print or write the predictions.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     config = Config(**plain)
     output = None if config.output is None else Path(config.output).expanduser()
     if output is not None and output.exists() and not config.overwrite:

@@ -1,4 +1,4 @@
-"""The verb `prepare`: from a corpus to token shards."""
+"""The verb `prepare`: tokenization of a corpus into shards."""
 
 from __future__ import annotations
 
@@ -39,15 +39,19 @@ class Config(Settings):
     cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of prepared corpora, downloads and trained tokenizers."""
     output: PathText | None = None
-    """Folder of the shards; null for one in `cache_dir` that training finds by itself."""
+    """Folder of the shards; null for a subfolder of `cache_dir`, which training uses automatically."""
     workers: PositiveInt | None = None
-    """Processes; null for one per core."""
+    """Number of worker processes; null for one per core."""
     data: Node
     tokenizer: Node
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Prepare a corpus, or each of a mix, or a share of one."""
+    """Prepare a corpus, all corpora of a mix, or one share of a corpus.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     log_to_terminal()
     config = Config(**plain)
     cache_dir = Path(config.cache_dir).expanduser()
@@ -71,7 +75,7 @@ def run(plain: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _stoppable(folder: Path) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end it after saying how to go on."""
+    """Context manager in which Ctrl-C and SIGTERM exit after a message on how to resume."""
 
     def stop(signal_number: int, _: Any) -> NoReturn:
         raise SystemExit(128 + signal_number)

@@ -1,4 +1,4 @@
-"""The verb `sweep`: the best settings of a training, by trials that learn from each other."""
+"""The verb `sweep`: hyperparameter search with Optuna."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ Config = SweepSettings
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Carry out the trials that are left, and tell what they found.
+    """Run the remaining trials, and report the results.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
 
     Raises:
-        UserError: if Optuna is not installed, or for every fault in the settings of the trials.
+        UserError: if Optuna is not installed, or settings of the trials have faults, all of which the message lists.
         SystemExit: if the search was stopped, or no trial has succeeded.
     """
     if importlib.util.find_spec("optuna") is None:

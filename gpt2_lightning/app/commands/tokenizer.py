@@ -1,4 +1,4 @@
-"""The verb `tokenizer`: train one, watch it merge, measure it, and give it to Hugging Face's software."""
+"""The verb `tokenizer`: train a tokenizer, trace its merges, measure it, and export it to Hugging Face."""
 
 from __future__ import annotations
 
@@ -40,25 +40,29 @@ class Config(Settings):
     """The top level of `conf/tokenizer.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     cache_dir: PathText = "~/.cache/gpt2-lightning"
     """Folder of downloads and trained tokenizers."""
     text: Annotated[str, FreeText()] = "The airlock opened, and the keeper of the lamp went out."
-    """What to show the tokens of."""
+    """Text whose tokens are shown."""
     steps: NonNegativeInt = 20
-    """Merges to show at most, the first ones; 0 for the tokens alone."""
+    """Number of merges to show, from the first; 0 for the tokens only."""
     output: PathText | None = None
     """Folder to write the tokenizer to; null for none."""
     block_size: PositiveInt = 1024
-    """The context that the files for Hugging Face state."""
+    """Maximum length in the files for Hugging Face, in tokens."""
     data: Node
     tokenizer: Node
 
 
 def run(plain: dict[str, Any]) -> None:
-    """Make the tokenizer, show its merges, print its statistics and write it."""
+    """Make the tokenizer, show its merges, print its statistics, and write it.
+
+    Args:
+        plain: the resolved configuration, checked by preflight.
+    """
     log_to_terminal()
     config = Config(**plain)
     cache_dir = Path(config.cache_dir).expanduser()
@@ -82,7 +86,7 @@ def run(plain: dict[str, Any]) -> None:
 
 
 def _make_folder(output: Path) -> None:
-    """Make the folder before the work, which would be lost if this fails."""
+    """Create the output folder before the computation, so that a failure loses no work."""
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -105,7 +109,7 @@ def _show(text: str, tokenizer: Tokenizer, steps: int) -> None:
 
 
 def _merging(tokenizer: Tokenizer) -> BPETokenizer | None:
-    """The tokenizer as a `BPETokenizer`, for its merge trace; None if it has no merges."""
+    """Return the tokenizer as a `BPETokenizer`, for its merge trace; None if it has no merges."""
     if isinstance(tokenizer, GPT2Tokenizer):
         return BPETokenizer.from_merge_lines(read_merge_lines())
     return tokenizer if isinstance(tokenizer, BPETokenizer) else None
@@ -118,7 +122,7 @@ def _caption(number: int, step: MergeStep) -> Text:
 
 
 def _colored(tokens: list[bytes], merged: tuple[bytes, bytes] | None) -> Text:
-    """Tokens in alternating colors, those of the last merge highlighted; without colors, separated by bars."""
+    """Format tokens in alternating colors, with the last merge highlighted; without colors, separated by bars."""
     new = b"".join(merged) if merged else None
     between = "" if get_console().color_system else "|"
     line = Text(overflow="fold")

@@ -1,4 +1,4 @@
-"""The verb `train`: from a configuration to a run's folder."""
+"""The verb `train`: pre-training of a model."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Config(RunSettings):
 
 
 def run(plain: dict[str, Any]) -> float:
-    """Train, and leave a run's folder behind.
+    """Train a model, and write the run's folder.
 
     Args:
         plain: the resolved configuration, checked by preflight.
 
     Returns:
-        The lowest validation loss, in nats per token.
+        The lowest validation loss, in nats per token; NaN if the run was only estimated.
     """
     log_to_terminal()
     config = Config(**plain)

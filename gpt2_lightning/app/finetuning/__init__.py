@@ -1,1 +1,1 @@
-"""Tasks of `finetune`. To add one: a file with a class such as `pretrain.Pretrain`, and a YAML in `conf/task`."""
+"""Tasks of `finetune`. A new task is a module with a class such as `pretrain.Pretrain`, and a YAML in `conf/task`."""

@@ -1,4 +1,4 @@
-"""What of a model is trained: all, a part, or an adapter beside it."""
+"""Selection of trainable parameters: full fine-tuning, frozen layers, or a LoRA adapter."""
 
 from __future__ import annotations
 
@@ -21,14 +21,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NoLoRA:
-    """No adapter."""
+    """Option `lora=none`: no adapter."""
 
 
 def adapt(model: GPT2 | Classifier, lora: LoRASpec | NoLoRA, how: Freeze, n_blocks: int) -> None:
-    """Freeze what is not to be trained, and add an adapter where one is wanted; a classifier's head always trains.
+    """Freeze parameters in place, or add a LoRA adapter; the head of a classifier is always trained.
+
+    Args:
+        model: the model.
+        lora: settings of the adapter; with one, the weights of the base model are frozen.
+        how: parameters to freeze without an adapter.
+        n_blocks: number of blocks, for `first_n_blocks` and `last_n_blocks`.
 
     Raises:
-        UserError: if there are fewer blocks than are to be frozen or trained.
+        UserError: if the model has too few blocks.
     """
     if isinstance(lora, LoRASpec):
         add_lora(model.transformer if isinstance(model, Classifier) else model, lora)
@@ -40,7 +46,7 @@ def adapt(model: GPT2 | Classifier, lora: LoRASpec | NoLoRA, how: Freeze, n_bloc
 
 
 def print_parameters(model: nn.Module) -> None:
-    """A table of what trains and what is frozen."""
+    """Print a table of the numbers of trained and frozen parameters."""
     table = Table("", "trained", "frozen")
     for column in table.columns[1:]:
         column.justify = "right"

@@ -1,4 +1,4 @@
-"""The head of a classifier that is trained further."""
+"""Reuse of a classifier's head for further training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from gpt2_lightning.pretrained.loaded_model import LoadedModel
 
 
 def continued_head(source: LoadedModel | None, labels: LabelTask) -> Tensor | None:
-    """The head of a classifier that is trained further, (scores, C); None where a new one is made.
+    """Return the head of the pretrained classifier; None if it has none and a new head is needed.
+
+    Args:
+        source: the pretrained model; None for random weights.
+        labels: labels and pooling of the task.
+
+    Returns:
+        Weight of the head, (scores, C).
 
     Raises:
-        UserError: if it was made for other labels, or reads another part of a text.
+        UserError: if the head was trained with other labels, pooling or `add_prefix_space`.
     """
     if source is None or source.score is None:
         return None

@@ -1,4 +1,4 @@
-"""What a run says of a classifier: its texts before training, its evaluation after."""
+"""Messages of a classification run: its data before training, the evaluation afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def log_texts(data: LabelDataModule) -> None:
-    """Log the number of texts of each part and class, and how many are cut off."""
+    """Log the number of texts of each part and class, and of truncated texts."""
     parts = {"to train on": data.train, "to validate": data.val, "to test": data.test}
     log.info("texts:  %s", ", ".join(f"{len(part):,} {use}" for use, part in parts.items()))
     if data.classes:
@@ -32,7 +32,7 @@ def log_texts(data: LabelDataModule) -> None:
 
 
 def evaluate(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
-    """Evaluate the best weights on the test part, or on the validation part where there is none."""
+    """Evaluate the best weights on the test part, or on the validation part if there is none."""
     name, part = ("test", data.test) if len(data.test) else ("validation", data.val)
     outputs = predict(load_best(run), part.texts, labels.kind, data.micro_batch_size)
     title = f"{run.folder.parent.name}: the {name} part, {len(part):,} texts"

@@ -1,4 +1,4 @@
-"""Classification of texts."""
+"""Fine-tuning for text classification and regression."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from gpt2_lightning.training.classification import Classification, ClassWeights,
 
 @dataclass(frozen=True)
 class Classify(Settings):
-    """A label, several or a number for each text, from a linear layer on the features.
+    """Single-label or multi-label classification, or regression, by a linear layer on the features.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     reads: Pooling = "last"
-    """What the head reads of a text."""
+    """Pooling of the features for the head."""
     add_prefix_space: bool = False
-    """Whether a text that does not begin with a space gets one, so that its first word is the token that it is
-    elsewhere."""
+    """Whether to prepend a space to texts without one, so that their first word has the same token as elsewhere."""
     class_weights: ClassWeights = "none"
-    """How much each class counts in the loss."""
+    """Weight of each class in the loss."""
     token_dropout: BelowOne = 0.0
-    """Share of a text's tokens that are left out while it is learned, by chance and anew each time."""
+    """Probability of dropping a token of a training text, sampled anew at each use."""
     label_smoothing: BelowOne = 0.0
-    """Share of each answer that is spread over all classes, against too much certainty; for one class a text."""
+    """Label smoothing against overconfidence, for single-label classification."""
 
     def job(self, context: FinetuneContext) -> TrainingJob:
         """See `Task`.
 
         Raises:
-            UserError: if the data are no labeled texts, or do not fit.
+            UserError: if the data are not labeled texts, or do not fit the settings.
         """
         settings = context.settings
         table = build.make(settings.data)

@@ -1,4 +1,4 @@
-"""What every fine-tuning task is given, and what it has to provide."""
+"""Interface of fine-tuning tasks, and the context passed to them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Task(Protocol):
     """A fine-tuning task: a frozen dataclass with the settings of its YAML in `conf/task`."""
 
     def job(self, context: FinetuneContext) -> TrainingJob:
-        """Read the data, and return what is to be trained.
+        """Read the data, and return the training job.
 
         Raises:
             UserError: if the data do not fit the task.
@@ -42,24 +42,24 @@ class FinetuneContext:
     model_config: GPT2Config
     tokenizer: Tokenizer
     pretrained: LoadedModel | None
-    """None for random weights."""
+    """The pretrained model; None for random weights."""
 
     @property
     def block_size(self) -> int:
-        """Tokens of the context."""
+        """Context length in tokens."""
         return self.model_config.block_size
 
     @property
     def batch_size(self) -> int:
-        """Samples in an optimizer step, over all devices."""
+        """Samples per optimizer step, over all devices."""
         return self.settings.samples_in_step(self.block_size)
 
     def micro_batch_size(self) -> int:
-        """Samples in one forward pass of one device: that of the settings, or the largest that fits into memory."""
+        """Samples per forward pass of one device; see `RunSettings.micro_batch`."""
         return self.settings.micro_batch(self.model_config)
 
     def new_model(self) -> GPT2:
-        """A copy of the pretrained model in float32, or a model with random weights."""
+        """Return a copy of the pretrained model in float32, or a model with random weights."""
         model = GPT2(self.model_config)
         if self.pretrained is not None:
             model.load_state_dict(self.pretrained.model.state_dict())
@@ -70,7 +70,7 @@ class FinetuneContext:
         adapt(model, self.lora, self.settings.freeze, self.settings.freeze_blocks)
 
     def describe(self, task: dict[str, Any]) -> Description:
-        """The description of the trained model, saved in each checkpoint.
+        """Return the description of the trained model, saved in each checkpoint.
 
         Args:
             task: see `Description.task`.
@@ -83,5 +83,5 @@ class FinetuneContext:
         return Description(self.model_config, self.tokenizer, self.resolved_config, task)
 
     def optimizer_and_schedule(self) -> tuple[Any, Any]:
-        """The optimizer's and the schedule's settings."""
+        """Return the optimizer's and the schedule's settings."""
         return build.make(self.settings.optimizer), build.make(self.settings.schedule)

@@ -1,4 +1,4 @@
-"""Instructions and their answers."""
+"""Instruction tuning."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from gpt2_lightning.training.instruction_tuning import InstructionTuning
 log = logging.getLogger(__name__)
 
 ANSWERS = "answers.md"
-"""Name of the page with answers before and after, in a run's folder."""
+"""File with answers before and after training, in the run's folder."""
 
 
 @dataclass(frozen=True)
 class Instruct(Settings):
-    """The answers to instructions, written in the template.
+    """Instruction tuning: responses to instructions that are formatted by a template.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     mask_prompt: bool = True
-    """Whether answers alone are learned; else all of the text."""
+    """Whether the loss is computed on answers only, rather than on the whole text."""
     packing: bool = True
-    """Whether a row holds as many examples as fit, which do not see each other."""
+    """Whether to pack several examples into a row; tokens attend only to those of their own example."""
     preview: NonNegativeInt = 1
-    """Rows to show before training: which tokens carry loss, and where examples meet."""
+    """Number of rows to show before training, with the tokens that carry loss and the boundaries of examples."""
     answers: NonNegativeInt = 8
-    """Held-out instructions to answer before and after; 0 for none."""
+    """Number of held-out instructions to answer before and after training; 0 for none."""
     max_new_tokens: PositiveInt = 128
-    """Length of an answer, at most."""
+    """Maximum length of an answer in tokens."""
 
     def job(self, context: FinetuneContext) -> TrainingJob:
         """See `Task`.
 
         Raises:
-            UserError: if the data are no instructions, or do not fit the template.
+            UserError: if the data are not instructions, or do not fit the template.
         """
         settings = context.settings
         table = build.make(settings.data)
@@ -101,7 +101,7 @@ class Instruct(Settings):
         )
 
     def _summarize(self, run: Run, data: InstructDataModule, context: FinetuneContext) -> None:
-        """Measure the best weights on held-out rows, and show what they answer beside what was answered before."""
+        """Evaluate the best weights on held-out rows, and write their answers beside those before training."""
         part: Part = "test" if data.splits.test else "val"
         after = load_best(run)
         before = context.new_model().to(after.wte.weight.device).eval()

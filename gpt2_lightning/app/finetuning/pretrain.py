@@ -14,7 +14,7 @@ from gpt2_lightning.training.language_modeling import LanguageModeling
 
 @dataclass(frozen=True)
 class Pretrain:
-    """The next token of a text, with the tokenizer that the model has."""
+    """Next-token prediction on a text, with the tokenizer of the model."""
 
     def job(self, context: FinetuneContext) -> TrainingJob:
         """See `Task`."""

@@ -1,4 +1,4 @@
-"""Preview of instructions on the terminal, with the tokens that carry loss highlighted."""
+"""Preview of instruction rows on the terminal, with the tokens that carry loss highlighted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from rich.text import Text
 from gpt2_lightning.inspection.preview import Kind, PreviewRow
 
 _STYLES: dict[Kind, str] = {"prompt": "dim", "learned": "black on #56b4e9", "end": "black on #e69f00"}
-"""Blue and orange of Okabe and Ito (2008), which differ to every eye."""
+"""Blue and orange, distinguishable with color vision deficiency (Okabe and Ito 2008)."""
 _EDGE = "║"
 _LINE = "↵"
 
 
 def print_preview(rows: Sequence[PreviewRow], console: Console) -> None:
-    """Print rows with their numbers of tokens. Without colors, brackets hold what carries loss."""
+    """Print rows with their numbers of tokens. Without colors, tokens that carry loss are in brackets."""
     colored = console.color_system is not None
     console.print(_legend(colored))
     for number, row in enumerate(rows, 1):
@@ -45,7 +45,7 @@ def _legend(colored: bool) -> Text:
 
 
 def _drawn(row: PreviewRow, colored: bool) -> Text:
-    """Tokens one after the other, with the line breaks of the text."""
+    """Format the tokens of a row, with the line breaks of the text."""
     drawn = Text(overflow="fold")
     before: Kind = "prompt"
     for place, token in enumerate(row.tokens):

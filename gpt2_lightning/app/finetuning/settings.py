@@ -1,4 +1,4 @@
-"""The settings of the verb `finetune`."""
+"""Settings of the verb `finetune`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ class FinetuneSettings(RunSettings):
     """The top level of `conf/finetune.yaml`.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     init_from: PathText
-    """A run, a checkpoint, a folder of Hugging Face's or `hf:NAME@REVISION`; `scratch` for random weights."""
+    """A run, a checkpoint, a Hugging Face folder or `hf:NAME@REVISION`; `scratch` for random weights."""
     base: PathText | None = None
-    """The model that the LoRA adapter of `init_from` was trained on; null for its place at that time."""
+    """The base model of the LoRA adapter in `init_from`; null for the path in the adapter."""
     freeze: Freeze = "none"
-    """Which of the model's own parameters stay as they are."""
+    """Parameters of the model to freeze."""
     freeze_blocks: NonNegativeInt = 1
     """The n of `first_n_blocks` and `last_n_blocks`."""
     dropout: BelowOne | None = None
-    """Dropout probability everywhere in the model, in place of its own; null leaves that."""
+    """Dropout probability everywhere in the model; null for that of the pretrained model."""
     task: Node
     template: Node
     lora: Node

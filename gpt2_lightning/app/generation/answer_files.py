@@ -46,11 +46,11 @@ def open_answers(path: Path, locks: Path) -> Iterator[AnswerFile]:
 
 
 class AnswerFile:
-    """Rows with their answers.
+    """A file of rows with their answers.
 
     Args:
-        path: its name.
-        file: opened for reading and appending, without a buffer.
+        path: path of the file.
+        file: the file, opened for reading and appending, without a buffer.
     """
 
     def __init__(self, path: Path, file: io.FileIO) -> None:
@@ -85,7 +85,7 @@ class AnswerFile:
         self._key = hashlib.sha256(json.dumps(made_with, sort_keys=True).encode()).hexdigest()[:16]
 
     def rows(self) -> list[int]:
-        """Numbers of the complete rows in the file; a truncated last line is not one of them.
+        """Return the numbers of the complete rows in the file, without a truncated last line.
 
         Raises:
             UserError: if a line before the last is damaged.
@@ -111,7 +111,7 @@ class AnswerFile:
         os.fsync(self._file.fileno())
 
     def _made_with(self) -> dict[str, Any] | None:
-        """The settings beside the file; None for a file without answers."""
+        """Return the recorded settings; None for a file without answers."""
         if not os.fstat(self._file.fileno()).st_size:
             return None
         settings = _settings(self.path)

@@ -1,4 +1,4 @@
-"""Answers to a file of prompts."""
+"""Generation of answers to a file of prompts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2
 
 _SHOWN = 10
-"""Most rows that are named in a message."""
+"""Maximum number of rows listed in a message."""
 _LOCKS = "locks"
 """Folder in `config.cache_dir`."""
 
@@ -112,7 +112,7 @@ def _answer_rest(generator: TextGenerator, prompts: _Prompts, output: AnswerFile
     if there != [row.number for row in prompts.rows[: len(there)]]:
         raise UserError(f"output: {output.path} has other rows than the prompts; name another file")
     done, count = len(there), len(prompts.rows)
-    output.keep(done)  # not the line that was cut off
+    output.keep(done)  # drop a truncated last line
     if done:
         print_note(f"{_count(done, 'row')} of {count} were answered already")
     begin, tokens = time.perf_counter(), 0
@@ -178,7 +178,7 @@ def _plain(completion: Completion) -> dict[str, Any]:
 
 
 def _asked(config: Config, prompts: str) -> dict[str, Any]:
-    """The settings that determine the answers, together with the model. The batch size does not."""
+    """Return the settings that, together with the model, determine the answers; the batch size is not one of them."""
     return {"prompts": prompts, **dataclasses.asdict(config.generation())}
 
 

@@ -21,11 +21,11 @@ def print_note(message: str) -> None:
 
 
 class Display:
-    """Shows generated texts, after their prompt unless that is a question.
+    """Prints generated texts, preceded by the prompt unless it is a chat message.
 
     Args:
         generator: generates the texts.
-        config: what is shown of each.
+        config: settings of the output.
     """
 
     def __init__(self, generator: TextGenerator, config: Config) -> None:
@@ -38,7 +38,7 @@ class Display:
         """The last text that was shown; of several the first."""
 
     def answer(self, prompt: str) -> None:
-        """Generate what follows a prompt and show it: a single text token by token.
+        """Generate and print the continuations of a prompt; a single one is streamed token by token.
 
         Raises:
             UserError: if the prompt cannot be read, or no token can be chosen.
@@ -80,7 +80,7 @@ class Display:
             print_note(summary(tokens))
 
     def _draw(self, text: Text) -> None:
-        """Print styled text. Rich's own printing would end the program with code 1 when the reader of a pipe left."""
+        """Print styled text. `Console.print` would exit with code 1 on a closed pipe."""
         with self._console.capture() as drawn:
             self._console.print(text, end="", soft_wrap=True)
         _print(drawn.get())

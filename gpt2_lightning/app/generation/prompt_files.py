@@ -1,4 +1,4 @@
-"""Files of prompts: a line each, or JSONL."""
+"""Files of prompts: one per line, or JSONL."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Row:
     others: dict[str, Any] = field(default_factory=dict)
     """Fields of JSONL beside the prompt."""
     fault: str = ""
-    """The fault of a bad row, whose other fields are what could be read."""
+    """Error message for an invalid row, whose other fields have the values that could be read."""
 
 
 def read_prompts(file: Path) -> tuple[list[Row], str]:

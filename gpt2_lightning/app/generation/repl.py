@@ -41,7 +41,7 @@ Type a question and press Enter. The model reads it after the conversation so fa
 
 
 def run_repl(generator: TextGenerator, config: Config) -> None:
-    """Ask for prompts and answer them, until the input ends."""
+    """Read prompts and print answers until the end of input."""
     repl = _Repl(generator, config)
     what = "a question" if generator.chat else "the beginning of a text"
     print_note(f"type {what}; /help for more, Ctrl-D to end, Ctrl-C to stop an answer")

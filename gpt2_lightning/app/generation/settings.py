@@ -1,4 +1,4 @@
-"""The settings of the verb `generate`, and which of them go together."""
+"""Settings of the verb `generate`, and relations between them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 
 @dataclass(frozen=True, kw_only=True)
 class Config(GenerationSettings):
-    r"""The top level of `conf/generate.yaml`: the settings of `GenerationSettings`, and these.
+    r"""The top level of `conf/generate.yaml`, with the settings of `GenerationSettings`.
 
     In `stop`, `\n`, `\t` and `\\` are a line feed, a tab and a backslash.
 
     Raises:
-        ValueError: with every setting that is out of range or does not fit the others.
+        ValueError: if settings are out of range or do not fit each other; the message lists all faults.
     """
 
     runs_dir: PathText = "runs"
@@ -32,36 +32,36 @@ class Config(GenerationSettings):
     checkpoint: PathText = "latest"
     """`latest`, a run's folder, a checkpoint file, a Hugging Face folder, or `hf:NAME@REVISION`."""
     base: PathText | None = None
-    """The model that a LoRA adapter was trained on, if it was moved; null for where it was then."""
+    """The base model of a LoRA adapter; null for the path in the adapter."""
     device: Device = "auto"
-    """Where to compute; `auto` is the fastest device of the machine."""
+    """Device; `auto` for the fastest available."""
     dtype: DType = "auto"
-    """What to compute in; `auto` is that of the checkpoint."""
+    """Data type to compute in; `auto` for that of the checkpoint."""
     compile: bool = False
-    """Whether to compile the forward pass of a token, for which the first token waits."""
+    """Whether to compile the forward pass of a token, which delays the first token."""
     prompt: Annotated[str, FreeText()] | None = None
-    """Beginning of the text; `-` reads it from standard input, as null does where something is piped in."""
+    """Prompt; `-` reads standard input, as does null if standard input is a pipe or file."""
     prompts: PathText | None = None
-    """A file of prompts: a line each, or JSONL with the field `prompt`."""
+    """A file of prompts: one per line, or JSONL with the field `prompt`."""
     output: PathText | None = None
     """The JSONL file for the answers to `prompts`."""
     batch_size: PositiveInt = 16
-    """Prompts of the file in a batch."""
+    """Number of prompts of the file per batch."""
     interactive: bool = False
-    """Whether to ask for prompts on the terminal."""
+    """Whether to read prompts interactively on the terminal."""
     probabilities: bool = False
     """Whether to show the probability of each token."""
     alternatives: NonNegativeInt = 0
-    """Number of the likeliest tokens to list beside each."""
+    """Number of most probable tokens to list for each position."""
 
     @property
     def shows_probabilities(self) -> bool:
-        """Whether the terminal gets more than the text."""
+        """Whether probabilities or alternatives are shown."""
         return self.probabilities or self.alternatives > 0
 
     @property
     def stop_strings(self) -> list[str]:
-        """`stop`, with escapes replaced."""
+        """`stop`, with escape sequences decoded."""
         return [re.sub(r"\\[nt\\]", lambda escape: _ESCAPES[escape[0]], string) for string in self.stop]
 
     def generation(self) -> GenerationSettings:

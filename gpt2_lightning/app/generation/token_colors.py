@@ -1,4 +1,4 @@
-"""Probabilities of tokens as colors and as numbers."""
+"""Display of token probabilities as colors and numbers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gpt2_lightning.inspection.token_labels import token_label
 from gpt2_lightning.tokenizers import Tokenizer
 
 BOUNDS = (0.01, 0.05, 0.2, 0.5, 0.9)
-"""Probabilities at which a new color begins; not evenly spaced, as probabilities are not."""
+"""Lower bounds of the probability ranges with a color, spaced unevenly like typical probabilities."""
 _NAMES = ("below 1 %", "1-5 %", "5-20 %", "20-50 %", "50-90 %", "90 % and above")
 _WIDEST = 20
 
 
 @functools.cache
 def styles() -> tuple[Style, ...]:
-    """A background for each range of probabilities, from dark to light, with a legible foreground."""
+    """Return a background for each range of probabilities, from dark to light, with a legible foreground."""
     chosen = [sequential(dark=True)[round(i * 255 / len(BOUNDS))].tolist() for i in range(len(_NAMES))]
     return tuple(
         Style(color="#000000" if luminance(rgb) > 0.18 else "#ffffff", bgcolor="#{:02x}{:02x}{:02x}".format(*rgb))
@@ -34,12 +34,12 @@ def styles() -> tuple[Style, ...]:
 
 
 def style_of(log_probability: float | None) -> Style:
-    """The style for a token of a log-probability, in nats."""
+    """Return the style of a token, given its log-probability in nats."""
     return styles()[bisect.bisect_right(BOUNDS, math.exp(log_probability or 0.0))]
 
 
 def legend() -> Text:
-    """The legend of the colors, on one line."""
+    """Return the legend of the colors on one line."""
     line = Text("probability of each token: ")
     for style, name in zip(styles(), _NAMES, strict=True):
         line.append(f" {name} ", style)
@@ -47,7 +47,7 @@ def legend() -> Text:
 
 
 def colored(text: str, log_probability: float | None) -> Text:
-    """A token's text in its color. A line feed is shown as ↵, and the color ends before it."""
+    """Format a token in its color. A line feed is shown as ↵, and the color ends before it."""
     drawn, style = Text(), style_of(log_probability)
     *lines, rest = text.split("\n")
     for line in lines:
@@ -57,7 +57,7 @@ def colored(text: str, log_probability: float | None) -> Text:
 
 
 def token_lines(tokens: Sequence[Token], tokenizer: Tokenizer) -> Iterator[Text]:
-    """One line per token: its probability and, where known, the likeliest tokens at its position."""
+    """Yield one line per token: its probability and, if known, the most probable tokens at its position."""
 
     def label(token: int) -> str:
         return token_label(tokenizer.token_bytes(token))
@@ -80,7 +80,7 @@ def token_lines(tokens: Sequence[Token], tokenizer: Tokenizer) -> Iterator[Text]
 
 
 def summary(tokens: Iterable[Token]) -> str:
-    """Mean log-probability and perplexity of a text."""
+    """Format the mean log-probability and the perplexity of a text."""
     found = [token.log_probability for token in tokens if token.log_probability is not None]
     mean = sum(found) / max(1, len(found))
     return f"{len(found)} tokens, log-probability {mean:.3f} a token, perplexity {math.exp(-mean):.2f}"
@@ -97,6 +97,6 @@ def _number(log_probability: float | None) -> str:
 
 
 def luminance(rgb: Sequence[int]) -> float:
-    """WCAG's relative luminance of an sRGB color."""
+    """Relative luminance of an sRGB color, 0 to 1, as defined by WCAG."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in rgb)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,1 +1,1 @@
-"""What the inspection and prediction verbs print and write."""
+"""Terminal and file output of the inspection and prediction verbs."""

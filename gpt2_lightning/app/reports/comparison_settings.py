@@ -1,4 +1,4 @@
-"""The table of settings: ours, and those that calls of transformers resolve to."""
+"""Table of settings: those of this package, and those that calls of transformers resolve to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DROPOUTS = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
 
 @dataclass(frozen=True)
 class Row:
-    """One setting of each side, as text."""
+    """A row of the table: one setting."""
 
     cells: tuple[str, ...]
     """Name, our value, and the value of each call."""

@@ -27,7 +27,7 @@ class RunSettings(Settings):
     """Settings at the top level of both `train` and `finetune`.
 
     Raises:
-        ValueError: with every setting that is out of range.
+        ValueError: if settings are out of range; the message lists all of them.
     """
 
     name: str
