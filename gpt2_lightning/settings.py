@@ -235,7 +235,7 @@ def allowed(marks: Iterable[Any]) -> str:
 
 def _own_faults(marks: list[Any], value: Any, name: str, whole: Any) -> list[str]:
     if any(isinstance(mark, MinLen) and len(value) < mark.min_length for mark in marks):
-        return [f"{name}: it is empty; name one"]
+        return [f"{name}: it is empty; name one" if value is whole else f"{name}: one of them is empty"]
     if not all(_fits(mark, value) for mark in marks):
         advice = "".join(f"; {mark.text}" for mark in marks if isinstance(mark, Advice))
         return [f"{name}: {whole} is out of range, {allowed(marks)} is allowed{advice}"]

@@ -90,7 +90,7 @@ def test_nothing_is_left_where_not_even_one_fits(
         (["micro_batch_size=17"], "micro_batch_size: 17 is out of range, 1 to 16 is allowed"),
         (["micro_batch_size=all"], "micro_batch_size: 'all' does not fit; it must be a valid integer or 'auto'"),
         (["plan=perhaps"], "plan: 'perhaps' does not fit; it must be a valid boolean or 'probe'"),
-        (["price=0"], "price: 0 is out of range, it must be above 0 and finite"),
+        (["price=0"], "price: 0 is out of range, a finite number above 0"),
         (["price=cheap"], "price: 'cheap' does not fit; it must be a valid number"),
     ],
 )  # fmt: skip

@@ -67,7 +67,7 @@ def test_a_head_that_learned_from_texts_with_a_space_goes_on_with_it(
     classifier = save_classifier(workplace / "spaced", spaced, tokenizer, lively(config))
     outcome = classify("init_from=spaced", NAMES)
     assert outcome.code == 2
-    assert "task.add_prefix_space: False, and the head of spaced has learned from texts with True" in outcome.err
+    assert "task.add_prefix_space: False, and the head of spaced was trained on texts with True" in outcome.err
     assert classify("init_from=spaced", NAMES, "task.add_prefix_space=true").code == 0
     answer = run_verb("predict", "checkpoint=spaced", "text=abc").out
     assert answer == run_verb("predict", "checkpoint=spaced", "text= abc").out

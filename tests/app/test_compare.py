@@ -129,7 +129,7 @@ def test_a_folder_is_compared_as_transformers_reads_it(run_verb: Run, theirs: Pa
     [
         (["with=nowhere"], ["with: there is no nowhere"]),
         (["with=ours.ckpt"], ["with: ours.ckpt is no folder of Hugging Face's", "convert source=ours.ckpt"]),
-        (["with=hf:a/b/c"], ["hf:a/b/c is no address of the hub"]),
+        (["with=hf:a/b/c"], ["hf:a/b/c", "hf:NAME@REVISION"]),
         (["max_new_tokens=60"], ["the context of 53", "max_new_tokens=50"]),
         (["text=a"], ["text: it has one token"]),
         (["n_beams=1", "temperature=-1"], ["n_beams: 1 is out of range", "temperature: -1"]),

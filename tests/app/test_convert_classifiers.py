@@ -206,7 +206,11 @@ def test_a_classifier_that_is_written_wrongly_is_noticed(
         (place / "config.json").write_text(json.dumps(config | change))
 
     monkeypatch.setattr(folder, "write", wrong)
-    what = {"labels": "does not hold the labels", "score": SCORE, "padding": "the conversion is not right"}[fault]
+    what = {
+        "labels": "does not contain the labels",
+        "score": SCORE,
+        "padding": "scores of padded texts in transformers differ",
+    }[fault]
     refused(run_verb("convert", "source=ours.ckpt", "target=theirs"), what)
     assert not (workplace / "theirs").exists()
 

@@ -67,7 +67,7 @@ def test_a_run_does_not_go_on_with_another_optimizer(run_verb: Run, tiny_run: Pa
         ("optimizer.ns_steps=0", "optimizer.ns_steps: 0 is out of range, 1 to 99 is allowed"),
         ("optimizer.adjust_lr_fn=some", "optimizer.adjust_lr_fn: 'some' does not fit; it must be 'original' or"),
         ("optimizer.groups.wte.lr_scle=1", "it must be 'lr_scale' or 'weight_decay'"),
-        ("optimizer.groups.wte.lr_scale=-1", "optimizer.groups: lr_scale -1 of 'wte' is out of range"),
+        ("optimizer.groups.wte.lr_scale=-1", "optimizer.groups.wte.lr_scale: -1 is out of range"),
         ("optimizer.groups.wtte.lr_scale=1", "optimizer.groups: 'wtte' is found in no parameter's name"),
         ("optimizer=moun", "did you mean muon?"),
     ],

@@ -60,6 +60,8 @@ def settings_of_verb(verb: str) -> dict[str, Setting]:
 def settings_of(target: str) -> dict[str, Setting]:
     """Return the settings of a class or function by name; empty for a target outside this package.
 
+    Settings of a class precede those of its bases.
+
     Args:
         target: dotted path, such as `gpt2_lightning.training.schedules.Cosine`.
     """
@@ -76,7 +78,8 @@ def settings_of(target: str) -> dict[str, Setting]:
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _parameters(module, statement, _args_section(ast.get_docstring(node)))
-    return collected | {setting.name: setting for setting in _fields(module, node)}
+    own = {setting.name: setting for setting in _fields(module, node)}
+    return own | {name: setting for name, setting in collected.items() if name not in own}
 
 
 class _Module:
