@@ -1,4 +1,4 @@
-"""Write a model in another format; it is verified before it replaces an earlier one."""
+"""Conversion of a model to another format, verified before it replaces an existing target."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ Format = Literal["huggingface", "peft", "gpt2_lightning"]
 
 @dataclass(frozen=True)
 class Target:
-    """Where a conversion writes to, and how."""
+    """Target of a conversion."""
 
     path: Path
-    """The folder or file."""
+    """Folder or file to write."""
     overwrite: bool = False
-    """Whether a target that exists is replaced, once the new one is verified."""
+    """Whether to replace an existing target, after the new one is verified."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
-    """What to round the weights to; None to keep their dtype."""
+    """Dtype to round the weights to; None to keep their dtype."""
     max_shard_bytes: int = 5 * 10**9
-    """Largest size of a safetensors file."""
+    """Maximum size of a safetensors file in bytes."""
     base_name: str | None = None
-    """What a PEFT adapter calls its base; None for the base's location."""
+    """Name of the base model in a PEFT adapter; None for its location."""
     runs_dir: Path = Path("runs")
     """Folder of all runs, for an adapter whose base is `latest`."""
 
     def require_free(self) -> None:
-        """Refuse a target that exists, unless it may be replaced.
+        """Check that the target does not exist, or may be replaced.
 
         Raises:
-            UserError: if it exists.
+            UserError: if it exists and `overwrite` is False.
         """
         recover(self.path)
         if self.path.exists() and not self.overwrite:
             raise UserError(f"target: {self.path} exists; name another, or set overwrite=true to replace it")
 
     def require_replaceable(self, written: Format) -> None:
-        """Refuse to replace what is not of the format that will be written.
+        """Check that an existing target has the format that will be written.
 
         Raises:
-            UserError: if the target is something else.
+            UserError: if the target has another format.
         """
         if not self.path.exists():
             return
@@ -72,19 +72,19 @@ class Target:
 
 
 def convert(source: LoadedModel, target: Target, written: Format) -> list[str]:
-    """Write a model, and verify what was written.
+    """Write a model in a format, and verify the result.
 
     Args:
-        source: the model.
-        target: where to, and how.
-        written: the format.
+        source: model to convert.
+        target: target of the conversion.
+        written: format to write.
 
     Returns:
-        What was verified, a line each.
+        Results of the verification, one line each.
 
     Raises:
-        UserError: if the target cannot be replaced, the format cannot express the model, or what was written
-            differs; nothing has changed then.
+        UserError: if the target cannot be replaced, the format cannot express the model, or the verification fails; the
+            target is then unchanged.
     """
     target.require_replaceable(written)
     if target.dtype and (written == "peft" or (written == "gpt2_lightning" and source.program == PEFT)):

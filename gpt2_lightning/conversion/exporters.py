@@ -1,5 +1,7 @@
-"""Exporters for each format. Each refuses models that the format cannot express, and returns a function that writes and
-verifies: a `Write`, which takes the `Check`, the model in its new dtype, and the path.
+"""Exporters for each format.
+
+An exporter rejects models that the format cannot express, and returns a `Write`: a function of the `Check`, the model
+in its new dtype and the path, which writes and verifies.
 """
 
 from __future__ import annotations
@@ -49,12 +51,12 @@ def huggingface_folder(source: LoadedModel, max_shard_bytes: int, name: str) -> 
     """Export a Hugging Face folder of a language model or a classifier.
 
     Args:
-        source: the model.
-        max_shard_bytes: largest size of the tensors in a file.
-        name: the model's name in its card.
+        source: model to export.
+        max_shard_bytes: maximum size of the tensors in a file, in bytes.
+        name: name of the model in its card.
 
     Raises:
-        UserError: if it is a classifier that transformers cannot express.
+        UserError: if the model is a classifier that transformers cannot express.
     """
     task = None if source.score is None else _task_for_transformers(source)
 
@@ -84,9 +86,9 @@ def peft_adapter(source: LoadedModel, base_name: str | None, runs_dir: Path) -> 
     """Export a LoRA adapter for PEFT.
 
     Args:
-        source: the model with the merged adapter.
-        base_name: name of the base in adapter_config.json; None for its location.
-        runs_dir: where `latest` looks.
+        source: model with the merged adapter.
+        base_name: name of the base model in adapter_config.json; None for its location.
+        runs_dir: folder of all runs, for a base model that is `latest`.
 
     Raises:
         UserError: if the source is not an adapter, or a classifier that PEFT cannot express.
@@ -113,8 +115,8 @@ def adapter_checkpoint(source: LoadedModel, runs_dir: Path) -> Write:
     """Export a checkpoint of this program that contains only a PEFT adapter, with the location and hash of its base.
 
     Args:
-        source: the model with the merged adapter.
-        runs_dir: where `latest` looks.
+        source: model with the merged adapter.
+        runs_dir: folder of all runs, for a base model that is `latest`.
 
     Raises:
         UserError: if there is no tokenizer.
@@ -135,7 +137,7 @@ def adapter_checkpoint(source: LoadedModel, runs_dir: Path) -> Write:
 
 
 def _score(source: LoadedModel, model: GPT2) -> dict[str, Tensor]:
-    """A classifier's head in the model's dtype; empty for a language model."""
+    """Return the head of a classifier in the model's dtype; empty for a language model."""
     return {} if source.score is None else {SCORE: source.score.to(model.wte.weight.dtype)}
 
 
@@ -146,8 +148,8 @@ def _adapter_of(source: LoadedModel) -> TrainedAdapter:
 
 
 def _task_for_transformers(source: LoadedModel) -> LabelTask:
-    """A classifier's task, if GPT2ForSequenceClassification can express it."""
-    source.classifier()  # which raises if head and labels do not fit
+    """Return the task of a classifier, if GPT2ForSequenceClassification can express it."""
+    source.classifier()  # raises if head and labels do not match
     task = LabelTask.from_plain(source.task)
     if task.kind.problem_type is None:
         raise UserError(
@@ -165,5 +167,5 @@ def _task_for_transformers(source: LoadedModel) -> LabelTask:
 
 
 def name_on_the_hub(path: str) -> str | None:
-    """The name in `hf:NAME@REVISION`; None for other locations."""
+    """Return the name in `hf:NAME@REVISION`; None for other locations."""
     return path.removeprefix(hub.SCHEME).partition("@")[0] if path.startswith(hub.SCHEME) else None

@@ -1,4 +1,4 @@
-"""The model card of a conversion, with the metrics of the checkpoint's run."""
+"""Model card of a converted model, with the metrics of its training run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LOSSES = {"train/loss": "training loss", "val/loss": "validation loss"}
 
 
 def card_of(source: LoadedModel, name: str, head: LabelHead | None) -> Card:
-    """The card of a model.
+    """Create the card of a model.
 
     Args:
-        source: the model.
-        name: the model's name in the card.
-        head: of a classifier.
+        source: model to describe.
+        name: name of the model in the card.
+        head: head of a classifier; None for a language model.
     """
     run = None if source.checkpoint is None else run_of(source.checkpoint)
     figures = {} if run is None or source.step is None else _figures(run, source.step, head)
@@ -34,18 +34,18 @@ def card_of(source: LoadedModel, name: str, head: LabelHead | None) -> Card:
 
 
 def written_question(source: LoadedModel) -> str | None:
-    """A question rendered in the model's template; None if it was not trained on instructions."""
+    """Render a question with the model's template; None if the model was not trained on instructions."""
     template = trained_template(source)
     return None if template is None else template.prompt("QUESTION")
 
 
 def trained_template(source: LoadedModel) -> Template | None:
-    """The template of the model's training; None if it was not trained on instructions."""
+    """Return the template of the model; None if it was not trained on instructions."""
     return template_of(source.task) if source.task.get("kind") == INSTRUCT else None
 
 
 def _figures(run: Path, step: int, head: LabelHead | None) -> dict[str, str]:
-    """The run's metrics at a step."""
+    """Return the metrics of a run at a step, formatted."""
     from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
 
     if not (run / METRICS).is_file():
@@ -68,7 +68,7 @@ def _figures(run: Path, step: int, head: LabelHead | None) -> dict[str, str]:
 
 
 def report_of(run: Path) -> str:
-    """The metrics of a classifier's report: its text before the first plot."""
+    """Return the metrics in a classifier's report: its text before the first plot."""
     from gpt2_lightning.label_kinds.reports.report import FILE as REPORT
 
     if not (run / REPORT).is_file():

@@ -19,10 +19,10 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 
 class Check:
-    """Compares what is written with its source, and collects the results.
+    """Comparison of written files with the source model, with a record of the results.
 
     Args:
-        source: the model to convert.
+        source: model to convert.
     """
 
     def __init__(self, source: LoadedModel) -> None:
@@ -34,13 +34,13 @@ class Check:
         self.lines = [f"checked on {rows} x {length} random tokens, in {dtype_name(self.dtype)}"]
 
     def reading(self) -> None:
-        """Compare the model with the tensors of the other program that it was read from."""
+        """Compare the model with the tensors and arithmetic of the other program that saved it."""
         if self.source.network is not None:
             theirs = self.source.network.logits(self.ids, self.dtype)
             self.agree(self.expected, theirs, "logits of the source's tensors and of this GPT-2")
 
     def rounding(self, model: GPT2) -> GPT2:
-        """Expect the logits of a model of another dtype from now on, and return it."""
+        """Set the expected logits to those of a model of another dtype, and return that model."""
         before, after = self.source.model.wte.weight.dtype, model.wte.weight.dtype
         if before == after:
             return model
@@ -53,7 +53,7 @@ class Check:
         return model
 
     def folder(self, written: Path, model: GPT2, tokenizer: Tokenizer | None) -> None:
-        """Compare a folder, read by this program and by transformers."""
+        """Compare a Hugging Face folder, as read by this program and by transformers."""
         again = folder.read(written)
         self.same(to_huggingface(again.model), to_huggingface(model), written)
         self.agree(verify.model_logits(again.model, self.ids, self.dtype), self.expected, "logits when read back")
@@ -71,7 +71,7 @@ class Check:
         self.agree(verify.model_logits(again, self.ids, self.dtype), self.expected, "logits when read back")
 
     def agree_there(self, found: Tensor | None, expected: Tensor, what: str, program: str) -> None:
-        """Compare with the result of another program; None if that is not installed."""
+        """Compare with the result of another program; `found` is None if that is not installed."""
         if found is None:
             self.lines.append(f"  {program} is not installed; the files were not loaded with it")
         else:
@@ -88,7 +88,7 @@ class Check:
         self.lines.append(f"  {len(expected)} tensors are the same when read back, bit for bit")
 
     def template(self, written: Path, template: Template) -> None:
-        """Compare an instruction template, read by this program and rendered by transformers."""
+        """Compare an instruction template, as read by this program and as rendered by transformers."""
         if chat_template.read(written) != template.to_plain():
             raise UserError(f"{written} does not contain the template that was written to it; it was removed")
         question = "QUESTION"

@@ -1,4 +1,4 @@
-"""Verification of an adapter against its source, over the same base."""
+"""Verification of an adapter against its source, with the same base model."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter
 
 
 def check_written(check: Check, written: Path, adapter: TrainedAdapter, base: GPT2, score: Tensor | None) -> None:
-    """Compare an adapter's folder, read by this program.
+    """Compare an adapter's folder as read by this program.
 
     Args:
-        check: collects the results.
-        written: the folder.
-        adapter: what was written.
-        base: the model that it was trained on.
-        score: a classifier's head, (labels, C), written with it.
+        check: record of the results.
+        written: folder of the adapter.
+        adapter: expected adapter.
+        base: base model of the adapter.
+        score: expected head of a classifier, (labels, C); None for a language model.
 
     Raises:
-        UserError: if anything differs.
+        UserError: if tensors or logits differ.
     """
     found = adapters.read(written, base)
     again = dataclasses.replace(adapter, spec=found.spec, state=found.state)
@@ -45,14 +45,14 @@ def check_in_peft(check: Check, path: Path, adapter: TrainedAdapter, base: GPT2,
     """Compare the logits of an adapter's folder in PEFT.
 
     Args:
-        check: collects the results.
-        path: the folder.
-        adapter: the adapter.
-        base: the model that it was trained on.
-        score: a classifier's head, (labels, C), that is there as well.
+        check: record of the results.
+        path: folder of the adapter.
+        adapter: expected adapter.
+        base: base model of the adapter.
+        score: expected head of a classifier, (labels, C); None for a language model.
 
     Raises:
-        UserError: if they differ.
+        UserError: if the logits differ.
     """
     ours = adapter.load_into(recast(base, check.dtype), path)
     if score is None:
@@ -68,11 +68,11 @@ def check_alone(check: Check, again: LoadedModel) -> None:
     """Compare the merged model of a checkpoint that contains only an adapter.
 
     Args:
-        check: collects the results.
-        again: what was read.
+        check: record of the results.
+        again: model loaded from the checkpoint.
 
     Raises:
-        UserError: if anything differs.
+        UserError: if the tensors or the logits differ.
     """
     check.same(again.tensors(), check.source.tensors(), Path(again.location))
     check.agree(verify.model_logits(again.model, check.ids, check.dtype), check.expected, "logits when read back")

@@ -15,17 +15,17 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 
 def check_classifier(check: Check, written: Path, model: GPT2, head: LabelHead, tokenizer: Tokenizer | None) -> None:
-    """Compare a classifier's folder, read by this program and by transformers, on texts of different lengths.
+    """Compare a classifier's folder, as read by this program and by transformers, on texts of different lengths.
 
     Args:
-        check: collects the results.
-        written: the folder.
-        model: what was written.
-        head: its head.
-        tokenizer: its tokenizer, whose end-of-text token pads texts; without one they are compared one by one.
+        check: record of the results.
+        written: folder of the classifier.
+        model: expected model.
+        head: expected head.
+        tokenizer: tokenizer, whose end-of-text token pads texts; without one, texts are compared one by one.
 
     Raises:
-        UserError: if anything differs.
+        UserError: if tensors or scores differ.
     """
     again, found = folder.read(written), folder.read_head(written)
     if found is None or found.metadata() != head.metadata():

@@ -1,7 +1,7 @@
-"""The template of a model that was trained on instructions, in a Hugging Face folder.
+"""Instruction templates in Hugging Face folders.
 
 `apply_chat_template` of transformers renders `chat_template.jinja`. This program reads the template from a field of
-`config.json`, which transformers keeps when it saves the model again.
+`config.json`, which transformers preserves when it saves the model again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gpt2_lightning.huggingface.safetensors_files import read_json
 
 FILE = "chat_template.jinja"
 FIELD = "instruction_template"
-"""Of `config.json`."""
+"""Field of `config.json` with the template."""
 _CONTENT = "message['content']"
 
 
@@ -25,8 +25,8 @@ def write(template: Mapping[str, Any], folder: Path) -> None:
     """Add a template to a folder.
 
     Args:
-        template: its plain values, see `data.templates.Template`.
-        folder: with `config.json`.
+        template: plain values of a `data.instruction.templates.Template`.
+        folder: folder with a `config.json`.
 
     Raises:
         UserError: if the folder cannot be written.
@@ -40,7 +40,7 @@ def write(template: Mapping[str, Any], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """The plain values of a folder's template; None if it has none."""
+    """Return the plain values of a folder's template; None if it has none."""
     template = read_json(folder / "config.json").get(FIELD)
     return template if isinstance(template, dict) else None
 
@@ -76,7 +76,7 @@ def as_jinja(template: Mapping[str, Any]) -> str:
 
 
 def _filled(text: str, field: str) -> str:
-    """A text with a field replaced by the message."""
+    """Convert a text to a Jinja expression, with a field replaced by the message."""
     return "{{ " + f" + {_CONTENT} + ".join(map(_literal, text.split("{" + field + "}"))) + " }}"
 
 
@@ -85,5 +85,5 @@ def _refusal(why: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A Jinja string literal."""
+    """Convert a text to a Jinja string literal."""
     return json.dumps(text, ensure_ascii=False)

@@ -8,7 +8,7 @@ from typing import Any
 from gpt2_lightning.model import GPT2Config
 
 MODEL_TYPE = "gpt2"
-"""The architecture's `model_type`."""
+"""Value of `model_type` for GPT-2."""
 
 _FIELDS = {
     "vocab_size": "vocab_size",
@@ -44,7 +44,7 @@ def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
     """Convert the fields of a Hugging Face GPT2Config.
 
     Raises:
-        ValueError: if the architecture is another; or with every field whose value is not supported or out of range.
+        ValueError: if the architecture is not GPT-2, or with every field whose value is unsupported or out of range.
     """
     model_type, classes = fields.get("model_type", MODEL_TYPE), fields.get("architectures") or []
     if model_type != MODEL_TYPE:
@@ -73,11 +73,11 @@ def config_from_huggingface(fields: Mapping[str, Any]) -> GPT2Config:
 
 
 def activation_function(config: GPT2Config) -> str:
-    """Hugging Face's name of the activation function."""
+    """Return Hugging Face's name of the activation function."""
     return _NAME_OF[config.gelu]
 
 
 def config_to_huggingface(config: GPT2Config) -> dict[str, Any]:
-    """Keyword arguments for Hugging Face's GPT2Config."""
+    """Return the keyword arguments for Hugging Face's GPT2Config."""
     fields = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
     return {**fields, "n_ctx": config.block_size, "activation_function": activation_function(config)}

@@ -1,4 +1,4 @@
-"""Read and write model folders of Hugging Face (`from_pretrained`)."""
+"""Reading and writing of Hugging Face model folders (`from_pretrained`)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CARD = "README.md"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt")
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.json")
-"""A folder with a tokenizer has one of them."""
+"""Files that indicate a tokenizer; a folder with a tokenizer contains at least one of them."""
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -35,14 +35,14 @@ def is_model_folder(folder: Path) -> bool:
 
 
 def read(folder: Path) -> ImportedModel:
-    """Read the language model of a folder, also of a classifier; see `read_head` for its head.
+    """Read the language model of a folder, also that of a classifier without its head; see `read_head`.
 
     Raises:
-        UserError: if files are missing or damaged, it is not a GPT-2, or its tensors are not those of its config.json.
+        UserError: if files are missing or damaged, the model is not a GPT-2, or its tensors do not match config.json.
     """
     fields = _fields(folder)
     classifies = _classifies(fields)
-    if classifies:  # it has no language model head, so that is tied
+    if classifies:  # without a language model head, tie it
         fields |= {"architectures": None, "tie_word_embeddings": True}
     try:
         config = config_from_huggingface(fields)
@@ -75,7 +75,7 @@ def read_head(folder: Path) -> LabelHead | None:
     """Read the head of a classifier's folder; None for a language model.
 
     Raises:
-        UserError: if files are missing or damaged, or the head is not that of its config.json.
+        UserError: if files are missing or damaged, or the head does not match config.json.
     """
     fields = _fields(folder)
     if not _classifies(fields):
@@ -104,12 +104,12 @@ def write(
     """Write weights in their dtype, configuration, tokenizer and model card.
 
     Args:
-        model: with any positional encoding in `positions.POSITIONS`; it is written as a table.
-        tokenizer: None to write none.
-        folder: to create.
-        card: the text of README.md.
-        max_shard_bytes: size of the tensors in a file, at most.
-        head: for a classifier, whose model has a tied head; see `label_head.without_own_head`.
+        model: model to write; its positional encoding is written as a table.
+        tokenizer: tokenizer to write; None for none.
+        folder: folder to create.
+        card: content of README.md.
+        max_shard_bytes: maximum size of the tensors in a file, in bytes.
+        head: head of a classifier, whose model must have a tied head; see `label_head.without_own_head`.
 
     Raises:
         UserError: if the folder cannot be written, or the tokenizer cannot be expressed.
@@ -143,7 +143,7 @@ def write(
 
 
 def unknown_files(folder: Path) -> list[str]:
-    """Names of files in a folder that `write` does not write."""
+    """Return the names of files in a folder that `write` does not write."""
     known = {CONFIG, GENERATION, CARD, chat_template.FILE, *TOKENIZER_FILES}
     return sorted(
         file.name
@@ -153,7 +153,7 @@ def unknown_files(folder: Path) -> list[str]:
 
 
 def _fields(folder: Path) -> dict[str, Any]:
-    """The content of a model's config.json."""
+    """Read the content of a model's config.json."""
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} has weights and no {CONFIG}; download it from where the weights came from")
     fields = read_json(folder / CONFIG)

@@ -30,7 +30,7 @@ _FILES = (
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of a commit."""
+    """The downloaded files of a commit."""
 
     folder: Path
     name: str
@@ -41,12 +41,11 @@ def fetch(address: str) -> Snapshot:
     """Download the files of a model, or find them in the cache.
 
     Args:
-        address: `hf:NAME@REVISION`; a branch, a tag or no revision at all is looked up, and its commit taken. A
-            commit that is in the cache needs no network.
+        address: `hf:NAME@REVISION`. A branch, a tag or the default revision is resolved to its commit. A cached commit
+            requires no network access.
 
     Raises:
-        UserError: if the address has another form, there is no such model, or it is not in the cache and the hub cannot
-            be reached.
+        UserError: if the address is malformed, there is no such model, or it is not cached and the Hub is unreachable.
     """
     match = _ADDRESS.fullmatch(address)
     if not match:
@@ -67,14 +66,14 @@ def fetch(address: str) -> Snapshot:
             with contextlib.suppress(OSError):
                 if _is_whole(folder := cached()):
                     return Snapshot(folder, name, revision)
-        # Without a network this fails at once, where a download retries for long.
+        # Without a network, this fails immediately, whereas a download retries for a long time.
         commit = HfApi().model_info(name, revision=revision).sha
         folder = Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
         _remember(folder, revision)
     except (HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{address}: the hub refused it ({type(error).__name__}): {reason}") from None
-    except Exception as error:  # each library has its own exceptions for network failures
+    except Exception as error:  # each library defines its own exceptions for network failures
         try:
             folder = cached()
         except OSError:
@@ -83,7 +82,7 @@ def fetch(address: str) -> Snapshot:
 
 
 def _is_whole(snapshot: Path) -> bool:
-    """Whether a cached snapshot has weights and a tokenizer; another program may have downloaded a part of it."""
+    """Whether a cached snapshot has weights and a tokenizer; other programs may have downloaded only a part of it."""
     shards = sorted(file.stem for file in snapshot.glob("model-*-of-*.safetensors"))
     weights = (snapshot / "model.safetensors").is_file() or (shards and shards[-1].endswith(f"-of-{len(shards):05d}"))
     named = ("tokenizer.json", "vocab.json")

@@ -1,4 +1,4 @@
-"""The head of a GPT2ForSequenceClassification, and the fields of config.json that describe its labels."""
+"""Head of GPT2ForSequenceClassification, and the fields of config.json for its labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpt2_lightning.model.meta import on_meta_device
 
 ARCHITECTURE = "GPT2ForSequenceClassification"
 WEIGHT = "score.weight"
-"""Its name in the state dict."""
+"""Name of the head in the state dict."""
 _OWN_HEAD = "lm_head.weight"
 _UNNAMED = "LABEL_{}"
 _PROBLEMS = {kind.problem_type: kind for kind in KINDS.values() if kind.problem_type is not None}
@@ -23,26 +23,26 @@ _PROBLEMS = {kind.problem_type: kind for kind in KINDS.values() if kind.problem_
 
 @dataclass(frozen=True)
 class LabelHead:
-    """A linear layer without bias on the last token of a text."""
+    """Linear layer without bias on the last token of a text."""
 
     score: Tensor
-    """(labels, C)."""
+    """Weight of the layer, (labels, C)."""
     labels: Sequence[str]
-    """Their names, in the order of the scores; none for a kind without classes."""
+    """Class names in the order of the scores; empty for a kind without classes."""
     kind: str
     """Name of the `LabelKind`."""
     truncation: int
-    """Tokens of a text that are read, `model_max_length` of the tokenizer."""
+    """Maximum length of a text in tokens, `model_max_length` of the tokenizer."""
 
     def metadata(self) -> tuple[list[str], str, int]:
-        """Labels, kind and truncation."""
+        """Return labels, kind and truncation."""
         return list(self.labels), self.kind, self.truncation
 
     def to_config(self, pad: int | None) -> dict[str, Any]:
-        """Fields of config.json.
+        """Return the fields of config.json.
 
         Args:
-            pad: the padding token; without one, transformers takes one text at a time.
+            pad: id of the padding token; None for none, in which case transformers supports only a batch size of 1.
         """
         names = list(self.labels) or unnamed(len(self.score))
         return {
@@ -55,15 +55,15 @@ class LabelHead:
 
     @classmethod
     def from_config(cls, fields: Mapping[str, Any], score: Tensor, truncation: int) -> LabelHead:
-        """The head that config.json describes. Without `problem_type`, one score means regression.
+        """Create the head described by config.json. Without `problem_type`, one score means regression.
 
         Args:
-            fields: the content of config.json.
-            score: (labels, C).
-            truncation: see above.
+            fields: content of config.json.
+            score: weight of the layer, (labels, C).
+            truncation: maximum length of a text in tokens.
 
         Raises:
-            ValueError: if fields are not those of a classifier, as "field: what is wrong".
+            ValueError: if the fields do not describe a classifier, as "field: what is wrong".
         """
         count = len(score)
         problem = fields.get("problem_type")
@@ -80,17 +80,17 @@ class LabelHead:
 
 
 def default_kind(n_scores: int) -> LabelKind:
-    """The kind that transformers assumes where a config.json states no `problem_type` and targets are class numbers."""
+    """Return the kind that transformers assumes without `problem_type`, for targets that are class indices."""
     return _PROBLEMS["single_label_classification" if n_scores > 1 else "regression"]
 
 
 def unnamed(count: int) -> list[str]:
-    """Hugging Face's default names of labels."""
+    """Return Hugging Face's default label names."""
     return [_UNNAMED.format(number) for number in range(count)]
 
 
 def without_own_head(model: GPT2) -> GPT2:
-    """The same model with its head tied to the embedding, since a classifier has no other; the weights are shared."""
+    """Return the model with its head tied to the embedding, since a classifier has no other; the weights are shared."""
     if model.config.tied_head:
         return model
     with on_meta_device():

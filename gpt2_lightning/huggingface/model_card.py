@@ -1,4 +1,4 @@
-"""The model card, README.md, from the configuration and metrics of a run."""
+"""Model card (README.md) with the configuration and metrics of a run."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _GROUPS = (
 _STATED_ELSEWHERE = ("steps", "best_val_loss")
 """Entries of a model's origin that the card states elsewhere."""
 _SCRATCH = "scratch"
-"""The `init_from` of a model without a tokenizer of its own."""
+"""Value of `init_from` for a model with random weights, which has no tokenizer before training."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """The content of a model card besides the weights."""
+    """Content of a model card."""
 
     name: str
     run_config: Mapping[str, Any]
     figures: Mapping[str, str] = field(default_factory=dict)
-    """Metrics, formatted."""
+    """Formatted metrics by name."""
     head: LabelHead | None = None
-    """Of a classifier."""
+    """Head of a classifier; None for a language model."""
     report: str = ""
-    """The run's report, as Markdown with headings of the third level."""
+    """Report of the run, as Markdown with headings of level 3."""
     question: str = ""
-    """A question in the template of a model that was trained on instructions."""
+    """Rendered question of a model that was trained on instructions; empty for other models."""
     measured_in: str = ""
-    """The dtype in which the metrics were measured."""
+    """Dtype in which the metrics were measured."""
 
     def text(self, model: GPT2, tokenizer: Tokenizer | None) -> str:
-        """The card as Markdown."""
+        """Render the card as Markdown."""
         use = "text-generation" if self.head is None else "text-classification"
         what = "A GPT-2" if self.head is None else "A classifier of texts, a GPT-2"
         figures = [text for text in (_table(_figures_of(self._origin) | dict(self.figures)), self.report) if text]
@@ -67,7 +67,7 @@ class Card:
 
     @property
     def _origin(self) -> Mapping[str, Any]:
-        """The origin of a model of another program."""
+        """Origin of a model of another program."""
         origin = self.run_config.get("origin")
         return origin if isinstance(origin, Mapping) else {}
 
@@ -96,7 +96,7 @@ def _architecture(model: GPT2, tokenizer: Tokenizer | None) -> dict[str, str]:
 
 
 def _figures_of(origin: Mapping[str, Any]) -> dict[str, str]:
-    """Metrics that the program which trained a model recorded."""
+    """Return the metrics recorded by the program that trained the model."""
     program = origin.get("program")
     shown = {}
     if (steps := origin.get("steps")) is not None:
@@ -118,7 +118,7 @@ def _answers(head: LabelHead | None) -> dict[str, str]:
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Settings under dotted names. Paths are shortened to their last part, since the rest depends on the machine."""
+    """Flatten settings to dotted names. Paths are reduced to their last part, since the rest depends on the machine."""
     if isinstance(value, Mapping):
         for name, child in value.items():
             yield from _flat(f"{key}.{name}", child)
@@ -150,7 +150,7 @@ def _use(name: str, tokenizer: Tokenizer | None, use: str, question: str) -> str
 
 
 def _readable_text(tokenizer: Tokenizer) -> str:
-    """The word "The", or the first letter or digit of a vocabulary that lacks it; empty if there is none."""
+    """Return "The", or the first letter or digit of a vocabulary without it; empty if there is none."""
     tokens = (tokenizer.decode([token]) for token in range(tokenizer.vocab_size))
     texts = itertools.chain(["The"], (text for text in tokens if text.isalnum()))
     return next((text for text in texts if _reads(tokenizer, text)), "")

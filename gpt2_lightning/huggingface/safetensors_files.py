@@ -1,4 +1,4 @@
-"""Weights in safetensors files: one, or several with an index. Reading them runs no code."""
+"""Weights in safetensors files, one file or several with an index. Reading them runs no code."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _WHOLE = "the download did not end or the disk was full; fetch it again"
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size such as 500MB, with decimal units.
+    """Parse a size such as 500MB, with decimal units, to bytes.
 
     Raises:
-        ValueError: if the text is not a size above 0.
+        ValueError: if the text is not a positive size.
     """
     match = _SIZE.fullmatch(text)
     size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
@@ -36,12 +36,12 @@ def parse_size(text: str) -> int:
 
 
 def is_weight_file(name: str) -> bool:
-    """Whether `write` gives files such a name."""
+    """Whether a name is one that `write` gives to files."""
     return name in (SINGLE, INDEX) or _SHARD.fullmatch(name) is not None
 
 
 def read(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, mapped from its files and not copied.
+    """Read all tensors of a folder, memory-mapped without a copy.
 
     Raises:
         UserError: if files are missing, truncated or damaged, do not match the index, or are pickles.
@@ -64,8 +64,8 @@ def write(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> 
 
     Args:
         weights: contiguous tensors that share no memory.
-        folder: there, and without such files.
-        max_shard_bytes: size of the tensors in a file, at most; a larger tensor has a file of its own.
+        folder: existing folder without weight files.
+        max_shard_bytes: maximum size of the tensors in a file, in bytes; a larger tensor is written to a separate file.
     """
     shards: list[dict[str, Tensor]] = [{}]
     room = max_shard_bytes
@@ -89,10 +89,10 @@ def write(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> 
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file.
 
     Raises:
-        UserError: if it cannot be read as one.
+        UserError: if the file cannot be read as a JSON object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +104,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def save(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
-    """Write a file that others may read as they may read any: the library writes it for the owner alone."""
+    """Write a file with default permissions, since the library makes it readable by the owner only."""
     path.touch()
     mode = path.stat().st_mode
     _library().save_file(tensors, path, metadata={"format": "pt", **metadata})
@@ -115,7 +115,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     load_file = _library().load_file
     try:
         return load_file(path)
-    except Exception as error:  # damaged bytes raise whatever they happen to look like
+    except Exception as error:  # damaged files raise various exceptions
         size = path.stat().st_size
         raise UserError(f"{path} ({size:,} bytes) is damaged or cut off: {error}; {_WHOLE}") from None
 

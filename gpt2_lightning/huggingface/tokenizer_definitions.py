@@ -12,14 +12,14 @@ from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _MEANING_IN_A_CLASS = r"\^-[]&"
-"""Characters that a regular expression does not take for themselves between brackets."""
+"""Characters with a special meaning in a character class of a regular expression."""
 
 
 def definition_of(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The content of a `tokenizer.json` that produces the same ids and the same text.
+    """Create the content of a `tokenizer.json` that produces the same ids and the same text.
 
     Raises:
-        UserError: if there is none, with the reason.
+        UserError: with the reason, if the tokenizer cannot be expressed.
     """
     if isinstance(tokenizer, HuggingFaceTokenizer):
         return tokenizer.plain_definition
@@ -33,11 +33,11 @@ def definition_of(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def own_tokenizer(definition: dict[str, Any], end_of_text: str | None) -> Tokenizer | None:
-    """The equivalent tokenizer of this package that needs no other library, if there is one.
+    """Return the equivalent `gpt2`, `bpe` or `char` tokenizer, which needs no other library; None if there is none.
 
     Args:
-        definition: the content of the file.
-        end_of_text: the token that ends a document, if there is one.
+        definition: content of a `tokenizer.json`.
+        end_of_text: the end-of-text token; None for none.
     """
     try:
         found = _as_bpe(definition) if is_gpt2_like(definition) else _as_characters(definition)
@@ -47,7 +47,7 @@ def own_tokenizer(definition: dict[str, Any], end_of_text: str | None) -> Tokeni
         TypeError,
         ValueError,
         UserError,
-    ):  # another structure
+    ):  # a different structure
         return None
     if found is None or end_of_text != (None if found.end_of_text is None else END_OF_TEXT):
         return None
@@ -55,7 +55,7 @@ def own_tokenizer(definition: dict[str, Any], end_of_text: str | None) -> Tokeni
 
 
 def is_gpt2_like(definition: dict[str, Any]) -> bool:
-    """Whether it is BPE on bytes, split as GPT-2 splits: what readers of `vocab.json` and `merges.txt` assume."""
+    """Whether a definition is byte-level BPE with GPT-2's split, as readers of `vocab.json` and `merges.txt` assume."""
     model, split = definition["model"], definition.get("pre_tokenizer") or {}
     return (
         definition.get("normalizer") is None
@@ -63,24 +63,24 @@ def is_gpt2_like(definition: dict[str, Any]) -> bool:
         and not split.get("add_prefix_space", True)
         and split.get("use_regex", True)
         and (definition.get("decoder") or {}).get("type") == "ByteLevel"
-        and model.get("type", "BPE") == "BPE"  # early files have no type
+        and model.get("type", "BPE") == "BPE"  # early files lack the type
         and "merges" in model
         and not any(model.get(field) for field in ("continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"))
     )
 
 
 def merge_lines(model: dict[str, Any]) -> list[str]:
-    """The merges of a BPE model as in a `merges.txt`: early files have these lines, later ones pairs of tokens."""
+    """Return the merges of a BPE model as lines of a `merges.txt`; early files contain lines, later ones pairs."""
     return [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
 
 
 def added_tokens(definition: dict[str, Any]) -> dict[str, int]:
-    """Ids of the tokens added to the model's vocabulary; some are in it as well."""
+    """Return the ids of added tokens, some of which may be in the model's vocabulary as well."""
     return {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
 
 
 def byte_level(vocabulary: dict[str, int], lines: list[str], special: dict[str, int]) -> dict[str, Any]:
-    """The content of a `tokenizer.json` for a `vocab.json`, the lines of a `merges.txt` and the special tokens."""
+    """Create the content of a `tokenizer.json` from a `vocab.json`, the lines of a `merges.txt` and special tokens."""
     model = {
         "type": "BPE",
         "dropout": None,
@@ -117,7 +117,7 @@ def _of_bpe(tokenizer: BPETokenizer) -> dict[str, Any]:
 
 def _as_bpe(definition: dict[str, Any]) -> BPETokenizer | GPT2Tokenizer | None:
     if not all(token["special"] for token in definition.get("added_tokens") or []):
-        return None  # these are found in every text
+        return None  # such added tokens are recognized in every text
     added, lines = added_tokens(definition), merge_lines(definition["model"])
     tokenizer = BPETokenizer.from_merge_lines(lines, sorted(added, key=added.__getitem__))
     ours = _of_bpe(tokenizer)["model"]
@@ -128,7 +128,7 @@ def _as_bpe(definition: dict[str, Any]) -> BPETokenizer | GPT2Tokenizer | None:
 
 
 def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
-    """A WordLevel model with a word for each character; without an unknown token, an unknown character is an error."""
+    """Create a WordLevel model with a word per character; unknown characters are an error without an unknown token."""
     if halves := [character for character in tokenizer.alphabet if "\ud800" <= character <= "\udfff"]:
         raise UserError(f"Hugging Face's files cannot express U+{ord(halves[0]):04X}, which is half of a character")
     if tokenizer.unknown == "skip":

@@ -1,7 +1,7 @@
-"""Read and write Hugging Face's tokenizer files.
+"""Reading and writing of Hugging Face's tokenizer files.
 
-Current libraries read `tokenizer.json` and `tokenizer_config.json`. Older ones read `vocab.json` and `merges.txt`,
-and assume GPT-2's bytes and split: these two are written only for tokenizers that have them.
+Current libraries read `tokenizer.json` and `tokenizer_config.json`. Older ones read `vocab.json` and `merges.txt`, and
+assume GPT-2's bytes and split; these two are therefore written only for such tokenizers.
 """
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ _MERGES_VERSION = "#version: 0.2"
 
 
 def write_tokenizer_files(tokenizer: Tokenizer, folder: Path, block_size: int) -> list[Path]:
-    """Write the files from which `AutoTokenizer.from_pretrained(folder)` makes the same tokenizer.
+    """Write the files from which `AutoTokenizer.from_pretrained(folder)` loads an equivalent tokenizer.
 
-    It returns the same ids and the same text, except that special tokens in a text become their ids, where `encode`
-    treats them as ordinary text. (In transformers, `split_special_tokens=True` does so.)
+    It returns the same ids and the same text, except that special tokens in a text are encoded as their ids, whereas
+    `encode` treats them as ordinary text, as does `split_special_tokens=True` in transformers.
 
     Args:
-        tokenizer: of any kind.
-        folder: made if it is missing; files in it are replaced.
-        block_size: the model's context in tokens, as `model_max_length`.
+        tokenizer: tokenizer of any kind.
+        folder: folder, created if missing; existing files are replaced.
+        block_size: context length of the model in tokens, for `model_max_length`.
 
     Returns:
-        The files: `tokenizer.json`, `tokenizer_config.json`, and `vocab.json` and `merges.txt` for byte-level BPE.
+        Paths of the files: `tokenizer.json`, `tokenizer_config.json`, and `vocab.json` and `merges.txt` for byte-level
+        BPE.
 
     Raises:
-        UserError: if the files cannot express the tokenizer, with the reason, or cannot be written.
+        UserError: with the reason, if the files cannot express the tokenizer, or cannot be written.
     """
     definition = definition_of(tokenizer)
     contents = {
@@ -74,7 +75,7 @@ def add_prefix_space(folder: Path) -> None:
     """Configure the tokenizer of a folder to begin each text with a space.
 
     Raises:
-        UserError: if the folder has no tokenizer that can, or cannot be written.
+        UserError: if the folder has no tokenizer that supports this, or cannot be written.
     """
     definition, config = read_json(folder / FILE), read_json(folder / CONFIG_FILE)
     split = definition.get("pre_tokenizer") or {}
@@ -113,7 +114,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _config(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
-    """The content of `tokenizer_config.json`. As in GPT-2, the end-of-text token is also the beginning of text."""
+    """Create the content of `tokenizer_config.json`. As in GPT-2, the end-of-text token is also the `bos_token`."""
     end = None if tokenizer.end_of_text is None else tokenizer.token_bytes(tokenizer.end_of_text).decode()
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -128,7 +129,7 @@ def _config(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
 
 
 def _definition_of_lines(folder: Path) -> dict[str, Any]:
-    """The definition in `vocab.json` and `merges.txt`, with GPT-2's split; tokens that no merge makes are special."""
+    """Read the definition in `vocab.json` and `merges.txt`, with GPT-2's split. Tokens without a merge are special."""
     file = folder / VOCABULARY_FILE
     try:
         vocabulary = json.loads(read_text(file))

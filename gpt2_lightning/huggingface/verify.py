@@ -21,12 +21,12 @@ _ROWS, _LONGEST = 2, 32
 _LARGE = 500_000_000
 """Number of parameters above which logits are compared in float32, to save memory."""
 _ROUNDINGS = 1000
-"""Machine epsilons by which logits may differ, since sums are taken in another order."""
+"""Tolerance of logits in machine epsilons, since the order of summation differs."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Logits of two networks on the same tokens."""
+    """Comparison of the logits of two models on the same tokens."""
 
     largest_difference: float
     allowed: float
@@ -37,20 +37,20 @@ class Comparison:
 
 
 def random_ids(config: GPT2Config) -> Tensor:
-    """Token ids to compare logits on, (2, T), from a fixed seed."""
+    """Return token ids for comparing logits, (2, T), from a fixed seed."""
     shape = (_ROWS, min(_LONGEST, config.block_size))
     return torch.randint(config.vocab_size, shape, generator=torch.Generator().manual_seed(0))
 
 
 def random_texts(config: GPT2Config, pad: int | None) -> tuple[Tensor, Tensor]:
-    """Token ids of different lengths to compare scores on, from a fixed seed.
+    """Return texts of different lengths for comparing scores, from a fixed seed.
 
     Args:
-        config: the architecture.
-        pad: a token that must not occur in them.
+        config: configuration of the model.
+        pad: id that must not occur in the texts; None for none.
 
     Returns:
-        Ids (B, T), padded on the right, and whether each is a token of the text, bool (B, T).
+        Token ids (B, T), padded on the right, and the mask (B, T), bool, which is False for padding.
     """
     longest = min(_LONGEST, config.block_size)
     lengths = torch.tensor([longest, max(1, longest // 2), 1])
@@ -60,20 +60,20 @@ def random_texts(config: GPT2Config, pad: int | None) -> tuple[Tensor, Tensor]:
 
 
 def precision(config: GPT2Config) -> torch.dtype:
-    """The dtype to compute logits in, whatever that of the weights: float64, where rounding cannot hide an error."""
+    """Return the dtype for computing logits, independent of the weights: float64, in which rounding hides no error."""
     return torch.float64 if count_parameters(config) < _LARGE else torch.float32
 
 
 @torch.no_grad()
 def model_logits(model: GPT2, ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """Logits (B, T, V) of ids (B, T), without dropout."""
+    """Compute the logits (B, T, V) of ids (B, T), without dropout."""
     logits: Tensor = recast(model, dtype)(ids)
     return logits
 
 
 @torch.no_grad()
 def transformers_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Logits (B, T, V) of a folder's model in transformers; None if transformers is not installed."""
+    """Compute the logits (B, T, V) of a folder's model in transformers; None if transformers is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     import transformers
@@ -87,7 +87,7 @@ def transformers_logits(folder: Path, ids: Tensor, dtype: torch.dtype) -> Tensor
 
 @torch.no_grad()
 def classifier_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    """Scores (B, labels) of padded texts (B, T) by a model and a head (labels, C), in the model's dtype."""
+    """Compute the scores (B, labels) of padded texts (B, T) with a head (labels, C), in the model's dtype."""
     classifier = Classifier(model, len(score), pooling="last")
     classifier.score.weight = nn.Parameter(score.to(model.wte.weight.dtype))
     scores: Tensor = classifier.eval()(ids, mask)
@@ -95,7 +95,7 @@ def classifier_scores(model: GPT2, score: Tensor, ids: Tensor, mask: Tensor) -> 
 
 
 def transformers_scores(folder: Path, ids: Tensor, mask: Tensor, pad: int | None, dtype: torch.dtype) -> Tensor | None:
-    """Scores (B, labels) of a folder's classifier in transformers, see `scores_of`; None if that is not installed."""
+    """Compute the scores (B, labels) of a folder's classifier in transformers; None if it is not installed."""
     if importlib.util.find_spec("transformers") is None:
         return None
     import transformers
@@ -108,13 +108,13 @@ def transformers_scores(folder: Path, ids: Tensor, mask: Tensor, pad: int | None
 
 @torch.no_grad()
 def scores_of(classifier: Any, ids: Tensor, mask: Tensor, pad: int | None) -> Tensor:
-    """Scores (B, labels) of texts (B, T) by a transformers classifier.
+    """Compute the scores (B, labels) of texts (B, T) with a transformers classifier.
 
     Args:
-        classifier: in evaluation mode.
-        ids: the texts.
-        mask: whether each is a token of the text, bool (B, T).
-        pad: the padding token; None to score texts one by one.
+        classifier: classifier in evaluation mode.
+        ids: token ids, (B, T), padded on the right.
+        mask: False for padding, (B, T), bool.
+        pad: id of the padding token; None to score texts one by one.
     """
     if pad is None:
         return torch.cat([classifier(row[kept][None]).logits for row, kept in zip(ids, mask, strict=True)])
@@ -123,7 +123,7 @@ def scores_of(classifier: Any, ids: Tensor, mask: Tensor, pad: int | None) -> Te
 
 
 def compare(found: Tensor, expected: Tensor) -> Comparison:
-    """Compare logits (B, T, V) or scores; of expected, those of the first V tokens."""
+    """Compare logits (B, T, V) or scores with the first V columns of the expected ones."""
     expected = expected[..., : found.size(-1)]
     scale = max(1.0, float(expected.abs().max()))
     return Comparison(float((found - expected).abs().max()), _ROUNDINGS * torch.finfo(found.dtype).eps * scale)
@@ -133,7 +133,7 @@ def require_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], wh
     """Compare tensors read back with those written, bit for bit.
 
     Raises:
-        UserError: listing those that are not.
+        UserError: with the names of tensors that differ.
     """
     different = [
         name
@@ -151,7 +151,7 @@ def require_agreement(found: Tensor, expected: Tensor, what: str) -> Comparison:
     """Compare logits up to rounding.
 
     Raises:
-        UserError: with the largest difference.
+        UserError: with the largest difference, if it exceeds the tolerance.
     """
     comparison = compare(found, expected)
     if not comparison.agrees:

@@ -28,8 +28,8 @@ def from_huggingface(weights: Mapping[str, Tensor], config: GPT2Config) -> GPT2:
     """Build a model from copies of a GPT2LMHeadModel's weights, in their dtype.
 
     Args:
-        weights: its state dict, with or without the `transformer.` prefix, mask buffers and the tied head.
-        config: the architecture, see `config_from_huggingface`.
+        weights: state dict, with or without the `transformer.` prefix, mask buffers and the tied head.
+        config: configuration of the model, see `config_from_huggingface`.
 
     Raises:
         ValueError: see `model_from_weights`.
@@ -42,10 +42,10 @@ def from_huggingface(weights: Mapping[str, Tensor], config: GPT2Config) -> GPT2:
 
 
 def to_huggingface(model: GPT2) -> dict[str, Tensor]:
-    """The model's weights as a state dict for GPT2LMHeadModel, in their dtype; a tied head is omitted, as there.
+    """Convert the model's weights to a state dict for GPT2LMHeadModel, in their dtype, without a tied head.
 
-    Sinusoidal positions become a table of learned ones, and a missing query-key-value bias becomes zeros, which
-    compute the same. Rows that pad the vocabulary are omitted.
+    Sinusoidal positions are written as a table of learned ones, and a missing query-key-value bias as zeros, which are
+    equivalent. Rows that pad the vocabulary are omitted.
     """
     config = model.config
     weights = {}
@@ -66,7 +66,7 @@ def to_huggingface(model: GPT2) -> dict[str, Tensor]:
 
 
 def without_prefix_and_masks(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefix from names, and mask buffers; the layout of tensors is unchanged."""
+    """Remove the prefix of names, and the mask buffers; the layout of tensors is unchanged."""
     return {name.removeprefix(PREFIX): tensor for name, tensor in weights.items() if not _MASK.search(name)}
 
 
@@ -74,12 +74,12 @@ def model_from_weights(weights: Mapping[str, Tensor], config: GPT2Config, transp
     """Build a model from copies of weights in the names and layout of `GPT2`; mixed dtypes become the widest.
 
     Args:
-        weights: the state dict; a tied head may be missing.
-        config: the architecture.
-        transposed: whether the projections had the layout of Conv1D, for the message.
+        weights: state dict; a tied head may be missing.
+        config: configuration of the model.
+        transposed: whether the projections had the layout of Conv1D, for messages.
 
     Raises:
-        ValueError: listing every tensor that is missing, unexpected, of another shape or dtype, or not finite.
+        ValueError: with every tensor that is missing, unexpected, of another shape or dtype, or not finite.
     """
     with on_meta_device():
         model = GPT2(config)
@@ -131,7 +131,7 @@ def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """The name of a dtype: `float32`, `bfloat16`, …"""
+    """Return the name of a dtype, such as `float32` or `bfloat16`."""
     return str(dtype).removeprefix("torch.")
 
 

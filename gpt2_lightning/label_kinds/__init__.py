@@ -1,7 +1,7 @@
-"""What a label is: one class of several, any number of classes, or a number.
+"""Label kinds: one class of several, any number of classes, or a number.
 
-A `LabelKind` holds all that depends on this: how a column is parsed, targets, loss, metrics, predictions, report. To
-add one, write a file with a subclass and name it in `KINDS`; see docs/extending.md.
+A `LabelKind` defines everything that depends on the kind of label: parsing, targets, loss, metrics, predictions and
+report. To add a kind, write a module with a subclass and add an instance to `KINDS`; see docs/extending.md.
 """
 
 from gpt2_lightning.label_kinds.kind import Label, LabeledText, LabelKind
@@ -12,4 +12,4 @@ from gpt2_lightning.label_kinds.single import Single
 __all__ = ["KINDS", "Label", "LabelKind", "LabeledText"]
 
 KINDS: dict[str, LabelKind] = {kind.name: kind for kind in (Single(), Multi(), Regression())}
-"""By the names that `data.kind` and checkpoints have."""
+"""Label kinds by name, as in `data.kind` and in checkpoints."""

@@ -1,4 +1,4 @@
-"""What the kinds share whose labels are classes."""
+"""Base of the label kinds with classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpt2_lightning.label_kinds.kind import LabeledText, LabelKind
 
 
 class Classes(LabelKind):
-    """A kind whose labels are classes; an output is a probability for each."""
+    """Label kind whose labels are classes and whose outputs are their probabilities."""
 
     unit = "probability"
     evidence_name = "the evidence (log-odds) for a label"
@@ -29,25 +29,25 @@ class Classes(LabelKind):
 
     @abstractmethod
     def encode(self, rows: Sequence[LabeledText], numbers: dict[str, int]) -> Tensor:
-        """The targets of rows.
+        """Encode the labels of rows as targets.
 
         Args:
-            rows: any number.
-            numbers: of the classes, by name.
+            rows: rows of a table.
+            numbers: class indices by name.
 
         Raises:
             KeyError: with the name of an unknown class.
         """
 
     def check_targets(self, targets: Tensor) -> None:
-        """Classes are checked by name where the table is read."""
+        """Accept all targets, since classes are checked by name when the table is read."""
 
     def answer(self, evidence: Tensor) -> Tensor:
         return evidence.sigmoid()
 
 
 def class_name(value: Any, known: Collection[str]) -> str:
-    """The class in a cell; numbers and truth values become text (`1`, `true`), as they are in a CSV file.
+    """Return the class name in a cell; numbers and Booleans are converted to text (`1`, `true`), as in a CSV file.
 
     Raises:
         ValueError: see `LabelKind.parse`.

@@ -1,4 +1,4 @@
-"""The interface of a label kind."""
+"""Interface of a label kind."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 Label = str | tuple[str, ...] | float
-"""A class, the classes that apply, or a number."""
+"""A class, several classes, or a number."""
 
 
 @dataclass(frozen=True)
 class LabeledText:
-    """A row of a table."""
+    """A row of a table of labeled texts."""
 
     text: str
     label: Label
 
 
 class LabelKind(ABC):
-    """What a label is, from the column of a table to the report of a run.
+    """Base class of label kinds, which define labels from the column of a table to the report of a run.
 
-    Shapes: B texts in a batch, N texts in all, L labels (classes), S scores of the head, which are max(L, 1). Targets
-    and outputs have the text as their first dimension; the others depend on the kind.
+    Shapes: B texts in a batch, N texts in total, L labels (classes), S = max(L, 1) scores of the head. The first
+        dimension
+    of targets and outputs is the text; further dimensions depend on the kind.
     """
 
     name: ClassVar[str]
     """Value of `data.kind`, and of `label_kind` in checkpoints."""
     answers_with: ClassVar[str]
-    """What a prediction is, in a model card."""
+    """Description of a prediction in a model card."""
     metric_names: ClassVar[Mapping[str, str]]
-    """By key, the display name of every metric. The first is also computed of training batches."""
+    """Display names of all metrics by key. The first metric is also computed on training batches."""
     fewest_labels: ClassVar[int] = 0
     """Smallest number of classes; 0 for a kind without classes."""
     is_exclusive: ClassVar[bool] = False
@@ -48,31 +49,31 @@ class LabelKind(ABC):
     problem_type: ClassVar[str | None] = None
     """`problem_type` of Hugging Face's config.json; None for a kind that transformers does not have."""
     unit: ClassVar[str] = "number"
-    """What an output is: `number` or `probability`."""
+    """Unit of an output: `number` or `probability`."""
     evidence_name: ClassVar[str] = "the number"
-    """What `evidence` is, in a report on attributions."""
+    """Description of `evidence` in a report on attributions."""
 
     @property
     def headline(self) -> str:
-        """Key of the metric that training logs beside the loss."""
+        """Key of the metric that training logs in addition to the loss."""
         return next(iter(self.metric_names))
 
     @abstractmethod
     def parse(self, value: Any, known: Collection[str], separator: str | None) -> Label:
-        """The label in a cell of a table.
+        """Parse the label in a cell of a table.
 
         Args:
-            value: as the file has it, not None.
-            known: the classes, if they are stated in the settings; otherwise empty.
-            separator: between several classes in one text; None where they are a list.
+            value: value in the file, not None.
+            known: class names, if the settings state them; otherwise empty.
+            separator: separator of several classes in one string; None if the value is a list.
 
         Raises:
-            ValueError: what is wrong, as the rest of a sentence that begins with the column's name.
+            ValueError: with the fault, as the rest of a sentence that begins with the name of the column.
         """
 
     @abstractmethod
     def targets(self, rows: Sequence[LabeledText], labels: Sequence[str]) -> Tensor:
-        """Encode the labels of rows, with the classes in the order of `labels`.
+        """Encode the labels of rows as targets, with class indices in the order of `labels`.
 
         Raises:
             UserError: if a row has an unknown class.
@@ -80,52 +81,52 @@ class LabelKind(ABC):
 
     @abstractmethod
     def check_targets(self, targets: Tensor) -> None:
-        """Check that there is something to learn.
+        """Check that the targets are not trivial.
 
         Args:
-            targets: of the training part.
+            targets: targets of the training part.
 
         Raises:
-            UserError: if there is not.
+            UserError: if there is nothing to learn.
         """
 
     def describe(self, labels: Sequence[str]) -> str:
-        """What a classifier with these labels predicts, in a message."""
+        """Describe the predictions of a classifier with these labels, for messages."""
         return self.answers_with
 
     @abstractmethod
     def losses(self, logits: Tensor, targets: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
-        """The loss of each text, (B,).
+        """Compute the loss of each text, (B,).
 
         Args:
-            logits: (B, S), float32.
+            logits: scores of the head, (B, S), float32.
             targets: see `targets`.
-            weights: of the classes, (L,); None for equal ones.
+            weights: class weights, (L,); None for equal weights.
             smoothing: label smoothing; 0 unless the kind is exclusive.
         """
 
     @abstractmethod
     def outputs(self, logits: Tensor) -> Tensor:
-        """What the head says, in float32: probabilities (B, L), or numbers (B,)."""
+        """Convert scores to outputs in float32: probabilities (B, L), or numbers (B,)."""
 
     @abstractmethod
     def batch_metric(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The headline metric of a batch, a scalar."""
+        """Compute the headline metric of a batch, a scalar."""
 
     @abstractmethod
     def metrics(self, n_labels: int) -> dict[str, Metric]:
-        """Metrics of the validation part by key; they are updated with outputs and targets."""
+        """Create the validation metrics by key; they are updated with outputs and targets."""
 
     @abstractmethod
     def prediction(self, output: Any, labels: Sequence[str]) -> tuple[Label, dict[str, float]]:
-        """Decide.
+        """Convert the output of a text to a prediction.
 
         Args:
             output: a row of `outputs` as plain numbers.
-            labels: the classes in the order of the outputs.
+            labels: class names in the order of the outputs.
 
         Returns:
-            The predicted label, and the probability of each class, empty without classes.
+            The predicted label, and the probability of each class by name; empty without classes.
         """
 
     @abstractmethod
@@ -133,30 +134,30 @@ class LabelKind(ABC):
         """Evaluate predictions.
 
         Args:
-            rows: at least one.
-            outputs: see `outputs`.
-            labels: the classes in the order of the outputs.
+            rows: the N rows, at least one.
+            outputs: outputs of the rows; see `outputs`.
+            labels: class names in the order of the outputs.
 
         Raises:
             UserError: if a row has an unknown class.
         """
 
     def counts(self, targets: Tensor, n_labels: int) -> Tensor:
-        """Rows of each class, (L,)."""
+        """Return the number of rows of each class, (L,)."""
         return targets.new_zeros(n_labels)
 
     def balanced_weights(self, counts: Tensor, n_rows: int) -> Tensor:
-        """Weights of the classes (L,) with which each has the same sum."""
+        """Return the class weights (L,) that give each class the same total weight."""
         raise NotImplementedError(f"{self.name} has no classes")
 
     def scaled_weights(self, weights: Tensor, counts: Tensor, n_rows: int) -> Tensor:
-        """Weights (L,) as stated by the user, at a scale that leaves the learning rate its meaning."""
+        """Scale the class weights (L,) of the settings so that they do not change the effective learning rate."""
         raise NotImplementedError(f"{self.name} has no classes")
 
     def evidence(self, logits: Tensor) -> Tensor:
-        """What attributions explain, (B, S), float32: the log-odds of each class, or the number before `answer`."""
+        """Return the quantity that attributions explain, (B, S), float32: log-odds of each class, or the raw number."""
         return logits
 
     def answer(self, evidence: Tensor) -> Tensor:
-        """The output that belongs to an amount of evidence, elementwise."""
+        """Convert evidence to outputs, elementwise."""
         return evidence

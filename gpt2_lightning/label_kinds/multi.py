@@ -1,4 +1,4 @@
-"""Any number of classes: a sigmoid and binary cross-entropy for each."""
+"""Multi-label classification: a sigmoid and binary cross-entropy for each class."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from gpt2_lightning.label_kinds.reports.classes import ClassificationReport
 
 THRESHOLD = 0.5
-"""A class applies if its probability is above this."""
+"""Probability above which a class is predicted."""
 
 
 class Multi(Classes):
-    """Each text has any number of classes. Targets are (B, L), int64, 1 for those that apply; outputs are (B, L)."""
+    """Any number of classes per text. Targets are (B, L), int64, 1 for classes that apply; outputs are (B, L)."""
 
     name = "multi"
     answers_with = "any number of classes"
@@ -72,7 +72,7 @@ class Multi(Classes):
             MultilabelF1Score,
         )
 
-        if n_labels == 1:  # which the metrics of several labels refuse
+        if n_labels == 1:  # the multilabel metrics require at least 2 labels
             return {"exact_match": BinaryAccuracy(THRESHOLD), "macro_f1": BinaryF1Score(THRESHOLD)}
         return {
             "exact_match": MultilabelExactMatch(n_labels, THRESHOLD),
@@ -95,9 +95,9 @@ class Multi(Classes):
         return targets.sum(dim=0)
 
     def balanced_weights(self, counts: Tensor, n_rows: int) -> Tensor:
-        """Texts to which a class applies have the same sum as the others."""
+        """Return weights (L,) such that the texts of a class have the same total weight as the other texts."""
         return (n_rows - counts).clamp(min=1) / counts
 
     def scaled_weights(self, weights: Tensor, counts: Tensor, n_rows: int) -> Tensor:
-        """As stated: a weight of the texts to which a class applies, relative to the others."""
+        """Return the weights unchanged: each is the weight of the texts of a class relative to the other texts."""
         return weights

@@ -1,4 +1,4 @@
-"""Numbers: squared error."""
+"""Regression: mean squared error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Regression(LabelKind):
-    """Each text has a finite number. Targets and outputs are (B,), float32."""
+    """A finite number per text. Targets and outputs are (B,), float32."""
 
     name = "regression"
     answers_with = "a number"
@@ -93,16 +93,16 @@ class Regression(LabelKind):
 class RegressionReport(Report):
     """Evaluation of predicted numbers.
 
-    The headline has `mae`, the mean absolute error; `rmse`, the root mean square error; `pearson`, the correlation, NaN
-    where labels or predictions do not vary.
+    The headline metrics are `mae`, the mean absolute error; `rmse`, the root mean square error; and `pearson`, the
+    correlation coefficient, NaN if labels or predictions are constant.
     """
 
     baseline: tuple[float, float]
-    """The median of the labels, and the mean absolute error of always predicting it."""
+    """Median of the labels, and the mean absolute error of always predicting it."""
     true: NDArray[np.float64]
     answers: NDArray[np.float64]
     mistakes: list[Mistake]
-    """The largest first."""
+    """Errors in descending order of their size."""
 
     def sections(self, folder: Path) -> list[str]:
         from gpt2_lightning.label_kinds.reports.plots import draw_scatter

@@ -1,4 +1,4 @@
-"""One class of several: softmax and cross-entropy."""
+"""Single-label classification: softmax and cross-entropy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Single(Classes):
-    """Each text has one class. Targets are (B,), int64, the number of the class; outputs (B, L) sum to 1."""
+    """One class per text. Targets are class indices, (B,), int64; outputs (B, L) sum to 1."""
 
     name = "single"
     answers_with = "one class"
@@ -68,15 +68,15 @@ class Single(Classes):
         return torch.bincount(targets, minlength=n_labels)
 
     def balanced_weights(self, counts: Tensor, n_rows: int) -> Tensor:
-        """In inverse proportion to the rows of each class; a row weighs 1 on average."""
+        """Return weights (L,) inversely proportional to the class counts; the mean weight of a row is 1."""
         return n_rows / (len(counts) * counts)
 
     def scaled_weights(self, weights: Tensor, counts: Tensor, n_rows: int) -> Tensor:
-        """A row weighs 1 on average."""
+        """Scale the weights (L,) so that the mean weight of a row is 1."""
         return weights * n_rows / (weights * counts).sum()
 
     def evidence(self, logits: Tensor) -> Tensor:
-        """z - log sum exp z', with the scores z' of the other classes."""
+        """Return the log-odds z - log sum exp z', with the scores z' of the other classes."""
         labels = logits.size(1)
         itself = torch.eye(labels, dtype=torch.bool, device=logits.device)
         others = logits.unsqueeze(1).expand(-1, labels, -1).masked_fill(itself, float("-inf"))  # (B, L, L)

@@ -1,4 +1,4 @@
-"""The device and the dtype to compute on and in."""
+"""Device and dtype settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpt2_lightning.errors import UserError
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""torch's dtypes by their names in the settings."""
+"""PyTorch dtypes by their names in the settings."""
 
 
 def device_of(wanted: Device) -> torch.device:
@@ -34,7 +34,7 @@ def dtype_of(wanted: DType) -> torch.dtype | None:
     """Resolve a dtype setting; None for `auto`, the dtype of the weights.
 
     Raises:
-        UserError: if it is unknown.
+        UserError: if the dtype is unknown.
     """
     if wanted != "auto" and wanted not in DTYPES:
         raise UserError(f"dtype: '{wanted}' is not one of auto, {', '.join(DTYPES)}")

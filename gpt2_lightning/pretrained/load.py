@@ -32,22 +32,22 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Where to look for a model, and what its files may lack."""
+    """Options for finding a model, and values that its files may lack."""
 
     runs_dir: Path = Path("runs")
     """Folder of all runs, for `latest`."""
     base: str | None = None
-    """The model that a LoRA adapter was trained on, named like any other; None for where it was in training."""
+    """Source of the base model of a LoRA adapter; None for its location in training."""
     tokenizer_from: str | None = None
-    """`gpt2`, a folder with tokenizer.json, or a text whose characters are the tokens; None for the model's own."""
+    """`gpt2`, a folder with tokenizer.json, or a text file for a character tokenizer; None for the model's own."""
     n_head: int | None = None
     """Number of attention heads, for minGPT's state dicts, which do not contain it."""
     key: str = "checkpoint"
-    """The setting that names the model, for messages."""
+    """Name of the setting that names the model, for messages."""
 
 
 def load_pretrained(source: str, options: LoadOptions = LoadOptions()) -> LoadedModel:
-    """Find a model and load it, on the CPU, in evaluation mode and the dtype of its weights.
+    """Load a model on the CPU, in evaluation mode and the dtype of its weights.
 
     Args:
         source: `latest`; a run's folder; a checkpoint of this program, nanoGPT or minGPT; a Hugging Face folder, of a
@@ -63,7 +63,7 @@ def load_pretrained(source: str, options: LoadOptions = LoadOptions()) -> Loaded
 
 
 def read_pretrained(source: str, options: LoadOptions = LoadOptions()) -> LoadedModel:
-    """`load_pretrained`, but weights of this program's own checkpoints may be NaN or infinite."""
+    """`load_pretrained`, except that weights of checkpoints of this program may be NaN or infinite."""
     chosen = None if options.tokenizer_from is None else _tokenizer(options.tokenizer_from)
     path = Path(source).expanduser()
 
@@ -127,7 +127,7 @@ def _from_file(path: Path, options: LoadOptions, read_base: Read) -> LoadedModel
 
 
 def _from_folder(path: Path, location: str, origin: dict[str, Any] | None = None) -> LoadedModel:
-    """A Hugging Face folder of a language model, perhaps with an instruction template, or of a classifier."""
+    """Load a Hugging Face folder of a language model, optionally with an instruction template, or of a classifier."""
     found, head = _from_imported(folder.read(path), location, origin), folder.read_head(path)
     if head is None:
         template = chat_template.read(path)

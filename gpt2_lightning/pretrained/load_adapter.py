@@ -30,11 +30,11 @@ def from_checkpoint(
         content: the checkpoint.
         description: its description.
         path: its file.
-        base: the base model, if it was moved; None for where it was in training.
-        read_base: reads the base model.
+        base: source of the base model; None for its location in training.
+        read_base: function that reads the base model.
 
     Raises:
-        UserError: if the base cannot be read or is another, or the adapter does not fit.
+        UserError: if the base cannot be read or is a different model, or the adapter does not fit it.
     """
     adapter = TrainedAdapter.from_checkpoint(content["state_dict"], description.task[ADAPTER], path)
     try:
@@ -59,11 +59,11 @@ def from_peft(path: Path, base: str | None, read_base: Read) -> LoadedModel:
 
     Args:
         path: the folder.
-        base: the base model; None for that of adapter_config.json, if it is a path.
-        read_base: reads the base model.
+        base: source of the base model; None for that of adapter_config.json, if it is a path.
+        read_base: function that reads the base model.
 
     Raises:
-        UserError: if the base cannot be read, or the adapter cannot be read or does not fit.
+        UserError: if the base or the adapter cannot be read, or the adapter does not fit the base.
     """
     stated = adapters.base_of(path)
     if base is None and (stated is None or not Path(stated).exists()):
@@ -88,7 +88,7 @@ def from_peft(path: Path, base: str | None, read_base: Read) -> LoadedModel:
 
 
 def _head_of(score: Tensor, base: LoadedModel) -> LabelHead:
-    """The head of a PEFT adapter, with the labels of its base if that has as many, or default names."""
+    """Return the head of a PEFT adapter, with the labels of its base if their number matches, or default names."""
     if base.score is not None and len(base.score) == len(score):
         task = LabelTask.from_plain(base.task)
         return LabelHead(score, task.labels, task.label_kind, task.truncation)

@@ -1,4 +1,4 @@
-"""A model that was loaded, with its tokenizer and origin."""
+"""Loaded model with its tokenizer and origin."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ PEFT = "PEFT"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that was loaded, from any source."""
+    """A model loaded from any source."""
 
     model: GPT2
     tokenizer: Tokenizer | None
-    """None if the source has none, and none was named."""
+    """None if neither the source nor the options provide one."""
     run_config: dict[str, Any]
-    """The configuration of its run; for a model of another program, its origin."""
+    """Configuration of the training run; for a model of another program, its origin."""
     program: str
-    """The program that saved it."""
+    """Program that saved the model."""
     location: str
     """The file, folder or Hub address, for messages."""
     checkpoint: Path | None = None
@@ -43,18 +43,18 @@ class LoadedModel:
     step: int | None = None
     """The optimizer step, for a checkpoint of a run."""
     network: ReferenceGPT2 | None = None
-    """The other program's tensors and arithmetic."""
+    """Model with the tensors and arithmetic of the other program, for verification."""
     notes: tuple[str, ...] = ()
-    """What was changed in reading it."""
+    """Changes made in loading, one sentence each."""
     task: dict[str, Any] = field(default_factory=dict)
-    """The task it was fine-tuned for; see `Description.task`."""
+    """Fine-tuning task; see `Description.task`."""
     score: Tensor | None = None
-    """A classifier's head, (labels, C)."""
+    """Head of a classifier, (labels, C)."""
     adapter: TrainedAdapter | None = None
-    """The LoRA adapter that was merged into the model."""
+    """LoRA adapter that was merged into the model."""
 
     def description(self) -> Description:
-        """The description for a checkpoint.
+        """Return the description for a checkpoint.
 
         Raises:
             UserError: if there is no tokenizer.
@@ -67,11 +67,11 @@ class LoadedModel:
         return Description(self.model.config, self.tokenizer, self.run_config, self.task)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors, as named in checkpoints of this program."""
+        """Return all tensors, named as in checkpoints of this program."""
         return self.model.state_dict() | ({} if self.score is None else {SCORE: self.score})
 
     def classifier(self) -> Classifier:
-        """The model with its head, in evaluation mode.
+        """Return the model with its head, in evaluation mode.
 
         Raises:
             UserError: if it is not a classifier, or has no tokenizer.
@@ -90,10 +90,10 @@ class LoadedModel:
         return self
 
     def with_head(self, head: LabelHead) -> LoadedModel:
-        """The same model as a classifier with a Hugging Face head.
+        """Return the same model as a classifier with a Hugging Face head.
 
         Raises:
-            UserError: if its labels are not valid.
+            UserError: if the labels of the head are invalid.
         """
         try:
             task = LabelTask(tuple(head.labels), head.kind, "last", head.truncation)
@@ -103,13 +103,13 @@ class LoadedModel:
 
 
 def from_own_checkpoint(content: dict[str, Any], description: Description, path: Path, model: GPT2) -> LoadedModel:
-    """The model of a checkpoint of this program.
+    """Create the `LoadedModel` of a checkpoint of this program.
 
     Args:
-        content: the checkpoint.
-        description: its description.
-        path: the file.
-        model: its model.
+        content: entries of the checkpoint.
+        description: description of the model in the checkpoint.
+        path: path of the checkpoint.
+        model: model of the checkpoint.
     """
     return LoadedModel(
         model,

@@ -26,23 +26,23 @@ class TrainedAdapter:
 
     spec: LoRASpec
     state: Mapping[str, Tensor]
-    """As of `model.adapters.adapter_state`."""
+    """Tensors as returned by `model.adapters.adapter_state`."""
     base: str
-    """The base model, named like any other."""
+    """Source of the base model."""
     base_hash: str
     """Hash of the base model's weights."""
 
     @classmethod
     def from_checkpoint(cls, tensors: Mapping[str, Tensor], plain: Mapping[str, Any], path: Path) -> TrainedAdapter:
-        """The adapter of a checkpoint.
+        """Read the adapter of a checkpoint.
 
         Args:
-            tensors: its state dict; a classifier's head is left out.
-            plain: the adapter's entry in its task.
-            path: the file, for messages.
+            tensors: state dict of the checkpoint; a classifier's head is ignored.
+            plain: entry of the adapter in the checkpoint's task.
+            path: path of the checkpoint, for messages.
 
         Raises:
-            UserError: if its settings cannot be read.
+            UserError: if the settings of the adapter cannot be read.
         """
         state = {key.replace(_MATRIX, _LAYER): tensor for key, tensor in tensors.items() if key != SCORE}
         try:
@@ -53,24 +53,24 @@ class TrainedAdapter:
             ) from None
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors as named in a checkpoint, the inverse of `from_checkpoint`."""
+        """Return the tensors, named as in a checkpoint; the inverse of `from_checkpoint`."""
         return {key.replace(_LAYER, _MATRIX): tensor for key, tensor in self.state.items()}
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values for the task of a checkpoint."""
+        """Convert to plain values, for the task of a checkpoint."""
         spec = {**dataclasses.asdict(self.spec), "targets": list(self.spec.targets)}
         return {"spec": spec, "base": absolute_location(self.base), "base_hash": self.base_hash}
 
     def require_base(self, model: GPT2, where: Path, location: str) -> None:
-        """Require that a model is the one that the adapter was trained on.
+        """Check that a model is the base model of the adapter.
 
         Args:
-            model: the base.
-            where: the adapter's file, for messages.
-            location: the base's, for messages.
+            model: base model to check.
+            where: path of the adapter, for messages.
+            location: location of the base model, for messages.
 
         Raises:
-            UserError: if the hashes differ, with both.
+            UserError: with both hashes, if they differ.
         """
         if (has := weights_hash(model)) != self.base_hash:
             raise UserError(
@@ -79,10 +79,14 @@ class TrainedAdapter:
             )
 
     def load_into(self, model: GPT2, where: Path) -> GPT2:
-        """Add the adapter to its base, in the base's dtype and not merged.
+        """Add the adapter to its base model without merging, in the dtype of the base.
+
+        Args:
+            model: base model.
+            where: path of the adapter, for messages.
 
         Raises:
-            UserError: if it does not fit the model; `where` is its file.
+            UserError: if the adapter does not fit the model.
         """
         try:
             load_adapter(model, self.state, self.spec)
@@ -91,10 +95,10 @@ class TrainedAdapter:
         return model.eval()
 
     def merged(self, base: GPT2, where: Path) -> GPT2:
-        """Merge the adapter into its base, in float32.
+        """Merge the adapter into its base model, in float32.
 
         Raises:
-            UserError: as `load_into`.
+            UserError: see `load_into`.
         """
         model = self.load_into(base.float(), where)
         merge(model)

@@ -1,1 +1,1 @@
-"""Readers of checkpoints of other programs: nanoGPT and minGPT."""
+"""Import of checkpoints of nanoGPT and minGPT."""

@@ -1,6 +1,6 @@
-"""minGPT's weights: a state dict in a `.pt` file, or JSON with base64.
+"""Import of minGPT's weights: a state dict in a `.pt` file, or JSON with base64.
 
-Its modules have OpenAI's names, its projections are `nn.Linear`, its head is not tied, its GELU is GPT-2's.
+minGPT uses OpenAI's module names, `nn.Linear` for projections, an untied head, and GPT-2's GELU.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NAMED_SIZES = {
 }
 """Layers, width and heads of minGPT's named sizes."""
 _SETTINGS = "config.json"
-"""File that minGPT's projects write beside `model.pt`."""
+"""File that minGPT's projects write next to `model.pt`."""
 _DROPOUT = ("embd_pdrop", "attn_pdrop", "resid_pdrop")
 
 
@@ -49,12 +49,12 @@ def read_state_dict(weights: Mapping[str, Any], path: Path, n_head: int | None) 
     """Read the model of a state dict.
 
     Args:
-        weights: the file's tensors, loaded with `weights_only=True`.
-        path: the file, for messages; minGPT's `config.json` beside it is read.
-        n_head: number of heads, which the tensors do not determine; None to take it from `config.json`.
+        weights: tensors of the file, loaded with `weights_only=True`.
+        path: path of the file, for messages; minGPT's `config.json` in the same folder is read.
+        n_head: number of heads, which the tensors do not determine; None to read it from `config.json`.
 
     Raises:
-        UserError: if the number of heads is unknown, or the tensors are not those of a minGPT.
+        UserError: if the number of heads is unknown, or the tensors are not those of a minGPT model.
     """
     beside = path.with_name(_SETTINGS)
     found = read_json(beside) if beside.is_file() else {}
@@ -66,7 +66,7 @@ def read_json_file(path: Path) -> ImportedModel:
     """Read the model of a JSON file: an object `config`, and the shape, dtype and base64 bytes of each tensor.
 
     Raises:
-        UserError: if the file is another, or its tensors are not those of its config.
+        UserError: if the file has another format, or its tensors do not match its config.
     """
     content = read_json(path)
     settings = content.pop("config", None)

@@ -1,4 +1,4 @@
-"""A model that another program saved."""
+"""Result of importing a model of another program."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class ImportedModel:
     """A model read from the files of another program."""
 
     model: GPT2
-    """The network, with copies of the weights in their dtype."""
+    """Model with copies of the weights in their dtype."""
     network: ReferenceGPT2
-    """The tensors as in the file, with the other program's arithmetic, to verify `model`."""
+    """Model with the tensors of the file and the other program's arithmetic, to verify `model`."""
     tokenizer: Tokenizer | None
-    """None if the files have none."""
+    """Tokenizer; None if the files have none."""
     origin: dict[str, Any]
-    """Plain values: the program, the source, and what its files record of the training."""
+    """Plain values: the program, the source, and the training settings and metrics in its files."""
     notes: tuple[str, ...] = ()
-    """What was changed in reading it, a sentence each."""
+    """Changes made in reading the model, one sentence each."""

@@ -1,6 +1,7 @@
-"""nanoGPT's checkpoint, the file `ckpt.pt`.
+"""Import of nanoGPT's checkpoint `ckpt.pt`.
 
-Its modules have OpenAI's names, its projections are `nn.Linear`, its head is tied. With `bias=False` no layer has one.
+nanoGPT uses OpenAI's module names, `nn.Linear` for projections, and a tied head. With `bias=False`, no layer has a
+bias.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ def read(content: Mapping[str, Any], path: Path) -> ImportedModel:
     """Read the model of a nanoGPT checkpoint.
 
     Args:
-        content: the file's entries, loaded with `weights_only=True`.
-        path: the file, for messages.
+        content: entries of the file, loaded with `weights_only=True`.
+        path: path of the file, for messages.
 
     Raises:
-        UserError: if its settings are not nanoGPT's, or its tensors not those of its settings.
+        UserError: if the settings are not nanoGPT's, or the tensors do not match the settings.
     """
     settings = content["model_args"]
     if strange := sorted(settings.keys() - _KNOWN):
@@ -102,7 +103,7 @@ def _biases_of_zero(weights: Mapping[str, Tensor], config: GPT2Config) -> dict[s
 
 
 def _training(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file records of the training, as plain values."""
+    """Return the training settings and metrics in the file, as plain values."""
     best, config = content.get("best_val_loss"), content.get("config")
     figures = {"steps": content.get("iter_num"), "best_val_loss": None if best is None else float(best)}
     settings = {"settings": dict(config)} if isinstance(config, dict) else {}

@@ -1,7 +1,8 @@
 """Import and export of LoRA adapters as PEFT folders.
 
-PEFT adapts the fused `c_attn` by one pair of matrices. Pairs for some of q, k and v are the same as one of their summed
-rank: the As on top of each other, the Bs side by side, each in the rows of its own outputs and zeros elsewhere.
+PEFT adapts the fused `c_attn` by one pair of matrices. Separate pairs for q, k and v are equivalent to one pair of
+their summed rank: the As are concatenated by rows, and the Bs form a block matrix with zeros outside of their own
+outputs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _SCORE = "score.weight"
 _WHOLE = {place: target for target, place in TARGETS.items() if target not in THIRDS}
-"""The target that stands for a whole layer, by the layer's name in a block."""
+"""Target for a whole layer, by the name of the layer in a block."""
 _IN_BLOCK = "|".join(re.escape(place) for place in _WHOLE if place != HEAD)
 _MATRIX = re.compile(rf"((?:{re.escape(TRANSFORMER)})?h\.\d+\.(?:{_IN_BLOCK})|{HEAD})\.lora_([AB])\.weight")
 _COPY_OF_BASE = re.compile(rf"(?:{re.escape(TRANSFORMER)})?(wte|{HEAD})(?:\.base_layer)?(\.weight)")
@@ -40,15 +41,15 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class PeftAdapter:
-    """The content of a PEFT folder."""
+    """Content of a PEFT folder."""
 
     spec: LoRASpec
     state: Mapping[str, Tensor]
-    """As of `model.adapters.adapter_state`."""
+    """Tensors as returned by `model.adapters.adapter_state`."""
     base: str | None = None
-    """Name or path of the model that it adapts, as Hugging Face finds it."""
+    """Name or path of the base model for Hugging Face."""
     score: Tensor | None = None
-    """The head of a classifier, (labels, C)."""
+    """Head of a classifier, (labels, C)."""
 
 
 def is_adapter_folder(folder: Path) -> bool:
@@ -57,24 +58,22 @@ def is_adapter_folder(folder: Path) -> bool:
 
 
 def base_of(folder: Path) -> str | None:
-    """Name or path of the base model in a folder's adapter_config.json."""
+    """Return the name or path of the base model in a folder's adapter_config.json."""
     base = read_json(folder / CONFIG).get("base_model_name_or_path")
     return base if isinstance(base, str) else None
 
 
 def unknown_files(folder: Path) -> list[str]:
-    """Names in a folder that `write` gives to none of its files."""
+    """Return the names of files in a folder that `write` does not write."""
     return sorted(file.name for file in folder.iterdir() if file.name not in (CONFIG, WEIGHTS))
 
 
 def write(adapter: PeftAdapter, folder: Path) -> None:
-    """Write an adapter in its dtype, for PEFT to load over a GPT2LMHeadModel.
-
-    With a `score`, it is for a GPT2ForSequenceClassification.
+    """Write an adapter in its dtype, for GPT2LMHeadModel, or with a `score` for GPT2ForSequenceClassification.
 
     Args:
-        adapter: any.
-        folder: is made.
+        adapter: adapter to write.
+        folder: folder to create.
 
     Raises:
         UserError: if the folder cannot be written.
@@ -95,14 +94,14 @@ def write(adapter: PeftAdapter, folder: Path) -> None:
 def read(folder: Path, base: GPT2) -> PeftAdapter:
     """Read the adapter of a folder, written by this program or by PEFT.
 
-    Pairs for q, k and v are restored from folders of this program; in others, `c_attn` is the target qkv.
+    Separate pairs for q, k and v are restored from folders of this program; in others, `c_attn` is the target qkv.
 
     Args:
-        folder: with adapter_config.json and adapter_model.safetensors.
-        base: the model to adapt. A folder with an adapted head repeats the base's own weight, which must be this one's.
+        folder: folder with adapter_config.json and adapter_model.safetensors.
+        base: model to adapt. A folder with an adapted head contains the weight of the base's head, which must be equal.
 
     Raises:
-        UserError: if files are missing or damaged, or naming everything in them that a LoRASpec cannot express.
+        UserError: if files are missing or damaged, or with everything in them that a LoRASpec cannot express.
     """
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} has no {CONFIG}, so it is not a PEFT adapter; check the path")
@@ -146,7 +145,7 @@ def read(folder: Path, base: GPT2) -> PeftAdapter:
 
 
 def _matrices(tensors: Mapping[str, Tensor], base: GPT2) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """A and B of each layer, by its name in PEFT, and what is wrong with the other tensors."""
+    """Return A and B of each layer by its name in PEFT, and the faults of all other tensors."""
     found: dict[str, dict[str, Tensor]] = {}
     faults = []
     for name, tensor in tensors.items():
@@ -162,7 +161,7 @@ def _matrices(tensors: Mapping[str, Tensor], base: GPT2) -> tuple[dict[str, dict
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Name of a layer from that in PEFT, and its name in a block, as in `TARGETS`."""
+    """Convert a name in PEFT to the name of a layer, and its name in a block, as in `TARGETS`."""
     layer = path.removeprefix(TRANSFORMER)
     return layer, layer if layer == HEAD else layer.split(".", 2)[2]
 
@@ -177,7 +176,7 @@ def _pairs_by_layer(state: Mapping[str, Tensor]) -> dict[str, dict[str, Pair]]:
 
 
 def _stacked(pairs: Mapping[str, Pair]) -> Pair:
-    """One pair that computes what all pairs of a layer do together."""
+    """Combine the pairs of a layer to one equivalent pair."""
     targets = [target for target in TARGETS if target in pairs]
     n_out, rank = pairs[targets[0]][1].shape
     if targets[0] in THIRDS:
@@ -190,10 +189,10 @@ def _stacked(pairs: Mapping[str, Pair]) -> Pair:
 
 
 def _unstacked(found: Mapping[str, Tensor], targets: Sequence[str], rank: int) -> dict[str, Pair]:
-    """The pairs that `_stacked` makes one of.
+    """Divide a pair into those that `_stacked` combined.
 
     Raises:
-        ValueError: if the matrices do not have that rank for these targets.
+        ValueError: if the matrices are not those of pairs of this rank for these targets.
     """
     if found.keys() != {"A", "B"}:
         raise ValueError("lora_A and lora_B are not both there")
@@ -210,14 +209,14 @@ def _unstacked(found: Mapping[str, Tensor], targets: Sequence[str], rank: int) -
 
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """All tensors of a file, and the targets that `write` notes there."""
+    """Read all tensors of a file, and the targets in its metadata."""
     if not path.is_file():
         raise UserError(f"{path} is missing; adapters are read from safetensors files alone")
     try:
         with _library().safe_open(path, "pt") as file:
             noted = (file.metadata() or {}).get("targets", "").split(",")
             return {name: file.get_tensor(name) for name in file.keys()}, noted  # noqa: SIM118  # not a mapping
-    except Exception as error:  # damaged bytes raise whatever they happen to look like
+    except Exception as error:  # damaged files raise various exceptions
         size = path.stat().st_size
         raise UserError(f"{path} ({size:,} bytes) is damaged or cut off: {error}; fetch it again") from None
 

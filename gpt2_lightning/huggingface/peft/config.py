@@ -26,7 +26,7 @@ _WITHOUT_EFFECT = {
     *("layers_pattern", "megatron_core", "peft_version", "qalora_group_size", "revision"),
     *("target_modules", "task_type"),
 }
-"""Fields that do not change what an adapter computes. Its layers are those of its tensors."""
+"""Fields that do not affect what an adapter computes. Its layers are determined by its tensors."""
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
@@ -36,12 +36,12 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 
 
 def config_to_peft(spec: LoRASpec, base: str | None, classifies: bool) -> dict[str, Any]:
-    """The content of adapter_config.json.
+    """Create the content of adapter_config.json.
 
     Args:
-        spec: its settings. In PEFT, pairs for several of q, k and v are one pair of their summed rank.
-        base: name or path of the model that it adapts.
-        classifies: whether that is a GPT2ForSequenceClassification.
+        spec: settings of the adapter. In PEFT, the pairs for q, k and v are one pair of their summed rank.
+        base: name or path of the base model.
+        classifies: whether the model is a GPT2ForSequenceClassification.
     """
     places = Counter(TARGETS[target] for target in spec.targets)
     pairs = places[_FUSED] or 1
@@ -59,14 +59,14 @@ def config_to_peft(spec: LoRASpec, base: str | None, classifies: bool) -> dict[s
         "use_rslora": spec.rank_stabilised,
         "target_modules": sorted(places),
         "modules_to_save": ["score"] if classifies else None,
-        "fan_in_fan_out": set(places) != {HEAD},  # whether weights are [in, out], as of all layers but the head
+        "fan_in_fan_out": set(places) != {HEAD},  # whether weights are (in, out), as in all layers except the head
         "bias": "none",
         "inference_mode": True,
     }
 
 
 def faults_of(config: Mapping[str, Any]) -> list[str]:
-    """The fields that a LoRASpec cannot express, each as "field: what is wrong"."""
+    """Return the fields that a LoRASpec cannot express, each as "field: what is wrong"."""
     known = _READ.keys() | _ALLOWED.keys() | _WITHOUT_EFFECT
     faults = [f"{field}: missing" for field in ("peft_type", "r", "lora_alpha") if field not in config]
     for field, value in config.items():
@@ -80,35 +80,35 @@ def faults_of(config: Mapping[str, Any]) -> list[str]:
 
 
 def spec_from_peft(config: Mapping[str, Any], rank: int, alpha: float, targets: Sequence[str]) -> LoRASpec:
-    """Settings of an adapter whose layers have this rank and alpha.
+    """Create the settings of an adapter whose layers have this rank and alpha.
 
     Raises:
-        ValueError: if something is out of range.
+        ValueError: if a setting is out of range.
     """
     dropout, rank_stabilised = config.get("lora_dropout", 0.0), config.get("use_rslora", False)
     return LoRASpec(rank=rank, alpha=alpha, dropout=dropout, targets=targets, rank_stabilised=rank_stabilised)
 
 
 def rank_and_alpha(config: Mapping[str, Any], layer: str, pairs: int) -> tuple[int, float]:
-    """Rank and alpha of each of the pairs that a layer's pair in PEFT consists of.
+    """Return rank and alpha of each of the `pairs` pairs that are combined in a layer's pair in PEFT.
 
     Raises:
-        ValueError: if the rank cannot be divided among them.
+        ValueError: if the rank is not divisible by the number of pairs.
     """
     rank = int(_of_layer(config.get("rank_pattern"), layer, config["r"]))
     alpha = _of_layer(config.get("alpha_pattern"), layer, config["lora_alpha"])
     if rank % pairs:
         raise ValueError(f"rank {rank} is not that of {pairs} pairs")
-    # Twelve digits, so that dividing by a square root and multiplying again gives the same number.
+    # Round to twelve digits, so that dividing by a square root and multiplying by it gives the same number.
     return rank // pairs, float(f"{alpha / (math.sqrt(pairs) if config.get('use_rslora') else pairs):.12g}")
 
 
 def _alpha(spec: LoRASpec, pairs: int) -> float:
-    """The alpha that gives `pairs` times the rank the scale of the spec."""
+    """Return the alpha with which `pairs` times the rank has the same scale as the spec."""
     alpha = spec.alpha * (math.sqrt(pairs) if spec.rank_stabilised else pairs)
     return int(alpha) if alpha == int(alpha) else alpha
 
 
 def _of_layer(patterns: Mapping[str, float] | None, layer: str, default: float) -> float:
-    """The value of the first pattern that is the end of the layer's name, as PEFT looks it up."""
+    """Return the value of the first pattern that matches the end of the layer's name, as in PEFT."""
     return next((v for key, v in (patterns or {}).items() if re.fullmatch(rf"(.*\.)?({key})", layer)), default)

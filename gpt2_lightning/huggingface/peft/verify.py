@@ -1,4 +1,4 @@
-"""Logits and scores of PEFT with an adapter's folder."""
+"""Logits and scores of an adapter's folder in PEFT."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def peft_scores(base: GPT2, folder: Path, labels: int, ids: Tensor, mask: Tensor
 
 
 def _adapted(base: GPT2, folder: Path, labels: int | None, dtype: torch.dtype) -> Any:
-    """The network with its adapter; for a classifier with that many labels."""
+    """Load the model with its adapter in PEFT; `labels` is the number of labels of a classifier, None otherwise."""
     if any(importlib.util.find_spec(name) is None for name in ("transformers", "peft")):
         return None
     with warnings.catch_warnings():

@@ -1,5 +1,5 @@
-"""Evaluation of predictions: metrics with their intervals, as Markdown with plots.
+"""Reports on predictions: metrics with confidence intervals, as Markdown with plots.
 
-`classes` evaluates kinds with classes, `intervals` and `calibration` are what it computes, `plots` draws it, and
-`report` writes it. Numbers first; nothing is printed here.
+`classes` evaluates kinds with classes, `intervals` and `calibration` compute its statistics, `plots` draws the plots,
+and `report` writes the Markdown. Nothing is printed here.
 """

@@ -1,4 +1,4 @@
-"""Calibration: whether probabilities are the shares of right predictions."""
+"""Calibration: agreement of probabilities with the accuracy of predictions."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Calibration:
-    """Predictions by their probability, in bins of equal width."""
+    """Calibration of predictions, in bins of equal width of their probability."""
 
     error: float
-    """Expected calibration error (Guo et al. 2017, equation 3): the mean distance between probability and share of
-    right predictions, weighted by the predictions of a bin."""
+    """Expected calibration error (Guo et al. 2017, equation 3): mean absolute difference of confidence and accuracy,
+    weighted by the number of predictions in a bin."""
     confidence: NDArray[np.float64]
-    """Mean probability in each bin that is not empty."""
+    """Mean probability in each non-empty bin."""
     accuracy: NDArray[np.float64]
-    """Share of right predictions there."""
+    """Share of correct predictions in each non-empty bin."""
     count: NDArray[np.int64]
-    """Predictions there."""
+    """Number of predictions in each non-empty bin."""
 
 
 def calibration(confidence: NDArray[np.float32], right: NDArray[np.bool_]) -> Calibration:
-    """Compare probabilities with outcomes.
+    """Compute the calibration of predictions.
 
     Args:
         confidence: probability of each prediction, 0 to 1, (N,).
-        right: whether the prediction is right, (N,).
+        right: whether each prediction is correct, (N,).
     """
     bins = np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0, BINS - 1)
     count = np.bincount(bins, minlength=BINS)

@@ -40,37 +40,37 @@ UNDEFINED = float("nan")
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against all others. Metrics that the rows leave undefined are NaN."""
+    """Metrics of one class against all others; undefined metrics are NaN."""
 
     label: str
     rows: int
-    """Rows that have the label."""
+    """Number of rows with the label."""
     precision: float
-    """Share of the rows with this prediction that are right."""
+    """Share of correct predictions among the rows with this prediction."""
     recall: float
-    """Share of the rows with this label that are found."""
+    """Share of correct predictions among the rows with this label."""
     f1: float
     auroc: float
-    """How often a row of this class gets a higher probability for it than a row of another."""
+    """Area under the ROC curve: probability that a row of this class is ranked above a row of another class."""
 
 
 @dataclass(frozen=True)
 class ClassificationReport(Report):
-    """Evaluation of one predicted class a row, or of several."""
+    """Evaluation of predicted classes, one or several per row."""
 
     baseline: tuple[str, float]
-    """The most frequent label, and the first headline metric of always predicting it."""
+    """Most frequent label, and the first headline metric of always predicting it."""
     auroc: float
-    """Mean over the classes that have one."""
+    """Mean area under the ROC curve over the classes for which it is defined."""
     classes: list[ClassMetrics]
     curves: list[Curve]
-    """Of the classes that have one; of two classes that exclude each other, the second alone."""
+    """ROC curves of the classes for which they are defined; of two exclusive classes, only that of the second."""
     calibration: Calibration
-    """Of the predicted class; for several classes, of every class of every row."""
+    """Calibration of the predicted class; for several classes per row, of every class of every row."""
     confusion: NDArray[np.int64] | None
-    """Rows by label and prediction, (L, L); None for several classes."""
+    """Confusion matrix, rows by label and prediction, (L, L); None for several classes per row."""
     mistakes: list[Mistake]
-    """The surest first."""
+    """Errors in descending order of their probability."""
 
     def sections(self, folder: Path) -> list[str]:
         frequent, share = self.baseline
@@ -108,13 +108,13 @@ def exclusive_report(
     targets: Tensor,
     names: Mapping[str, str],
 ) -> ClassificationReport:
-    """Evaluate one predicted class a row: that with the highest probability.
+    """Evaluate one predicted class per row, that with the highest probability.
 
     Args:
-        rows: at least one.
-        outputs: probabilities (N, L).
-        labels: the classes in the order of the probabilities.
-        targets: numbers of the right classes, (N,), int64.
+        rows: the N rows, at least one.
+        outputs: probabilities, (N, L).
+        labels: class names in the order of the probabilities.
+        targets: class indices of the labels, (N,), int64.
         names: display names of accuracy and macro F1, by key.
     """
     probabilities = torch.from_numpy(outputs)
@@ -137,12 +137,12 @@ def several_report(
     predicted: NDArray[np.bool_],
     names: Mapping[str, str],
 ) -> ClassificationReport:
-    """Evaluate predictions of any number of classes a row.
+    """Evaluate any number of predicted classes per row.
 
     Args:
-        rows: at least one.
-        outputs: probabilities (N, L).
-        labels: the classes in the order of the probabilities.
+        rows: the N rows, at least one.
+        outputs: probabilities, (N, L).
+        labels: class names in the order of the probabilities.
         targets: whether each class applies, bool, (N, L).
         predicted: whether each class is predicted, (N, L).
         names: display names of exact match and macro F1, by key.
@@ -167,16 +167,16 @@ def _report(
     calibration: Calibration,
     confusion: NDArray[np.int64] | None,
 ) -> ClassificationReport:
-    """What both reports have in common.
+    """Compute what both reports share.
 
     Args:
-        rows: at least one.
-        labels: names of the classes.
-        probabilities: (N, L).
+        rows: the N rows, at least one.
+        labels: class names.
+        probabilities: probabilities, (N, L).
         true: whether each class applies, bool, (N, L).
         chosen: whether each class is predicted, bool, (N, L).
-        names: display names of the share of right rows, and of macro F1, by key.
-        size: of each row's mistake, see `Mistake.size`, (N,); -1 where the prediction is right.
+        names: display names of the share of correct rows and of macro F1, by key.
+        size: `Mistake.size` of each row, (N,); -1 for correct predictions.
         calibration: see `ClassificationReport`.
         confusion: see `ClassificationReport`.
     """

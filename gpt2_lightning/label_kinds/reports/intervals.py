@@ -1,7 +1,7 @@
-"""Bootstrap intervals of metrics.
+"""Bootstrap confidence intervals of metrics.
 
-The rows are resampled with replacement, and the metric is computed again (Efron 1979; the percentile interval of Efron
-and Tibshirani 1993, chapter 13). Every metric here follows from sums over rows, so that a draw is a weighted sum.
+The rows are resampled with replacement, and the metric is recomputed (Efron 1979; the percentile interval of Efron and
+Tibshirani 1993, chapter 13). All metrics are functions of sums over rows, so that a draw is a weighted sum.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Sums = NDArray[np.float64]
-"""(draws, columns)."""
+"""Sums over rows, (draws, columns)."""
 RESAMPLES = 1000
 _AT_ONCE = 2**22
 _TAIL = 2.5
@@ -22,7 +22,7 @@ _TAIL = 2.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric and its 95 % interval."""
+    """A metric and its 95 % confidence interval."""
 
     value: float
     low: float
@@ -35,12 +35,12 @@ class Estimate:
 def estimate(
     columns: NDArray[Any], metrics: dict[str, Callable[[Sums], NDArray[np.float64]]], seed: int = 0
 ) -> dict[str, Estimate]:
-    """Metrics with their intervals, all from the same draws.
+    """Compute metrics and their confidence intervals, all from the same draws.
 
     Args:
-        columns: (N, M), a row for each row of data.
-        metrics: by name, a function of sums over rows, (draws, M) to (draws,).
-        seed: fixes the draws.
+        columns: summands of each of the N rows, (N, M).
+        metrics: functions of sums over rows, (draws, M) to (draws,), by name.
+        seed: seed of the draws.
     """
     n = len(columns)
     values = columns.astype(np.float64)
@@ -55,8 +55,8 @@ def estimate(
 
 
 def macro_f1(right: Sums, predicted: Sums, true: Sums) -> NDArray[np.float64]:
-    """Mean over the classes of 2 right / (predicted + true), each (draws, L); a class that is in neither does not
-    count."""
+    """Mean over the classes of 2 right / (predicted + true), each (draws, L); classes that are in neither are
+    excluded."""
     together = predicted + true
     f1 = np.divide(2 * right, together, out=np.zeros_like(together), where=together > 0)
     present: NDArray[np.float64] = (together > 0).sum(axis=1)
@@ -64,7 +64,7 @@ def macro_f1(right: Sums, predicted: Sums, true: Sums) -> NDArray[np.float64]:
 
 
 def _draw(values: NDArray[np.float64], count: int, dice: np.random.Generator) -> Sums:
-    """Sums over the rows of some draws. A row counts as often as it was drawn."""
+    """Compute sums over rows, (count, columns), for `count` draws; a row is weighted by how often it was drawn."""
     n = len(values)
     chosen = dice.integers(0, n, (count, n)) + n * np.arange(count)[:, None]
     times = np.bincount(chosen.ravel(), minlength=count * n).reshape(count, n)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _GRAY = "#0072B2", "#888888"
-_SEQUENCE = "petroff10"  # ten colors that the color-blind distinguish (Petroff 2021)
+_SEQUENCE = "petroff10"  # ten colors that are distinguishable with color blindness (Petroff 2021)
 _NUMBERS_UP_TO, _NAMES_UP_TO, _LONGEST_NAME = 15, 60, 24
 
 
 def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], file: Path) -> None:
-    """Rows by label and answer, colored by their share of the label's rows. Above 15 classes without numbers."""
+    """Draw a confusion matrix, colored by the share of a label's rows; above 15 classes without numbers."""
     from matplotlib.ticker import PercentFormatter
 
     n = len(labels)
@@ -52,7 +52,7 @@ def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], file: Pa
 
 
 def draw_reliability(calibration: Calibration, file: Path) -> None:
-    """How often answers are right, by their probability; below it, how many answers each bin has."""
+    """Draw a reliability diagram: accuracy by probability, and below it the number of predictions in each bin."""
     figure = _figure((5.2, 5.6))
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color=_GRAY, linewidth=1, linestyle="--", label="perfectly calibrated")
@@ -72,12 +72,12 @@ def draw_reliability(calibration: Calibration, file: Path) -> None:
 
 
 def draw_curves(curves: Sequence[Curve], aurocs: Sequence[float], file: Path) -> None:
-    """The receiver operating characteristic of each class; above ten classes all are gray, but for their mean.
+    """Draw the ROC curve of each class; above ten classes all curves are gray, except for their mean.
 
     Args:
-        curves: at least one.
-        aurocs: the area under each.
-        file: the PNG.
+        curves: one or more curves.
+        aurocs: area under each curve.
+        file: path of the PNG.
     """
     import matplotlib as mpl
 
@@ -107,7 +107,7 @@ def draw_curves(curves: Sequence[Curve], aurocs: Sequence[float], file: Path) ->
 
 
 def draw_scatter(true: NDArray[np.float64], answers: NDArray[np.float64], file: Path) -> None:
-    """Answers against labels."""
+    """Draw a scatter plot of predictions over labels."""
     figure = _figure((5.4, 5.2))
     axes = figure.add_subplot()
     ends = [min(true.min(), answers.min()), max(true.max(), answers.max())]

@@ -1,4 +1,4 @@
-"""A report as Markdown, with its plots beside it."""
+"""Reports as Markdown with plots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpt2_lightning.label_kinds.reports.intervals import RESAMPLES, Estimate
 
 FILE = "report.md"
 MISTAKES = 20
-"""Errors that a report shows."""
+"""Number of errors that a report lists."""
 _LONGEST_TEXT = 300
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
 
@@ -26,44 +26,44 @@ class Mistake:
     label: str
     answer: str
     size: float
-    """The probability of the wrong prediction; of several classes, of the surest wrong one. For numbers the
-    distance."""
+    """Probability of the wrong prediction, for several classes the highest one of a wrong prediction; for numbers the
+    absolute error."""
 
 
 @dataclass(frozen=True)
 class Report(ABC):
-    """Evaluation of the predictions for one part of a table."""
+    """Evaluation of the predictions on one part of a table."""
 
     rows: int
     headline: dict[str, Estimate]
-    """The most important metrics by key, each with its interval."""
+    """Headline metrics with confidence intervals, by key."""
     names: Mapping[str, str]
-    """Their display names."""
+    """Display names of the headline metrics, by key."""
 
     @abstractmethod
     def sections(self, folder: Path) -> list[str]:
         """Draw the plots into a folder.
 
         Returns:
-            The lines of the page below its title.
+            The lines of the report below its title.
         """
 
     def write(self, title: str, folder: Path) -> Path:
-        """Write `report.md` and its plots into a folder that exists; files of the same names are replaced.
+        """Write `report.md` and its plots; existing files are replaced.
 
         Args:
-            title: what was evaluated on what.
-            folder: where it goes.
+            title: title of the report, the model and the data.
+            folder: existing folder.
 
         Returns:
-            The Markdown file.
+            Path of the Markdown file.
         """
         file = folder / FILE
         file.write_text("\n".join([f"# {literally(title)}", "", *self.sections(folder)]) + "\n", encoding="utf-8")
         return file
 
     def headline_table(self, more: list[list[str]]) -> list[str]:
-        """The headline metrics, and more rows of name, value and interval."""
+        """Return a table of the headline metrics, followed by the given rows of name, value and interval."""
         found = [
             [self.names[key], number(estimate.value), f"{number(estimate.low)} to {number(estimate.high)}"]
             for key, estimate in self.headline.items()
@@ -73,11 +73,11 @@ class Report(ABC):
 
 
 def mistakes_table(mistakes: Sequence[Mistake], size: str) -> list[str]:
-    """A row for each mistake.
+    """Return a table of mistakes.
 
     Args:
-        mistakes: in the order in which they are shown.
-        size: the name of `Mistake.size`.
+        mistakes: mistakes in the order of the table.
+        size: column name of `Mistake.size`.
     """
     if not mistakes:
         return ["None."]
@@ -88,17 +88,17 @@ def mistakes_table(mistakes: Sequence[Mistake], size: str) -> list[str]:
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """The lines of a Markdown table."""
+    """Return the lines of a Markdown table."""
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
 
 
 def number(value: float) -> str:
-    """Four decimals; a dash for NaN."""
+    """Format a number with four decimals; NaN as a dash."""
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
 def literally(text: str) -> str:
-    """Escape Markdown, put a text on one line and cut it at 300 characters."""
+    """Escape Markdown, join the lines of a text, and truncate it to 300 characters."""
     line = " ".join(text.split())
     line = line if len(line) <= _LONGEST_TEXT else f"{line[: _LONGEST_TEXT - 1]}…"
     return _MARKUP.sub(r"\\\1", line)

@@ -13,24 +13,24 @@ from torchmetrics.functional.classification import binary_roc
 
 @dataclass(frozen=True)
 class Curve:
-    """The receiver operating characteristic of a class, a point for every threshold."""
+    """ROC curve of a class, one point per threshold."""
 
     label: str
     false_positives: NDArray[np.float32]
-    """Share of the rows of other classes, rising."""
+    """False positive rate, ascending."""
     true_positives: NDArray[np.float32]
-    """Share of the rows of this class."""
+    """True positive rate."""
 
 
 def roc_curves(labels: Sequence[str], probabilities: Tensor, true: Tensor, only_last: bool) -> list[Curve]:
-    """Curves of the classes that some rows have and others have not.
+    """Compute the ROC curves of the classes that apply to some rows, but not to all.
 
     Args:
-        labels: names of the classes.
-        probabilities: (N, L).
+        labels: class names.
+        probabilities: probabilities, (N, L).
         true: whether each class applies, bool, (N, L).
-        only_last: whether the last class alone gets a curve: of two classes that exclude each other, the first one's
-            is its mirror image.
+        only_last: whether to compute only the curve of the last class, since the curves of two exclusive classes are
+            mirror images.
     """
     curves = []
     for column in range(len(labels) - 1 if only_last else 0, len(labels)):
