@@ -15,7 +15,7 @@ def run() -> NoReturn:
     """Run the verb given as the first command-line argument."""
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("GPT-2 Lightning: a GPT-2 from scratch, to train and to write with\n")
+        print("GPT-2 Lightning: a GPT-2 from scratch, on PyTorch Lightning and Hydra\n")
         print("usage: gpt2-lightning VERB [key=value …]\n")
         for verb, purpose in VERBS.items():
             print(f"  {verb:10} {purpose}")

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 VERBS = {
-    "prepare": "make token shards from a corpus, once",
-    "tokenizer": "train a tokenizer, and look at one",
+    "prepare": "encode a corpus as token shards, once",
+    "tokenizer": "train a tokenizer and inspect it",
     "train": "pre-train a model on a text",
-    "finetune": "adapt a trained model to a task",
-    "sweep": "search for the best settings of a training",
-    "generate": "let a checkpoint write",
-    "predict": "let a classifier label texts",
-    "compare": "a checkpoint beside transformers' GPT-2, and why they differ",
-    "convert": "to and from Hugging Face's format; from nanoGPT's and minGPT's",
-    "attention": "which token attends to which, as numbers, pictures and a page",
-    "explain": "which tokens a classifier's answer depends on, by three methods",
-    "params": "a model's tensors, sums and cost, as a table, a tree or CSV",
-    "plot": "curves of one run or many, as a picture or a page",
+    "finetune": "fine-tune a trained model on a task",
+    "sweep": "search for the best hyperparameters",
+    "generate": "generate text from a checkpoint",
+    "predict": "label texts with a classifier",
+    "compare": "compare a checkpoint with transformers' GPT-2 and name the causes of differences",
+    "convert": "convert to and from Hugging Face's format; from nanoGPT's and minGPT's",
+    "attention": "attention weights as numbers, plots and an HTML explorer",
+    "explain": "attribute a classifier's prediction to tokens, by three methods",
+    "params": "a model's tensors, statistics and cost as a table, a tree, CSV or a diagram",
+    "plot": "training curves of one run or many, as a picture or a page",
 }
 _TRAINING = ("train", "finetune")
 

@@ -110,7 +110,7 @@ def test_resuming_with_another_alphabet_of_the_same_size(
 
 
 def test_resuming_the_jobs_of_a_sweep(run_verb: Run) -> None:
-    refused(run_verb("train", "-m", *TINY, "resume=auto", "seed=1,2"), "cannot tell the jobs of a sweep apart")
+    refused(run_verb("train", "-m", *TINY, "resume=auto", "seed=1,2"), "cannot distinguish the jobs of a sweep")
 
 
 def test_all_faults_come_in_one_message(run_verb: Run) -> None:

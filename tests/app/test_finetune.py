@@ -97,7 +97,7 @@ def test_a_resumed_run_ends_like_one_that_was_not_stopped(finetune: Run, workpla
     stopped = newest_run(workplace / "runs" / "parts")
     outcome = finetune(f"lora={lora}", "name=parts", "schedule=constant", f"resume={stopped}")
     assert outcome.code == 0, outcome.err
-    assert "going on from step-000003" in outcome.out
+    assert "resuming from step-000003" in outcome.out
     one, other = (tensors(run / "checkpoints" / "step-000006.ckpt") for run in (whole, stopped))
     assert one.keys() == other.keys()
     assert all(torch.equal(one[key], other[key]) for key in one)

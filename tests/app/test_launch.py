@@ -120,7 +120,7 @@ def test_a_run_goes_on_where_a_process_was_killed_and_saves_once_at_a_signal(sta
     code, output = program.wait(SECONDS_TO_END), program.output()
     assert code == 130, output
     assert "process 1 of 2 (from 0) was ended by SIGKILL, perhaps since memory ran out; restart 1 of 2" in output
-    assert re.search(r"going on from step-\d+\.ckpt", output)
+    assert re.search(r"resuming from step-\d+\.ckpt", output)
     assert "restart 2 of" not in output
     assert "Traceback" not in output
     assert output.count("stopped by SIGINT") == 1

@@ -106,7 +106,7 @@ def test_a_killed_run_is_named_and_goes_on_from_its_checkpoint(
     assert "ended by SIGKILL" in Status.read(workplace / "sweep" / "0").error
     assert run_verb("train", *command).code == 0
     assert states(workplace / "sweep") == {"0": "done", "1": "done"}
-    assert "going on from step-" in (workplace / "sweep" / "0" / "train.log").read_text()
+    assert "resuming from step-" in (workplace / "sweep" / "0" / "train.log").read_text()
     assert starts(workplace / "sweep" / "1") == 1
 
 
@@ -119,7 +119,7 @@ def test_a_signal_stops_the_whole_sweep_and_says_how_to_go_on(
         outcome = run_verb("train", *command)
     assert outcome.code == 128 + number
     assert states(workplace / "sweep") == {"0": "stopped", "1": "waiting"}
-    assert "to go on:\n  python train.py -m" in outcome.out
+    assert "to resume:\n  python train.py -m" in outcome.out
     assert "hydra.sweep.dir=sweep seed=1,2" in outcome.out
 
 
@@ -131,7 +131,7 @@ def test_a_signal_stops_the_whole_sweep_and_says_how_to_go_on(
         (["trainer=ddp_cpu", "batch_size=4,5"], "5 does not divide among 2 processes"),
         (["optimizer.lr=interval(1e-4,1e-2)"], "gpt2-lightning sweep"),
         (["model=tiny,tinny"], "did you mean tiny?"),
-        (["resume=auto", "seed=1,2"], "cannot tell the jobs of a sweep apart"),
+        (["resume=auto", "seed=1,2"], "cannot distinguish the jobs of a sweep"),
         (["plan=true", "seed=1,2"], "plan: it is of a single run"),
         (["run_dir=here", "seed=1,2"], "run_dir: each run has its own in the sweep's folder"),
     ],

@@ -188,7 +188,7 @@ def test_killed_run_goes_on_as_if_nothing_had_happened(run_verb: Run, workplace:
         program.kill()
     resumed = run_verb("train", *TINY, *long_run, "resume=auto")
     assert resumed.code == 0, resumed
-    assert "going on from step-" in resumed.out
+    assert "resuming from step-" in resumed.out
     whole = run_verb("train", *TINY, *long_run, "run_dir=whole")
     assert whole.code == 0, whole
     columns = ["step", "tokens", "train/loss", "val/loss", "lr", "grad_norm"]
@@ -228,7 +228,7 @@ def test_ctrl_c_stops_cleanly_and_the_command_that_is_told_goes_on(
         [sys.executable, root / "train.py", *again], cwd=workplace, capture_output=True, text=True, check=False
     )
     assert resumed.returncode == 0, resumed
-    assert f"going on from {saved.name}" in resumed.stdout
+    assert f"resuming from {saved.name}" in resumed.stdout
 
 
 def test_sigterm_saves_and_ends_with_its_code(workplace: Path, small_text: Path) -> None:

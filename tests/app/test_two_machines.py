@@ -131,7 +131,7 @@ def test_two_machines_train_notice_a_cut_cable_and_go_on(
     programs = start_both(f"trainer.max_steps={reached + 5}", "trainer.val_check_interval=5", "resume=here")
     assert [program.wait(SECONDS_TO_START) for program in programs] == [0, 0], outputs(programs)
     leading, following = outputs(programs)
-    assert re.search(rf"folder: here, going on from step-0*{reached}\.ckpt", leading)
+    assert re.search(rf"folder: here, resuming from step-0*{reached}\.ckpt", leading)
     assert f"step {reached + 5} of {reached + 5}".replace(",", "") in leading.replace(",", "")
     assert "plan: " not in following
     assert folder.step_of(folder.newest(run)) == reached + 5

@@ -50,7 +50,7 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
     found = describe(content, checkpoint)
     if "global_step" not in content:
         raise UserError(
-            f"resume: {checkpoint} holds a model without a training to go on with; "
+            f"resume: {checkpoint} holds a model without a training state to resume; "
             "start from its weights with finetune's init_from"
         )
     at_its_end = content["global_step"] >= max_steps
@@ -59,7 +59,7 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
     if at_its_end:
         raise UserError(
             f"resume: {checkpoint} is at step {content['global_step']:,}, and the run ends at step {max_steps:,}; "
-            "raise trainer.max_steps to go on"
+            "raise trainer.max_steps to continue"
         )
     _require_fit(checkpoint, wanted, found)
     return LoadedCheckpoint(checkpoint, content, found.run_config)
@@ -113,7 +113,7 @@ def log_how_to_resume(verb: str, stop: Interrupted, step: int, run_dir: Path) ->
     state = "saved" if stop.saved else f"not saved; the last that was is {last.name if last else 'none'}"
     log.info("stopped by %s at step %s, which is %s", stop, f"{step:,}", state)
     if last is not None and HydraConfig.get().mode != RunMode.MULTIRUN:
-        log.info("to go on:\n  %s", _command_to_resume(verb, run_dir))
+        log.info("to resume:\n  %s", _command_to_resume(verb, run_dir))
 
 
 def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> None:

@@ -61,7 +61,7 @@ def describe_plan(run: Run) -> None:
         f"{round(samples * data.samples.targets_per_sample):,}",
         samples / data.samples.per_epoch,
     )
-    log.info("folder: %s%s", display_path(run.folder), f", going on from {run.resumed.name}" if run.resumed else "")
+    log.info("folder: %s%s", display_path(run.folder), f", resuming from {run.resumed.name}" if run.resumed else "")
 
 
 def _shared_out(batch_size: int, micro_batch_size: int) -> str:

@@ -57,7 +57,7 @@ def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
         return plain, faults
     if plain["resume"] != "never":
         faults.append(
-            f"resume: {plain['resume']} cannot tell the jobs of a sweep apart; leave it out: the same command again "
+            f"resume: {plain['resume']} cannot distinguish the jobs of a sweep; leave it out: the same command again "
             "goes on with each of them"
         )
     if plain["plan"]:

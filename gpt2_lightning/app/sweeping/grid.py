@@ -171,7 +171,7 @@ class Grid:
         statuses = tabulate(folder, runs)
         again = command(self._task.verb, *self._task.arguments)
         if code:
-            log.info("stopped; to go on:\n  %s", again)
+            log.info("stopped; to resume:\n  %s", again)
             raise SystemExit(code)
         failed = [run for run, status in statuses.items() if status.state == "failed"]
         for run in failed:

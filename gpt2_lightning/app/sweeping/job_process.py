@@ -122,7 +122,7 @@ def _job_main(verb: str, plain: dict[str, Any], hydra: Any, environment: dict[st
             _run(verb, plain, hydra, folder)
             (folder / _LOCK).unlink(missing_ok=True)
     except Timeout:
-        print(f"{folder} is in the hands of another command, and left to it", file=sys.stderr)
+        print(f"{folder} is in use by another command and was skipped", file=sys.stderr)
 
 
 def _run(verb: str, plain: dict[str, Any], hydra: Any, folder: Path) -> None:

@@ -55,7 +55,7 @@ def report(
         best = study.best_trial
         log.info("\nbest: trial %d, validation loss %.4f:\n  %s", best.number, best.value, best_command(best.params))
     if code:
-        log.info("stopped; to go on:\n  %s", resume_command)
+        log.info("stopped; to resume:\n  %s", resume_command)
     elif not complete:
         log.error("error: no trial has ended well; status.json in the folder of each says why")
         return 1
