@@ -109,7 +109,7 @@ def test_ranges_agree_with_pydantic(value: float, hint: Any) -> None:
         (tuple[Probability, Probability], [0.5, 2], "x: [0.5, 2] is out of range, 0 to 1 is allowed"),
         (dict[str, dict[str, PositiveInt]], {"a": {"b": 0}}, "x.a.b: 0 is out of range, 1 or more is allowed"),
         (Annotated[str, OneOf({"one": 1, "two": 2})], "too", "x: 'too' is not one of one, two"),
-        (list[NonEmpty], ["a", ""], "x: it is empty; name one"),
+        (list[NonEmpty], ["a", ""], "x: one of them is empty"),
         (Annotated[Seed, Advice("choose 0")], -1, "x: -1 is out of range, 0 up to (not including) 2**63 is allowed; choose 0"),  # noqa: E501  # a message in full
         (PositiveFloat, math.nan, "x: nan is out of range, a finite number above 0 is allowed"),
     ],
