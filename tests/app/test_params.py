@@ -156,6 +156,7 @@ def test_the_largest_size_is_not_allocated(root: Path) -> None:
     assert 50_000 < int(done.stderr) < 1_000_000, "kB at the peak"
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_on_is_no_fault(root: Path) -> None:
     command = f"{sys.executable} -m gpt2_lightning params model=gpt2_1558m | head -1"
     done = subprocess.run(command, shell=True, cwd=root, capture_output=True, text=True, check=True)

@@ -209,6 +209,7 @@ def test_bad_rows_are_counted_and_the_first_ten_shown(run_verb: Run, monkeypatch
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="processes have no groups here")
 @pytest.mark.parametrize("moment", ["starting", "working"])
+@pytest.mark.slow
 def test_ctrl_c_ends_in_good_order_and_the_next_run_goes_on(run_verb: Run, workplace: Path, moment: str) -> None:
     """Ctrl-C reaches all processes of a terminal, the workers among them."""
     Path("long.txt").write_text(PROSE * 80_000)

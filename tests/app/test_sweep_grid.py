@@ -31,6 +31,7 @@ def starts(run: Path) -> int:
     return (run / "train.log").read_text().count("folder: ") if (run / "train.log").exists() else 0
 
 
+@pytest.mark.slow
 def test_what_fails_leaves_the_others_and_is_all_that_runs_again(
     run_verb: Run, small_text: Path, workplace: Path
 ) -> None:

@@ -109,6 +109,7 @@ def test_optuna_that_is_not_installed_is_named(run_verb: Run, monkeypatch: pytes
     assert "pip install 'gpt2-lightning[sweep]'" in run_verb("sweep", "seed=1,2").err
 
 
+@pytest.mark.slow
 def test_trials_that_fail_leave_the_others(run_verb: Run, small_text: Path, workplace: Path) -> None:
     (workplace / "good.txt").write_text(small_text.read_text())
     settings = [*TINY, "trainer.max_steps=2", "callbacks.samples=null", "data=text", "seed=1,2"]

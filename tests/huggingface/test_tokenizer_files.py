@@ -77,6 +77,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @example(SPACES)
 @example(UNICODE)
 @example(f"a{END}b</s>")
+@pytest.mark.slow
 def test_their_ids_and_text_are_ours(exported: Exported, text: str) -> None:
     ours, theirs, _ = exported
     if isinstance(ours, CharTokenizer) and ours.unknown == "error":

@@ -94,6 +94,7 @@ def test_gpt2s_merges_encode_as_tiktoken_does(gpt2_merges: BPETokenizer) -> None
         assert gpt2_merges.encode(text).tolist() == GPT2Tokenizer().encode(text).tolist()
 
 
+@pytest.mark.slow
 def test_gpt2s_merges_encode_as_tiktoken_does_on_real_text(gpt2_merges: BPETokenizer, shared_data: Path) -> None:
     files = ["wikitext-2-raw/wiki.valid.raw", "sst2/dev.tsv", "sms-spam/SMSSpamCollection", "gpt2_vocab/encoder.json"]
     for name in files:

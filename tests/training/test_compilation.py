@@ -27,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch's compiler warns itse
 needs_compiler = pytest.mark.skipif(compile_fault(True) is not None, reason="there is no C++ compiler")
 
 
+@pytest.mark.slow
 def test_a_compiled_run_learns_the_same_and_leaves_the_same_behind(
     train: Callable[..., Run], tokens: Tokens, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def runs_of(run_dir: Path) -> list[Path]:
 
 
 @pytest.mark.usefixtures("offline")
+@pytest.mark.slow
 def test_three_loggers_at_once_store_the_same(run_verb: Callable[..., Any], workplace: Path) -> None:
     outcome = run_verb("train", *TINY, *LENGTH, "logger=[csv,tensorboard,wandb]")
     assert outcome.code == 0, outcome
