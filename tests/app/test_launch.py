@@ -103,6 +103,7 @@ def test_a_sweep_of_runs_on_two_goes_on_where_one_was_killed_and_one_process_spe
 
 
 @needs_proc
+@pytest.mark.slow
 def test_a_run_goes_on_where_a_process_was_killed_and_saves_once_at_a_signal(start: Callable[..., Program]) -> None:
     """A Ctrl-C reaches every process from the terminal, and those that train once more from their parent."""
     here = Path("here")

@@ -188,6 +188,7 @@ def test_a_mark_and_blank_lines_and_the_line_ends_of_windows_are_no_rows(tmp_pat
 
 @settings(derandomize=True, deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=25), st.integers(1, 200), st.integers(1, 100), st.booleans())
+@pytest.mark.slow
 def test_wherever_rows_are_cut_each_is_read_once(
     tmp_path: Path, texts: list[str], piece: int, block: int, ends_in_line_feed: bool
 ) -> None:

@@ -50,6 +50,7 @@ def test_merges_are_those_of_huggingface(text: str, n_tokens: int) -> None:
 
 
 @given(st.text(st.sampled_from("ab c'é"), max_size=60), st.integers(257, 290))
+@pytest.mark.slow
 def test_merges_are_those_of_huggingface_on_any_text(text: str, n_tokens: int) -> None:
     assert learn_merges(count_words([text]), n_tokens) == merges_of_huggingface(text, n_tokens)
 
