@@ -157,7 +157,7 @@ def test_construction_names_every_fault() -> None:
         ([], {}, 0),
         ([], {"micro": 11}, 2),
         (["share"], {"share": None, "micro": 11}, 2),
-        (["way"], {"way": "far", "micro": 11}, 1),  # whether 11 is too much for the way cannot be told
+        (["way"], {"way": "far", "micro": 11}, 1),  # the limit of an unknown way is unknown
         (["batch"], {"batch": "ten", "micro": 11}, 1),
         (["micro"], {"micro": "two"}, 0),
         (["micro", "way"], {}, 0),

@@ -9,7 +9,7 @@ from gpt2_lightning.training.loggers import RunLogger
 
 
 class Kept(RunLogger):
-    """Remembers what it is told, and raises in some methods, each time."""
+    """Records its calls, and raises in some methods at every call."""
 
     package = "pytest"
 
