@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 from gpt2_lightning.app.config.overrides import command
@@ -11,6 +12,7 @@ from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.app.run.summary import list_files
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
+from gpt2_lightning.evaluation import linear_baseline
 from gpt2_lightning.evaluation.predictions import predict
 from gpt2_lightning.label_kinds.reports.report import FILE
 
@@ -32,11 +34,14 @@ def log_texts(data: LabelDataModule) -> None:
 
 
 def evaluate(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
-    """Evaluate the best weights on the test part, or on the validation part if there is none."""
+    """Evaluate the best weights and a linear baseline on the test part, or on the validation part if there is none."""
     name, part = ("test", data.test) if len(data.test) else ("validation", data.val)
     outputs = predict(load_best(run), part.texts, labels.kind, data.micro_batch_size)
     title = f"{run.folder.parent.name}: the {name} part, {len(part):,} texts"
     report = labels.kind.report(part.rows, outputs, labels.labels)
+    if linear_baseline.available():
+        linear = linear_baseline.linear_outputs(labels.kind, len(labels.labels), data.train, data.val, part)
+        report = dataclasses.replace(report, linear=labels.kind.report(part.rows, linear, labels.labels).headline)
     report.write(title, run.folder)
     log.info("")
     log.info(
@@ -44,6 +49,10 @@ def evaluate(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
     )
     for metric, estimate in report.headline.items():
         log.info("  %-16s %s", metric.replace("_", " "), estimate)
+    for metric, estimate in report.linear.items():
+        log.info("  %-16s %s, of a linear model of TF-IDF features", metric.replace("_", " "), estimate)
+    if not report.linear:
+        log.info("  for a linear baseline beside them: pip install 'gpt2-lightning[%s]'", linear_baseline.EXTRA)
     log.info("  %-16s %s", "report", f"{display_path(run.folder)}/{FILE}")
     list_files(run)
     where = display_path(run.folder)

@@ -6,7 +6,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpt2_lightning.label_kinds.reports.intervals import RESAMPLES, Estimate
@@ -39,6 +39,8 @@ class Report(ABC):
     """Headline metrics with confidence intervals, by key."""
     names: Mapping[str, str]
     """Display names of the headline metrics, by key."""
+    linear: dict[str, Estimate] = field(default_factory=dict, kw_only=True)
+    """Headline metrics of a linear baseline; empty without one."""
 
     @abstractmethod
     def sections(self, folder: Path) -> list[str]:
@@ -64,12 +66,18 @@ class Report(ABC):
 
     def headline_table(self, more: list[list[str]]) -> list[str]:
         """Return a table of the headline metrics, followed by the given rows of name, value and interval."""
-        found = [
-            [self.names[key], number(estimate.value), f"{number(estimate.low)} to {number(estimate.high)}"]
-            for key, estimate in self.headline.items()
-        ]
+        found = [[self.names[key], *_cells(estimate)] for key, estimate in self.headline.items()]
         source = f"{self.rows:,} rows. Intervals are of {RESAMPLES:,} bootstrap draws of these rows."
-        return [source, "", *table(["", "figure", "95 % interval"], [*found, *more])]
+        columns = ["", "figure", "95 % interval"]
+        if self.linear:
+            found = [[*row, *_cells(self.linear[key])] for row, key in zip(found, self.headline, strict=True)]
+            more = [[*row, "", ""] for row in more]
+            columns += ["linear model of TF-IDF features", "95 % interval"]
+        return [source, "", *table(columns, [*found, *more])]
+
+
+def _cells(estimate: Estimate) -> list[str]:
+    return [number(estimate.value), f"{number(estimate.low)} to {number(estimate.high)}"]
 
 
 def mistakes_table(mistakes: Sequence[Mistake], size: str) -> list[str]:
