@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import shutil
@@ -16,6 +17,14 @@ from gpt2_lightning import atomic
 from gpt2_lightning.errors import UserError
 
 _PICKLE_START = b"\x80"
+_OTHER_FORMATS = {
+    b"GGUF": "a GGUF file of llama.cpp",
+    (20240326).to_bytes(4, "little"): "a model of llm.c",
+    (20240520).to_bytes(4, "little"): "token ids of llm.c",
+    (20240328).to_bytes(4, "little"): "a tokenizer of llm.c",
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+}
+"""Formats of other programs by the first four bytes of a file."""
 
 
 def write(checkpoint: dict[str, Any], path: Path) -> None:
@@ -64,6 +73,11 @@ def read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; check the path")
     size = path.stat().st_size
+    if other := _other_format(path):
+        raise UserError(
+            f"{path} is {other}, which is not read; name the Hugging Face folder of the model, with model.safetensors "
+            "and config.json, from which it was made or to which that program exports"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign pickles; the errors below are more specific
@@ -90,6 +104,12 @@ def is_checkpoint_file(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/data.pkl") for name in archive.namelist())
+
+
+def _other_format(path: Path) -> str | None:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return _OTHER_FORMATS.get(file.read(4))
+    return None
 
 
 def _holds_objects(path: Path, error: pickle.UnpicklingError) -> bool:

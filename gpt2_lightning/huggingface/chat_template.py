@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface.safetensors_files import read_json
+from gpt2_lightning.huggingface.weight_files import read_json
 
 FILE = "chat_template.jinja"
 FIELD = "instruction_template"

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import chat_template, safetensors_files
+from gpt2_lightning.huggingface import chat_template, weight_files
 from gpt2_lightning.huggingface.config import MODEL_TYPE, config_from_huggingface, config_to_huggingface
 from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.label_head import ARCHITECTURE as CLASSIFIER
 from gpt2_lightning.huggingface.label_head import WEIGHT as SCORE
 from gpt2_lightning.huggingface.label_head import LabelHead
-from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer, write_tokenizer_files
+from gpt2_lightning.huggingface.weight_files import read_json
 from gpt2_lightning.huggingface.weights import dtype_name, from_huggingface, to_huggingface, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.reference import ReferenceGPT2
@@ -34,6 +34,11 @@ def is_model_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() or any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
 
 
+def is_weight_file(path: Path) -> bool:
+    """Whether a file has the weights of the model of its folder."""
+    return path.name in (weight_files.SINGLE, weight_files.PICKLE) and (path.parent / CONFIG).is_file()
+
+
 def read(folder: Path) -> ImportedModel:
     """Read the language model of a folder, also that of a classifier without its head; see `read_head`.
 
@@ -48,7 +53,7 @@ def read(folder: Path) -> ImportedModel:
         config = config_from_huggingface(fields)
     except (TypeError, ValueError) as error:
         raise UserError(_located(folder / CONFIG, error)) from None
-    tensors = safetensors_files.read(folder)
+    tensors = weight_files.read(folder)
     if classifies:
         tensors.pop(SCORE, None)
     try:
@@ -80,7 +85,7 @@ def read_head(folder: Path) -> LabelHead | None:
     fields = _fields(folder)
     if not _classifies(fields):
         return None
-    score = safetensors_files.read(folder).get(SCORE)
+    score = weight_files.read(folder).get(SCORE)
     width, context = fields.get("n_embd", GPT2Config.n_embd), fields.get("n_positions", GPT2Config.block_size)
     if score is None or score.dim() != 2 or score.size(1) != width:
         found = "is missing" if score is None else f"has shape {tuple(score.shape)}"
@@ -128,7 +133,7 @@ def write(
     weights = to_huggingface(model) | ({} if head is None else {SCORE: head.score.detach().clone()})
     try:
         folder.mkdir(parents=True)
-        safetensors_files.write(weights, folder, max_shard_bytes)
+        weight_files.write(weights, folder, max_shard_bytes)
         _write_json(config, folder / CONFIG)
         if head is None:
             # Otherwise the transformers pipeline generates 256 tokens, and fails past the context.
@@ -146,9 +151,7 @@ def unknown_files(folder: Path) -> list[str]:
     """Return the names of files in a folder that `write` does not write."""
     known = {CONFIG, GENERATION, CARD, chat_template.FILE, *TOKENIZER_FILES}
     return sorted(
-        file.name
-        for file in folder.iterdir()
-        if file.name not in known and not safetensors_files.is_weight_file(file.name)
+        file.name for file in folder.iterdir() if file.name not in known and not weight_files.is_weight_file(file.name)
     )
 
 

@@ -25,7 +25,9 @@ _FILES = (
     "vocab.json",
     "merges.txt",
 )
-"""Files to download: weights only as safetensors, and no code."""
+"""Files to download: no code, and weights as safetensors."""
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
+"""Weights of models without safetensors files; see `weight_files`."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +69,35 @@ def fetch(address: str) -> Snapshot:
                 if _is_whole(folder := cached()):
                     return Snapshot(folder, name, revision)
         # Without a network, this fails immediately, whereas a download retries for a long time.
-        commit = HfApi().model_info(name, revision=revision).sha
-        folder = Path(snapshot_download(name, revision=commit, allow_patterns=wanted))
+        info = HfApi().model_info(name, revision=revision)
+        if not any(file.rfilename.endswith(".safetensors") for file in info.siblings or []):
+            wanted += _PICKLES
+        folder = Path(snapshot_download(name, revision=info.sha, allow_patterns=wanted))
         _remember(folder, revision)
     except (HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{address}: the hub refused it ({type(error).__name__}): {reason}") from None
     except Exception as error:  # each library defines its own exceptions for network failures
-        try:
+        folder = None
+        with contextlib.suppress(OSError):
             folder = cached()
-        except OSError:
+        if folder is None or not _has_weights(folder):
             raise UserError(_unreachable(address, name, match["revision"], error)) from None
     return Snapshot(folder, name, commit=folder.name)
 
 
 def _is_whole(snapshot: Path) -> bool:
     """Whether a cached snapshot has weights and a tokenizer; other programs may have downloaded only a part of it."""
-    shards = sorted(file.stem for file in snapshot.glob("model-*-of-*.safetensors"))
-    weights = (snapshot / "model.safetensors").is_file() or (shards and shards[-1].endswith(f"-of-{len(shards):05d}"))
-    named = ("tokenizer.json", "vocab.json")
-    return bool(weights) and (snapshot / "config.json").is_file() and any((snapshot / name).is_file() for name in named)
+    return _has_weights(snapshot) and any((snapshot / name).is_file() for name in ("tokenizer.json", "vocab.json"))
+
+
+def _has_weights(snapshot: Path) -> bool:
+    """Whether a cached snapshot has a configuration and all files of its weights."""
+    for kind, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+        shards = sorted(file.stem for file in snapshot.glob(f"{kind}-*-of-*.{suffix}"))
+        if (snapshot / f"{kind}.{suffix}").is_file() or (shards and shards[-1].endswith(f"-of-{len(shards):05d}")):
+            return (snapshot / "config.json").is_file()
+    return False
 
 
 def _remember(snapshot: Path, revision: str) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface.safetensors_files import read_json
 from gpt2_lightning.huggingface.tokenizer_definitions import (
     added_tokens,
     byte_level,
@@ -20,6 +19,7 @@ from gpt2_lightning.huggingface.tokenizer_definitions import (
     merge_lines,
     own_tokenizer,
 )
+from gpt2_lightning.huggingface.weight_files import read_json
 from gpt2_lightning.tokenizers import HuggingFaceTokenizer, Tokenizer
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
 from gpt2_lightning.tokenizers.huggingface import (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,14 @@ _CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
 _MASK = re.compile(r"\.attn\.(bias|masked_bias)$")
 _CLASSIFIER = "score.weight"
 _HEAD, _EMBEDDING = "lm_head.weight", "wte.weight"
+_FIRST = "h.0.attn.c_attn.weight"
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def is_huggingface(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint file is a state dict in Hugging Face's layout, where `c_attn` is (C, 3C), a Conv1D."""
+    tensor = content.get(f"{PREFIX}{_FIRST}", content.get(_FIRST))
+    return isinstance(tensor, Tensor) and tensor.dim() == 2 and tensor.size(1) == 3 * tensor.size(0)
 
 
 def from_huggingface(weights: Mapping[str, Tensor], config: GPT2Config) -> GPT2:

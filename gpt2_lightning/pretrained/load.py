@@ -22,7 +22,7 @@ from gpt2_lightning.huggingface.imported import mingpt, nanogpt
 from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer
-from gpt2_lightning.huggingface.weights import dtype_name
+from gpt2_lightning.huggingface.weights import dtype_name, is_huggingface
 from gpt2_lightning.pretrained.load_adapter import Read, from_checkpoint, from_peft
 from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel, from_own_checkpoint
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
@@ -82,6 +82,8 @@ def read_pretrained(source: str, options: LoadOptions = LoadOptions()) -> Loaded
         found = from_peft(path, options.base, read_base)
     elif path.is_dir() and folder.is_model_folder(path):
         found = _from_folder(path, str(path))
+    elif folder.is_weight_file(path):
+        found = _from_folder(path.parent, str(path.parent))
     elif path.suffix == ".json" and path.is_file():
         found = _from_imported(mingpt.read_json_file(path), str(path))
     else:
@@ -99,7 +101,7 @@ def read_pretrained(source: str, options: LoadOptions = LoadOptions()) -> Loaded
 def _checkpoint(source: str, options: LoadOptions) -> Path:
     path = runs.find_checkpoint(source, options.runs_dir, options.key)
     if path.suffix == ".safetensors":
-        raise UserError(f"{path} contains only weights; name its folder, which has config.json")
+        raise UserError(f"{path} contains only weights; put the config.json of the model beside it")
     if not path.exists() and _HUB_NAME.fullmatch(source):
         raise UserError(
             f"there is no run, checkpoint or folder {path}; check the path. A model of the Hugging Face Hub is named "
@@ -118,6 +120,11 @@ def _from_file(path: Path, options: LoadOptions, read_base: Read) -> LoadedModel
         return from_own_checkpoint(content, description, path, model)
     if nanogpt.is_nanogpt(content):
         return _from_imported(nanogpt.read(content, path), str(path))
+    if is_huggingface(content):
+        raise UserError(
+            f"{path} contains only the weights of a Hugging Face model, which do not determine the number of heads; "
+            "put the config.json of the model beside it, and name their folder"
+        )
     if mingpt.is_mingpt(content):
         return _from_imported(mingpt.read_state_dict(content, path, options.n_head), str(path))
     entries = ", ".join(map(str, list(content)[:5]))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import folder, hub
+from gpt2_lightning.huggingface import folder, hub, to_huggingface
+from gpt2_lightning.huggingface.verify import require_same
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.huggingface.networks import CONFIG, lively, mingpt, nanogpt, nanogpt_checkpoint, some_ids
@@ -50,10 +52,10 @@ def test_a_model_without_a_tokenizer_asks_for_one(tmp_path: Path) -> None:
 
 def test_dtypes_that_differ_are_noted(tmp_path: Path) -> None:
     folder.write(lively(), LETTERS, tmp_path / "theirs", "", 10**9)
-    weights = folder.safetensors_files.read(tmp_path / "theirs")
+    weights = folder.weight_files.read(tmp_path / "theirs")
     weights = {name: tensor.bfloat16() if "wpe" in name else tensor for name, tensor in weights.items()}
     (tmp_path / "theirs" / "model.safetensors").unlink()
-    folder.safetensors_files.write(weights, tmp_path / "theirs", 10**9)
+    folder.weight_files.write(weights, tmp_path / "theirs", 10**9)
     notes = load_pretrained(str(tmp_path / "theirs")).notes
     assert notes == ("its tensors are bfloat16 and float32; all are kept as float32, which is exact",)
 
@@ -92,7 +94,12 @@ def test_a_model_of_the_hub_without_a_revision_tells_its_commit(theirs: Path, mo
     [
         ("nothing", "there is no run, checkpoint or folder|there is no checkpoint"),
         ("empty", "holds no checkpoint"),
-        ("theirs/model.safetensors", "name its folder"),
+        ("alone.safetensors", "put the config.json of the model beside it"),
+        ("pytorch_model.bin", r"Hugging Face model, .* number of heads; put the config\.json"),
+        ("early.bin", r"Hugging Face model, .* number of heads; put the config\.json"),
+        ("llama.gguf", r"is a GGUF file of llama\.cpp, which is not read; name the Hugging Face folder"),
+        ("gpt2_124M.bin", r"is a model of llm\.c, which is not read; name the Hugging Face folder"),
+        ("tiny_val.bin", r"is token ids of llm\.c, which is not read"),
         ("theirs/config.json", "is not a minGPT file"),
         ("text.txt", "damaged or cut off"),
         ("other.pt", r"a checkpoint of neither GPT-2 Lightning, nanoGPT nor minGPT: it has epoch, weights, …"),
@@ -102,8 +109,27 @@ def test_what_is_no_model_is_told(theirs: Path, tmp_path: Path, name: str, messa
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("Once upon a time")
     torch.save({"epoch": 3, "weights": torch.ones(2)}, tmp_path / "other.pt")
+    weights = to_huggingface(lively())
+    torch.save(weights | {"lm_head.weight": weights["transformer.wte.weight"]}, tmp_path / "pytorch_model.bin")
+    torch.save({name.removeprefix("transformer."): t for name, t in weights.items()}, tmp_path / "early.bin")
+    (tmp_path / "alone.safetensors").write_bytes((theirs / "model.safetensors").read_bytes())
+    (tmp_path / "llama.gguf").write_bytes(b"GGUF\x03\0\0\0" + bytes(100))
+    (tmp_path / "gpt2_124M.bin").write_bytes(np.array([20240326, 3, *[0] * 254], "<i4").tobytes())
+    (tmp_path / "tiny_val.bin").write_bytes(np.array([20240520, 1, *[0] * 254], "<i4").tobytes())
     with pytest.raises(UserError, match=message):
         load_pretrained(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_file_of_weights_with_its_configuration_beside_it_is_that_folder(theirs: Path, name: str) -> None:
+    if name == "pytorch_model.bin":
+        weights = to_huggingface(lively())
+        torch.save(weights | {"lm_head.weight": weights["transformer.wte.weight"]}, theirs / name)
+        (theirs / "model.safetensors").unlink()
+    found = load_pretrained(str(theirs / name))
+    assert found.program == "Hugging Face"
+    assert found.description().tokenizer.vocab_size == 23
+    require_same(to_huggingface(found.model), to_huggingface(lively()), theirs)
 
 
 @pytest.mark.parametrize("name", ["ckpt.pt", "model.bin"])

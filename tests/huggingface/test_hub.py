@@ -150,6 +150,13 @@ def test_models_are_fetched_by_branch_and_commit_and_found_again_without_a_netwo
             assert f"hf download someone/tiny --revision {'c3' * 20} --local-dir FOLDER" in lost
 
 
+def test_a_model_without_safetensors_is_fetched_as_its_pickle(served: Hub, tmp_path: Path) -> None:
+    served.files = {name: content for name, content in served.files.items() if "safetensors" not in name}
+    with listening(served) as address, fetching(address, tmp_path / "home") as fetch:
+        assert (Path(fetch("hf:someone/tiny@main")[2]) / "pytorch_model.bin").read_bytes() == b"pickle"
+        assert "tf_model.h5" not in served.fetched
+
+
 def test_a_branch_is_looked_up_once_and_a_commit_in_the_cache_never(served: Hub, tmp_path: Path) -> None:
     pinned = f"hf:someone/tiny@{COMMIT}"
     with listening(served) as address, fetching(address, tmp_path / "home") as fetch:

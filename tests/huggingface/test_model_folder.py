@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, to_huggingface
-from gpt2_lightning.huggingface.safetensors_files import parse_size
 from gpt2_lightning.huggingface.verify import require_same
+from gpt2_lightning.huggingface.weight_files import parse_size
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tests.huggingface.networks import CONFIG, lively, some_ids
@@ -173,8 +173,27 @@ def without_weights(path: Path) -> None:
     (path / "model.safetensors").unlink()
 
 
-def as_pickle(path: Path) -> None:
-    torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
+def other_weights(path: Path) -> None:
+    (path / "model.safetensors").rename(path / "flax_model.msgpack")
+
+
+class Runs:
+    """An object that makes a folder `it-ran` when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.mkdir, (self.path / "it-ran",)
+
+
+def harmful_pickle(path: Path) -> None:
+    torch.save({"wte.weight": Runs(path)}, path / "pytorch_model.bin")
+    (path / "model.safetensors").unlink()
+
+
+def values_beside_tensors(path: Path) -> None:
+    torch.save({"state_dict": {}, "epoch": 3}, path / "pytorch_model.bin")
     (path / "model.safetensors").unlink()
 
 
@@ -216,8 +235,10 @@ def another_tensor(path: Path) -> None:
         (cut_off, ["model.safetensors (", "bytes) is damaged or cut off", "fetch it again"]),
         (empty, ["(0 bytes) is damaged or cut off"]),
         (web_page, ["(22 bytes) is damaged or cut off"]),
-        (without_weights, ["neither model.safetensors nor model.safetensors.index.json"]),
-        (as_pickle, ["pytorch_model.bin and not as safetensors", "refused", "nothing of it was run"]),
+        (without_weights, ["neither model.safetensors nor pytorch_model.bin", "fetch it again"]),
+        (other_weights, ["it has flax_model.msgpack, which are not read", "save it as such with transformers"]),
+        (harmful_pickle, ["pytorch_model.bin holds something other than tensors", "nothing of it was run"]),
+        (values_beside_tensors, ["pytorch_model.bin contains state_dict, epoch beside tensors"]),
         (without_config, ["no config.json"]),
         (half_a_config, ["config.json cannot be read as JSON"]),
         (a_list_for_a_config, ["a list and not an object"]),
@@ -233,6 +254,40 @@ def test_what_a_folder_lacks_is_told(saved: Path, damage: Callable[[Path], None]
         folder.read(saved)
     assert [fragment for fragment in fragments if fragment not in str(caught.value)] == [], caught.value
     assert str(saved) in str(caught.value)
+    assert not (saved / "it-ran").exists()
+
+
+def test_a_part_of_a_model_in_the_cache_of_the_hub_names_the_address_of_the_whole(saved: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "models--someone--tiny" / "snapshots" / ("a1" * 20)
+    snapshot.mkdir(parents=True)
+    (saved / "config.json").rename(snapshot / "config.json")
+    with pytest.raises(UserError, match=f"name hf:someone/tiny@{'a1' * 20} to download the rest"):
+        folder.read(snapshot)
+
+
+def pickle_of_an_early_version(path: Path, shards: int, zipped: bool = True) -> None:
+    """Replace safetensors by what early versions of transformers wrote: no prefix, and the masks as buffers."""
+    tensors = {name.removeprefix("transformer."): t for name, t in load_file(path / "model.safetensors").items()}
+    for layer in range(CONFIG.n_layer):
+        size = CONFIG.block_size
+        tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, size, size, dtype=torch.uint8).tril()
+        tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    (path / "model.safetensors").unlink()
+    names = sorted(tensors)
+    files = {f"pytorch_model-{i + 1:05d}-of-{shards:05d}.bin": names[i::shards] for i in range(shards)}
+    if shards == 1:
+        files = {"pytorch_model.bin": names}
+    else:
+        index = {"weight_map": {name: file for file, own in files.items() for name in own}}
+        (path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    for file, own in files.items():
+        torch.save({name: tensors[name] for name in own}, path / file, _use_new_zipfile_serialization=zipped)
+
+
+@pytest.mark.parametrize(("shards", "zipped"), [(1, True), (1, False), (3, True)])
+def test_pickles_of_early_versions_are_read_as_tensors(saved: Path, shards: int, zipped: bool) -> None:
+    pickle_of_an_early_version(saved, shards, zipped)
+    require_same(to_huggingface(folder.read(saved).model), to_huggingface(lively()), saved)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

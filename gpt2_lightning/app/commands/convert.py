@@ -11,7 +11,7 @@ from annotated_types import MinLen
 
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.conversion.convert import Format, Target, convert
-from gpt2_lightning.huggingface.safetensors_files import parse_size
+from gpt2_lightning.huggingface.weight_files import parse_size
 from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.imported.model import ImportedModel
-from gpt2_lightning.huggingface.safetensors_files import read_json
+from gpt2_lightning.huggingface.weight_files import read_json
 from gpt2_lightning.huggingface.weights import model_from_weights, without_prefix_and_masks
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.reference import ReferenceGPT2

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface import safetensors_files
+from gpt2_lightning.huggingface import weight_files
 from gpt2_lightning.huggingface.peft.config import config_to_peft, faults_of, rank_and_alpha, spec_from_peft
-from gpt2_lightning.huggingface.safetensors_files import read_json
+from gpt2_lightning.huggingface.weight_files import read_json
 from gpt2_lightning.huggingface.weights import PREFIX as TRANSFORMER
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.lora.layers import HEAD, TARGETS, THIRDS, LoRASpec, rows
@@ -85,7 +85,7 @@ def write(adapter: PeftAdapter, folder: Path) -> None:
     config = config_to_peft(adapter.spec, adapter.base, classifies=adapter.score is not None)
     try:
         folder.mkdir(parents=True)
-        safetensors_files.save(tensors, folder / WEIGHTS, targets=",".join(adapter.spec.targets))
+        weight_files.save(tensors, folder / WEIGHTS, targets=",".join(adapter.spec.targets))
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None

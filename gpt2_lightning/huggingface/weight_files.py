@@ -1,22 +1,30 @@
-"""Weights in safetensors files, one file or several with an index. Reading them runs no code."""
+"""Weights of Hugging Face folders: one file, or several with an index. Reading them runs no code.
+
+safetensors files are written. Files that torch pickled, of early folders, are read as tensors and plain values alone.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
+from gpt2_lightning.checkpoints import files
 from gpt2_lightning.errors import UserError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+PICKLE = "pytorch_model.bin"
+_PICKLE_INDEX = "pytorch_model.bin.index.json"
+_OTHERS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5", "*.gguf", "*.onnx")
+_SNAPSHOT = re.compile(r"models--(?P<name>.+)")
+"""Folder of a model in the cache of huggingface_hub, which contains `snapshots/COMMIT`."""
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMG]?B)")
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _WHOLE = "the download did not end or the disk was full; fetch it again"
@@ -41,22 +49,18 @@ def is_weight_file(name: str) -> bool:
 
 
 def read(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of a folder, memory-mapped without a copy.
+    """Read all tensors of a folder; those of safetensors files are memory-mapped without a copy.
 
     Raises:
-        UserError: if files are missing, truncated or damaged, do not match the index, or are pickles.
+        UserError: if files are missing, truncated or damaged, do not match the index, have another format, or are
+            pickles with something other than tensors.
     """
-    if (folder / SINGLE).is_file():
-        return _read_file(folder / SINGLE)
-    if (folder / INDEX).is_file():
-        return _read_shards(folder)
-    pickles = sorted(file.name for pattern in _PICKLES for file in folder.glob(pattern))
-    if pickles:
-        raise UserError(
-            f"{folder} has its weights as {', '.join(pickles)} and not as safetensors; such a file can run code when "
-            "it is loaded, so it was refused and nothing of it was run. Use a revision with model.safetensors"
-        )
-    raise UserError(f"{folder} has neither {SINGLE} nor {INDEX}; {_WHOLE}")
+    for single, index, read_file in ((SINGLE, INDEX, _read_file), (PICKLE, _PICKLE_INDEX, _read_pickle)):
+        if (folder / single).is_file():
+            return read_file(folder / single)
+        if (folder / index).is_file():
+            return _read_shards(folder / index, read_file)
+    raise UserError(_without_weights(folder))
 
 
 def write(weights: Mapping[str, Tensor], folder: Path, max_shard_bytes: int) -> None:
@@ -120,24 +124,45 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} ({size:,} bytes) is damaged or cut off: {error}; {_WHOLE}") from None
 
 
-def _read_shards(folder: Path) -> dict[str, Tensor]:
-    place = read_json(folder / INDEX).get("weight_map")
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    content = files.read(path)
+    if strange := [str(name) for name, tensor in content.items() if not isinstance(tensor, Tensor)]:
+        raise UserError(f"{path} contains {', '.join(strange[:5])} beside tensors, so it is not a Hugging Face model's")
+    return content
+
+
+def _read_shards(index: Path, read_file: Callable[[Path], dict[str, Tensor]]) -> dict[str, Tensor]:
+    folder, place = index.parent, read_json(index).get("weight_map")
     if not isinstance(place, dict) or not all(isinstance(f, str) and Path(f).name == f for f in place.values()):
-        raise UserError(f"{folder / INDEX} has no weight_map from tensors to files beside it; {_WHOLE}")
-    files = sorted(set(place.values()))
-    if missing := [file for file in files if not (folder / file).is_file()]:
-        raise UserError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names; {_WHOLE}")
+        raise UserError(f"{index} has no weight_map from tensors to files beside it; {_WHOLE}")
+    shards = sorted(set(place.values()))
+    if missing := [file for file in shards if not (folder / file).is_file()]:
+        raise UserError(f"{folder} lacks {', '.join(missing)}, which {index.name} names; {_WHOLE}")
     found: dict[str, Tensor] = {}
     faults: list[str] = []
-    for file in files:
-        tensors = _read_file(folder / file)
+    for file in shards:
+        tensors = read_file(folder / file)
         stated = {name for name, where in place.items() if where == file}
         faults += [f"{name}: not in {file}" for name in sorted(stated - tensors.keys())]
         faults += [f"{name}: in {file}, and not in the index there" for name in sorted(tensors.keys() - stated)]
         found |= tensors
     if faults:
-        raise UserError(f"{folder / INDEX} and its files disagree; {_WHOLE}\n  " + "\n  ".join(faults))
+        raise UserError(f"{index} and its files disagree; {_WHOLE}\n  " + "\n  ".join(faults))
     return found
+
+
+def _without_weights(folder: Path) -> str:
+    lacks = f"{folder} has neither {SINGLE} nor {PICKLE}, nor the index of either"
+    cached = _SNAPSHOT.fullmatch(folder.parent.parent.name)
+    if cached and folder.parent.name == "snapshots":
+        address = f"hf:{cached['name'].replace('--', '/')}@{folder.name}"
+        return f"{lacks}: the cache of the Hub holds a part of this model; name {address} to download the rest"
+    if others := sorted(file.name for pattern in _OTHERS for file in folder.glob(pattern)):
+        return (
+            f"{lacks}; it has {', '.join(others)}, which are not read. Use a revision of the model with {SINGLE}, or "
+            "save it as such with transformers"
+        )
+    return f"{lacks}; {_WHOLE}"
 
 
 def _library() -> ModuleType:
