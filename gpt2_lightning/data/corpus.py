@@ -55,7 +55,7 @@ class CorpusSettings(Settings):
 
     val_fraction: Annotated[ProperShare, Advice("to train on all, name other text to validate on with val_path")] = 0.1
     """Share held out for validation if the corpus has no separate validation part: with 0.1 every tenth document; of
-    fewer than ten text files, the last tenth of each."""
+    fewer than ten text files, the last tenth of each, from the end of a word."""
     limit: PositiveInt | None = None
     """Maximum number of documents, taken from the start; also of a separate validation part."""
     shard: NonNegativeInt | None = None

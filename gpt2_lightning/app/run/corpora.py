@@ -127,6 +127,12 @@ def token_data(
         settings: batch size and random seed.
         micro_batch_size: samples per forward pass of one process.
     """
+    if corpus.documents != "joined" and not all(part.several_documents for part in _texts_of(corpus)):
+        log.warning(
+            "data.documents=%s has no effect on the training text of one document; name several files, or one with a "
+            "document in each row",
+            corpus.documents,
+        )
     corpora = open_corpora(corpus, tokenizer, cache_dir)
     return TokenDataModule(
         list(corpora.values()),

@@ -87,7 +87,10 @@ class TextCorpus(Corpus):
         return len(files) > 1 or holds_rows(files[0])
 
     def fingerprint(self, cache_dir: Path) -> str:
-        parts = [[[f.name, digest(f, cache_dir)] for f in files] for files in (self.files(), self.val_files())]
+        files = self.files()
+        parts = [[[f.name, digest(f, cache_dir)] for f in part] for part in (files, self.val_files())]
+        if self._divides_each(files) and len(files[: self.limit]) > 1:
+            parts.append([["heads end documents"]])  # earlier versions joined them, and their shards must not be reused
         return hashlib.sha256(json.dumps([self.settings(), parts]).encode()).hexdigest()
 
     def pieces(self, whole_documents: bool) -> list[Piece]:
@@ -111,14 +114,18 @@ class TextCorpus(Corpus):
 
     def _wholes(self) -> list[ByteRange]:
         """Return every file, or its training and validation parts, in order."""
-        training = self._limited(self.files(), None if self.val_path is None else "train")
-        few = not any(s.rows is not None or holds_rows(s.file) for s in training)
-        few = few and len(training) * self.val_fraction < 1
+        files = self.files()
+        training = self._limited(files, None if self.val_path is None else "train")
         if self.val_path is not None:
             return training + self._limited(self.val_files(), "val")
-        if few:
-            return [part for whole in training for part in self._head_and_tail(whole)]
+        if self._divides_each(files):
+            return [part for whole in training for part in self._head_and_tail(whole, is_only=len(training) == 1)]
         return [s if holds_rows(s.file) else replace(s, split=split_of(s.place, self.val_fraction)) for s in training]
+
+    def _divides_each(self, files: list[Path]) -> bool:
+        """Whether the last part of each file validates, because of so few files not one would."""
+        taken = files[: self.limit]
+        return self.val_path is None and len(taken) * self.val_fraction < 1 and not any(map(holds_rows, taken))
 
     def _limited(self, files: list[Path], split: Split | None) -> list[ByteRange]:
         left = math.inf if self.limit is None else self.limit
@@ -138,15 +145,22 @@ class TextCorpus(Corpus):
             ranges.append(ByteRange(file, place, 0, stop, split, rows))
         return ranges
 
-    def _head_and_tail(self, whole: ByteRange) -> tuple[ByteRange, ByteRange]:
+    def _head_and_tail(self, whole: ByteRange, is_only: bool) -> tuple[ByteRange, ByteRange]:
+        """Divide a file into its training and its validation part.
+
+        The head of one of several files is a document, since the head of another follows, and it ends with a word. An
+        only file is divided as nanoGPT does.
+        """
         size = content_bytes(whole.file)
         cut = text_files.character_start(whole.file, int(size * (1 - self.val_fraction)))
+        if not is_only:
+            cut = text_files.word_end(whole.file, cut, size)
         if not 0 < cut < size:
             raise UserError(
                 f"{whole.file} has {size} bytes; with val_fraction={self.val_fraction} its training or its "
                 "validation part is empty; use a longer text"
             )
-        head = replace(whole, stop=cut, split="train", ends_document=False)
+        head = replace(whole, stop=cut, split="train", ends_document=not is_only)
         return head, replace(whole, start=cut, stop=size, split="val")
 
     def _text(self, part: ByteRange) -> Iterator[Segment]:

@@ -16,6 +16,8 @@ Errors = Literal["strict", "replace"]
 _BLOCK = 2**20
 _BYTE_ORDER_MARK = "\ufeff"
 _LONGEST_UNCUT = 2**28
+_LONGEST_WORD = 2**10
+"""Bytes within which the end of a word is sought."""
 _CUT = regex.compile(r"(?r)(?<=\S)[ \n]")
 _CUT_IN_BYTES = regex.compile(rb"(?<=[!-~]|[\xe3-\xef][\x80-\xbf][\x81-\xbf])[ \n]")
 """A cut that is visible in bytes: after a visible ASCII character, or a non-space character of three bytes."""
@@ -32,6 +34,13 @@ def next_cut(file: Path, offset: int, stop: int) -> int:
                 return min(stop, max(0, offset - 3) + found.start())
             offset += max(1, len(window) - 3)
     return stop
+
+
+def word_end(file: Path, offset: int, stop: int) -> int:
+    """Return the first cut from an offset on, as `next_cut`; the offset itself if none is near."""
+    near = min(stop, offset + _LONGEST_WORD)
+    cut = next_cut(file, offset, near)
+    return offset if cut == near else cut
 
 
 def character_start(file: Path, offset: int) -> int:
