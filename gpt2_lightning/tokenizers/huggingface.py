@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.regular_files import read_whole
 from gpt2_lightning.settings import PathText
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
 from gpt2_lightning.tokenizers.tokenizer import Tokenizer
@@ -185,12 +186,10 @@ def read_text(file: Path) -> str:
     """Read a file of UTF-8 text.
 
     Raises:
-        UserError: if the file is missing, cannot be read or is not UTF-8.
+        UserError: if the file is missing, cannot be read, is too large or is not UTF-8.
     """
     try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}; check the path") from None
+        return read_whole(file).decode()
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is no UTF-8 text (byte {error.start}); check the path") from None
 

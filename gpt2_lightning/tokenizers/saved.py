@@ -9,6 +9,7 @@ from pathlib import Path
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PathText
+from gpt2_lightning.tokenizers import nanogpt
 from gpt2_lightning.tokenizers.bpe import BPETokenizer
 from gpt2_lightning.tokenizers.char import CharTokenizer
 from gpt2_lightning.tokenizers.gpt2 import GPT2Tokenizer
@@ -60,7 +61,7 @@ def from_corpus(texts: Iterable[str], several_documents: bool, path: PathText) -
     Args:
         texts: the training text.
         several_documents: whether the training text has several documents; not used.
-        path: the file that `write_tokenizer` wrote, or a folder that holds it as `FILE`.
+        path: the file that `write_tokenizer` wrote, or a folder that holds it as `FILE`; or nanoGPT's `meta.pkl`.
 
     Raises:
         UserError: if the file is missing, or is not a saved tokenizer.
@@ -68,6 +69,8 @@ def from_corpus(texts: Iterable[str], several_documents: bool, path: PathText) -
     file = Path(path).expanduser()
     if file.is_dir():
         file /= FILE
+    if file.name == nanogpt.META:
+        return nanogpt.read_characters(file)
     saved = read_text(file)
     try:
         return tokenizer_from_text(saved)

@@ -52,8 +52,7 @@ def test_a_file_for_training_has_that_for_validation_beside_it(tmp_path: Path, w
     assert both(open_tokens(tmp_path / "train.bin")) == (TRAIN.tolist(), VAL.tolist())
 
 
-def test_no_pickle_is_opened(tmp_path: Path) -> None:
-    """nanoGPT's meta.pkl would run code; nothing but the two files is opened, not even to look at it."""
+def test_a_pipe_in_place_of_a_vocabulary_is_not_opened(tmp_path: Path) -> None:
     write_nanogpt(tmp_path / "train.bin", TRAIN)
     write_nanogpt(tmp_path / "val.bin", VAL)
     os.mkfifo(tmp_path / "meta.pkl")  # whoever opens it waits for ever

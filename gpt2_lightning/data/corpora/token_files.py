@@ -20,7 +20,7 @@ from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PathText, ProperShare, Settings
-from gpt2_lightning.tokenizers import Tokenizer
+from gpt2_lightning.tokenizers import CharTokenizer, Tokenizer, nanogpt
 
 _UINT16 = np.dtype("<u2")
 _LLMC_LAYOUT = struct.Struct("<4sii")
@@ -38,8 +38,8 @@ TokenRange = tuple[Path, int, int]
 class TokenFiles(Settings):
     """Existing token files. The tokenizer must be the one that wrote them; GPT-2's ids require `tokenizer=gpt2`.
 
-    Supported formats: folders written by `prepare`; nanoGPT's `.bin`, little-endian uint16 without a header; llm.c's
-    `.bin`, which has a header.
+    Supported formats: folders written by `prepare`; nanoGPT's `.bin`, little-endian uint16 without a header, also
+    of characters, with `tokenizer=saved tokenizer.path=FOLDER/meta.pkl`; llm.c's `.bin`, which has a header.
 
     Raises:
         ValueError: if `val_fraction` is out of range.
@@ -81,6 +81,8 @@ class TokenFiles(Settings):
                 f"data.path: {both[0][0]} would both train and validate; name the training files alone, and those that "
                 "validate with data.val_path"
             )
+        for folder in sorted({file.parent for file, _, _ in [*train, *val]}):
+            _require_nanogpts_characters(folder, tokenizer)
         for tokens in [*train, *val]:
             _require_known_ids(tokens, tokenizer, cache_dir)
         if not val_files:
@@ -164,6 +166,24 @@ def _cut(ranges: list[TokenRange], first: int) -> tuple[list[TokenRange], list[T
         before += [(file, offset, head)] if head else []
         after += [(file, offset + head * _UINT16.itemsize, count - head)] if head < count else []
     return before, after
+
+
+def _require_nanogpts_characters(folder: Path, tokenizer: Tokenizer) -> None:
+    """Check that the tokenizer is that of nanoGPT's `meta.pkl` in a folder of token files, if there is one."""
+    vocabulary = folder / nanogpt.META
+    if not vocabulary.is_file():
+        return
+    remedy = f"if the ids are those of another tokenizer, move {nanogpt.META} to another folder"
+    try:
+        characters = nanogpt.read_characters(vocabulary)
+    except UserError as error:
+        raise UserError(f"data.path: the vocabulary of these token files cannot be used: {error}; {remedy}") from None
+    if not isinstance(tokenizer, CharTokenizer) or tokenizer.alphabet != characters.alphabet:
+        raise UserError(
+            f"data.path: the token files in {folder} have the ids of {characters.vocab_size} characters, by nanoGPT's "
+            f"{nanogpt.META} there, and the tokenizer {tokenizer.kind} has {tokenizer.vocab_size:,} tokens; set tokenizer=saved "
+            f"tokenizer.path={vocabulary}; {remedy}"
+        )
 
 
 def _require_known_ids(tokens: TokenRange, tokenizer: Tokenizer, cache_dir: Path) -> None:
