@@ -181,8 +181,8 @@ def _require_nanogpts_characters(folder: Path, tokenizer: Tokenizer) -> None:
     if not isinstance(tokenizer, CharTokenizer) or tokenizer.alphabet != characters.alphabet:
         raise UserError(
             f"data.path: the token files in {folder} have the ids of {characters.vocab_size} characters, by nanoGPT's "
-            f"{nanogpt.META} there, and the tokenizer {tokenizer.kind} has {tokenizer.vocab_size:,} tokens; set tokenizer=saved "
-            f"tokenizer.path={vocabulary}; {remedy}"
+            f"{nanogpt.META} there, and the tokenizer {tokenizer.kind} has {tokenizer.vocab_size:,} tokens; set "
+            f"tokenizer=saved tokenizer.path={vocabulary}; {remedy}"
         )
 
 
