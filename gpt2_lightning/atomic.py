@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def temporary_name(path: Path, kind: str = "tmp") -> Path:
@@ -59,6 +62,13 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Write a text file; see `replacing`."""
     with open_binary(path, durable) as file:
         file.write(text.encode())
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed processes left in a folder that no other process writes to."""
+    for file in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(file.name):
+            remove(file)
 
 
 def make_durable(path: Path) -> None:

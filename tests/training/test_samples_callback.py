@@ -2,6 +2,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -68,3 +69,38 @@ def test_a_sample_longer_than_the_context_is_written(train: Train, tmp_path: Pat
 def test_unknown_characters_of_the_prompt_are_named(train: Train, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"in the prompt: .*'Q'"):
         train(Plan(tmp_path, 4, callbacks=[Samples(tmp_path, prompt="abcQ")]))
+
+
+def _start_at(step: int, file: Path) -> None:
+    """Call the callback as a run does that resumes at a step."""
+    trainer = SimpleNamespace(is_global_zero=True, global_step=step)
+    samples = Samples(file.parent)
+    samples._prompt_ids = lambda _: torch.zeros(1)  # type: ignore[method-assign,assignment]
+    samples.on_train_start(trainer, None)  # type: ignore[arg-type]
+
+
+def test_a_kill_while_a_resumed_run_drops_entries_loses_none(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "samples.md"
+    before = (run.run_dir / "samples.md").read_text()
+    file.write_text(before)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            _start_at(8, file)
+    assert file.read_text() == before
+    _start_at(8, file)
+    assert re.findall(r"^## Step (\d+)", file.read_text(), flags=re.MULTILINE) == ["4", "8"]
+
+
+@pytest.mark.parametrize("torn", ["## Step 1", "## Step 1,0", "## Step 9, validation"])
+def test_an_entry_that_a_kill_truncated_is_dropped(tmp_path: Path, torn: str) -> None:
+    whole = "my notes\n\n## Step 1,000, validation loss 2.0000\n\n~~~text\nabc\n~~~\n\n"
+    file = tmp_path / "samples.md"
+    file.write_text(whole + torn)
+    _start_at(1000, file)
+    assert file.read_text() == whole

@@ -16,6 +16,7 @@ from gpt2_lightning.app.finetuning.preview import print_preview
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.summary import describe_model, describe_plan, list_files
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.data.instruction.datamodule import InstructDataModule, Part
 from gpt2_lightning.data.tables import Instructions
 from gpt2_lightning.errors import UserError
@@ -117,7 +118,7 @@ class Instruct(Settings):
             answers = [answer(model, context.tokenizer, data.template, asked, sampling) for model in (before, after)]
             title = f"{run.folder.parent.name}: {len(asked)} held-out instructions"
             page = side_by_side(asked, answers[0], answers[1], title)
-            (run.folder / ANSWERS).write_text(page, encoding="utf-8")
+            write_text(run.folder / ANSWERS, page)
             references = [each.messages[-1].content for each in asked]
             scores = [score(each, references) for each in answers]
             for name, field in (("exact match", "exact_match"), ("ROUGE-L", "rouge_l"), ("ended by itself", "ended")):

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 from gpt2_lightning.app.config import build
+from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.estimate import batch_sizes, make_module, search_micro_batch, show_estimate
 from gpt2_lightning.app.run.job import Run, TrainingJob
+from gpt2_lightning.app.run.lock import locked
 from gpt2_lightning.app.run.reporter import in_sweep, make_loggers, open_reporter
 from gpt2_lightning.app.run.resume import load_checkpoint, log_changes
 from gpt2_lightning.app.run.settings import RunSettings
-from gpt2_lightning.checkpoints.folder import run_of
-from gpt2_lightning.checkpoints.runs import make_folder
+from gpt2_lightning.checkpoints.runs import checkpoint_to_resume, make_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.memory import is_exhausted
 from gpt2_lightning.training import distributed
@@ -55,14 +56,18 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
     if settings.plan:
         return _estimate(settings, job, spec, max_steps)
     checkpoint_io = AtomicCheckpointIO()
-    start = _start(settings, job, max_steps, checkpoint_io)
-    plain |= {**batch_sizes(settings, job), "run_dir": str(start.folder)}
-    rank_failures.note_run(start.folder)
-    with open_reporter(verb, settings, plain, start.folder) as reporter:
+    with contextlib.ExitStack() as opened:
+        start = _start(settings, job, max_steps, checkpoint_io, opened)
+        plain |= {**batch_sizes(settings, job), "run_dir": str(start.folder)}
+        rank_failures.note_run(start.folder)
+        reporter = opened.enter_context(open_reporter(verb, settings, plain, start.folder))
         if start.run_config is not None:
             log_changes(start.run_config, plain)
-        run, trainer = _prepare(settings, job, spec, max_steps, start, reporter.loggers, checkpoint_io)
+        length = max_steps if start.last_step is None else start.last_step
+        run, trainer = _prepare(settings, job, spec, length, start, reporter.loggers, checkpoint_io)
         reporter.on_start(run)
+        if start.last_step is not None:
+            log.info("training has ended at step %s: what is missing of the report is written", f"{start.last_step:,}")
         try:
             _train(trainer, run)
         except Interrupted as stop:
@@ -92,20 +97,35 @@ class _Start:
     """Checkpoint to resume from; None for a new run."""
     run_config: dict[str, Any] | None
     """Configuration of the run that wrote the checkpoint."""
+    last_step: int | None = None
+    """Step at which training has ended, if only the report is missing."""
 
 
-def _start(settings: RunSettings, job: TrainingJob, max_steps: int, checkpoint_io: AtomicCheckpointIO) -> _Start:
-    """Create the run's folder, or find the folder to resume; the checkpoint is read once, on rank zero."""
+def _start(
+    settings: RunSettings,
+    job: TrainingJob,
+    max_steps: int,
+    checkpoint_io: AtomicCheckpointIO,
+    opened: contextlib.ExitStack,
+) -> _Start:
+    """Create the run's folder, or find the folder to resume; the checkpoint is read once, on rank zero.
+
+    Rank zero locks the folder until `opened` is closed.
+    """
 
     def choose() -> _Start:
         wanted = Path(settings.run_dir)
         loaded = load_checkpoint(settings.resume, wanted, job.description, max_steps)
-        own = run_of(loaded.path) if loaded else None
+        own = loaded.run if loaded else None
         folder = own or make_folder(wanted, may_be_there=in_sweep() or settings.resume == "here")
+        opened.enter_context(locked(folder))
         if loaded is None:
             return _Start(folder, None, None)
+        if checkpoint_to_resume(settings.resume, wanted) != loaded.path:
+            raise UserError(f"resume: another program has just continued {display_path(folder)}; repeat the command")
         checkpoint_io.preload(loaded.content)
-        return _Start(folder, loaded.path, loaded.run_config)
+        last_step = loaded.content["global_step"] if loaded.lacks_report else None
+        return _Start(folder, loaded.path, loaded.run_config, last_step)
 
     return distributed.broadcast(choose)
 

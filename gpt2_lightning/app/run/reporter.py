@@ -16,6 +16,8 @@ from gpt2_lightning.app.output.logs import log_to_file, stop_logging_to
 from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.app.run.resume import log_how_to_resume
 from gpt2_lightning.app.run.settings import RunSettings
+from gpt2_lightning.atomic import write_text
+from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.content import weights_hash
 from gpt2_lightning.errors import UserError
@@ -99,7 +101,8 @@ class RankZeroReporter(Reporter):
     def _draw_loss(self) -> None:
         metrics = self._run_dir / METRICS
         if metrics.exists():
-            draw_loss(metrics, self._run_dir / runs.LOSS_PICTURE, self._name)
+            with replacing(self._run_dir / runs.LOSS_PICTURE, "run_dir") as temporary:
+                draw_loss(metrics, temporary, self._name)
 
     def _log_plots(self, step: int) -> None:
         for plot in sorted(self._run_dir.glob("*.png")):
@@ -137,7 +140,7 @@ def _open_folder(run_dir: Path, plain: dict[str, Any]) -> logging.Handler:
     """Save the configuration and open the log file."""
     try:
         config = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-        (run_dir / runs.CONFIG).write_text(config, encoding="utf-8")
+        write_text(run_dir / runs.CONFIG, config)
         return log_to_file(run_dir / runs.LOG)
     except OSError as error:
         raise UserError(f"run_dir: {run_dir} cannot be written: {error.strerror}; set run_dir or runs_dir") from None

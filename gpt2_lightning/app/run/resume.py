@@ -11,6 +11,7 @@ from typing import Any
 from gpt2_lightning.app.config.moved import TARGET, current, with_current_targets
 from gpt2_lightning.app.config.overrides import as_typed, command
 from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.app.run import lock
 from gpt2_lightning.checkpoints import files, folder, runs
 from gpt2_lightning.checkpoints.content import Description, describe, differing_fields
 from gpt2_lightning.errors import UserError
@@ -27,6 +28,13 @@ class LoadedCheckpoint:
     content: dict[str, Any]
     run_config: dict[str, Any]
     """Configuration of the run that wrote the checkpoint."""
+    lacks_report: bool
+    """Whether training had ended at this checkpoint, and the process was killed before it had written the report."""
+
+    @property
+    def run(self) -> Path | None:
+        """Folder of the run that wrote the checkpoint; None for a checkpoint outside of a run."""
+        return folder.run_of(self.path)
 
 
 def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: int) -> LoadedCheckpoint | None:
@@ -53,16 +61,18 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
             f"resume: {checkpoint} holds a model without a training state to resume; "
             "start from its weights with finetune's init_from"
         )
-    at_its_end = content["global_step"] >= max_steps
-    if resume in ("auto", "here") and (at_its_end or content["stopped_early"]):
+    run = folder.run_of(checkpoint)
+    is_last = content["global_step"] >= max_steps or content["stopped_early"]
+    lacks_report = is_last and run is not None and lock.is_unfinished(run)
+    if is_last and not lacks_report and resume in ("auto", "here"):
         return None
-    if at_its_end:
+    if content["global_step"] >= max_steps and not lacks_report:
         raise UserError(
             f"resume: {checkpoint} is at step {content['global_step']:,}, and the run ends at step {max_steps:,}; "
             "raise trainer.max_steps to continue"
         )
     _require_fit(checkpoint, wanted, found)
-    return LoadedCheckpoint(checkpoint, content, found.run_config)
+    return LoadedCheckpoint(checkpoint, content, found.run_config, lacks_report)
 
 
 def log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ def summarize(run: Run) -> None:
         bits = f", {bits_per_byte(best, data.bytes_per_token('val')):.3f} bits per byte"
     log.info(
         "  validation loss  %.4f (lowest %.4f: perplexity %.2f%s)",
-        run.metrics.latest["val/loss"],
+        run.metrics.latest.get("val/loss", best),
         best,
         perplexity(best),
         bits,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gpt2_lightning.atomic import replacing
 from gpt2_lightning.inspection.curves.plots import COLORS, escape_mathtext
 
 _MARKS = {"done": ("o", COLORS[0], "done"), "pruned": ("x", "#999999", "pruned: last value")}
@@ -40,7 +41,8 @@ def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequen
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(picture, format="png")
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def draw_importances(importances: dict[str, float], picture: Path) -> None:
@@ -61,4 +63,5 @@ def draw_importances(importances: dict[str, float], picture: Path) -> None:
     axes.bar_label(bars, fmt="{:.2f}", padding=3)
     axes.set(xlabel="importance (PED-ANOVA)", xlim=(0, 1.1))
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(picture, format="png")
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, format="png")

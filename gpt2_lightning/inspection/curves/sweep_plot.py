@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gpt2_lightning.atomic import replacing
 from gpt2_lightning.inspection.curves.plots import COLORS, escape_mathtext
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path) -> N
     for number, key in enumerate(shown):
         _draw_panel(figure.add_subplot(grid[number // columns, number % columns]), points, key)
     _draw_table(figure.add_subplot(grid[rows, :]), points[:_MOST_ROWS], shown)
-    figure.savefig(picture, format="png")
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def short(value: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2_lightning.atomic import replacing
 from gpt2_lightning.label_kinds.reports.calibration import Calibration
 from gpt2_lightning.label_kinds.reports.roc import Curve
 
@@ -135,7 +136,8 @@ def _tidy(axes: Axes) -> None:
 
 
 def _save(figure: Figure, file: Path) -> None:
-    figure.savefig(file, format="png", metadata={})
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format="png", metadata={})
 
 
 def _shortened(label: str) -> str:

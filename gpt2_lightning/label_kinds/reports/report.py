@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.label_kinds.reports.intervals import RESAMPLES, Estimate
 
 FILE = "report.md"
@@ -61,7 +62,7 @@ class Report(ABC):
             Path of the Markdown file.
         """
         file = folder / FILE
-        file.write_text("\n".join([f"# {literally(title)}", "", *self.sections(folder)]) + "\n", encoding="utf-8")
+        write_text(file, "\n".join([f"# {literally(title)}", "", *self.sections(folder)]) + "\n")
         return file
 
     def headline_table(self, more: list[list[str]]) -> list[str]:

@@ -76,10 +76,12 @@ class Metrics(L.Callback):
         self.throughput.end(trainer, _task(trainer))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_val_loss": self.best_val_loss}
+        validated = {key: value for key, value in self.latest.items() if key.startswith("val/")}
+        return {"best_val_loss": self.best_val_loss, "latest": validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_val_loss = state_dict["best_val_loss"]
+        self.latest = dict(state_dict.get("latest", {}))
 
     def _log_training(self, trainer: L.Trainer, module: TrainingModule[Any, Any]) -> None:
         loss = module.mean_over_ranks(module.train_losses)

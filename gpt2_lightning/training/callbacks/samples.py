@@ -10,6 +10,7 @@ from typing import Annotated
 import lightning as L
 from torch import Tensor
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.generate import generate
 from gpt2_lightning.generation.settings import Sampling
@@ -61,7 +62,7 @@ class Samples(L.Callback):
         if trainer.is_global_zero and self.file.exists():
             entries = _ENTRY.split(self.file.read_text(encoding="utf-8"))
             kept = [entry for entry in entries if entry and _step_of(entry) <= trainer.global_step]
-            self.file.write_text("".join(kept), encoding="utf-8")
+            write_text(self.file, "".join(kept), durable=False)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, LanguageModeling)
@@ -92,6 +93,9 @@ class Samples(L.Callback):
         return prompt_ids(self.prompt, module.description.tokenizer).to(module.device)
 
 
-def _step_of(entry: str) -> int:
-    heading = re.match(r"## Step ([\d,]+),", entry)
-    return int(heading[1].replace(",", "")) if heading else 0
+def _step_of(entry: str) -> float:
+    """Return the step of an entry: 0 for text before the first one, infinity for one that a crash truncated."""
+    heading = re.match(r"## Step ([\d,]+), validation loss", entry)
+    if heading:
+        return int(heading[1].replace(",", ""))
+    return math.inf if entry.startswith("## Step") else 0

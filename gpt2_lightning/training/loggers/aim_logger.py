@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.training.loggers.run_logger import RunLogger, kept_id
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class AimLogger(RunLogger):
             self._run[key] = value
         if self.sweep:
             self._run["sweep"] = self.sweep
-        (self.run_dir / ID).write_text(self._run.hash, encoding="utf-8")
+        write_text(self.run_dir / ID, self._run.hash, durable=False)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         for key, value in metrics.items():

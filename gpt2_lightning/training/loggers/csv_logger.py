@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.loggers import Logger
 
-from gpt2_lightning.atomic import replacing
+from gpt2_lightning.atomic import replacing, write_text
 from gpt2_lightning.errors import UserError
 
 FILE = "metrics.csv"
@@ -42,7 +42,7 @@ class CSVLogger(Logger):
     def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
         """Write the state of the code to `git.yaml`; the other hyperparameters are in the run's folder already."""
         if git := params.get("git"):
-            self.file.with_name(GIT).write_text(yaml.safe_dump(git), encoding="utf-8")
+            write_text(self.file.with_name(GIT), yaml.safe_dump(git), durable=False)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": step, **metrics}

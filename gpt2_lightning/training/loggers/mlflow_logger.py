@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.loggers.reachable import answers
 from gpt2_lightning.training.loggers.run_logger import RunLogger, flat, kept_id
@@ -69,7 +70,7 @@ class MLflowLogger(RunLogger):
         known = kept_id(self.run_dir / ID)
         if known is None:
             self._id = self._begin(self._client, params)
-            (self.run_dir / ID).write_text(self._id, encoding="utf-8")
+            write_text(self.run_dir / ID, self._id, durable=False)
         else:  # MLflow does not allow changes of its parameters
             self._id = known
             self._client.set_terminated(known, "RUNNING")

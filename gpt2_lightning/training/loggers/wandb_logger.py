@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.training.loggers.reachable import answers
 from gpt2_lightning.training.loggers.run_logger import RunLogger, kept_id
 
@@ -121,7 +122,7 @@ class WandbLogger(RunLogger):
             ),
             **self._settings,  # type: ignore[arg-type]
         )
-        (self.run_dir / ID).write_text(run_id, encoding="utf-8")
+        write_text(self.run_dir / ID, run_id, durable=False)
         # W&B's internal step must increase, which the step of a run resumed from an earlier checkpoint does not.
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
