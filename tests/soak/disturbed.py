@@ -180,8 +180,6 @@ class Soak:
                 base = self._undisturbed(BASE)
                 shutil.move(base.place / "run", self._inputs / "base")
                 shutil.rmtree(base.folder)
-            starter = self._undisturbed(scenario)  # caches of libraries are then made
-            shutil.rmtree(starter.folder)
             begin = time.monotonic()
             starter = self._undisturbed(scenario)
             extent = Extent(time.monotonic() - begin, self._last.calls)

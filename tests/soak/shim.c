@@ -53,8 +53,9 @@ __attribute__((constructor)) static void arm_from_environment(void) {
 static int below(const char *path) {
     char whole[PATH_MAX];
     if (path[0] != '/') {
-        if (!getcwd(whole, sizeof whole)) return 0;
-        path = whole; /* programs change no folder */
+        if (!getcwd(whole, sizeof whole - 1)) return 0;
+        strcat(whole, "/");
+        path = whole; /* no command leaves its working folder by a relative path */
     }
     return strncmp(path, control->folder, strlen(control->folder)) == 0;
 }
