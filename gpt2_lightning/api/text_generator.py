@@ -105,6 +105,8 @@ class TextGenerator:
         """Notes about a prompt for the user."""
         if not prompt:
             yield f"the prompt is empty: the text starts from {empty_start(self.tokenizer)[1]}"
+        if note := self.tokenizer.take_note():
+            yield f"in the prompt, {note}"
         if len(ids) > self.context:
             yield (f"the prompt has {len(ids)} tokens and the context {self.context}: the last {self.context} are read")
 

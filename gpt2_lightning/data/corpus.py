@@ -6,14 +6,17 @@ import dataclasses
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import Advice, NonNegativeInt, PositiveInt, ProperShare, Settings, relation
 
 Split = Literal["train", "val"]
+_SHOWN = 10
+"""Number of bad rows that a message lists; the others are counted."""
 Documents = Literal["joined", "masked", "separate"]
 """Treatment of document boundaries in training."""
 
@@ -43,6 +46,29 @@ class BadRow:
     where: str
     """File and row number."""
     reason: str
+
+
+@dataclass
+class BadRows:
+    """Number of bad rows, and descriptions of the first ones."""
+
+    count: int = 0
+    shown: list[str] = field(default_factory=list)
+
+    def add(self, row: BadRow) -> None:
+        """Count a row."""
+        self.count += 1
+        if self.count <= _SHOWN:
+            self.shown.append(f"{row.where}: {row.reason}")
+
+    def error(self) -> UserError:
+        """Return the error that lists the rows."""
+        more = f"\n  and {self.count - _SHOWN} more" if self.count > _SHOWN else ""
+        listed = "\n  ".join(self.shown[:_SHOWN])
+        return UserError(
+            f"{self.count} rows are no documents; mend them, leave them out or name another data.field:\n"
+            f"  {listed}{more}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +141,27 @@ class Corpus(CorpusSettings, ABC):
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in elsewhere}
 
     def training_text(self) -> Iterator[str]:
-        """Yield the training text in order."""
+        """Yield the training text in order.
+
+        Raises:
+            UserError: at its end, if rows cannot be read as documents.
+        """
+        return self._texts_of(("train",))
+
+    def all_text(self) -> Iterator[str]:
+        """Yield the training and the validation text in order; see `training_text`."""
+        return self._texts_of(("train", "val"))
+
+    def _texts_of(self, splits: tuple[Split, ...]) -> Iterator[str]:
+        bad = BadRows()
         for piece in self.pieces(whole_documents=False):
             for segment in self.read(piece):
-                if isinstance(segment, Segment) and segment.split == "train":
+                if isinstance(segment, BadRow):
+                    bad.add(segment)
+                elif segment.split in splits:
                     yield segment.text
+        if bad.count:
+            raise bad.error()
 
 
 def split_of(place: int, val_fraction: float) -> Split:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,8 +34,6 @@ def empty_start(tokenizer: Tokenizer) -> tuple[int, str]:
     """
     if tokenizer.end_of_text is not None:
         return tokenizer.end_of_text, "the end-of-text token"
-    with contextlib.suppress(UserError):
-        new_line = tokenizer.encode("\n")
-        if len(new_line):
-            return int(new_line[0]), "a new line"
+    if tokenizer.encodes("\n"):
+        return int(tokenizer.encode("\n")[0]), "a new line"
     return 0, "the tokenizer's first token"

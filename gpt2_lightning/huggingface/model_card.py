@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.label_kinds import KINDS
@@ -157,7 +156,4 @@ def _readable_text(tokenizer: Tokenizer) -> str:
 
 
 def _reads(tokenizer: Tokenizer, text: str) -> bool:
-    try:
-        return tokenizer.decode(tokenizer.encode(text).tolist()).strip() == text
-    except UserError:
-        return False
+    return tokenizer.encodes(text) and tokenizer.decode(tokenizer.encode(text).tolist()).strip() == text

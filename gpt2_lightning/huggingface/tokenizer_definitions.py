@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer, GPT2Tokenizer, HuggingFaceTokenizer, Tokenizer
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
-from gpt2_lightning.tokenizers.char import REPLACEMENT, Unknown
+from gpt2_lightning.tokenizers.char import Unknown
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -128,7 +128,11 @@ def _as_bpe(definition: dict[str, Any]) -> BPETokenizer | GPT2Tokenizer | None:
 
 
 def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
-    """Create a WordLevel model with a word per character; unknown characters are an error without an unknown token."""
+    """Create a WordLevel model with a word per character.
+
+    Without a token for unknown characters, a WordLevel model cannot encode a text that has one, and does not name it. A
+    tokenizer that rejects such texts is therefore written as one that substitutes the characters.
+    """
     if halves := [character for character in tokenizer.alphabet if "\ud800" <= character <= "\udfff"]:
         raise UserError(f"Hugging Face's files cannot express U+{ord(halves[0]):04X}, which is half of a character")
     if tokenizer.unknown == "skip":
@@ -138,7 +142,7 @@ def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
         split = {"pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
     vocabulary = {character: i for i, character in enumerate(tokenizer.alphabet)}
     special = {} if tokenizer.end_of_text is None else {END_OF_TEXT: tokenizer.end_of_text}
-    unknown = REPLACEMENT if tokenizer.unknown == "replace" else ""
+    unknown = "" if tokenizer.unknown == "skip" else tokenizer.substitute
     return _definition(
         special,
         pre_tokenizer={"type": "Split", **split},
@@ -150,5 +154,11 @@ def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
 def _as_characters(definition: dict[str, Any]) -> CharTokenizer | None:
     alphabet = "".join(token for token in definition["model"]["vocab"] if len(token) == 1)
     has_end = END_OF_TEXT in definition["model"]["vocab"]
-    candidates = (CharTokenizer(alphabet, unknown, has_end) for unknown in get_args(Unknown))
-    return next((candidate for candidate in candidates if _of_characters(candidate) == definition), None)
+    handling: tuple[Unknown, ...] = ("replace", "substitute", "skip")
+    for candidate in (CharTokenizer(alphabet, unknown, has_end) for unknown in handling):
+        same = _of_characters(candidate)
+        if not definition["model"]["unk_token"]:  # early files lack the substitute
+            same["model"]["unk_token"] = definition["model"]["unk_token"]
+        if same == definition:
+            return candidate
+    return None

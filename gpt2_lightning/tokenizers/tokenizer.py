@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gpt2_lightning.errors import UserError
 
 
 class Tokenizer(ABC):
@@ -39,6 +42,23 @@ class Tokenizer(ABC):
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
         """Ids of several texts, equal to those of `encode`; on several threads where a library supports it."""
         return [self.encode(text) for text in texts]
+
+    def encodes(self, text: str) -> bool:
+        """Whether every character of a text has an id."""
+        try:
+            self.encode(text)
+        except UserError:
+            return False
+        return True
+
+    @property
+    def unknown_counts(self) -> Counter[str]:
+        """Numbers of the characters without an id in the texts that were encoded since `take_note`."""
+        return Counter()
+
+    def take_note(self) -> str | None:
+        """Return a sentence about `unknown_counts` for the user, and clear them; None if there are none."""
+        return None
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:

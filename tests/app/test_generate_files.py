@@ -86,13 +86,13 @@ def test_bad_rows_are_named_and_the_rest_goes_on(answer: Run) -> None:
         3: "the field prompt is missing",
         4: "the field prompt is of type int",
         5: "is no JSON object",
-        6: "lacks '€' (U+20AC)",
         7: "has the field answers, which the output uses itself",
         8: "half of a surrogate pair",
         10: "is no text in UTF-8, at byte 12",
     }
     assert outcome.code == 2
-    assert "8 rows of 10 got an error instead of an answer" in outcome.err
+    assert "in the prompts, 1 character ('€') is not in the tokenizer's alphabet and was replaced by" in outcome.err
+    assert "7 rows of 10 got an error instead of an answer" in outcome.err
     found = {entry["row"]: entry for entry in entries("out.jsonl")}
     assert list(found) == list(range(1, 11))
     for row, fault in faults.items():
@@ -177,7 +177,7 @@ def test_an_interrupt_says_how_much_is_answered(answer: Run, monkeypatch: pytest
 
 
 def test_nothing_is_said_of_speed_where_nothing_was_answered(answer: Run) -> None:
-    write_jsonl("p.jsonl", [{"prompt": "€"}])
+    write_jsonl("p.jsonl", [{"prompt": 3}])
     assert " tokens in " not in answer("p.jsonl", *SHORT).err
 
 

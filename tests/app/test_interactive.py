@@ -76,7 +76,7 @@ def test_settings_are_changed_as_on_the_command_line(converse: Run, run_verb: Ru
 
 
 def test_a_mistake_is_told_and_changes_nothing(converse: Run) -> None:
-    lines = ["/set top_p 2", "/set temperature warm", "/set temprature 1", "/set checkpoint x", "/sing", "€", "/set"]
+    lines = ["/set top_p 2", "/set temperature warm", "/set temprature 1", "/set checkpoint x", "/sing", "/set"]
     outcome = converse([*lines, "/set temperature"], "temperature=0.5")
     assert outcome.code == 0
     assert outcome.out == ""
@@ -86,7 +86,6 @@ def test_a_mistake_is_told_and_changes_nothing(converse: Run) -> None:
         "temprature cannot be set here",
         "checkpoint cannot be set here",
         "there is no command /sing",
-        "lacks '€' (U+20AC)",
         "  top_p 1.0\n",
         "\ntemperature 0.5\n",
     ):
@@ -106,7 +105,8 @@ def test_the_window_is_spoken_of_once(converse: Run) -> None:
 
 def test_a_prompt_may_begin_with_a_slash(converse: Run) -> None:
     outcome = converse(["//set"])
-    assert "lacks '/' (U+002F) at character 0" in outcome.err
+    assert outcome.out.startswith("/set")
+    assert "1 character ('/') is not in the tokenizer's alphabet and was replaced by" in outcome.err
 
 
 def test_ctrl_c_ends_a_single_text_quietly(run_verb: Run, tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

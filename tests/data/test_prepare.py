@@ -528,7 +528,7 @@ def test_text_outside_the_alphabet_is_told_and_leaves_no_shard(make: Make, tmp_p
     file = tmp_path / "book.txt"
     file.write_text("abc" * 30 + "X€")
     with pytest.raises(UserError, match=r"lacks 'X' \(U\+0058\) at character \d+, '€' \(U\+20AC\)"):
-        make(TextCorpus(path=str(file)), "out", CharTokenizer("abc"))
+        make(TextCorpus(path=str(file)), "out", CharTokenizer("abc", "error"))
     assert not list((tmp_path / "out").glob("val-*"))
 
 

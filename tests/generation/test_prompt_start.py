@@ -49,7 +49,7 @@ def test_what_stands_for_an_empty_prompt_has_a_name(tokenizer: Tokenizer, name: 
 
 def test_unknown_characters_of_a_prompt_are_named() -> None:
     with pytest.raises(UserError) as caught:
-        prompt_ids("ab€", CharTokenizer("abc"))
+        prompt_ids("ab€", CharTokenizer("abc", "error"))
     assert str(caught.value).startswith("in the prompt: ")
     assert "'€' (U+20AC) at character 2" in str(caught.value)
 

@@ -57,6 +57,8 @@ def run(plain: dict[str, Any]) -> None:
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation, task.add_prefix_space)
     for note in (f"from {found.location}", *found.notes):
         print(note, file=sys.stderr)
+    if unknown := found.description().tokenizer.take_note():
+        print(unknown, file=sys.stderr)
     if encoded.n_cut:
         print(
             f"{encoded.n_cut:,} of {len(texts):,} texts are longer than the {task.truncation} tokens that this "

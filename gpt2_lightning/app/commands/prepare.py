@@ -71,6 +71,8 @@ def run(plain: dict[str, Any]) -> None:
             if not prepared.missing:
                 open_prepared(folder, tokenizer, cache_dir)
             _report(prepared)
+            if note := tokenizer.take_note():
+                log.info("  %s", note)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from gpt2_lightning.app.config.schema import Setting, settings_of, settings_of_v
 from gpt2_lightning.settings import allowed
 
 _WIDEST = 120
-_SUPPLIED = {"run_dir", "run_name", "sweep", "texts", "several_documents"}
+_SUPPLIED = {"run_dir", "run_name", "sweep", "texts", "all_texts", "several_documents"}
 """Parameters of targets that are supplied by the run rather than the user."""
 
 

@@ -32,6 +32,7 @@ ALLOWED_MODULES = (
 """Modules from which a `_target_` may be imported, including their submodules."""
 FROM_BUILD: dict[str, Any] = {
     "texts": (),
+    "all_texts": (),
     "several_documents": False,
     "run_dir": Path(),
     "run_name": "",

@@ -89,6 +89,8 @@ class _Prompts:
             print_note(f"{self.config.prompts}, row {row.number}: {row.fault}")
         if len(self.bad) > _SHOWN:
             print_note(f"and {len(self.bad) - _SHOWN} more bad rows")
+        if unknown := self.generator.tokenizer.take_note():
+            print_note(f"in the prompts, {unknown}")
         notes: dict[str, list[int]] = {}
         for row in self.rows:
             for note in () if row.fault else self.generator.notes(row.prompt, self.ids[row.number]):

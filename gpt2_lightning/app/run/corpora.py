@@ -42,6 +42,8 @@ from gpt2_lightning.tokenizers.saved import write_tokenizer
 
 log = logging.getLogger(__name__)
 
+_VERSION = 2
+"""Version of trained tokenizers in the cache; in version 1, alphabets came from the training text alone."""
 _SECONDS_BETWEEN_LINES = 30
 """Seconds between log lines when standard output is not a terminal."""
 
@@ -74,14 +76,14 @@ def tokenizer_for(node: dict[str, Any], corpus: AnyCorpus, cache_dir: Path) -> T
     """
     sources = _texts_of(corpus)
     prints = [source.fingerprint(cache_dir) for source in sources]
-    key = hashlib.sha256(json.dumps([node, prints], sort_keys=True).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps([_VERSION, node, prints], sort_keys=True).encode()).hexdigest()[:24]
     kept = cache_dir / "tokenizers" / f"{key}.json"
     if sources and kept.exists():
         return saved_tokenizer((), False, str(kept))
-    texts = _Watched(sources)
+    texts, all_texts = _Watched(sources), _Watched(sources, all_splits=True)
     several = len(sources) > 1 or any(source.several_documents for source in sources)
-    tokenizer = build.make(node, texts=texts, several_documents=several)
-    if texts.were_read:
+    tokenizer = build.make(node, texts=texts, all_texts=all_texts, several_documents=several)
+    if texts.were_read or all_texts.were_read:
         write_tokenizer(tokenizer, kept)
     return tokenizer
 
@@ -221,14 +223,15 @@ def _texts_of(corpus: AnyCorpus) -> list[Corpus]:
 
 
 class _Watched(Iterable[str]):
-    """Training text of corpora, with a flag for whether it was read.
+    """Text of corpora, with a flag for whether it was read.
 
     Args:
         corpora: corpora whose texts are concatenated.
+        all_splits: whether to include the validation text, rather than the training text alone.
     """
 
-    def __init__(self, corpora: list[Corpus]) -> None:
-        self.corpora = corpora
+    def __init__(self, corpora: list[Corpus], all_splits: bool = False) -> None:
+        self.corpora, self.all_splits = corpora, all_splits
         self.were_read = False
 
     def __iter__(self) -> Iterator[str]:
@@ -239,4 +242,4 @@ class _Watched(Iterable[str]):
                 "tokenizer=gpt2, or tokenizer=saved or huggingface with its tokenizer.path"
             )
         for corpus in self.corpora:
-            yield from corpus.training_text()
+            yield from corpus.all_text() if self.all_splits else corpus.training_text()

@@ -65,6 +65,8 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
             log_changes(start.run_config, plain)
         length = max_steps if start.last_step is None else start.last_step
         run, trainer = _prepare(settings, job, spec, length, start, reporter.loggers, checkpoint_io)
+        if note := job.description.tokenizer.take_note():
+            log.info("texts:  %s", note)
         reporter.on_start(run)
         if start.last_step is not None:
             log.info("training has ended at step %s: what is missing of the report is written", f"{start.last_step:,}")

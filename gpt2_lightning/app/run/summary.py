@@ -11,7 +11,6 @@ from gpt2_lightning.app.run.job import Run
 from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.folder import FOLDER
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
-from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.language_metrics import bits_per_byte, perplexity
 from gpt2_lightning.model.size import count_parameters, training_work
 from gpt2_lightning.tokenizers import Tokenizer
@@ -124,8 +123,4 @@ def _describe_throughput(run: Run) -> None:
 
 
 def _example_prompt(tokenizer: Tokenizer) -> list[str]:
-    try:
-        tokenizer.encode(_PROMPT)
-    except UserError:
-        return []
-    return [f"prompt={_PROMPT}"]
+    return [f"prompt={_PROMPT}"] if tokenizer.encodes(_PROMPT) else []

@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from gpt2_lightning.atomic import write_text
-from gpt2_lightning.data.corpus import BadRow, Corpus, Piece, Segment, Split
+from gpt2_lightning.data.corpus import BadRow, BadRows, Corpus, Piece, Segment, Split
 from gpt2_lightning.data.shards.format import ShardWriter, writing
 from gpt2_lightning.data.shards.reports import is_whole, report_file, shard_name
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
-SHOWN = 10
-"""Number of bad rows that a message lists; the others are counted."""
 _LONGEST_WHOLE = 2**28
 
 
@@ -44,7 +42,8 @@ class PieceEncoder:
 
         Returns:
             The report: number of the piece; tokens, documents and bytes of text of each shard; number of empty
-            documents, which are omitted. For bad rows, their number and the first ten as `bad_rows` and `shown`;
+            documents, which are omitted; numbers of the characters that the tokenizer lacks, if there are
+            any, as `unknown`. For bad rows, their number and the first ten as `bad_rows` and `shown`;
             in this case nothing was written.
 
         Raises:
@@ -55,8 +54,8 @@ class PieceEncoder:
         try:
             report = {"piece": number, **self._write_shards(number, piece)}
             write_text(file, json.dumps(report), durable=False)
-        except _BadRows as bad:
-            return {"piece": number, "bad_rows": bad.count, "shown": bad.shown}
+        except _BadPiece as bad:
+            return {"piece": number, "bad_rows": bad.rows.count, "shown": bad.rows.shown}
         except FileNotFoundError:
             # Another process encoded the same piece, and deleted all temporary files after the last piece was complete.
             if not is_whole(self.folder, number, self.source):
@@ -66,8 +65,9 @@ class PieceEncoder:
 
     def _write_shards(self, number: int, piece: Piece) -> dict[str, Any]:
         shards: dict[Split, ShardWriter] = {}
-        bad = _BadRows()
+        bad = BadRows()
         empty = 0
+        self.tokenizer.unknown_counts.clear()
         with contextlib.ExitStack() as files:
             for segment in _fitted(self.corpus.read(piece), self.tokenizer):
                 if isinstance(segment, BadRow):
@@ -80,7 +80,7 @@ class PieceEncoder:
                         shards[segment.split] = files.enter_context(writing(file, self.tokenizer, self.source))
                     _add(shards[segment.split], segment, self.tokenizer)
             if bad.count:
-                raise bad
+                raise _BadPiece(bad)
         counts = {
             split: {
                 "tokens": shard.tokens,
@@ -90,19 +90,18 @@ class PieceEncoder:
             }
             for split, shard in shards.items()
         }
-        return {"empty_documents": empty, **dict(sorted(counts.items()))}
+        report: dict[str, Any] = {"empty_documents": empty, **dict(sorted(counts.items()))}
+        if unknown := dict(sorted(self.tokenizer.unknown_counts.items())):
+            report["unknown"] = unknown
+            self.tokenizer.unknown_counts.clear()
+        return report
 
 
-class _BadRows(Exception):
+class _BadPiece(Exception):
     """Bad rows of a piece; raised inside `writing`, so that no shard is created."""
 
-    def __init__(self) -> None:
-        self.count, self.shown = 0, list[str]()
-
-    def add(self, row: BadRow) -> None:
-        self.count += 1
-        if self.count <= SHOWN:
-            self.shown.append(f"{row.where}: {row.reason}")
+    def __init__(self, rows: BadRows) -> None:
+        self.rows = rows
 
 
 def _add(shard: ShardWriter, segment: Segment, tokenizer: Tokenizer) -> None:

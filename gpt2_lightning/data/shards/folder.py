@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def finish(folder: Path, pieces: int, val_fraction: float) -> None:
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     empty = sum(report["empty_documents"] for report in reports)
     meta = {**settings, "pieces": pieces, **parts, "empty_documents": empty}
+    if unknown := sum((Counter(report.get("unknown", {})) for report in reports), Counter[str]()):
+        meta["unknown"] = unknown
     write_text(folder / META, json.dumps(meta, indent=2) + "\n")
 
 

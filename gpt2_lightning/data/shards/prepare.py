@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpt2_lightning.data.corpus import Corpus, Piece
-from gpt2_lightning.data.shards.encode import SHOWN, PieceEncoder
+from gpt2_lightning.data.corpus import BadRows, Corpus, Piece
+from gpt2_lightning.data.shards.encode import PieceEncoder
 from gpt2_lightning.data.shards.folder import META, claim, finish, is_ready
 from gpt2_lightning.data.shards.reports import is_whole
 from gpt2_lightning.data.shards.worker_pool import encode_in_processes
@@ -107,13 +107,10 @@ def _encode_here(encoder: PieceEncoder, todo: list[tuple[int, Piece]]) -> Iterat
 
 
 def _bad_rows_error(reports: list[dict[str, Any]]) -> UserError:
-    count = sum(report["bad_rows"] for report in reports)
-    shown = [row for report in sorted(reports, key=lambda report: report["piece"]) for row in report["shown"]]
-    more = f"\n  and {count - SHOWN} more" if count > SHOWN else ""
-    listed = "\n  ".join(shown[:SHOWN])
-    return UserError(
-        f"{count} rows are no documents; mend them, leave them out or name another data.field:\n  {listed}{more}"
-    )
+    in_order = sorted(reports, key=lambda report: report["piece"])
+    return BadRows(
+        sum(report["bad_rows"] for report in reports), [row for report in in_order for row in report["shown"]]
+    ).error()
 
 
 def _write_error(error: OSError, encoder: PieceEncoder, todo: list[tuple[int, Piece]]) -> UserError:

@@ -31,7 +31,7 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
 
     Args:
         folder: folder of the shards, with a `meta.json`.
-        tokenizer: the tokenizer that encoded the shards.
+        tokenizer: the tokenizer that encoded the shards; `unknown_counts` then has the counts of their text.
         cache_dir: cache folder for the checksums of large shards, which are then verified once.
 
     Raises:
@@ -42,7 +42,7 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
         _require_format(meta["format"], folder)
         numbers = {split: meta[split]["shards"] for split in ("train", "val")}
         ratios = {split: meta[split]["text_bytes"] / meta[split]["tokens"] for split in ("train", "val")}
-        made_by, source = meta["tokenizer"], meta["source"]
+        made_by, source, unknown = meta["tokenizer"], meta["source"], dict(meta.get("unknown", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
         raise UserError(f"the folder {folder} has no {META} that this version can read; prepare it again") from None
     if made_by["hash"] != tokenizer.hash():
@@ -75,6 +75,7 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
             require_checksum(file, header, cache_dir)
             files.append((file, HEADER_BYTES, header.tokens))
         sequences[split] = TokenSequence(files, np.dtype(tokenizer.dtype).newbyteorder("<"))
+    tokenizer.unknown_counts.update(unknown)
     return Tokens(sequences["train"], sequences["val"], ratios)
 
 
