@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.soak import shim
-from tests.soak.faults import Fault
+from tests.soak.faults import Fault, Tools
 from tests.soak.scenarios import Scenario
 from tests.soak.shim import Count
 
@@ -54,16 +54,22 @@ class Starter:
     Args:
         folder: of one disturbed run, with the files of the starts; the commands work in its subfolder `work`.
         home: home folder, with the caches of libraries.
-        library: the shim; None where there is none.
+        tools: of this machine.
     """
 
     folder: Path
     home: Path
-    library: Path | None
+    tools: Tools
 
     @property
     def place(self) -> Path:
+        """Working folder of the command."""
         return self.folder / "work"
+
+    @property
+    def temporary(self) -> Path:
+        """Folder of the command's temporary files."""
+        return self.folder / "tmp"
 
     def run(self, scenario: Scenario, fault: Fault, chance: random.Random, limit: float) -> End:
         """Start a command under a fault, and wait for its end.
@@ -75,7 +81,7 @@ class Starter:
             limit: seconds after which a start without a signal hangs.
         """
         control, output = self.folder / "control", self.folder / "output.txt"
-        (self.folder / "tmp").mkdir(exist_ok=True)
+        self.temporary.mkdir(exist_ok=True)
         os.chdir(self.place)
         fault.strike.write(control, self.place)
         begin = time.monotonic()
@@ -106,7 +112,7 @@ class Starter:
         if not fault.fresh:
             from tests import programs
 
-            enter = functools.partial(shim.arm, control if self.library else None)
+            enter = functools.partial(shim.arm, control if self.tools.shim else None)
             with programs.running(
                 scenario.verb, *scenario.arguments, output=output, environment=environment, enter=enter
             ) as program:
@@ -130,12 +136,13 @@ class Starter:
 
     def _environment(self, control: Path) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV") if name in os.environ}
-        preloaded = {"LD_PRELOAD": str(self.library), shim.CONTROL: str(control)} if self.library else {}
+        preloaded = {"LD_PRELOAD": str(self.tools.shim)} if self.tools.shim else {}
         return {
             **kept,
             **preloaded,
+            shim.CONTROL: str(control),
             "HOME": str(self.home),
-            "TMPDIR": str(self.folder / "tmp"),
+            "TMPDIR": str(self.temporary),
             "OMP_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONFAULTHANDLER": "1",

@@ -58,11 +58,12 @@ def _by_fault(records: Sequence[dict[str, Any]]) -> tuple[Counter[str], Counter[
     completed: Counter[str] = Counter()
     broken: Counter[tuple[str, str]] = Counter()
     for record in records:
-        struck = [fault["kind"] for fault in record["faults"] if fault["struck"]] or ["none"]
-        tried.update(kind for kind in struck if kind != "none")
-        kinds = {violation["kind"] for violation in record["violations"]}
-        broken.update((struck[-1], kind) for kind in kinds)
-        completed.update(struck if not kinds else struck[:-1])
+        struck = [fault["kind"] for fault in record["faults"] if fault["struck"]]
+        found = {(violation["fault"], violation["kind"]) for violation in record["violations"]}
+        tried.update(struck)
+        broken.update(found)
+        completed.update(struck)
+        completed.subtract({fault for fault, _ in found} & set(struck))
     return tried, completed, broken
 
 
@@ -86,6 +87,6 @@ def _rows(title: str, tried: Counter[str], completed: Counter[str], broken: Coun
     for name in names:
         counts = [tried[name], completed[name], *(broken[name, kind] for kind in VIOLATIONS)]
         yield f"| {name} | " + " | ".join(f"{count:,}" for count in counts) + " |"
-    sums = [tried.total(), completed.total() - completed["none"]]
+    sums = [tried.total(), completed.total()]
     sums += [sum(broken[name, kind] for name in names) for kind in VIOLATIONS]
     yield "| **all** | " + " | ".join(f"{count:,}" for count in sums) + " |"

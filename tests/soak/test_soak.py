@@ -121,8 +121,9 @@ def test_a_planted_difference_is_found(tmp_path: Path, planted: str | None, kind
 
 def test_the_table_counts_a_violation_for_the_last_fault() -> None:
     faults = [{"kind": kind, "struck": struck} for kind, struck in (("EIO", True), ("SIGKILL", True), ("clock", False))]
+    lost = {"fault": "SIGKILL", "kind": "rows", "text": "1 lost"}
     records = [
-        {"scenario": "train", "starts": 3, "faults": faults, "violations": [{"kind": "rows", "text": "1 lost"}]},
+        {"scenario": "train", "starts": 3, "faults": faults, "violations": [lost]},
         {"scenario": "train", "starts": 2, "faults": faults[:1], "violations": []},
     ]
     text = table.markdown(records, seed=3, minutes=60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -26,12 +27,14 @@ def main(arguments: list[str]) -> None:
     library = os.environ.pop("SOAK_SHIM", None)
     if library:
         os.environ["LD_PRELOAD"] = library  # of the fork server, which is not started yet
-    from tests.soak.disturbed import Record, Soak
+    from tests.soak.disturbed import Disturbed, Record
     from tests.soak.faults import Tools
+    from tests.soak.references import References
+    from tests.soak.scenarios import SCENARIOS
 
     tools = Tools(Path(library) if library else None, has_strace == "1")
-    soak = Soak(Path(folder), int(seed), tools, only)
-    soak.owns_shared_memory = owns_shared_memory
+    references = References(Path(folder), tools)
+    scenarios = [scenario for scenario in SCENARIOS if only in scenario.name]
     done = _numbers(Path(records))
     deadline = time.monotonic() + 60 * float(minutes)
     place = int(index)
@@ -40,10 +43,14 @@ def main(arguments: list[str]) -> None:
             place += int(workers)
             continue
         this = place if int(number) < 0 else int(number)
+        chance = random.Random(f"{seed}/{this}")
+        scenario = chance.choices(scenarios, [one.weight for one in scenarios])[0]
+        record = Record(this, scenario.name)
         try:
-            record = soak.run(this)
-        except Exception:  # of this tool, or a command that fails without faults; others go on
-            record = Record(this, "the tool", violations=[{"kind": "messages", "text": traceback.format_exc()}])
+            reference, starter = references.of(scenario), references.starter(scenario, f"run-{this}")
+            Disturbed(scenario, reference, starter, chance, record, owns_shared_memory).run()
+        except Exception:  # of this tool, or of a command that fails without faults
+            record.violations.append({"fault": "none", "kind": "unreadable", "text": traceback.format_exc()})
         with Path(records).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
         if record.violations:

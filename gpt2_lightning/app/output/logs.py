@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import warnings
 from pathlib import Path
 
@@ -39,10 +41,37 @@ def log_to_terminal() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
+class _LogFile(logging.Handler):
+    """Handler that appends messages to a file; at an error, such as a full disk, it reports it once and stops.
+
+    The file is unbuffered: nothing is left to be written when it is closed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._path, self._file = file, file.open("ab", buffering=0)
+        self.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._file.closed:
+            return
+        left = f"{self.format(record)}\n".encode()
+        try:
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self.close()
+            print(f"{self._path} cannot be written: {error.strerror}; the log ends here", file=sys.stderr)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+        super().close()
+
+
 def log_to_file(file: Path) -> logging.Handler:
     """Log messages to a file, too; pass the returned handler to `stop_logging_to` at the end of the run."""
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler = _LogFile(file)
     logging.getLogger(_PACKAGE).addHandler(handler)
     return handler
 
