@@ -18,7 +18,7 @@ from tests.soak.references import Reference, printed_weights
 from tests.soak.scenarios import Scenario
 from tests.soak.starts import End, Starter
 
-_SECONDS = 60.0
+_SECONDS, _MOST_SECONDS = 60.0, 300.0
 _TIMES_AS_LONG = 20
 _DELETIONS = 4
 _TORCHS = "torchinductor_"
@@ -98,7 +98,7 @@ class Disturbed:
         return end
 
     def _start(self, fault: Fault, damage: Damage | None = None) -> End:
-        limit = max(_SECONDS, _TIMES_AS_LONG * self.reference.extent.seconds)
+        limit = min(max(_SECONDS, _TIMES_AS_LONG * self.reference.extent.seconds), _MOST_SECONDS)
         end = self.starter.run(self.scenario, fault, self.chance, limit)
         self.record.starts += 1
         place = str(damage.file.relative_to(self.starter.place)) if damage else end.place

@@ -120,16 +120,21 @@ def _at_call(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault
     torn = number == signal.SIGKILL and chance.random() < 0.4
     strike = Strike(
         Action.TORN if torn else Action.SIGNAL,
-        chance.randint(1, max(extent.calls, 1)),
+        _call(chance, extent),
         signal=number,
         group=chance.random() < 0.5,
     )
     return Fault("SIGKILL in a torn write" if torn else f"{number.name} at a system call", strike)
 
 
+def _call(chance: random.Random, extent: Extent) -> int:
+    """A call of a start, by a draw that does not depend on their number."""
+    return 1 + int(chance.random() * extent.calls)
+
+
 def _error(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault:
     kind = chance.choice(("ENOSPC", "ENOSPC", "EIO", "short writes"))
-    first = chance.randint(1, max(extent.calls, 1))
+    first = _call(chance, extent)
     if kind == "short writes":
         return Fault(kind, Strike(Action.SHORT_WRITES, first, Operation.WRITE))
     if kind == "ENOSPC":  # until the next start

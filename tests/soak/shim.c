@@ -67,7 +67,7 @@ static int is_ours(int file) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
-    return below(path) ? 1 : 0;
+    return path[0] == '/' && below(path); /* others are pipes and sockets */
 }
 
 /* Count a call; nonzero if it is to be struck. */

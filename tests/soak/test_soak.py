@@ -25,6 +25,8 @@ for number in range(4):
     with open(f"{number}.part", "wb", buffering=0) as file:
         print(file.write(b"12345678"))
     os.replace(f"{number}.part", f"{number}.txt")
+here, there = os.pipe()
+os.write(there, b"not a file")
 print(time.time())
 """
 
