@@ -35,6 +35,11 @@ def newest(run: Path) -> Path | None:
     return next(reversed(by_step(run)), best_so_far if best_so_far.exists() else None)
 
 
+def newest_before(run: Path, step: int) -> Path | None:
+    """The newest step checkpoint of a run that is before a step; None where there is none."""
+    return next((file for file in reversed(by_step(run)) if (step_of(file) or 0) < step), None)
+
+
 def set_aside_after(run: Path, step: int) -> None:
     """Rename checkpoints of later steps to `abandoned-…`: they are kept, but not considered the newest."""
     for checkpoint in by_step(run):

@@ -20,6 +20,7 @@ from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics, throughput
 from gpt2_lightning.training.callbacks.assemble import assemble
+from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.optimizers import AdamW
@@ -72,11 +73,13 @@ class Run:
         settings = {"val_check_interval": 4, "log_every_n_steps": 2, "accelerator": "cpu", **plan.trainer}
         spec = TrainerSpec(**settings)
         last = Checkpointing(self.run_dir, **{"every_n_steps": 2, "keep": 99, **plan.checkpointing})
+        self.checkpoint_io = AtomicCheckpointIO()
         self.trainer = spec.build(
             plan.max_steps,
             accumulate=plan.batch_size // (plan.micro_batch_size * distributed.world_size()),
             callbacks=assemble(Metrics(spec.log_every_n_steps), [last, *plan.callbacks]),
             loggers=[CSVLogger(self.run_dir)] if distributed.is_rank_zero() else [],
+            checkpoint_io=self.checkpoint_io,
         )
 
     def fit(self, resume: Path | None = None) -> Run:

@@ -88,7 +88,7 @@ def test_a_resumed_run_counts_on(train: Train, whole_runs: dict[int, Run], tmp_p
     resumed = train(plan_of(tmp_path, 6), resume=kill_after(whole_runs[6], 6, tmp_path))
     assert resumed.trainer.global_step == 12
     assert resumed.data.samples_seen == 72
-    assert resumed.data.state_dict() == {"samples_seen": 72, "step": 12}
+    assert resumed.data.state_dict() == {"samples_seen": 72, "step": 12, "skipped": []}
 
 
 def test_a_finished_run_can_be_made_longer(train: Train, whole_runs: dict[int, Run], tmp_path: Path) -> None:

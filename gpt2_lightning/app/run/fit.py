@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded
 from gpt2_lightning.training.precision import choose as choose_precision
+from gpt2_lightning.training.spikes import RollBack
 from gpt2_lightning.training.trainer import TrainerSpec
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,12 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
         if start.last_step is not None:
             log.info("training has ended at step %s: what is missing of the report is written", f"{start.last_step:,}")
         try:
-            _train(trainer, run)
+            while (back := _train(trainer, run)) is not None:
+                del run, trainer  # their memory is needed for the next
+                back.preload(checkpoint_io)
+                start = replace(start, resumed=back.checkpoint)
+                reporter.reopen_loggers()
+                run, trainer = _prepare(settings, job, spec, length, start, reporter.loggers, checkpoint_io)
         except Interrupted as stop:
             reporter.on_interrupt(run, stop)
             if stop.saved:
@@ -163,12 +169,16 @@ def _seeded_task(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any,
     return task
 
 
-def _train(trainer: Any, run: Run) -> None:
+def _train(trainer: Any, run: Run) -> RollBack | None:
+    """Train to the end, or to a spike that is to be undone."""
     with _explain_out_of_memory(run.job.data.micro_batch_size):
         try:
             trainer.fit(run.task, datamodule=run.job.data, ckpt_path=run.resumed, weights_only=True)
         except SystemExit:  # Lightning's reaction to a Ctrl-C before the first step
             raise KeyboardInterrupt from None
+        except RollBack as back:
+            return back.with_traceback(None)  # which would hold the module
+    return None
 
 
 @contextlib.contextmanager

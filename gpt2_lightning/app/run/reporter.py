@@ -48,6 +48,9 @@ class Reporter:
     def on_start(self, run: Run) -> None:
         """Called before the first step."""
 
+    def reopen_loggers(self) -> None:
+        """Close the loggers, and open them as a resumed run does: they then drop what it repeats."""
+
     def on_interrupt(self, run: Run, stop: Interrupted) -> None:
         """Called when training was stopped by a signal."""
 
@@ -69,6 +72,7 @@ class RankZeroReporter(Reporter):
         self._verb, self._name, self._plain, self._run_dir = verb, settings.name, plain, run_dir
         self._exit = contextlib.ExitStack()
         self._log_file = _open_folder(run_dir, plain)
+        self._settings = settings
         self.loggers = make_loggers(settings, run_dir)
 
     def __exit__(
@@ -83,6 +87,14 @@ class RankZeroReporter(Reporter):
 
     def on_start(self, run: Run) -> None:
         run.job.on_start(run)
+        self._open_loggers()
+
+    def reopen_loggers(self) -> None:
+        self._exit.close()
+        self.loggers = make_loggers(self._settings, self._run_dir)
+        self._open_loggers()
+
+    def _open_loggers(self) -> None:
         self._exit.enter_context(recording(self.loggers, self._plain | {"git": git_state(Path.cwd())}))
 
     def on_interrupt(self, run: Run, stop: Interrupted) -> None:

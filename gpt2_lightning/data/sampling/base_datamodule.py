@@ -41,6 +41,8 @@ class SampleDataModule(L.LightningDataModule):
         self.repeat_first_step = False
         """Whether every optimizer step uses the samples of the first, to test whether a model can overfit them."""
         self._first_sample, self._first_step = 0, 0
+        self.skipped: list[tuple[int, int]] = []
+        """Samples that are left out of the training batches, see `TrainingBatches`."""
 
     @property
     def task(self) -> dict[str, Any]:
@@ -65,9 +67,12 @@ class SampleDataModule(L.LightningDataModule):
 
     @property
     def samples_seen(self) -> int:
-        """Number of training samples consumed, which is the complete state of the position in the data."""
-        steps = self.trainer.global_step - self._first_step if self.trainer else 0
-        return self._first_sample + steps * self.batch_size
+        """Number of training samples consumed, which with the skipped ones is the position in the data."""
+        return self.samples_before(self.trainer.global_step + 1 if self.trainer else self._first_step + 1)
+
+    def samples_before(self, step: int) -> int:
+        """Return the number of training samples consumed before an optimizer step; the first step is 1."""
+        return self._first_sample + (step - 1 - self._first_step) * self.batch_size
 
     @property
     def tokens_seen(self) -> int:
@@ -82,7 +87,9 @@ class SampleDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         rank, world_size = self.place()
         period = self.batch_size // (self.micro_batch_size * world_size) if self.repeat_first_step else None
-        batches = TrainingBatches(self.samples, self.micro_batch_size, rank, world_size, self._first_sample, period)
+        batches = TrainingBatches(
+            self.samples, self.micro_batch_size, rank, world_size, self._first_sample, period, self.skipped
+        )
         return self.loader(batches, BatchNumbers(self._batches_per_epoch(), continues=True))
 
     def _batches_per_epoch(self) -> int | None:
@@ -95,10 +102,12 @@ class SampleDataModule(L.LightningDataModule):
         return steps * trainer.accumulate_grad_batches if steps >= 0 else None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"samples_seen": self.samples_seen, "step": self.trainer.global_step if self.trainer else 0}
+        step = self.trainer.global_step if self.trainer else 0
+        return {"samples_seen": self.samples_seen, "step": step, "skipped": [list(part) for part in self.skipped]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._first_sample, self._first_step = state_dict["samples_seen"], state_dict["step"]
+        self.skipped = [(first, count) for first, count in state_dict.get("skipped", [])]
 
     def place(self) -> tuple[int, int]:
         """Return rank and world size."""

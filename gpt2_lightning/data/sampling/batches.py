@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ class TrainingBatches(Dataset[Any]):
 
     Rank r of W reads rows r * B to (r + 1) * B of every W * B consecutive samples, so that the ranks of a step divide
     exactly the samples that a single process would read. Batch 0 starts at `first_sample`; the batches repeat after
-    `period` batches, if that is given.
+    `period` batches, if that is given. Each element of `skipped` is the number of a sample, in a sequence without those
+    of the elements before it, and how many are left out from there on.
     """
 
     def __init__(
@@ -29,15 +30,19 @@ class TrainingBatches(Dataset[Any]):
         world_size: int = 1,
         first_sample: int = 0,
         period: int | None = None,
+        skipped: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.samples, self.batch_size = samples, batch_size
         self.rank, self.world_size = rank, world_size
-        self.first_sample, self.period = first_sample, period
+        self.first_sample, self.period, self.skipped = first_sample, period, skipped
 
     def __getitem__(self, index: int) -> Any:
         index = index % self.period if self.period else index
         first = self.first_sample + (index * self.world_size + self.rank) * self.batch_size
-        return self.samples.read(np.arange(first, first + self.batch_size))
+        numbers = np.arange(first, first + self.batch_size)
+        for begin, count in reversed(self.skipped):
+            numbers = np.where(numbers >= begin, numbers + count, numbers)
+        return self.samples.read(numbers)
 
 
 class BatchNumbers(DistributedSampler[int]):

@@ -10,6 +10,7 @@ from gpt2_lightning.training.callbacks.profile import Profile
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.samples import Samples
 from gpt2_lightning.training.callbacks.signals import Signals
+from gpt2_lightning.training.callbacks.spike_guard import SpikeGuard
 
 __all__ = [
     "Attention",
@@ -21,5 +22,6 @@ __all__ = [
     "ProgressBar",
     "Samples",
     "Signals",
+    "SpikeGuard",
     "assemble",
 ]

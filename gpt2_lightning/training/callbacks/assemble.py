@@ -10,15 +10,18 @@ from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.signals import Signals
+from gpt2_lightning.training.callbacks.spike_guard import SpikeWatch
 
 
 def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
-    """Return all callbacks: metrics before the callbacks that use them, checkpointing after those that stop the run.
+    """Return all callbacks: spikes before the metrics of a step that a guard undoes, metrics before the
+    callbacks that use them, checkpointing after those that stop the run.
 
     Args:
         metrics: the metrics, which the progress bar displays.
         chosen: callbacks of the configuration.
     """
     saving = [callback for callback in chosen if isinstance(callback, Checkpointing)]
-    others = [callback for callback in chosen if callback not in saving]
-    return [metrics, ProgressBar(metrics), *others, *saving, Signals(next(iter(saving), None))]
+    watching = [callback for callback in chosen if isinstance(callback, SpikeWatch)] or [SpikeWatch()]
+    others = [callback for callback in chosen if callback not in (*saving, *watching)]
+    return [*watching, metrics, ProgressBar(metrics), *others, *saving, Signals(next(iter(saving), None))]

@@ -10,6 +10,7 @@ from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.step_limit import validation_follows
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
+from gpt2_lightning.training.spikes import RollBack
 
 
 class Signals(L.Callback):
@@ -49,6 +50,13 @@ class Signals(L.Callback):
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
         received = distributed.largest(self._watch.received or 0)
         if received:
-            if self.checkpointing is not None:
-                self.checkpointing.save_step(trainer)
-            raise Interrupted(received, saved=self.checkpointing is not None)
+            raise Interrupted(received, saved=self._save(trainer))
+
+    def _save(self, trainer: L.Trainer) -> bool:
+        if self.checkpointing is None:
+            return False
+        try:
+            self.checkpointing.save_step(trainer)
+        except RollBack:  # the resumed run finds the same spike, and goes back then
+            return False
+        return True
