@@ -91,7 +91,8 @@ class GenerationMixin:
             changes["max_new_tokens"] = new_tokens(max_length, [ids.size(1)], changes)
         chosen = with_changes(settings or GenerationSettings(), changes)
         end = self._loaded.tokenizer.end_of_text if self._loaded.tokenizer else None
-        rows = generate_ids(self._loaded.model, ids, chosen, None if chosen.ignore_end_of_text else end)
+        ends = () if chosen.ignore_end_of_text else self._loaded.ends_of_text()
+        rows = generate_ids(self._loaded.model, ids, chosen, ends)
         if isinstance(prompt, list):
             return rows if several else rows[0]
         padded = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=float(end or 0))
@@ -152,7 +153,7 @@ class GenerationMixin:
             chat = Chat(template, tokenizer, self._loaded.model.config.block_size, notify, settings.system)
         else:
             refuse_system(settings)
-        return TextGenerator(self._loaded.model, tokenizer, settings, chat)
+        return TextGenerator(self._loaded.model, tokenizer, settings, chat, ends=self._loaded.ends_of_text())
 
     def _complete(
         self,

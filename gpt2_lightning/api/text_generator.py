@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -56,6 +55,7 @@ class TextGenerator:
         settings: the settings.
         chat: renders prompts in the template of a model that was trained on instructions; None to continue them.
         slid: initial value of `slid`.
+        ends: ids that end a text; None for the tokenizer's end of text.
     """
 
     def __init__(
@@ -65,13 +65,22 @@ class TextGenerator:
         settings: GenerationSettings,
         chat: Chat | None = None,
         slid: bool = False,
+        ends: Collection[int] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.settings, self.chat = model, tokenizer, settings, chat
         self.slid = slid
         """Whether any text has outgrown the context."""
-        self._decoding = copy.copy(tokenizer)  # only its end of text ends texts; an empty prompt starts from the other
-        if settings.ignore_end_of_text:
-            self._decoding.end_of_text = None
+        own = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)
+        self._model_ends = own if ends is None else ends
+
+    def with_settings(self, settings: GenerationSettings) -> TextGenerator:
+        """Return a generator of the same model and conversation with other settings."""
+        return TextGenerator(self.model, self.tokenizer, settings, self.chat, self.slid, self._model_ends)
+
+    @property
+    def ends(self) -> Collection[int]:
+        """Ids that end a text."""
+        return () if self.settings.ignore_end_of_text else self._model_ends
 
     @property
     def streams(self) -> bool:
@@ -121,13 +130,14 @@ class TextGenerator:
         """Generate token by token; see `generation.write`."""
         return write(
             self.model,
-            self._decoding,
+            self.tokenizer,
             prompts,
             self.settings,
             self.settings.num_samples,
             self.stop,
             first_row,
             self._set_slid,
+            self.ends,
         )
 
     def complete(
@@ -152,7 +162,7 @@ class TextGenerator:
 
     def _search(self, prompt: Tensor, on_token: Callable[[], None]) -> list[Completion]:
         prompt = prompt.to(self.model.wte.weight.device)
-        beams = search(self.model, prompt, self.settings, self._decoding.end_of_text)[: self.settings.num_samples]
+        beams = search(self.model, prompt, self.settings, self.ends)[: self.settings.num_samples]
         completions = [Completion(tuple(self._decode(beam)), score=beam.score) for beam in beams]
         for completion in completions:
             read = min(len(prompt), self.context) + len(completion.pieces) - 1  # the last token is not read
@@ -164,10 +174,10 @@ class TextGenerator:
 
     def _decode(self, beam: Beam) -> Iterator[Piece]:
         """Pieces up to the first stop string of the template: the search itself knows only the end of text."""
-        text, end = StoppableText(self.tokenizer, self.stop), self._decoding.end_of_text
-        ids = [*beam.ids, end] if beam.ended and end is not None else [*beam.ids]
+        text = StoppableText(self.tokenizer, self.stop)
+        ids = [*beam.ids] if beam.end is None else [*beam.ids, beam.end]
         for number, token in enumerate(ids, start=1):
-            finish: Finish | None = ("end_of_text" if beam.ended else "length") if number == len(ids) else None
+            finish: Finish | None = ("length" if beam.end is None else "end_of_text") if number == len(ids) else None
             piece = piece_of(Token(0, token, finish), text)
             yield piece
             if piece.finished:

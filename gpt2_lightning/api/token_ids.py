@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def batch_of(ids: Ids, network: GPT2) -> Tensor:
 
 
 def generate_ids(
-    network: GPT2, prompts: Tensor, settings: GenerationSettings, end_of_text: int | None
+    network: GPT2, prompts: Tensor, settings: GenerationSettings, ends: Collection[int]
 ) -> list[list[int]]:
     """Continue prompts.
 
@@ -48,10 +49,10 @@ def generate_ids(
         network: in evaluation mode.
         prompts: (B, T).
         settings: without those that concern texts.
-        end_of_text: the id that ends a text; None to continue up to `max_new_tokens`.
+        ends: the ids that end a text; none to continue up to `max_new_tokens`.
 
     Returns:
-        `num_samples` texts for each prompt: its ids, those that follow, and `end_of_text` if that ended it.
+        `num_samples` texts for each prompt: its ids, those that follow, and the id that ended it, if one did.
 
     Raises:
         UserError: if a setting does not apply to ids.
@@ -62,12 +63,12 @@ def generate_ids(
     if settings.n_beams > 1:
         rows = []
         for prompt in prompts:
-            for beam in search(network, prompt, settings, end_of_text)[: settings.num_samples]:
-                ending = [end_of_text] if beam.ended and end_of_text is not None else []
+            for beam in search(network, prompt, settings, ends)[: settings.num_samples]:
+                ending = [] if beam.end is None else [beam.end]
                 rows.append([*prompt.tolist(), *beam.ids, *ending])
         return rows
     rows = [prompt.tolist() for prompt in prompts for _ in range(settings.num_samples)]
-    for step in Decoder(network, list(prompts), settings, settings.num_samples, end_of_text):
+    for step in Decoder(network, list(prompts), settings, settings.num_samples, ends):
         for token in step:
             rows[token.row].append(token.id)
     return rows

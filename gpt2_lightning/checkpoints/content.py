@@ -39,6 +39,8 @@ class Description:
     task: dict[str, Any] = field(default_factory=dict)
     """Fine-tuning task as plain values: `kind` is `classify` or `instruct`, the other entries are those of the task.
     Empty for a language model."""
+    eos_token_ids: tuple[int, ...] = ()
+    """Ids that end a text, which may include the tokenizer's end of text."""
 
     def to_plain(self) -> dict[str, Any]:
         return {
@@ -48,6 +50,7 @@ class Description:
             "tokenizer_hash": self.tokenizer.hash(),
             "run_config": self.run_config,
             "task": self.task,
+            **({"eos_token_ids": list(self.eos_token_ids)} if self.eos_token_ids else {}),
         }
 
 
@@ -69,6 +72,7 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
         tokenizer = _tokenizer(plain["tokenizer"], path)
         run_config = dict(plain["run_config"])
         task = dict(plain.get("task", {}))
+        ends = tuple(int(token) for token in plain.get("eos_token_ids", ()))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} has a description that this version cannot read: {error!r}; use another file"
@@ -78,7 +82,7 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
             f"{path} is inconsistent: its model has vocab_size={config.vocab_size}, "
             f"its tokenizer has {tokenizer.vocab_size} tokens"
         )
-    return Description(config, tokenizer, run_config, task)
+    return Description(config, tokenizer, run_config, task, ends)
 
 
 def _tokenizer(saved: str, path: Path) -> Tokenizer:

@@ -63,7 +63,7 @@ def huggingface_folder(source: LoadedModel, max_shard_bytes: int, name: str) -> 
     def write(check: Check, model: GPT2, path: Path) -> None:
         if task is None:
             card = card_of(source, name, None).text(model, source.tokenizer)
-            folder.write(model, source.tokenizer, path, card, max_shard_bytes)
+            folder.write(model, source.tokenizer, path, card, max_shard_bytes, ends=source.ends_of_text())
             check.folder(path, model, source.tokenizer)
             if (template := trained_template(source)) is not None:
                 chat_template.write(template.to_plain(), path)

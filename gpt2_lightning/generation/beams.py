@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +26,19 @@ class Beam:
 
     ids: tuple[int, ...]
     """Ids after the prompt, without the end of text."""
-    ended: bool
-    """Whether it ended with the end of text, instead of after `max_new_tokens`."""
+    end: int | None
+    """The id that ended it; None if `max_new_tokens` did."""
     score: float
     """Log-probability after penalties, divided by the number of tokens to the power of `length_penalty`."""
 
 
 @torch.inference_mode()
 def beam_search(
-    prompt: Tensor, first_logits: Tensor, step: Step, sampling: Sampling, end_of_text: int | None = None
+    prompt: Tensor,
+    first_logits: Tensor,
+    step: Step,
+    sampling: Sampling,
+    end_of_text: int | Collection[int] | None = None,
 ) -> list[Beam]:
     """Find the best `n_beams` texts, best first, as Hugging Face's `generate(num_beams=n_beams)` does.
 
@@ -43,24 +47,27 @@ def beam_search(
         first_logits: next-token logits of the prompt, (1, V).
         step: appends one token to each beam.
         sampling: `n_beams`, `length_penalty`, `early_stopping`, `max_new_tokens` and the penalties are used.
-        end_of_text: an id that ends a text.
+        end_of_text: id or ids that end a text.
 
     Raises:
-        UserError: if the vocabulary is smaller than 2 * n_beams, if n-grams leave no token, or if logits are NaN.
+        UserError: if the vocabulary is too small for n_beams, if n-grams leave no token, or if logits are NaN.
     """
     n, vocab_size = sampling.n_beams, first_logits.size(-1)
-    if vocab_size < 2 * n:
-        raise UserError(f"n_beams={n} is too many for a vocabulary of {vocab_size}, at most {vocab_size // 2} fit")
+    ends = torch.tensor(sorted(sampling.ends(end_of_text)), device=prompt.device)
+    candidates = max(2, 1 + len(ends)) * n  # at most one for each end of a beam ends the text, so at least n go on
+    if vocab_size < candidates:
+        most = vocab_size * n // candidates
+        raise UserError(f"n_beams={n} is too many for a vocabulary of {vocab_size}, at most {most} fit")
     logits = first_logits
     texts = prompt.unsqueeze(0)  # (1, T), later (n, T + length): the open beams, best first
     sums = torch.zeros(1, device=prompt.device)  # (1,), later (n,): their log-probabilities
     finished: list[Beam] = []
     for length in range(1, sampling.max_new_tokens + 1):
         scores = (_log_probabilities(logits, texts, len(prompt), sampling) + sums.unsqueeze(1)).flatten()
-        sums, where = scores.topk(2 * n)  # one continuation of a beam ends the text, so at least n of these go on
+        sums, where = scores.topk(candidates)
         rows, ids = where // vocab_size, where % vocab_size
         texts = torch.cat((texts[rows], ids.unsqueeze(1)), dim=1)
-        ended = ids == (-1 if end_of_text is None else end_of_text)
+        ended = torch.isin(ids, ends)
         over = ended | (length == sampling.max_new_tokens)
         done = over[:n].nonzero().squeeze(1)  # texts that end below the best n are dropped
         finished += _beams(texts[done, len(prompt) :], ended[done], sums[done] / length**sampling.length_penalty)
@@ -85,8 +92,8 @@ def _log_probabilities(logits: Tensor, texts: Tensor, prompt_length: int, sampli
 def _beams(texts: Tensor, ended: Tensor, scores: Tensor) -> list[Beam]:
     """Beams of the texts after the prompt, (k, length), that have a finite score."""
     return [
-        Beam(tuple(ids[:-1] if end else ids), end, score)
-        for ids, end, score in zip(texts.tolist(), ended.tolist(), scores.tolist(), strict=True)
+        Beam(tuple(ids[:-1] if has_ended else ids), ids[-1] if has_ended else None, score)
+        for ids, has_ended, score in zip(texts.tolist(), ended.tolist(), scores.tolist(), strict=True)
         if score > float("-inf")
     ]
 

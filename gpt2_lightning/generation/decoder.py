@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +48,7 @@ class Decoder:
         prompts: ids of each, (T,), T >= 1; they may differ in length.
         sampling: the settings, without beams.
         samples: texts of each prompt, which is processed once for all of them.
-        end_of_text: an id that ends a text.
+        end_of_text: id or ids that end a text.
         first_row: number of rows in earlier batches, from which the seed of each row is derived.
         on_slide: called when the first text outgrows the context.
 
@@ -63,13 +63,13 @@ class Decoder:
         prompts: Sequence[Tensor],
         sampling: Sampling,
         samples: int = 1,
-        end_of_text: int | None = None,
+        end_of_text: int | Collection[int] | None = None,
         first_row: int = 0,
         on_slide: Callable[[], None] | None = None,
     ) -> None:
         if sampling.n_beams > 1:
             raise ValueError(f"n_beams: {sampling.n_beams} is for beam search, and this chooses token by token")
-        self.sampling, self.samples, self.end_of_text = sampling, samples, end_of_text
+        self.sampling, self.samples, self.ends = sampling, samples, sampling.ends(end_of_text)
         self._reader = Reader(model, prompts, len(prompts) * samples, sampling.max_new_tokens, on_slide)
         self._sampler = Sampler(sampling, len(prompts) * samples, model.wte.weight.device, first_row)
         self._stopped: set[int] = set()
@@ -108,7 +108,7 @@ class Decoder:
     def _tokens(self, rows: list[int], chosen: Chosen, is_last: bool) -> list[Token]:
         ids = chosen.ids.tolist()
         ends: list[Finish | None] = [
-            "end_of_text" if token == self.end_of_text else "length" if is_last else None for token in ids
+            "end_of_text" if token in self.ends else "length" if is_last else None for token in ids
         ]
         if chosen.log_probabilities is None:
             return [Token(*fields) for fields in zip(rows, ids, ends, strict=True)]
@@ -123,7 +123,9 @@ class Decoder:
 
 
 @torch.inference_mode()
-def search(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | None = None) -> list[Beam]:
+def search(
+    model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | Collection[int] | None = None
+) -> list[Beam]:
     """Beam search after a prompt (T,), best text first; see `beam_search`."""
     reader = Reader(model, [prompt], sampling.n_beams, sampling.max_new_tokens)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import Tensor
 
@@ -11,7 +11,9 @@ from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.model import GPT2
 
 
-def generate(model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | None = None) -> Iterator[int]:
+def generate(
+    model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | Collection[int] | None = None
+) -> Iterator[int]:
     """Yield the ids generated after a prompt (T,), up to an end of text, which is not yielded; see `Decoder`."""
     for (token,) in Decoder(model, [prompt], sampling, end_of_text=end_of_text):
         if token.finished == "end_of_text":

@@ -6,7 +6,7 @@ The order is Hugging Face's: penalties (repetition, presence and frequency, n-gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -75,6 +75,12 @@ class Sampling(Filters):
     @property
     def _penalizes_generated(self) -> bool:
         return self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    def ends(self, end_of_text: int | Collection[int] | None) -> frozenset[int]:
+        """The ids that end a text, as a set."""
+        if end_of_text is None:
+            return frozenset()
+        return frozenset((end_of_text,) if isinstance(end_of_text, int) else end_of_text)
 
     def penalized(self, scores: Tensor, history: Tensor, lengths: Tensor, prompt_lengths: Tensor) -> Tensor:
         """Scores (R, V) after all penalties; see `penalties` for the shapes."""

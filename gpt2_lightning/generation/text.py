@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -89,16 +89,18 @@ def write(
     stop: Sequence[str] = (),
     first_row: int = 0,
     on_slide: Callable[[], None] | None = None,
+    ends: Collection[int] | None = None,
 ) -> Iterator[Piece]:
     """Generate text after prompts, and yield the piece of every token as it is chosen; see `Decoder`.
 
-    A text ends at the tokenizer's end of text, at the first stop string or after `max_new_tokens`. The pieces of a row,
-    joined, are its text without the prompt.
+    A text ends at an id of `ends` (None: the tokenizer's end of text), at the first stop string or after
+    `max_new_tokens`. The pieces of a row, joined, are its text without the prompt.
 
     Raises:
         UserError: as `Decoder` and `StoppableText`.
     """
-    decoder = Decoder(model, prompts, sampling, samples, tokenizer.end_of_text, first_row, on_slide)
+    end_of_text = tokenizer.end_of_text if ends is None else ends
+    decoder = Decoder(model, prompts, sampling, samples, end_of_text, first_row, on_slide)
     texts = [StoppableText(tokenizer, stop) for _ in range(len(prompts) * samples)]
     for step in decoder:
         for token in step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.label_head import ARCHITECTURE as CLASSIFIER
 from gpt2_lightning.huggingface.label_head import WEIGHT as SCORE
 from gpt2_lightning.huggingface.label_head import LabelHead
-from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer, write_tokenizer_files
+from gpt2_lightning.huggingface.tokenizer_files import padding_id, read_tokenizer, write_tokenizer_files
 from gpt2_lightning.huggingface.weight_files import read_json
 from gpt2_lightning.huggingface.weights import dtype_name, from_huggingface, to_huggingface, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
@@ -25,6 +26,9 @@ GENERATION = "generation_config.json"
 CARD = "README.md"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_FILES = ("tokenizer.json", TOKENIZER_CONFIG, "vocab.json", "merges.txt")
+_PIPELINE_TOKENS = 256
+"""New tokens of the text-generation pipeline of transformers by default, upon which it fails past the context. A
+`max_length` prevents this; with it, each call of `generate` with `max_new_tokens` prints a warning."""
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.json")
 """Files that indicate a tokenizer; a folder with a tokenizer contains at least one of them."""
 
@@ -73,6 +77,7 @@ def read(folder: Path) -> ImportedModel:
         ),
         tokenizer=read_tokenizer(folder) if _has_tokenizer(folder) else None,
         origin={"program": "Hugging Face", "source": str(folder)},
+        eos_token_ids=_eos_token_ids(folder, fields, config.vocab_size),
     )
 
 
@@ -105,6 +110,7 @@ def write(
     card: str,
     max_shard_bytes: int,
     head: LabelHead | None = None,
+    ends: Sequence[int] = (),
 ) -> None:
     """Write weights in their dtype, configuration, tokenizer and model card.
 
@@ -115,20 +121,25 @@ def write(
         card: content of README.md.
         max_shard_bytes: maximum size of the tensors in a file, in bytes.
         head: head of a classifier, whose model must have a tied head; see `label_head.without_own_head`.
+        ends: all ids that end a text; none for the tokenizer's end of text.
 
     Raises:
         UserError: if the folder cannot be written, or the tokenizer cannot be expressed.
     """
-    end = tokenizer.end_of_text if tokenizer else None
-    ends = {"bos_token_id": end, "eos_token_id": end}
+    end, pad = (tokenizer.end_of_text, padding_id(tokenizer)) if tokenizer else (None, None)
+    special = {
+        "bos_token_id": end,
+        "eos_token_id": list(ends) if len(ends) > 1 else ends[0] if ends else end,
+        "pad_token_id": pad,
+    }
     config = {
         "architectures": ["GPT2LMHeadModel" if head is None else CLASSIFIER],
         "model_type": MODEL_TYPE,
         **config_to_huggingface(model.config),
-        **ends,
+        **special,
         "dtype": dtype_name(model.wte.weight.dtype),
         "use_cache": True,
-        **({} if head is None else head.to_config(pad=end)),
+        **({} if head is None else head.to_config(pad=pad)),
     }
     weights = to_huggingface(model) | ({} if head is None else {SCORE: head.score.detach().clone()})
     try:
@@ -136,13 +147,13 @@ def write(
         weight_files.write(weights, folder, max_shard_bytes)
         _write_json(config, folder / CONFIG)
         if head is None:
-            # Otherwise the transformers pipeline generates 256 tokens, and fails past the context.
-            _write_json(ends | {"max_length": model.config.block_size}, folder / GENERATION)
+            short = model.config.block_size <= _PIPELINE_TOKENS
+            _write_json(special | ({"max_length": model.config.block_size} if short else {}), folder / GENERATION)
         (folder / CARD).write_text(card, encoding="utf-8")
         if tokenizer is not None:
             write_tokenizer_files(tokenizer, folder, model.config.block_size if head is None else head.truncation)
             if head is not None:
-                _pad_on_the_right(folder / TOKENIZER_CONFIG)
+                _write_json(read_json(folder / TOKENIZER_CONFIG) | {"padding_side": "right"}, folder / TOKENIZER_CONFIG)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None
 
@@ -171,14 +182,19 @@ def _classifies(fields: dict[str, Any]) -> bool:
     return fields.get("architectures") == [CLASSIFIER]
 
 
+def _eos_token_ids(folder: Path, fields: dict[str, Any], vocab_size: int) -> tuple[int, ...]:
+    """Return the ids at which transformers ends a text: those of the generation configuration, if there is one.
+
+    Ids outside the vocabulary are left out: transformers writes GPT-2's by default.
+    """
+    generation = read_json(folder / GENERATION) if (folder / GENERATION).is_file() else fields
+    named = generation.get("eos_token_id")
+    ids = named if isinstance(named, list) else [named]
+    return tuple(token for token in ids if isinstance(token, int) and 0 <= token < vocab_size)
+
+
 def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _VOCABULARY_FILES)
-
-
-def _pad_on_the_right(path: Path) -> None:
-    """Configure padding on the right with the end-of-text token, as in config.json."""
-    fields = read_json(path)
-    _write_json(fields | {"pad_token": fields.get("eos_token"), "padding_side": "right"}, path)
 
 
 def _write_json(fields: dict[str, Any], path: Path) -> None:

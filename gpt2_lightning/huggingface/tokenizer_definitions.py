@@ -79,6 +79,16 @@ def added_tokens(definition: dict[str, Any]) -> dict[str, int]:
     return {token["content"]: token["id"] for token in definition.get("added_tokens") or []}
 
 
+def unknown_token(definition: dict[str, Any]) -> str | None:
+    """Return the token for what a model's vocabulary lacks; None if there is none."""
+    model = definition["model"]
+    if model.get("type") == "Unigram":
+        at = model.get("unk_id")
+        return None if at is None else model["vocab"][at][0]
+    named: str | None = model.get("unk_token")
+    return named if named in model.get("vocab", {}) else None
+
+
 def byte_level(vocabulary: dict[str, int], lines: list[str], special: dict[str, int]) -> dict[str, Any]:
     """Create the content of a `tokenizer.json` from a `vocab.json`, the lines of a `merges.txt` and special tokens."""
     model = {
@@ -152,6 +162,9 @@ def _of_characters(tokenizer: CharTokenizer) -> dict[str, Any]:
 
 
 def _as_characters(definition: dict[str, Any]) -> CharTokenizer | None:
+    # transformers adds the unknown token to those that it recognizes in a text, which changes no ids
+    added = [token for token in definition["added_tokens"] if token["content"] != REPLACEMENT]
+    definition = {**definition, "added_tokens": added}
     alphabet = "".join(token for token in definition["model"]["vocab"] if len(token) == 1)
     has_end = END_OF_TEXT in definition["model"]["vocab"]
     handling: tuple[Unknown, ...] = ("replace", "substitute", "skip")

@@ -6,6 +6,7 @@ assume GPT-2's bytes and split; these two are therefore written only for such to
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from gpt2_lightning.huggingface.tokenizer_definitions import (
     is_gpt2_like,
     merge_lines,
     own_tokenizer,
+    unknown_token,
 )
 from gpt2_lightning.huggingface.weight_files import read_json
-from gpt2_lightning.tokenizers import HuggingFaceTokenizer, Tokenizer
+from gpt2_lightning.tokenizers import CharTokenizer, HuggingFaceTokenizer, Tokenizer
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
+from gpt2_lightning.tokenizers.char import REPLACEMENT
 from gpt2_lightning.tokenizers.huggingface import (
     CONFIG_FILE,
+    END_NAME,
     FILE,
     end_of_text,
-    named_end_of_text,
     read_text,
+    special_tokens,
     without_additions,
 )
 
@@ -107,25 +111,56 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise UserError(f"{folder} has neither {FILE} nor {VOCABULARY_FILE} and {MERGES_FILE}; check the path")
     try:
         definition = without_additions(text)
-        end = end_of_text(definition, named_end_of_text(folder))
-        return own_tokenizer(definition, end) or HuggingFaceTokenizer(text, end)
+        named = special_tokens(folder)
+        end = end_of_text(definition, named.get(END_NAME))
+        theirs = functools.partial(HuggingFaceTokenizer, text, end, named)
+        own = own_tokenizer(definition, end)
+        return own if own is not None and _keeps_names(own, named, definition) else theirs()
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"the tokenizer's files in {folder} cannot be used: {error}; download them again") from None
 
 
+def exported_tokens(tokenizer: Tokenizer) -> dict[str, str]:
+    """Return the special tokens of a tokenizer by their names in `tokenizer_config.json`.
+
+    As in GPT-2, the end of text also begins a text, and replaces unknown tokens where there is no other token for them.
+    It pads, too: without a padding token, transformers refuses batches; padding is masked, so any token could.
+    """
+    if isinstance(tokenizer, HuggingFaceTokenizer):
+        end, own = tokenizer.end_token, tokenizer.special_tokens
+        unknown = own.get("unk_token") or unknown_token(tokenizer.plain_definition)
+    else:
+        end, own = None if tokenizer.end_of_text is None else END_OF_TEXT, {}
+        unknown = REPLACEMENT if isinstance(tokenizer, CharTokenizer) and tokenizer.unknown == "replace" else None
+    named = {"bos_token": end, END_NAME: end, "unk_token": unknown or end, "pad_token": own.get("pad_token") or end}
+    return {name: text for name, text in named.items() if text is not None}
+
+
+def padding_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the exported `pad_token`; None if there is none."""
+    if isinstance(tokenizer, HuggingFaceTokenizer) and "pad_token" in tokenizer.special_tokens:
+        return tokenizer.token_id(tokenizer.special_tokens["pad_token"])
+    return tokenizer.end_of_text
+
+
 def _config(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
-    """Create the content of `tokenizer_config.json`. As in GPT-2, the end-of-text token is also the `bos_token`."""
-    end = None if tokenizer.end_of_text is None else tokenizer.token_bytes(tokenizer.end_of_text).decode()
+    """Create the content of `tokenizer_config.json`."""
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": block_size,
         "clean_up_tokenization_spaces": False,
+        **exported_tokens(tokenizer),
     }
-    if end is not None:
-        config |= {"bos_token": end, "eos_token": end}
-    if tokenizer.kind in ("gpt2", "bpe") and end == END_OF_TEXT:
-        config |= {"tokenizer_class": "GPT2Tokenizer", "unk_token": end, "add_prefix_space": False}
+    if tokenizer.kind in ("gpt2", "bpe") and tokenizer.end_of_text is not None:
+        config |= {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
     return config
+
+
+def _keeps_names(own: Tokenizer, named: dict[str, str], definition: dict[str, Any]) -> bool:
+    """Whether an export of a tokenizer names the special tokens that its source names, of those in the vocabulary."""
+    known = definition["model"]["vocab"].keys() | added_tokens(definition).keys()
+    exported = exported_tokens(own)
+    return all(exported.get(name) == text for name, text in named.items() if text in known)
 
 
 def _definition_of_lines(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ transpose of a Linear's. Checkpoints on the Hub omit the prefix and include the 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Mapping
@@ -123,6 +124,17 @@ def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
     with on_meta_device():
         twin = GPT2(model.config)
     twin.load_state_dict({name: tensor.to(dtype) for name, tensor in model.state_dict().items()}, assign=True)
+    twin.tie_head()
+    return twin.eval()
+
+
+def with_vocabulary(model: GPT2, size: int) -> GPT2:
+    """Copy a model with the first `size` tokens of its vocabulary, whose logits are unchanged, in evaluation mode."""
+    with on_meta_device():
+        twin = GPT2(dataclasses.replace(model.config, vocab_size=size))
+    state = model.state_dict()
+    cut = {name: state[name][:size].clone() for name in (_EMBEDDING, _HEAD)}
+    twin.load_state_dict(state | cut, assign=True)
     twin.tie_head()
     return twin.eval()
 

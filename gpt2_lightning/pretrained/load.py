@@ -22,11 +22,13 @@ from gpt2_lightning.huggingface.imported import mingpt, nanogpt
 from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer
-from gpt2_lightning.huggingface.weights import dtype_name, is_huggingface
+from gpt2_lightning.huggingface.weights import dtype_name, is_huggingface, with_vocabulary
 from gpt2_lightning.pretrained.load_adapter import Read, from_checkpoint, from_peft
 from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel, from_own_checkpoint
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
 
+_PADDED_MULTIPLES = tuple(2**power for power in range(3, 11))
+"""Multiples to which programs round the rows of a vocabulary up: 8, 16, …, 1,024."""
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -90,11 +92,27 @@ def read_pretrained(source: str, options: LoadOptions = LoadOptions()) -> Loaded
         found = _from_file(_checkpoint(source, options), options, read_base)
     if chosen is not None:
         found = dataclasses.replace(found, tokenizer=chosen)
-    if found.tokenizer is not None and found.tokenizer.vocab_size != found.model.config.vocab_size:
-        raise UserError(
-            f"{found.location}: the model has vocab_size={found.model.config.vocab_size}, the tokenizer has "
-            f"{found.tokenizer.vocab_size} tokens; name the right one with tokenizer_from="
-        )
+    return _with_fitting_vocabulary(found)
+
+
+def _with_fitting_vocabulary(found: LoadedModel) -> LoadedModel:
+    """Remove rows that only pad the vocabulary.
+
+    Raises:
+        UserError: if the sizes of model and tokenizer differ otherwise.
+    """
+    if found.tokenizer is None:
+        return found
+    rows, tokens = found.model.config.vocab_size, found.tokenizer.vocab_size
+    if rows != tokens:
+        if not any(rows == -(-tokens // multiple) * multiple for multiple in _PADDED_MULTIPLES):
+            raise UserError(
+                f"{found.location}: the model has vocab_size={rows}, the tokenizer has {tokens} tokens; name the right "
+                "one with convert tokenizer_from="
+            )
+        note = f"the {rows - tokens} rows from {tokens} on of the embedding were removed: they represent no token"
+        model = with_vocabulary(found.model, tokens)
+        found = dataclasses.replace(found, model=model, notes=(*found.notes, note))
     return found
 
 
@@ -157,6 +175,7 @@ def _from_imported(imported: ImportedModel, location: str, origin: dict[str, Any
         program=origin["program"],
         location=location,
         network=imported.network,
+        eos_token_ids=imported.eos_token_ids,
         notes=(*imported.notes, *([widened] if len(dtypes) > 1 else [])),
     )
 

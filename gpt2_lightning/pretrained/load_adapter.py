@@ -83,6 +83,7 @@ def from_peft(path: Path, base: str | None, read_base: Read) -> LoadedModel:
         str(path),
         notes=(f"its LoRA adapter is merged into {found.location}",),
         adapter=adapter,
+        eos_token_ids=found.eos_token_ids,
     )
     return merged if theirs.score is None else merged.with_head(_head_of(theirs.score, found))
 

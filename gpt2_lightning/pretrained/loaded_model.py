@@ -50,6 +50,8 @@ class LoadedModel:
     """Fine-tuning task; see `Description.task`."""
     score: Tensor | None = None
     """Head of a classifier, (labels, C)."""
+    eos_token_ids: tuple[int, ...] = ()
+    """Ids that end a text, which may include the tokenizer's end of text."""
     adapter: TrainedAdapter | None = None
     """LoRA adapter that was merged into the model."""
 
@@ -64,7 +66,13 @@ class LoadedModel:
                 f"{self.location} has no tokenizer, and one is needed; convert it with tokenizer_from=gpt2, a folder "
                 "with tokenizer.json, or a text whose characters are the tokens"
             )
-        return Description(self.model.config, self.tokenizer, self.run_config, self.task)
+        return Description(self.model.config, self.tokenizer, self.run_config, self.task, self.eos_token_ids)
+
+    def ends_of_text(self) -> list[int]:
+        """Return all ids that end a text, that of the tokenizer first."""
+        end = None if self.tokenizer is None else self.tokenizer.end_of_text
+        rows = self.model.config.vocab_size
+        return [*([] if end is None else [end]), *(i for i in self.eos_token_ids if i != end and i < rows)]
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors, named as in checkpoints of this program."""
@@ -121,4 +129,5 @@ def from_own_checkpoint(content: dict[str, Any], description: Description, path:
         content.get("global_step"),
         task=description.task,
         score=content["state_dict"].get(SCORE),
+        eos_token_ids=description.eos_token_ids,
     )

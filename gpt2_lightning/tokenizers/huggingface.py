@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
+MAP_FILE = "special_tokens_map.json"
+END_NAME = "eos_token"
+SPECIAL_TOKENS = ("unk_token", "pad_token")
+"""Names of special tokens in a configuration, besides the end of text, that are kept for exports."""
 ENDS_OF_TEXT = (END_OF_TEXT, "<|end_of_text|>", "</s>", "[SEP]", "<eos>")
 """End-of-text tokens in order of precedence, for folders whose configuration does not name one."""
 
@@ -39,6 +44,7 @@ class HuggingFaceTokenizer(Tokenizer):
     Args:
         definition: content of a `tokenizer.json`.
         end_of_text: the end-of-text token; None for none.
+        special_tokens: other tokens by their names in `tokenizer_config.json`, see `SPECIAL_TOKENS`, to export them.
 
     Raises:
         UserError: if the library `tokenizers` is not installed.
@@ -48,7 +54,9 @@ class HuggingFaceTokenizer(Tokenizer):
     kind = "huggingface"
     cuts_at_spaces = False
 
-    def __init__(self, definition: str, end_of_text: str | None) -> None:
+    def __init__(
+        self, definition: str, end_of_text: str | None, special_tokens: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.definition = definition
         self.plain_definition = without_additions(definition)
         """The definition after normalization, as passed to the library."""
@@ -60,6 +68,12 @@ class HuggingFaceTokenizer(Tokenizer):
         self.end_of_text = None if end_of_text is None else self._tokenizer.token_to_id(end_of_text)
         if end_of_text is not None and self.end_of_text is None:
             raise ValueError(f"it has no token {end_of_text!r}, which is named as the end of text")
+        self.special_tokens = {
+            name: text
+            for name, text in special_tokens.items()
+            if name in SPECIAL_TOKENS
+            and self.token_id(text) is not None  # Hugging Face would add a token to the vocabulary
+        }
         self._added = {i: token.content for i, token in self._tokenizer.get_added_tokens_decoder().items()}
         self._byte_of = byte_of_character()
         self._decoders = set(_types(self.plain_definition.get("decoder")))
@@ -88,6 +102,11 @@ class HuggingFaceTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
+    def token_id(self, text: str) -> int | None:
+        """Return the id of a token as it is written in the definition; None if there is none."""
+        found: int | None = self._tokenizer.token_to_id(text)
+        return found
+
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that a token adds within a text, with the preceding space if the token has one."""
         if token in self._added:
@@ -103,7 +122,8 @@ class HuggingFaceTokenizer(Tokenizer):
         return (after.removeprefix(before) if after.startswith(before) else self.decode([token])).encode()
 
     def fields(self) -> dict[str, Any]:
-        return {"definition": self.definition, "end_of_text": self.end_token}
+        names = {"special_tokens": self.special_tokens} if self.special_tokens else {}
+        return {"definition": self.definition, "end_of_text": self.end_token, **names}
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
@@ -139,10 +159,11 @@ def load(path: Path) -> HuggingFaceTokenizer:
     Raises:
         UserError: see `from_corpus`.
     """
-    file, named = (path / FILE, named_end_of_text(path)) if path.is_dir() else (path, None)
+    file, named = (path / FILE, special_tokens(path)) if path.is_dir() else (path, {})
     definition = read_text(file)
     try:
-        return HuggingFaceTokenizer(definition, end_of_text(without_additions(definition), named))
+        end = end_of_text(without_additions(definition), named.get(END_NAME))
+        return HuggingFaceTokenizer(definition, end, named)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} cannot be used as a tokenizer of Hugging Face's: {error}") from None
 
@@ -153,20 +174,26 @@ def end_of_text(definition: dict[str, Any], named: str | None) -> str | None:
     return named or next((token for token in ENDS_OF_TEXT if token in special), None)
 
 
-def named_end_of_text(folder: Path) -> str | None:
-    """Return the `eos_token` of the `tokenizer_config.json` of a folder; None if it has none.
+def special_tokens(folder: Path) -> dict[str, str]:
+    """Return the special tokens that a folder's configuration names: `eos_token` and those of `SPECIAL_TOKENS`.
+
+    Early folders name them in `special_tokens_map.json`.
 
     Raises:
-        UserError: if the file cannot be read or is not a JSON object.
+        UserError: if a file cannot be read or is not a JSON object.
     """
-    file = folder / CONFIG_FILE
-    if not file.exists():
-        return None
-    try:
-        token = json.loads(read_text(file)).get("eos_token")
-    except (AttributeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file} is no configuration of a tokenizer: {error}; mend it or take it away") from None
-    return token["content"] if isinstance(token, dict) else token
+    found: dict[str, str] = {}
+    for file in (folder / MAP_FILE, folder / CONFIG_FILE):
+        if not file.exists():
+            continue
+        try:
+            fields = json.loads(read_text(file))
+            tokens = {name: fields.get(name) for name in (END_NAME, *SPECIAL_TOKENS)}
+            texts = {name: token["content"] if isinstance(token, dict) else token for name, token in tokens.items()}
+        except (AttributeError, KeyError, json.JSONDecodeError) as error:
+            raise UserError(f"{file} is no configuration of a tokenizer: {error}; mend it or take it away") from None
+        found |= {name: text for name, text in texts.items() if isinstance(text, str)}
+    return found
 
 
 def without_additions(definition: str) -> dict[str, Any]:

@@ -47,13 +47,13 @@ class UncachedModel:
         return self.logits()
 
 
-def ours(model: GPT2LMHeadModel, prompt: Tensor, sampling: Sampling, end: int | None) -> list[Beam]:
+def ours(model: GPT2LMHeadModel, prompt: Tensor, sampling: Sampling, end: int | list[int] | None) -> list[Beam]:
     reader = UncachedModel(model, prompt)
     return beam_search(prompt, reader.logits(), reader.step, sampling, end)
 
 
 def theirs(
-    model: GPT2LMHeadModel, prompt: Tensor, sampling: Sampling, end: int | None
+    model: GPT2LMHeadModel, prompt: Tensor, sampling: Sampling, end: int | list[int] | None
 ) -> list[tuple[list[int], float]]:
     """All beams, best first: ids after the prompt with the end of text, and the score."""
     found = model.generate(
@@ -79,8 +79,8 @@ def theirs(
     ]
 
 
-def as_theirs(beams: list[Beam], end: int | None) -> list[list[int]]:
-    return [[*beam.ids, end] if beam.ended else list(beam.ids) for beam in beams]
+def as_theirs(beams: list[Beam]) -> list[list[int]]:
+    return [[*beam.ids, beam.end] if beam.end is not None else list(beam.ids) for beam in beams]
 
 
 SETTINGS: list[dict[str, Any]] = [
@@ -103,10 +103,22 @@ def test_beams_equal_huggingfaces(
     ended = 0
     for prompt, end in prompts:
         found, expected = ours(model, prompt, sampling, end), theirs(model, prompt, sampling, end)
-        assert as_theirs(found, end) == [ids for ids, _ in expected]
+        assert as_theirs(found) == [ids for ids, _ in expected]
         assert [beam.score for beam in found] == pytest.approx([score for _, score in expected], rel=1e-5)
-        ended += found[0].ended
+        ended += found[0].end is not None
     assert 0 < ended < PROMPTS, "texts that end and texts that do not"
+
+
+def test_beams_with_several_ends_of_text_equal_huggingfaces(
+    model: GPT2LMHeadModel, prompts: list[tuple[Tensor, int]]
+) -> None:
+    sampling, ended = Sampling(temperature=0, max_new_tokens=8, n_beams=3), set()
+    for prompt, end in prompts:
+        ends = [end, (end + 1) % VOCABULARY, (end + 2) % VOCABULARY]
+        found, expected = ours(model, prompt, sampling, ends), theirs(model, prompt, sampling, ends)
+        assert as_theirs(found) == [ids for ids, _ in expected]
+        ended |= {ends.index(beam.end) for beam in found if beam.end is not None}
+    assert len(ended) > 1
 
 
 def test_beams_without_an_end_of_text_equal_huggingfaces(
@@ -115,8 +127,8 @@ def test_beams_without_an_end_of_text_equal_huggingfaces(
     sampling = Sampling(temperature=0, max_new_tokens=8, n_beams=3)
     for prompt, _ in prompts[:10]:
         found = ours(model, prompt, sampling, None)
-        assert as_theirs(found, None) == [ids for ids, _ in theirs(model, prompt, sampling, None)]
-        assert not any(beam.ended for beam in found)
+        assert as_theirs(found) == [ids for ids, _ in theirs(model, prompt, sampling, None)]
+        assert not any(beam.end is not None for beam in found)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +140,7 @@ def test_a_setting_that_is_a_little_off_shows(
     settings = {"temperature": 0, "max_new_tokens": 8, "n_beams": 3}
     off, right = Sampling(**{**settings, **planted}), Sampling(**settings)
     assert any(
-        as_theirs(ours(model, prompt, off, end), end)[:3] != [ids for ids, _ in theirs(model, prompt, right, end)]
+        as_theirs(ours(model, prompt, off, end))[:3] != [ids for ids, _ in theirs(model, prompt, right, end)]
         for prompt, end in prompts
     )
 

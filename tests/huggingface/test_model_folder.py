@@ -14,11 +14,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, pipeline
 
+from gpt2_lightning.api.language_model import LanguageModel
+from gpt2_lightning.checkpoints import files
+from gpt2_lightning.checkpoints.content import weights_alone
+from gpt2_lightning.conversion.convert import Target, convert
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, to_huggingface
 from gpt2_lightning.huggingface.verify import require_same
 from gpt2_lightning.huggingface.weight_files import parse_size
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.pretrained.load import load_pretrained
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tests.huggingface.networks import CONFIG, lively, some_ids
 
@@ -91,7 +96,7 @@ def test_other_readers_find_what_they_need(tmp_path: Path) -> None:
     assert (config["dtype"], config["activation_function"]) == ("float32", "gelu_new")
     assert (config["bos_token_id"], config["eos_token_id"]) == (258, 258)
     generation = json.loads((path / "generation_config.json").read_text())
-    assert generation == {"bos_token_id": 258, "eos_token_id": 258, "max_length": 13}
+    assert generation == {"bos_token_id": 258, "eos_token_id": 258, "pad_token_id": 258, "max_length": 13}
     with safe_open(path / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
         assert "lm_head.weight" not in file.keys()  # noqa: SIM118  # it is no mapping
@@ -99,6 +104,77 @@ def test_other_readers_find_what_they_need(tmp_path: Path) -> None:
         *("config.json", "generation_config.json", "model.safetensors", "README.md"),
         *("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"),
     }
+
+
+def test_only_a_context_that_the_pipeline_would_leave_limits_the_length_of_a_text(tmp_path: Path) -> None:
+    path = written(tmp_path, lively(dataclasses.replace(CONFIG, block_size=257)))
+    assert "max_length" not in json.loads((path / "generation_config.json").read_text())
+
+
+def test_the_pipeline_writes_in_a_batch_what_it_writes_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, lively(with_bpe()), BPE)
+    write = pipeline("text-generation", str(path), device="cpu")
+    prompts = ["hi hi", "a", "jih"]
+    alone, together = (
+        [found[0]["generated_text"] for found in write(prompts, batch_size=size, max_new_tokens=5, do_sample=False)]
+        for size in (1, 3)
+    )
+    assert together == alone
+
+
+@pytest.mark.parametrize("file", ["generation_config.json", "config.json"])
+def test_several_ends_of_a_text_are_kept(tmp_path: Path, file: str) -> None:
+    path = written(tmp_path, lively(with_bpe()), BPE)
+    if file == "config.json":
+        (path / "generation_config.json").unlink()
+    fields = json.loads((path / file).read_text())
+    (path / file).write_text(json.dumps(fields | {"eos_token_id": [258, 3, 50256]}))
+    found = load_pretrained(str(path))
+    assert found.ends_of_text() == [258, 3]
+    files.write(weights_alone(found.model, found.description()), tmp_path / "own.ckpt")
+    again = load_pretrained(str(tmp_path / "own.ckpt"))
+    convert(again, Target(tmp_path / "exported"), "huggingface")
+    exported = GenerationConfig.from_pretrained(tmp_path / "exported")
+    assert exported.eos_token_id == [258, 3]
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    network = again.model
+    for start in range(40):
+        text = theirs.generate(torch.tensor([[start, 1]]), do_sample=False, max_new_tokens=11)[0].tolist()
+        ours = LanguageModel(network, BPE, again).generate([start, 1], temperature=0, max_new_tokens=11)
+        assert ours == text
+
+
+def padded(path: Path, rows: int) -> None:
+    """Append random rows to the vocabulary of a folder."""
+    tensors = load_file(path / "model.safetensors")
+    embedding = tensors["transformer.wte.weight"]
+    more = torch.randn(rows - len(embedding), embedding.size(1), generator=torch.Generator().manual_seed(3))
+    tensors["transformer.wte.weight"] = torch.cat([embedding, more])
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"vocab_size": rows}))
+
+
+def test_rows_that_pad_the_vocabulary_are_removed(tmp_path: Path) -> None:
+    path = written(tmp_path, lively(with_bpe()), BPE)
+    padded(path, 320)
+    found = load_pretrained(str(path))
+    assert found.model.config.vocab_size == 259
+    assert "the 61 rows from 259 on of the embedding were removed" in found.notes[0]
+    theirs = AutoModelForCausalLM.from_pretrained(path)
+    with torch.no_grad():
+        torch.testing.assert_close(found.model(some_ids()), theirs(some_ids()).logits[..., :259], rtol=0, atol=1e-5)
+    (report, *_) = [
+        line for line in convert(found, Target(tmp_path / "own.ckpt"), "gpt2_lightning") if "source" in line
+    ]
+    assert "logits of the source's tensors and of this GPT-2: largest difference" in report
+
+
+def test_rows_that_do_not_round_the_vocabulary_up_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, lively(with_bpe()), BPE)
+    padded(path, 300)
+    with pytest.raises(UserError, match="vocab_size=300, the tokenizer has 259 tokens"):
+        load_pretrained(str(path))
 
 
 def test_a_vocabulary_without_an_end_has_none_there_either(saved: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from gpt2_lightning.generation import Sampling, generate
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.tokenizers import GPT2Tokenizer
+from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
+from gpt2_lightning.tokenizers.char import Unknown
 from tests.huggingface.networks import lively
 
 CONFIG = GPT2Config(vocab_size=50257, block_size=29, n_layer=2, n_head=3, n_embd=24)
@@ -57,6 +60,23 @@ def test_ctranslate2_converts_it_and_gives_the_same_logits(model: GPT2, exported
         expected = model(torch.tensor([ids]))
     assert expected.std() > 0.3
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("their_warnings")
+@pytest.mark.parametrize("unknown", ["error", "skip", "replace"])
+def test_ctranslate2_generates_with_a_model_of_characters(tmp_path: Path, unknown: Unknown) -> None:
+    ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed")
+    tokenizer = CharTokenizer("abcdefghij \n", unknown, end_of_text=True)
+    model = lively(dataclasses.replace(CONFIG, vocab_size=tokenizer.vocab_size, tied_head=False))
+    folder.write(model, tokenizer, tmp_path / "model", "# A card\n", 10**9)
+    ctranslate2.converters.TransformersConverter(str(tmp_path / "model")).convert(str(tmp_path / "ct2"))
+    generator = ctranslate2.Generator(str(tmp_path / "ct2"), device="cpu", compute_type="float32")
+    text = "bad egg"
+    (result,) = generator.generate_batch([list(text)], max_length=12, include_prompt_in_result=False)
+    prompt = torch.from_numpy(tokenizer.encode(text).astype(np.int64))
+    expected = list(generate(model, prompt, Sampling(12, temperature=0), tokenizer.end_of_text))
+    assert result.sequences_ids[0] == expected
+    assert len(set(expected)) > 2
 
 
 def log_likelihood(model: GPT2, question: str, choice: str) -> float:

@@ -15,9 +15,10 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, GPT2Config, GPT2TokenizerFast
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer, write_tokenizer_files
+from gpt2_lightning.huggingface.tokenizer_files import padding_id, read_tokenizer, write_tokenizer_files
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer, GPT2Tokenizer, HuggingFaceTokenizer, Tokenizer
 from gpt2_lightning.tokenizers.bpe import from_corpus
+from gpt2_lightning.tokenizers.saved import tokenizer_from_text
 
 CODE = "def f(x):\n\treturn [x ** 2 for x in range(10) if x != 3]  # ^ \\ ~ && || -\r\n"
 SPACES = "  a   b\n\n\n  c \t d\u00a0\u3000e  \n "
@@ -61,10 +62,14 @@ Exported = tuple[Tokenizer, Any, Path]
 """A tokenizer, their reading of its files, and the folder, which holds a model's configuration too."""
 
 
+def kind_of(exported: Exported) -> str:
+    return exported[2].name.rstrip("0123456789")
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     ours = KINDS[request.param]()
-    folder = tmp_path_factory.mktemp("model")
+    folder = tmp_path_factory.mktemp(request.param)
     write_tokenizer_files(ours, folder, block_size=37)
     end = ours.end_of_text
     GPT2Config(vocab_size=ours.vocab_size, bos_token_id=end, eos_token_id=end).save_pretrained(folder)
@@ -90,13 +95,63 @@ def test_sizes_and_special_tokens_agree(exported: Exported) -> None:
     assert len(theirs) == ours.vocab_size
     assert theirs.model_max_length == 37
     assert theirs.eos_token_id == theirs.bos_token_id == ours.end_of_text
-    assert theirs.unk_token_id == (ours.end_of_text if ours.kind in ("gpt2", "bpe") else None)
+    unknown = {"char that replaces": "\ufffd", "huggingface": "<unk>"}.get(kind_of(exported))
+    assert theirs.unk_token_id == (theirs.get_vocab()[unknown] if unknown else ours.end_of_text)
+    assert theirs.pad_token_id == ours.end_of_text
+
+
+def bert_like(config: dict[str, Any], added: bool) -> tuple[tokenizers.Tokenizer, dict[str, Any]]:
+    """A WordPiece tokenizer, whose decoder puts a space before a word, with special tokens in its vocabulary."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "ship", "##s"]
+    theirs = tokenizers.Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    theirs.pre_tokenizer, theirs.decoder = pre_tokenizers.Whitespace(), decoders.WordPiece()
+    if added:
+        theirs.add_special_tokens(words[:4])
+    return theirs, {"tokenizer_class": "PreTrainedTokenizerFast", **config}
+
+
+@pytest.mark.parametrize("added", [True, False])
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_special_tokens_of_the_source_have_their_names_and_ids_after_an_export(
+    tmp_path: Path, added: bool, file: str
+) -> None:
+    names = {"eos_token": "[SEP]", "pad_token": {"content": "[PAD]"}, "unk_token": "[UNK]"}
+    theirs, config = bert_like(names, added)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / file).write_text(json.dumps(config))
+    ours = tokenizer_from_text(read_tokenizer(tmp_path).to_text())
+    write_tokenizer_files(ours, tmp_path / "exported", 37)
+    again = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    assert len(again) == ours.vocab_size == 7
+    assert (again.eos_token, again.pad_token, again.unk_token) == ("[SEP]", "[PAD]", "[UNK]")
+    assert (again.eos_token_id, again.pad_token_id, again.unk_token_id) == (3, 0, 1)
+    assert (ours.end_of_text, padding_id(ours)) == (3, 0)
+    assert again("the ships")["input_ids"] == ours.encode("the ships").tolist() == [4, 5, 6]
+
+
+def test_a_padding_token_of_a_byte_level_tokenizer_is_kept(tmp_path: Path) -> None:
+    write_tokenizer_files(from_corpus([TEXT * 3], False, 331, [END, "<pad>"]), tmp_path, 37)
+    assert read_tokenizer(tmp_path).kind == "bpe"
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": "<pad>"}))
+    write_tokenizer_files(read_tokenizer(tmp_path), tmp_path / "again", 37)
+    assert AutoTokenizer.from_pretrained(tmp_path / "again").pad_token_id == 330
+
+
+def test_names_of_tokens_that_the_vocabulary_lacks_are_left_out(tmp_path: Path) -> None:
+    write_tokenizer_files(GPT2Tokenizer(), tmp_path, 37)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": "[PAD]"}))
+    ours = read_tokenizer(tmp_path)
+    write_tokenizer_files(ours, tmp_path / "exported", 37)
+    assert ours.kind == "gpt2"
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "exported")) == 50257
 
 
 def test_special_tokens_in_a_text_are_found_as_is_their_custom(exported: Exported) -> None:
     ours, theirs, _ = exported
     if ours.end_of_text is not None:
-        end = ours.token_bytes(ours.end_of_text).decode()
+        end = theirs.eos_token
         assert theirs(f"a{end}")["input_ids"][-1] == ours.end_of_text
         assert ours.end_of_text not in ours.encode(f"a{end}")
 

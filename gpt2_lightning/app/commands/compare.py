@@ -157,7 +157,8 @@ def _their_folder(config: Config, source: LoadedModel) -> Iterator[tuple[Path, s
     if named is None:
         with tempfile.TemporaryDirectory() as temporary:
             exported = Path(temporary) / "model"
-            folder.write(source.model, source.tokenizer, exported, "", max_shard_bytes=5 * 10**9)
+            ends = source.ends_of_text()
+            folder.write(source.model, source.tokenizer, exported, "", max_shard_bytes=5 * 10**9, ends=ends)
             yield exported, f"{source.location}, exported"
     elif named.startswith(hub.SCHEME):
         snapshot = hub.fetch(named)

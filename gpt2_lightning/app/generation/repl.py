@@ -117,7 +117,7 @@ class _Repl:
         if faults:
             raise UserError("\n  ".join(faults))
         self.config, last = Config(**values), self.generator
-        self.generator = TextGenerator(last.model, last.tokenizer, self.config.generation(), last.chat, last.slid)
+        self.generator = last.with_settings(self.config.generation())
 
     def _reset(self, _: str) -> None:
         assert self.generator.chat is not None

@@ -22,5 +22,7 @@ class ImportedModel:
     """Tokenizer; None if the files have none."""
     origin: dict[str, Any]
     """Plain values: the program, the source, and the training settings and metrics in its files."""
+    eos_token_ids: tuple[int, ...] = ()
+    """Ids at which the other program ends a text, where its files name them."""
     notes: tuple[str, ...] = ()
     """Changes made in reading the model, one sentence each."""
