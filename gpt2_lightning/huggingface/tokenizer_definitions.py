@@ -7,7 +7,7 @@ from typing import Any
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import BPETokenizer, CharTokenizer, GPT2Tokenizer, HuggingFaceTokenizer, Tokenizer
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, byte_of_character
-from gpt2_lightning.tokenizers.char import Unknown
+from gpt2_lightning.tokenizers.char import REPLACEMENT, Unknown
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
 
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
