@@ -136,8 +136,8 @@ class Corpus(CorpusSettings, ABC):
         return True
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that determine the documents and their order, without those of locations and machines."""
-        elsewhere = {"shard", "num_shards", "documents", "path", "val_path"}
+        """Return the settings that determine the documents and their order, without locations, machines and limits."""
+        elsewhere = {"shard", "num_shards", "documents", "path", "val_path", "max_ratio"}
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in elsewhere}
 
     def training_text(self) -> Iterator[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import os
 import re
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,12 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gpt2_lightning.data.corpora import text_files
+from gpt2_lightning.data.corpora import byte_streams, text_files
 from gpt2_lightning.data.corpora.byte_streams import content_bytes
 from gpt2_lightning.data.corpora.find_files import find, holds_rows, is_compressed
 from gpt2_lightning.data.corpora.json_rows import text_of_row
-from gpt2_lightning.data.corpora.text_files import character_start, next_cut, read_lines, read_text
+from gpt2_lightning.data.corpora.text import TextCorpus
+from gpt2_lightning.data.corpora.text_files import character_start, divided, next_cut, read_lines, read_text
 from gpt2_lightning.data.corpus import BadRow
 from gpt2_lightning.errors import UserError
 
@@ -160,6 +163,38 @@ def test_a_plain_file_with_a_wrong_ending_is_named(tmp_path: Path, ending: str) 
         read(file)
 
 
+@compressed
+def test_a_file_that_expands_beyond_the_ratio_is_refused_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """256 MiB of one letter; a smaller limit than the usual one is reached sooner."""
+    monkeypatch.setattr(byte_streams, "_ALWAYS_READ", 2**23)
+    content = b"a" * 2**28
+    file = tmp_path / f"bomb.txt{ending}"
+    file.write_bytes(PACK[ending](content))
+    message = rf"bomb\.txt\{ending} has more than [\d,]+ bytes when decompressed, over 100 times its size"
+    tracemalloc.start()
+    try:
+        for consume in (lambda: content_bytes(file, 100), lambda: list(read_lines(file, 0, None, 100))):
+            with pytest.raises(UserError, match=message):
+                consume()
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_ratio_of_a_corpus_may_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(byte_streams, "_ALWAYS_READ", 2**10)
+    file = tmp_path / "words.txt.zst"
+    file.write_bytes(PACK[".zst"](b"word " * 10**6))
+    corpus = TextCorpus(path=str(file))
+    with pytest.raises(UserError, match=r"raise data\.max_ratio"):
+        corpus.pieces(whole_documents=False)
+    raised = replace(corpus, max_ratio=10**5)
+    assert sum(len(s.text) for piece in raised.pieces(False) for s in raised.read(piece)) == 5 * 10**6  # type: ignore[arg-type, union-attr]  # a piece of this corpus without bad rows
+    assert raised.fingerprint(tmp_path) == corpus.fingerprint(tmp_path), "a limit changes no text"
+
+
 # Decoding
 
 
@@ -236,6 +271,31 @@ def test_a_text_without_spaces_is_refused_when_it_is_too_long(tmp_path: Path, mo
     file.write_bytes(b"x" * (2**21 + 1))
     with pytest.raises(UserError, match=r"solid\.txt has 2,097,153 characters without a space"):
         read(file)
+
+
+def test_a_text_without_spaces_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The characters that are searched for a place to cut grow with the text, and not with its square."""
+    searched = 0
+
+    class Counted:
+        def search(self, window: str) -> None:
+            nonlocal searched
+            searched += len(window)
+
+    monkeypatch.setattr(text_files, "_CUT", Counted())
+    file = tmp_path / "solid.txt"
+    file.write_bytes(b"x" * 2**24)
+    assert len(read(file)) == 2**24
+    assert searched < 2**25
+
+
+@pytest.mark.parametrize("spaces", [0, 1, 2])
+def test_a_long_row_is_divided_where_no_token_changes(monkeypatch: pytest.MonkeyPatch, spaces: int) -> None:
+    monkeypatch.setattr(text_files, "_BLOCK", 10)
+    content = ("word" + " " * spaces) * 20
+    chunks = list(divided(content))
+    assert "".join(chunks) == content
+    assert len(chunks) == (1 if spaces == 0 else pytest.approx(len(content) / 12, abs=2))
 
 
 def test_a_line_is_refused_when_it_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 _VERSION = 2
 """Version of trained tokenizers in the cache; in version 1, alphabets came from the training text alone."""
+_SAID_FROM = 2**25
+"""Bytes of text whose preparation is announced when standard output is not a terminal."""
 _SECONDS_BETWEEN_LINES = 30
 """Seconds between log lines when standard output is not a terminal."""
 
@@ -158,6 +160,8 @@ def prepare_with_progress(
         def start(total: int) -> Advance:
             task = progress.add_task("", total=total)
             told = time.monotonic()
+            if progress.disable and total > _SAID_FROM:
+                log.info("preparing %.0f MB", total / 1e6)
 
             def advance(done: int) -> None:
                 nonlocal told

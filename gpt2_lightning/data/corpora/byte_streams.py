@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -13,7 +14,12 @@ from gpt2_lightning.errors import UserError
 
 BLOCK = 2**20
 """Bytes per read."""
-_COMPRESSED_BLOCK = 2**14
+MAX_RATIO = 200
+"""Default maximum ratio of decompressed to compressed size; that of text is below 10, of repetitive logs below 100."""
+_ALWAYS_READ = 2**28
+"""Decompressed bytes that are read whatever their ratio."""
+_COMPRESSED_BLOCK = 2**10
+"""Compressed bytes per step, which limits the memory of a step: a byte may become 32 KiB."""
 _LARGEST_WINDOW = 2**31
 """Maximum window size of Zstandard, that of `zstd --long=31`."""
 
@@ -80,12 +86,18 @@ def _decompressed(compressed: BinaryIO) -> Iterator[bytes]:
         raise EOFError("it ends in the middle")
 
 
-def content_bytes(file: Path) -> int:
-    """Return the length of a file's decompressed content in bytes; a compressed file is read in full."""
-    return sum(len(block) for block in blocks(file, 0, None, BLOCK)) if is_compressed(file) else file.stat().st_size
+def content_bytes(file: Path, max_ratio: int = MAX_RATIO) -> int:
+    """Return the length of a file's decompressed content in bytes; a compressed file is read in full.
+
+    Raises:
+        UserError: see `blocks`.
+    """
+    if not is_compressed(file):
+        return file.stat().st_size
+    return sum(len(block) for block in blocks(file, 0, None, BLOCK, max_ratio))
 
 
-def blocks(file: Path, start: int, stop: int | None, size: int) -> Iterator[bytes]:
+def blocks(file: Path, start: int, stop: int | None, size: int, max_ratio: int = MAX_RATIO) -> Iterator[bytes]:
     """Yield the bytes between two offsets in blocks.
 
     Args:
@@ -93,11 +105,13 @@ def blocks(file: Path, start: int, stop: int | None, size: int) -> Iterator[byte
         start: offset in the decompressed content.
         stop: offset after the last byte; None for the end.
         size: maximum size of a block in bytes.
+        max_ratio: maximum ratio of decompressed to compressed size, after the first 256 MiB.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if the file cannot be read, or its content exceeds the ratio.
     """
     left = None if stop is None else stop - start
+    done, most = start, _most_bytes(file, max_ratio)
     with open_bytes(file) as content:
         if start:
             content.seek(start)
@@ -109,4 +123,16 @@ def blocks(file: Path, start: int, stop: int | None, size: int) -> Iterator[byte
             if not block:
                 return
             left = None if left is None else left - len(block)
+            done += len(block)
+            if done > most:
+                raise UserError(
+                    f"{file} has more than {most:,} bytes when decompressed, over {max_ratio} times its size of "
+                    f"{file.stat().st_size:,} bytes; if this is intended, raise data.max_ratio"
+                )
             yield block
+
+
+def _most_bytes(file: Path, max_ratio: int) -> float:
+    if not is_compressed(file):
+        return math.inf
+    return max(_ALWAYS_READ, max_ratio * file.stat().st_size) if file.exists() else 0

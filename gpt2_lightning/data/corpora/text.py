@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpt2_lightning.data.corpora import text_files
-from gpt2_lightning.data.corpora.byte_streams import content_bytes, open_bytes
+from gpt2_lightning.data.corpora.byte_streams import MAX_RATIO, content_bytes, open_bytes
 from gpt2_lightning.data.corpora.find_files import find, holds_rows, is_compressed
 from gpt2_lightning.data.corpora.json_rows import text_of_row
 from gpt2_lightning.data.corpus import BadRow, Corpus, Piece, Segment, Split, split_of
 from gpt2_lightning.data.shards.digests import digest
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.settings import PathText
+from gpt2_lightning.settings import PathText, PositiveInt
 
 _PIECES = 256
 _SMALLEST_PIECE, _LARGEST_PIECE = 2**18, 2**30
@@ -72,6 +72,9 @@ class TextCorpus(Corpus):
     """Field of the text in a row of a `.jsonl` file."""
     errors: text_files.Errors = "strict"
     """Handling of bytes that are not UTF-8: `strict` stops, `replace` replaces them with U+FFFD."""
+    max_ratio: PositiveInt = MAX_RATIO
+    """Maximum ratio of decompressed to compressed size of a `.gz` or `.zst` file of more than 256 MiB of text, a limit
+    to what a small file can occupy."""
 
     def files(self) -> list[Path]:
         """Files of `path`."""
@@ -139,7 +142,7 @@ class TextCorpus(Corpus):
             if not holds_rows(file):
                 left -= 1
             elif self.limit is not None:
-                rows = _count_rows(file, int(left))
+                rows = _count_rows(file, int(left), self.max_ratio)
                 left -= rows
             stop = None if is_compressed(file) else size
             ranges.append(ByteRange(file, place, 0, stop, split, rows))
@@ -151,7 +154,7 @@ class TextCorpus(Corpus):
         The head of one of several files is a document, since the head of another follows, and it ends with a word. An
         only file is divided as nanoGPT does.
         """
-        size = content_bytes(whole.file)
+        size = content_bytes(whole.file, self.max_ratio)
         cut = text_files.character_start(whole.file, int(size * (1 - self.val_fraction)))
         if not is_only:
             cut = text_files.word_end(whole.file, cut, size)
@@ -165,7 +168,7 @@ class TextCorpus(Corpus):
 
     def _text(self, part: ByteRange) -> Iterator[Segment]:
         assert part.split is not None, "decided when the pieces were made"
-        texts = text_files.read_text(part.file, part.start, part.stop, self.errors)
+        texts = text_files.read_text(part.file, part.start, part.stop, self.errors, self.max_ratio)
         previous, blank = "", True
         for text in texts:
             if previous:
@@ -177,7 +180,7 @@ class TextCorpus(Corpus):
 
     def _rows(self, part: ByteRange) -> Iterator[Segment | BadRow]:
         taken = 0
-        lines = text_files.read_lines(part.file, part.start, part.stop)
+        lines = text_files.read_lines(part.file, part.start, part.stop, self.max_ratio)
         for number, line in enumerate(lines, start=part.first_row):
             if taken == part.rows:
                 return
@@ -186,12 +189,18 @@ class TextCorpus(Corpus):
             taken += 1
             text = text_of_row(line, self.field, self.errors, f"{part.file}, row {number + 1}")
             split = part.split or split_of(part.place + number, self.val_fraction)
-            yield text if isinstance(text, BadRow) else Segment(text, split)
+            if isinstance(text, BadRow):
+                yield text
+                continue
+            *chunks, last = text_files.divided(text)
+            for chunk in chunks:
+                yield Segment(chunk, split, ends_document=False)
+            yield Segment(last, split)
 
 
-def _count_rows(file: Path, at_most: int) -> int:
+def _count_rows(file: Path, at_most: int, max_ratio: int) -> int:
     count = 0
-    for line in text_files.read_lines(file, 0, None):
+    for line in text_files.read_lines(file, 0, None, max_ratio):
         count += bool(line.strip())
         if count == at_most:
             break

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import regex
 
-from gpt2_lightning.data.corpora.byte_streams import blocks, open_bytes
+from gpt2_lightning.data.corpora.byte_streams import MAX_RATIO, blocks, open_bytes
 from gpt2_lightning.errors import UserError
 
 Errors = Literal["strict", "replace"]
 _BLOCK = 2**20
 _BYTE_ORDER_MARK = "\ufeff"
-_LONGEST_UNCUT = 2**28
+_LONGEST_UNCUT = 2**27
+"""Characters or bytes that are encoded at once, which takes up to 30 bytes of memory for each."""
 _LONGEST_WORD = 2**10
 """Bytes within which the end of a word is sought."""
 _CUT = regex.compile(r"(?r)(?<=\S)[ \n]")
+_NEXT_CUT = regex.compile(r"(?<=\S)[ \n]")
 _CUT_IN_BYTES = regex.compile(rb"(?<=[!-~]|[\xe3-\xef][\x80-\xbf][\x81-\xbf])[ \n]")
 """A cut that is visible in bytes: after a visible ASCII character, or a non-space character of three bytes."""
 
@@ -54,40 +57,57 @@ def character_start(file: Path, offset: int) -> int:
     return offset - min(offset, 3) + back
 
 
-def read_text(file: Path, start: int, stop: int | None, errors: Errors) -> Iterator[str]:
+def read_text(file: Path, start: int, stop: int | None, errors: Errors, max_ratio: int = MAX_RATIO) -> Iterator[str]:
     """Yield the text between two byte offsets in chunks of about a million characters, cut where no token changes.
 
     A byte-order mark is removed, and `\\r\\n` is replaced by `\\n`.
 
     Raises:
-        UserError: with the byte offset, if the content is not UTF-8 or is binary; or if a chunk has no place to cut.
+        UserError: with the byte offset, if the content is not UTF-8 or is binary; if a chunk has no place to cut; or
+            if the content exceeds the ratio, see `blocks`.
     """
-    text, may_be_marked = "", start == 0
-    for part in _decoded(file, start, stop, errors):
-        text += part.removeprefix(_BYTE_ORDER_MARK) if may_be_marked else part
-        may_be_marked = False
-        if len(text) < _BLOCK:
-            continue
-        if cut := _CUT.search(text):
-            yield text[: cut.start()].replace("\r\n", "\n")
-            text = text[cut.start() :]
-        elif len(text) > _LONGEST_UNCUT:
+    parts = _decoded(file, start, stop, errors, max_ratio)
+    if start == 0:
+        parts = itertools.chain([next(parts, "").removeprefix(_BYTE_ORDER_MARK)], parts)
+    begun: list[str] = []  # parts without a place to cut
+    size, last = 0, ""
+    for part in parts:
+        window = last + part  # a cut depends on the character before it
+        if size + len(part) >= _BLOCK and (cut := _CUT.search(window)):
+            begun.append(part[: cut.start() - len(last)])
+            yield "".join(begun).replace("\r\n", "\n")
+            begun, size = [], 0
+            part = part[cut.start() - len(last) :]
+        begun.append(part)
+        size += len(part)
+        last = window[-1:]
+        if size > _LONGEST_UNCUT:
             raise UserError(
-                f"{file} has {len(text):,} characters without a space or line feed, more than this program "
+                f"{file} has {size:,} characters without a space or line feed, more than this program "
                 "takes at once; divide them into lines"
             )
-    if text:
-        yield text.replace("\r\n", "\n")
+    if size:
+        yield "".join(begun).replace("\r\n", "\n")
 
 
-def read_lines(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
+def divided(text: str) -> Iterator[str]:
+    """Yield a text in chunks of about a million characters, cut where no token changes."""
+    start = 0
+    while len(text) - start > _BLOCK and (cut := _NEXT_CUT.search(text, start + _BLOCK)):
+        yield text[start : cut.start()]
+        start = cut.start()
+    yield text[start:]
+
+
+def read_lines(file: Path, start: int, stop: int | None, max_ratio: int = MAX_RATIO) -> Iterator[bytes]:
     """Yield the lines between two byte offsets.
 
     Raises:
-        UserError: if the file cannot be read, or a line exceeds the maximum length.
+        UserError: if the file cannot be read, a line exceeds the maximum length, or the content exceeds the ratio, see
+            `blocks`.
     """
     begun: list[bytes] = []  # chunks of an incomplete line
-    for block in blocks(file, start, stop, _BLOCK):
+    for block in blocks(file, start, stop, _BLOCK, max_ratio):
         end, *lines = block.split(b"\n")
         begun.append(end)
         if lines:
@@ -103,9 +123,9 @@ def read_lines(file: Path, start: int, stop: int | None) -> Iterator[bytes]:
         yield b"".join(begun)
 
 
-def _decoded(file: Path, start: int, stop: int | None, errors: Errors) -> Iterator[str]:
+def _decoded(file: Path, start: int, stop: int | None, errors: Errors, max_ratio: int) -> Iterator[str]:
     rest, offset = b"", start
-    for block in blocks(file, start, stop, _BLOCK):
+    for block in blocks(file, start, stop, _BLOCK, max_ratio):
         content = rest + block
         try:
             text, used = codecs.utf_8_decode(content, errors, False)

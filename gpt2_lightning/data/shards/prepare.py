@@ -78,6 +78,11 @@ def prepare(
         missing = sum(not is_whole(folder, n, source) for n, _ in pieces)
         if not missing:
             finish(folder, len(pieces), corpus.val_fraction)
+    except MemoryError:
+        raise UserError(
+            "memory is exhausted: encoding a text without spaces takes 30 bytes for each of its characters; divide it "
+            "into lines, or start again with fewer workers=, what is whole is kept"
+        ) from None
     except OSError as error:
         raise _write_error(error, encoder, todo) from None
     return Prepared(folder, missing, was_ready=not todo and not missing)
