@@ -63,7 +63,7 @@ class Chat:
             Token ids of shape (T,).
 
         Raises:
-            UserError: if the question is empty, has no room or has characters that the tokenizer lacks.
+            UserError: if the question is empty, or has characters that the tokenizer rejects.
         """
         if not question.strip():
             raise UserError("prompt: the question is empty; give one, or generate without a question by raw=true")
@@ -79,10 +79,6 @@ class Chat:
             kept = kept[2:]
             self._notify_once(
                 f"the context of {self.block_size} tokens is full: the oldest turns are dropped from now on"
-            )
-        if len(ids) > self.block_size:
-            raise UserError(
-                f"the question takes {len(ids)} tokens and the context holds {self.block_size}: ask a shorter one"
             )
         self.turns = kept
         return torch.from_numpy(ids)

@@ -71,11 +71,11 @@ def test_the_report_says_what_is_cut_and_what_is_padding() -> None:
     data = module(block_size=9)
     lines = data.report()
     rows = data.parts["train"]
-    assert lines[0].startswith(f"{41 - rows.dropped} examples to train on ({rows.n_targets} tokens carry loss), ")
+    assert lines[0].startswith(f"41 examples to train on ({rows.n_targets} tokens carry loss), ")
     assert f"{len(data.samples.read(np.arange(1)).inputs[0])}, {100 * data.padding['packed']:.1f} % of" in lines[1]
     assert f"than the context of 9 tokens: {rows.truncated} to train on" in lines[2]
-    assert rows.dropped > 0
-    assert f"nothing to learn is left of them: {rows.dropped} to train on" in lines[3]
+    assert rows.without_beginning > 0
+    assert f"since the prompt alone fills the context: {rows.without_beginning} to train on" in lines[2]
 
 
 def test_the_report_is_short_where_all_fits() -> None:

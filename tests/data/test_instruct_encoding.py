@@ -77,23 +77,31 @@ def test_special_strings_are_ordinary_text() -> None:
 def test_long_rows_are_cut_and_counted() -> None:
     rows = [row("ab", "cd"), row("abc", "defdef"), row("abcdef", "a"), row("abcde", "f")]
     encoded = encode_rows(rows, "training", BARE, LETTERS, block_size=6)
-    assert [len(example.ids) for example in encoded.examples] == [6, 7, 7]
-    assert (encoded.truncated, encoded.dropped) == (3, 1), "the third fills the context before its answer begins"
-    assert [example.n_targets for example in encoded.examples] == [3, 3, 1]
-    assert encoded.n_targets == 7
+    assert [len(example.ids) for example in encoded.examples] == [6, 7, 7, 7]
+    assert (encoded.truncated, encoded.without_beginning) == (3, 1), "the third fills the context before its answer"
+    assert [example.n_targets for example in encoded.examples] == [3, 3, 2, 1]
+    assert encoded.n_targets == 9
     assert encoded.examples[1].ids[-1] != END, "what is cut does not learn to end there"
-    assert encoded.examples[2].ids[-1] == LETTERS.encode("f")[0], "one more than the context holds is predicted"
+    assert LETTERS.decode(encoded.examples[2].ids[:-1].tolist()) == "cdef?a"[-6:], "the end of the prompt is kept"
+    assert encoded.examples[3].ids[-1] == LETTERS.encode("f")[0], "one more than the context holds is predicted"
 
 
 def test_nothing_is_cut_that_fits_exactly() -> None:
     encoded = encode_rows([row("ab", "cd")], "training", BARE, LETTERS, block_size=5)
-    assert (encoded.truncated, encoded.dropped) == (0, 0)
+    assert (encoded.truncated, encoded.without_beginning) == (0, 0)
     assert encode_rows([row("ab", "cd")], "training", BARE, LETTERS, block_size=4).truncated == 1
 
 
-def test_a_part_with_nothing_to_learn_is_told() -> None:
-    with pytest.raises(UserError, match=r"nothing is left to learn in the test part: in each of its 2 rows .*=3; use"):
-        encode_rows([row("abc", "d")] * 2, "test", BARE, LETTERS, block_size=3)
+@pytest.mark.parametrize("block_size", [1, 2, 3, 6])
+def test_a_long_prompt_leaves_room_for_its_answer(block_size: int) -> None:
+    (example,) = encode_rows([row("abcdef", "fedcba")], "test", BARE, LETTERS, block_size).examples
+    assert (len(example.ids), bool(example.learned[0])) == (block_size + 1, False)
+    first = int(example.learned.argmax())
+    assert first == (block_size + 1) // 2, "half of the context is of the prompt"
+    assert LETTERS.decode(example.ids[first : first + 1].tolist()) == "f"
+
+
+def test_a_part_may_be_empty() -> None:
     assert encode_rows([], "test", BARE, LETTERS, block_size=3).examples == []
 
 
@@ -117,7 +125,7 @@ def test_every_row_of_the_book_fits_every_template(shared_data: Path, name: str)
     template = shipped(name)
     conversations = rows.train + rows.val
     encoded = encode_rows(conversations, "training", template, GPT2, block_size=1024)
-    assert (len(encoded.examples), encoded.truncated, encoded.dropped) == (1100, 0, 0)
+    assert (len(encoded.examples), encoded.truncated, encoded.without_beginning) == (1100, 0, 0)
     for conversation, example in zip(conversations, encoded.examples, strict=True):
         ids = example.ids.tolist()
         assert ids[-1] == 50256

@@ -10,7 +10,7 @@ from typing import Any
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA
 from gpt2_lightning.app.finetuning.context import FinetuneContext, Task
-from gpt2_lightning.app.finetuning.settings import FinetuneSettings
+from gpt2_lightning.app.finetuning.settings import SCRATCH, FinetuneSettings
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.run.fit import fit
 from gpt2_lightning.errors import UserError
@@ -19,8 +19,6 @@ from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.training import distributed
 
 log = logging.getLogger(__name__)
-
-SCRATCH = "scratch"
 
 Config = FinetuneSettings
 
@@ -38,11 +36,11 @@ def run(plain: dict[str, Any]) -> float:
     config = FinetuneSettings(**plain)
     with distributed.rank_zero_first():
         task: Task = build.make(config.task)
-        job = task.job(_context(config, plain))
+        job = task.job(_context(config, plain, task))
     return fit("finetune", config, plain, job)
 
 
-def _context(config: FinetuneSettings, plain: dict[str, Any]) -> FinetuneContext:
+def _context(config: FinetuneSettings, plain: dict[str, Any], task: Task) -> FinetuneContext:
     """Load the pretrained model, or configure one with random weights."""
     lora = build.make(config.lora)
     common = (config, plain, lora, Path(config.cache_dir).expanduser())
@@ -51,7 +49,8 @@ def _context(config: FinetuneSettings, plain: dict[str, Any]) -> FinetuneContext
             raise UserError(
                 "lora: an adapter needs a trained model to adapt; name one with init_from, or set lora=none"
             )
-        tokenizer = build.make(config.tokenizer, texts=(), several_documents=True)
+        texts = task.training_texts(config, Path(config.cache_dir).expanduser())
+        tokenizer = build.make(config.tokenizer, texts=texts, all_texts=texts, several_documents=True)
         model_config = build.model_config(config.model, tokenizer.vocab_size)
         return FinetuneContext(*common, _with_dropout(model_config, config.dropout), tokenizer, None)
     runs_dir = Path(config.runs_dir).expanduser()
@@ -62,7 +61,8 @@ def _context(config: FinetuneSettings, plain: dict[str, Any]) -> FinetuneContext
         found.description()  # raises with advice
     assert found.tokenizer is not None
     log.info("from:   %s", found.location)
-    return FinetuneContext(*common, _with_dropout(found.model.config, config.dropout), found.tokenizer, found)
+    tokenizer = build.make(config.tokenizer, tokenizer=found.tokenizer)
+    return FinetuneContext(*common, _with_dropout(found.model.config, config.dropout), tokenizer, found)
 
 
 def _with_dropout(model_config: GPT2Config, dropout: float | None) -> GPT2Config:

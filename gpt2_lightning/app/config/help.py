@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from gpt2_lightning.app.config import recipes
 from gpt2_lightning.app.config.moved import TARGET
 from gpt2_lightning.app.config.schema import Setting, settings_of, settings_of_verb
 from gpt2_lightning.settings import allowed
@@ -34,7 +35,7 @@ def help_text(verb: str, folders: list[Path]) -> str:
     parts = [root["hydra"]["help"]["template"].rstrip()]
     if choices:
         parts += ["Groups, each with one of its options: GROUP=OPTION"]
-        parts += [_group(group, chosen, folders, width) for group, chosen in choices.items()]
+        parts += [_group(verb, group, chosen, folders, width) for group, chosen in choices.items()]
     own = [_setting(name, one, root.get(name), width) for name, one in settings.items() if not one.is_group]
     parts += ["Settings: KEY=VALUE", "\n".join(own)]
     for group, chosen in choices.items():
@@ -50,8 +51,10 @@ def _choices(defaults: list[Any]) -> dict[str, str | None]:
     return {key.removeprefix("optional "): value for key, value in pairs if not key.startswith("override ")}
 
 
-def _group(group: str, chosen: str | None, folders: list[Path], width: int) -> str:
+def _group(verb: str, group: str, chosen: str | None, folders: list[Path], width: int) -> str:
     files = {file.stem: file for folder in folders for file in sorted((folder / group).glob("*.yaml"))}
+    if group == recipes.GROUP:
+        files = {name: file for name, file in files.items() if recipes.suits(file, verb)}
     longest = max(map(len, files), default=0)
     title = f"  {group}" + (f" ({chosen} by default)" if chosen else "")
     room = width - longest - 6

@@ -17,6 +17,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpt2_lightning.app.config import recipes
 from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.config.schema import Setting, settings_of, settings_of_verb
 from gpt2_lightning.settings import FreeText, PathLike
@@ -57,7 +58,7 @@ class CommandLine:
         flags, rewritten, faults = list(arguments), [], []
         for override in parsed.overrides:
             flags.remove(override)
-            fault = _unknown_option(override, folders) if knows_all_options else None
+            fault = _unknown_option(override, folders, verb) if knows_all_options else None
             if fault:
                 faults.append(fault)
             else:
@@ -138,9 +139,14 @@ def _unquote(value: str) -> str:
     return re.sub(r"\\+(?=\$\{)", lambda run: run[0][: len(run[0]) // 2], value)
 
 
-def _unknown_option(override: str, folders: list[Path]) -> str | None:
+def _unknown_option(override: str, folders: list[Path], verb: str | None) -> str | None:
     key, equals, value = override.lstrip("+").partition("=")
     options = _options(key, folders)
+    if key == recipes.GROUP:
+        files = {file.stem: file for folder in folders for file in (folder / key).glob("*.yaml")}
+        options = [name for name in options if recipes.suits(files[name], verb)]
+        if value in files.keys() - set(options):
+            return recipes.fault(files[value])
     if not equals or not options or "${" in value or "(" in value:
         return None
     for name in value.strip("[]").split(","):

@@ -33,6 +33,7 @@ ALLOWED_MODULES = (
 FROM_BUILD: dict[str, Any] = {
     "texts": (),
     "all_texts": (),
+    "tokenizer": None,
     "several_documents": False,
     "run_dir": Path(),
     "run_name": "",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.classifier_head import continued_head
 from gpt2_lightning.app.finetuning.classifier_report import evaluate, log_texts
 from gpt2_lightning.app.finetuning.context import FinetuneContext
+from gpt2_lightning.app.finetuning.settings import FinetuneSettings
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.summary import describe_model, describe_plan
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
+from gpt2_lightning.data.classification.encoded_texts import with_prefix_space
 from gpt2_lightning.data.tables import LabeledTexts
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.label_kinds import KINDS
@@ -40,6 +44,11 @@ class Classify(Settings):
     label_smoothing: BelowOne = 0.0
     """Label smoothing against overconfidence, for single-label classification."""
 
+    def training_texts(self, settings: FinetuneSettings, cache_dir: Path) -> Iterator[str]:
+        """See `Task`."""
+        for row in _table(settings).read().train:
+            yield with_prefix_space(row.text) if self.add_prefix_space else row.text
+
     def job(self, context: FinetuneContext) -> TrainingJob:
         """See `Task`.
 
@@ -47,12 +56,7 @@ class Classify(Settings):
             UserError: if the data are not labeled texts, or do not fit the settings.
         """
         settings = context.settings
-        table = build.make(settings.data)
-        if not isinstance(table, LabeledTexts):
-            raise UserError(
-                f"data: {type(table).__name__} has no labels; choose labeled texts with task=classify, such as "
-                "data=sms_spam or data=table"
-            )
+        table = _table(settings)
         if self.label_smoothing and not KINDS[table.kind].is_exclusive:
             raise UserError(
                 f"task.label_smoothing: {self.label_smoothing} has no meaning with data.kind={table.kind}; set it to 0"
@@ -102,3 +106,13 @@ class Classify(Settings):
         return TrainingJob(
             data, description, block_size, make_module, on_start, on_end, excluded_callbacks=frozenset({"samples"})
         )
+
+
+def _table(settings: FinetuneSettings) -> LabeledTexts:
+    table = build.make(settings.data)
+    if not isinstance(table, LabeledTexts):
+        raise UserError(
+            f"data: {type(table).__name__} has no labels; choose labeled texts with task=classify, such as "
+            "data=sms_spam or data=table"
+        )
+    return table

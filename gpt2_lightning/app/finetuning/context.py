@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,13 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 class Task(Protocol):
     """A fine-tuning task: a frozen dataclass with the settings of its YAML in `conf/task`."""
+
+    def training_texts(self, settings: FinetuneSettings, cache_dir: Path) -> Iterator[str]:
+        """Yield the texts on which the tokenizer of a model with random weights is trained, if it needs training.
+
+        Raises:
+            UserError: if the data do not fit the task.
+        """
 
     def job(self, context: FinetuneContext) -> TrainingJob:
         """Read the data, and return the training job.

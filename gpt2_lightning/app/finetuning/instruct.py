@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich import get_console
 
@@ -13,6 +15,7 @@ from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.best import load_best
 from gpt2_lightning.app.finetuning.context import FinetuneContext
 from gpt2_lightning.app.finetuning.preview import print_preview
+from gpt2_lightning.app.finetuning.settings import FinetuneSettings
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.summary import describe_model, describe_plan, list_files
@@ -53,6 +56,13 @@ class Instruct(Settings):
     max_new_tokens: PositiveInt = 128
     """Maximum length of an answer in tokens."""
 
+    def training_texts(self, settings: FinetuneSettings, cache_dir: Path) -> Iterator[str]:
+        """See `Task`."""
+        template = build.make(settings.template)
+        for row in _table(settings).read().train:
+            for segment in template.render(row.messages, row.alpaca):
+                yield segment.text
+
     def job(self, context: FinetuneContext) -> TrainingJob:
         """See `Task`.
 
@@ -60,15 +70,9 @@ class Instruct(Settings):
             UserError: if the data are not instructions, or do not fit the template.
         """
         settings = context.settings
-        table = build.make(settings.data)
-        if not isinstance(table, Instructions):
-            raise UserError(
-                f"data: {type(table).__name__} has no instructions; choose such rows with task=instruct, as in "
-                "data=instructions data.path=rows.json"
-            )
         block_size = context.block_size
         data = InstructDataModule(
-            table.read(),
+            _table(settings).read(),
             build.make(settings.template),
             context.tokenizer,
             block_size,
@@ -129,3 +133,13 @@ class Instruct(Settings):
         where = display_path(run.folder)
         log.info("\nfor more: %s", command("generate", f"checkpoint={where}", "interactive=true"))
         log.info("          %s", command("convert", f"source={where}", "target=FOLDER"))
+
+
+def _table(settings: FinetuneSettings) -> Instructions:
+    table = build.make(settings.data)
+    if not isinstance(table, Instructions):
+        raise UserError(
+            f"data: {type(table).__name__} has no instructions; choose such rows with task=instruct, as in "
+            "data=instructions data.path=rows.json"
+        )
+    return table

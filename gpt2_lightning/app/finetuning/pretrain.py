@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpt2_lightning.app.finetuning.adaptation import print_parameters
 from gpt2_lightning.app.finetuning.context import FinetuneContext
-from gpt2_lightning.app.run.corpora import corpus_of, token_data
+from gpt2_lightning.app.finetuning.settings import FinetuneSettings
+from gpt2_lightning.app.run.corpora import corpus_of, token_data, training_texts
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.summary import describe_start, summarize
 from gpt2_lightning.training.language_modeling import LanguageModeling
@@ -15,6 +18,10 @@ from gpt2_lightning.training.language_modeling import LanguageModeling
 @dataclass(frozen=True)
 class Pretrain:
     """Next-token prediction on a text, with the tokenizer of the model."""
+
+    def training_texts(self, settings: FinetuneSettings, cache_dir: Path) -> Iterator[str]:
+        """See `Task`."""
+        yield from training_texts(corpus_of(settings.data, cache_dir))
 
     def job(self, context: FinetuneContext) -> TrainingJob:
         """See `Task`."""

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from omegaconf import DictConfig, OmegaConf, open_dict
+
 from gpt2_lightning.app.config.preflight import Node
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.model.lora.freezing import Freeze
 from gpt2_lightning.settings import BelowOne, NonNegativeInt, PathText, relation
+
+SCRATCH = "scratch"
+"""The value of `init_from` for random weights."""
+_PRETRAINED_TOKENIZER = "gpt2_lightning.tokenizers.pretrained.from_pretrained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,17 @@ class FinetuneSettings(RunSettings):
     task: Node
     template: Node
     lora: Node
+
+    @classmethod
+    def adjust(cls, config: DictConfig, typed: dict[str, str]) -> None:
+        """See `RunSettings.adjust`. A pretrained model brings its tokenizer, so that a chosen one is not used."""
+        super().adjust(config, typed)
+        is_scratch = OmegaConf.is_missing(config, "init_from") or config.init_from == SCRATCH
+        if is_scratch or config.tokenizer.get("_target_") == _PRETRAINED_TOKENIZER:
+            return
+        kept = [key.removeprefix("tokenizer.") for key in typed if key.startswith("tokenizer.")]
+        with open_dict(config):
+            config.tokenizer = {"_target_": _PRETRAINED_TOKENIZER, **{key: config.tokenizer.get(key) for key in kept}}
 
     @relation
     def _adapter_freezes_the_model(self) -> Iterator[str]:

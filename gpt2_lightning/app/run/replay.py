@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.strategies.placement import Placement
@@ -22,7 +23,7 @@ _OF_THE_NEW_RUN = ("run_dir", "resume", "plan", "replay")
 _ONLY_FINETUNE = "init_from"
 
 
-def check(verb: str, config: DictConfig, schema: type) -> tuple[dict[str, Any], list[str]]:
+def check(verb: str, config: DictConfig, schema: type[RunSettings]) -> tuple[dict[str, Any], list[str]]:
     """Check a composed configuration with `preflight`, after replacing it by that of the run that `replay` names.
 
     Args:
@@ -36,12 +37,16 @@ def check(verb: str, config: DictConfig, schema: type) -> tuple[dict[str, Any], 
     Raises:
         UserError: if there is no such run, or it was made by another verb.
     """
+    typed = dict(_overrides())
     if not config.get("replay"):
+        schema.adjust(config, typed)
         return preflight(config, schema)
     file = Path(config.replay).expanduser() / runs.CONFIG
     composed: Any = OmegaConf.to_container(config, resolve=False)
     saved = {**composed, **_read(file, verb), **{key: composed[key] for key in _OF_THE_NEW_RUN}}
-    plain, faults = preflight(OmegaConf.create(_with_overrides(saved, composed)), schema)
+    replayed = OmegaConf.create(_with_overrides(saved, composed))
+    schema.adjust(replayed, typed)
+    plain, faults = preflight(replayed, schema)
     if faults:
         _, of_file = preflight(OmegaConf.create(saved), schema)
         where = f" (in {display_path(file)}, which another version of this program wrote)"

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from omegaconf import DictConfig, OmegaConf
+
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.config.preflight import Node
 from gpt2_lightning.errors import UserError
@@ -15,6 +17,11 @@ from gpt2_lightning.settings import PathText, PositiveFloat, PositiveInt, Seed, 
 from gpt2_lightning.training.performance.compilation import Compile, compile_fault
 
 DEFAULT_BATCH_SIZE = 16
+_EXCLUSIVE = (
+    ("trainer.max_steps", "trainer.max_tokens", "trainer.max_epochs"),
+    ("batch_size", "batch_tokens"),
+)
+"""Settings of which at most one has a value."""
 _MOST_ELEMENTS = 2**30
 """Maximum number of activations and logits in a micro-batch of the default size: 4 GiB in float32."""
 _ACTIVATIONS_PER_CHANNEL = 16
@@ -69,6 +76,22 @@ class RunSettings(Settings):
     metrics: dict[str, Node | None]
     """Validation metrics by name, in addition to those of the task."""
     logger: dict[str, Node | None]
+
+    @classmethod
+    def adjust(cls, config: DictConfig, typed: dict[str, str]) -> None:
+        """Adjust a composed configuration in place before it is checked.
+
+        Of settings that exclude each other, one that was typed takes the place of a default's or a recipe's.
+
+        Args:
+            config: the composed configuration.
+            typed: values of the command line by key.
+        """
+        for group in _EXCLUSIVE:
+            if any(typed.get(key, "null") != "null" for key in group):
+                for key in group:
+                    if key not in typed and OmegaConf.select(config, key) is not None:
+                        OmegaConf.update(config, key, None)
 
     @relation
     def _one_batch_size(self) -> Iterator[str]:

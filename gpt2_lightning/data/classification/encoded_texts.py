@@ -35,7 +35,7 @@ class EncodedTexts:
         self, texts: Sequence[str], tokenizer: Tokenizer, block_size: int, add_prefix_space: bool = False
     ) -> None:
         if add_prefix_space:
-            texts = [text if text.startswith(" ") else f" {text}" for text in texts]
+            texts = [with_prefix_space(text) for text in texts]
         whole = _encode(texts, tokenizer)
         lengths = np.array([len(ids) for ids in whole], dtype=np.int64)
         if not lengths.all():
@@ -72,6 +72,11 @@ class EncodedTexts:
         """Divide all texts into batches of similar lengths, deterministically."""
         order = np.argsort(self.lengths, kind="stable")
         return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+
+
+def with_prefix_space(text: str) -> str:
+    """Prepend a space to a text that does not begin with one."""
+    return text if text.startswith(" ") else f" {text}"
 
 
 def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[NDArray[np.unsignedinteger[Any]]]:

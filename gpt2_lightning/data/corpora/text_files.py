@@ -147,14 +147,14 @@ def _without_nul(text: str, file: Path, content: bytes, offset: int, errors: Err
         return text.replace("\0", "\ufffd")
     raise UserError(
         f"{file} is binary: there is a zero byte at byte offset {offset + content.index(0)}; "
-        "name a text file, or set data.errors=replace"
+        "name a text file, or set data.errors=replace, which reads it as U+FFFD"
     )
 
 
 def _not_utf8(file: Path, content: bytes, error: UnicodeDecodeError, offset: int) -> UserError:
     return UserError(
         f"{file} is not UTF-8: byte 0x{content[error.start]:02x} at byte offset {offset + error.start} "
-        f"({error.reason}); {_advice(content, offset)}, or set data.errors=replace"
+        f"({error.reason}); {_advice(content, offset)}, or set data.errors=replace, which reads such bytes as U+FFFD"
     )
 
 

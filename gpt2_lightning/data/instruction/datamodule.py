@@ -84,12 +84,14 @@ class InstructDataModule(SampleDataModule):
             for part, rows in self.parts.items()
         ]
         cut = [f"{rows.truncated:,} {uses[part]}" for part, rows in self.parts.items() if rows.truncated]
-        dropped = [f"{rows.dropped:,} {uses[part]}" for part, rows in self.parts.items() if rows.dropped]
+        late = {part: rows.without_beginning for part, rows in self.parts.items() if rows.without_beginning}
         lines = [", ".join(found), self._shape()]
         if cut:
-            lines.append(f"cut, since longer than the context of {self.block_size} tokens: {', '.join(cut)}")
-        if dropped:
-            lines.append(f"left out, since nothing to learn is left of them: {', '.join(dropped)}")
+            line = f"cut, since longer than the context of {self.block_size} tokens: {', '.join(cut)}"
+            if late:
+                counts = ", ".join(f"{count:,} {uses[part]}" for part, count in late.items())
+                line += f"; at the beginning, since the prompt alone fills the context: {counts}"
+            lines.append(line)
         return lines
 
     def val_dataloader(self) -> DataLoader[Batch]:

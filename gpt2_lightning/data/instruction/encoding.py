@@ -36,13 +36,13 @@ class Example:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """The examples of one part in order, without those that have no targets."""
+    """The examples of one part in order."""
 
     examples: list[Example]
     truncated: int
-    """Number of conversations truncated to the context, including those that were dropped."""
-    dropped: int
-    """Number of conversations without targets after truncation."""
+    """Number of conversations truncated to the context, including those without their beginning."""
+    without_beginning: int
+    """Number of conversations truncated at their beginning, since the prompt alone fills the context."""
 
     @property
     def n_targets(self) -> int:
@@ -89,15 +89,16 @@ def encode_rows(
         part: name of the part, for messages.
         template: template that renders the conversations.
         tokenizer: see `encode`.
-        block_size: context length. A conversation is truncated to `block_size` inputs, i.e. block_size + 1 tokens.
+        block_size: context length. A conversation is truncated to `block_size` inputs, i.e. block_size + 1 tokens: at
+            its end; or at its beginning as well if it would lose its first target, which then has half of the context
+            before it, or more.
         mask_prompt: see `encode`.
 
     Raises:
-        UserError: with its number, if the template or the tokenizer cannot express a conversation; or if no
-            conversation has targets.
+        UserError: with its number, if the template or the tokenizer cannot express a conversation.
     """
     require_end_of_text(tokenizer)
-    examples, truncated = [], 0
+    examples, truncated, without_beginning = [], 0, 0
     for number, row in enumerate(rows, 1):
         try:
             example = encode(template.render(row.messages, row.alpaca), tokenizer, mask_prompt)
@@ -105,16 +106,20 @@ def encode_rows(
             raise UserError(f"data.path: row {number} of the {part} part: {error}") from None
         if example.width > block_size:
             truncated += 1
-            example = Example(example.ids[: block_size + 1], example.learned[: block_size + 1])
-        if example.n_targets:
-            examples.append(example)
-    if rows and not examples:
-        raise UserError(
-            f"data.path: nothing is left to learn in the {part} part: in each of its {len(rows)} rows the prompt alone "
-            f"fills the context, model.block_size={block_size}; use a model with a larger context, a shorter template, "
-            "or shorter rows"
-        )
-    return EncodedRows(examples, truncated, len(rows) - len(examples))
+            start = _window_start(example, block_size)
+            without_beginning += start > 0
+            window = slice(start, start + block_size + 1)
+            example = Example(example.ids[window], example.learned[window])
+        examples.append(example)
+    return EncodedRows(examples, truncated, without_beginning)
+
+
+def _window_start(example: Example, block_size: int) -> int:
+    """Return the first of the block_size + 1 tokens of a longer example that are kept."""
+    first_target = int(example.learned.argmax())
+    if first_target <= block_size:
+        return 0
+    return min(first_target - (block_size + 1) // 2, example.width - block_size)
 
 
 def require_end_of_text(tokenizer: Tokenizer) -> int:
