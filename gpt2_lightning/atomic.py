@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -27,7 +28,12 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     Args:
         path: file or folder to create or replace.
         durable: whether to flush to disk; otherwise a power failure soon after may damage the content.
+
+    Raises:
+        OSError: if the path cannot be written, or is a device such as `/dev/null`, which is never replaced.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))
     temporary, old = temporary_name(path), temporary_name(path, "old")
     try:
         yield temporary
@@ -39,7 +45,9 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         temporary.replace(path)
         if durable:
             _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # an error of writing to an open file does not name it
         if old.exists() and not path.exists():
             old.rename(path)
         raise

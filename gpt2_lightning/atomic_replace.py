@@ -25,7 +25,10 @@ def replacing(target: Path, key: str) -> Iterator[Path]:
     """
     try:
         with atomic.replacing(target) as temporary:
-            yield temporary
+            try:
+                yield temporary
+            except UserError as error:  # names the target, as the temporary file is removed
+                raise UserError(str(error).replace(str(temporary), str(target))) from None
     except OSError as error:
         raise UserError(f"{key}: {_explain(error, target)}") from None
 

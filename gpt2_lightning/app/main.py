@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
-from gpt2_lightning.app.output.exits import INTERRUPTED, fail, fault_list
+from gpt2_lightning.app.output.exits import INTERRUPTED, fail, fault_list, os_error_message
+from gpt2_lightning.app.output.streams import guard_output
 from gpt2_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ VERBS = {
     "plot": "training curves of one run or many, as a picture or a page",
 }
 _TRAINING = ("train", "finetune")
+_WITH_FILES = (*_TRAINING, "prepare", "sweep", "convert")
+"""Verbs whose results are files: what they print may be lost."""
 
 
 def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
@@ -41,6 +44,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
         verb: one of `VERBS`.
         arguments: command-line arguments after the verb; None for those of `sys.argv`.
     """
+    guard_output(required=verb not in _WITH_FILES)
     if sys.version_info >= (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))
         fail(f"GPT-2 Lightning runs on Python 3.11 to 3.13, this is {found}: make the environment with one of those")
@@ -100,11 +104,15 @@ class Task:
     def __call__(self, config: DictConfig) -> Any:
         # Hydra logs exceptions of a task before it re-raises them, except SystemExit.
         try:
-            return self._run(config)
+            result = self._run(config)
+            print(end="", flush=True)
+            return result
         except UserError as error:
             fail(str(error))
-        except PermissionError as error:
-            fail(f"{error.filename} cannot be used: {error.strerror}; choose another place")
+        except BrokenPipeError:  # the reader of the results has seen enough, as in … | head
+            sys.exit(0)
+        except OSError as error:
+            fail(os_error_message(error))
         except KeyboardInterrupt:
             fail("stopped at once; what was saved before is kept", INTERRUPTED)
 

@@ -6,6 +6,7 @@ safetensors files are written. Files that torch pickled, of early folders, are r
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -108,10 +109,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def save(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
-    """Write a file with default permissions, since the library makes it readable by the owner only."""
+    """Write a file with default permissions, since the library makes it readable by the owner only.
+
+    Raises:
+        OSError: if it cannot be written, such as onto a full disk.
+    """
     path.touch()
     mode = path.stat().st_mode
-    _library().save_file(tensors, path, metadata={"format": "pt", **metadata})
+    try:
+        _library().save_file(tensors, path, metadata={"format": "pt", **metadata})
+    except Exception as error:  # the library has an exception of its own
+        if (code := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
     path.chmod(mode)
 
 

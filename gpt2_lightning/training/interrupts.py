@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -64,4 +65,5 @@ class SignalWatch:
         self.received, self._received_at = number, now
         if distributed.is_rank_zero():
             # Inside a signal handler, only an unbuffered write is safe.
-            os.write(2, b"\nstopping after this step; the same again stops at once\n")
+            with contextlib.suppress(OSError):  # nobody reads it
+                os.write(2, b"\nstopping after this step; the same again stops at once\n")

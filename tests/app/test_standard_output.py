@@ -1,9 +1,11 @@
-"""A reader who has seen enough is no fault, whoever writes."""
+"""Neither a reader who has seen enough nor a full disk ends a program that writes files."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +41,40 @@ def test_other_exits_are_let_through() -> None:
     with pytest.raises(SystemExit) as stop, until_the_reader_stops():
         sys.exit(3)
     assert stop.value.code == 3
+
+
+GUARDED = """
+import sys
+from pathlib import Path
+from gpt2_lightning.app.output.streams import guard_output
+guard_output(required=len(sys.argv) > 2)
+from rich import get_console
+for _ in range(1000):
+    print("many words " * 10)
+    get_console().print("many words " * 10)
+    print("many words " * 10, file=sys.stderr)
+Path(sys.argv[1]).write_text("went on")
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_program_that_writes_files_goes_on_without_output(tmp_path: Path, unbuffered: str, closed: bool) -> None:
+    reader, output = os.pipe() if closed else (os.open(os.devnull, os.O_RDONLY), os.open("/dev/full", os.O_WRONLY))
+    os.close(reader)
+    command = [sys.executable, "-c", GUARDED, str(tmp_path / "it.txt")]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    assert subprocess.run(command, stdout=output, stderr=output, env=environment).returncode == 0
+    os.close(output)
+    assert (tmp_path / "it.txt").read_text() == "went on"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_results_that_cannot_be_printed_are_an_error(tmp_path: Path, unbuffered: str) -> None:
+    command = [sys.executable, "-c", GUARDED, str(tmp_path / "it.txt"), "required"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        program = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert program.returncode == 1
+    assert program.stderr.endswith("No space left on device: 'standard output'\n")
+    assert not (tmp_path / "it.txt").exists()

@@ -29,6 +29,8 @@ def open_answers(path: Path, locks: Path) -> Iterator[AnswerFile]:
     Raises:
         UserError: if another process has it open, or it cannot be written.
     """
+    if path.exists() and not path.is_file():
+        raise UserError(f"output: {path} is a folder, a device or a pipe; name a file")
     with _locked(path, locks):
         was_there = path.exists()
         try:

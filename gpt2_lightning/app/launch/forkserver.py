@@ -9,6 +9,8 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 
+from gpt2_lightning.app.output.streams import guard_output
+
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Start method: Windows has no fork, and on macOS a fork may crash after these imports."""
 _PRELOADED = (
@@ -40,6 +42,7 @@ def enter(environment: Mapping[str, str]) -> None:
     given = {name: value for name, value in os.environ.items() if _AT_IMPORT.get(name) != value}
     os.environ.clear()
     os.environ.update({**environment, **given})
+    guard_output(required=False)
     threading.Thread(target=_stop_with_the_parent, daemon=True).start()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import NoReturn
 
@@ -11,6 +13,9 @@ SIGNAL_BASE = 128
 """Added to the number of a signal that stopped the program, as shells do."""
 INTERRUPTED = SIGNAL_BASE + 2
 """Exit code after Ctrl-C."""
+
+
+_ON_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE)
 
 
 class Failure(SystemExit):
@@ -30,6 +35,14 @@ def fail(message: str, code: int = USER_ERROR) -> NoReturn:
     """Print an error message, without a stack trace, and exit."""
     print(f"error: {message}", file=sys.stderr)
     raise Failure(code, message)
+
+
+def os_error_message(error: OSError) -> str:
+    """Describe an error of the operating system: the file, the operation and the reason."""
+    if error.filename is None:
+        return error.strerror or str(error)
+    operation = "written" if error.errno in _ON_WRITING else "read or written"
+    return f"{os.fsdecode(error.filename)} cannot be {operation}: {error.strerror}"
 
 
 def fault_list(faults: list[str]) -> str:

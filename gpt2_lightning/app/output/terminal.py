@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 
 from rich import get_console
 from rich.console import Console
+
+from gpt2_lightning.app.output.streams import discard
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def until_the_reader_stops() -> Iterator[None]:
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise  # rich turns a closed pipe into SystemExit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout.fileno())
 
 
 def wide_console(columns: int) -> Console:
