@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gpt2_lightning.settings import NonNegativeInt, PositiveShare, Probability, Settings
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """Interface of a schedule, which scales the peak learning rate."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import lightning as L
 import torch
+from annotated_types import Gt, Le
 from lightning.pytorch.loggers import Logger
 
 from gpt2_lightning.settings import PositiveFloat, PositiveInt, relation
@@ -18,6 +20,7 @@ from gpt2_lightning.training.strategies.fsdp import ShardedStrategy
 from gpt2_lightning.training.strategies.placement import Placement
 
 DEFAULT_STEPS = 2000
+_Length = Annotated[float, Gt(0), Le(1e18)]
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class TrainerSpec(Placement):
 
     max_steps: PositiveInt | None = None
     """Optimizer steps of the run; 2,000 if no limit is set."""
-    max_tokens: PositiveFloat | None = None
+    max_tokens: _Length | None = None
     """Training tokens, such as 1e9, rounded up to whole steps; an alternative to max_steps."""
-    max_epochs: PositiveFloat | None = None
+    max_epochs: _Length | None = None
     """Passes over the training text, rounded up to whole steps; an alternative to max_steps."""
     val_check_interval: PositiveInt = 250
     """Steps between two validations; the last step is always validated."""

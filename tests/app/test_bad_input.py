@@ -38,7 +38,7 @@ Run = Callable[..., object]
         ("callbacks.samples=3", ["callbacks.samples: 3 is not a group of settings"]),
         ("callbacks.checkpoint.keep=0", ["callbacks.checkpoint.keep: 0 is out of range, 1 or more"]),
         ("optimizer._target_=os.system", ["'os.system' is refused", "gpt2_lightning"]),
-        ("optimizer._target_=torch.optim.Adamm", ["'torch.optim.Adamm' cannot be imported"]),
+        ("optimizer._target_=gpt2_lightning.training.optimizers.Adamm", ["Adamm' cannot be imported"]),
         ("micro_batch_size=3", ["micro_batch_size: 3 does not divide batch_size=4", "2 and 4"]),
         ("name=${nothing}", ["name", "nothing"]),
     ],
@@ -270,3 +270,28 @@ def test_too_new_python_is_named_in_one_line(run_verb: Run, monkeypatch: pytest.
     outcome = run_verb("train")
     refused(outcome, "Python 3.11 to 3.13, this is 3.14.0")
     assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "fragments"),
+    [
+        ("trainer.max_tokens=1e308", ["trainer.max_tokens: 1e+308 is out of range"]),
+        ("trainer.max_epochs=1e308", ["trainer.max_epochs: 1e+308 is out of range"]),
+        (f"trainer.max_steps={10**30}", ["trainer.max_steps: ", "2**63"]),
+        (f"batch_size={10**30}", ["batch_size: ", "2**63"]),
+        ("batch_size=1099511627776", ["batch_size: 1099511627776 is out of range"]),
+        ("optimizer.weight_decay=inf", ["optimizer.weight_decay: inf", "finite"]),
+        ("optimizer.betas=[nan,0.9]", ["optimizer.betas: nan", "finite"]),
+        ("=5", ["'=5' has no key; write KEY=VALUE"]),
+        ("trainer.max_steps", ["'trainer.max_steps' has no value; write KEY=VALUE"]),
+        ("model.n_layer=[1,2", ["model.n_layer: [1,2 cannot be read, it has an unpaired []"]),
+        ("optimizer.groups={wte: {lr_scale: 1}", ["optimizer.groups: ", "an unpaired {}"]),
+    ],
+)
+def test_a_value_that_no_computation_takes_is_named(run_verb: Run, override: str, fragments: list[str]) -> None:
+    refused(run_verb("train", *TINY, override), *fragments)
+
+
+def test_a_sweep_without_values_is_refused(run_verb: Run, workplace: Path) -> None:
+    refused(run_verb("train", "-m", *TINY, "seed=range(5,0)"), "seed: range(5,0) has no values")
+    assert not (workplace / "runs").exists()

@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.config.targets import Node
 from gpt2_lightning.app.config.validation import type_faults
 from gpt2_lightning.settings import (
     Advice,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gpt2_lightning.app.config import build
-from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.config import build, targets
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
 from gpt2_lightning.app.reports.parameters import print_summary, print_table, print_tree, write_csv
@@ -52,9 +51,11 @@ class Config(Settings):
     name, one file for each of network, embeddings, block, attention and gelu."""
     overwrite: bool = False
     """Whether an existing diagram is replaced."""
-    data: Node
-    tokenizer: Node
-    model: Node | None = None
+    trusted_modules: list[str] = field(default_factory=list)
+    """Modules of your own that a `_target_` may name; only on the command line, since importing one runs its code."""
+    data: targets.Data
+    tokenizer: targets.Tokenizer
+    model: targets.Model | None = None
     """An architecture to inspect without a checkpoint, on the meta device."""
 
     @relation

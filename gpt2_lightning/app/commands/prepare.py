@@ -7,11 +7,11 @@ import json
 import logging
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.config import targets
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.corpora import corpus_of, prepare_with_progress, tokenizer_for
@@ -42,8 +42,10 @@ class Config(Settings):
     """Folder of the shards; null for a subfolder of `cache_dir`, which training uses automatically."""
     workers: PositiveInt | None = None
     """Number of worker processes; null for one per core."""
-    data: Node
-    tokenizer: Node
+    trusted_modules: list[str] = field(default_factory=list)
+    """Modules of your own that a `_target_` may name; only on the command line, since importing one runs its code."""
+    data: targets.Data
+    tokenizer: targets.Tokenizer
 
 
 def run(plain: dict[str, Any]) -> None:

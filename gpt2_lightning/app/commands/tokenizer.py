@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from rich import get_console
 from rich.table import Table
 from rich.text import Text
 
-from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.config import targets
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.corpora import corpus_of, tokenizer_for, training_texts
@@ -53,8 +53,10 @@ class Config(Settings):
     """Folder to write the tokenizer to; null for none."""
     block_size: PositiveInt = 1024
     """Maximum length in the files for Hugging Face, in tokens."""
-    data: Node
-    tokenizer: Node
+    trusted_modules: list[str] = field(default_factory=list)
+    """Modules of your own that a `_target_` may name; only on the command line, since importing one runs its code."""
+    data: targets.Data
+    tokenizer: targets.Tokenizer
 
 
 def run(plain: dict[str, Any]) -> None:

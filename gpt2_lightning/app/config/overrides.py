@@ -59,10 +59,12 @@ class CommandLine:
         for override in parsed.overrides:
             flags.remove(override)
             fault = _unknown_option(override, folders, verb) if knows_all_options else None
+            translated = _rewrite(override, folders, parsed.multirun, verb)
+            fault = fault or _syntax_fault(override, translated)
             if fault:
                 faults.append(fault)
             else:
-                rewritten.append(_rewrite(override, folders, parsed.multirun, verb))
+                rewritten.append(translated)
         return cls([*flags, *rewritten], faults, _only_shows(parsed), parsed.multirun, bool(parsed.help), folders)
 
 
@@ -137,6 +139,31 @@ def _unquote(value: str) -> str:
     value = re.sub(r"\\+$", lambda run: run[0][: len(run[0]) // 2], value[1:-1])
     value = re.sub(r"\\+(?=')", lambda run: run[0][: len(run[0]) // 2], value)
     return re.sub(r"\\+(?=\$\{)", lambda run: run[0][: len(run[0]) // 2], value)
+
+
+def _syntax_fault(override: str, translated: str) -> str | None:
+    """Describe why an override is not in Hydra's grammar; None if it is.
+
+    Args:
+        override: the override as typed.
+        translated: the override as passed to Hydra.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = override.partition("=")
+    if not key or not (equals or key.startswith("~")):
+        return f"'{override}' has no {'key' if equals else 'value'}; write KEY=VALUE"
+    try:
+        OverridesParser.create().parse_override(translated)
+    except HydraException:
+        pairs = ("()", "[]", "{}")
+        unbalanced = [pair for pair in pairs if value.count(pair[0]) != value.count(pair[1])]
+        unbalanced += [quote for quote in ("'", '"') if value.count(quote) % 2]
+        reason = f"it has an unpaired {unbalanced[0]}" if unbalanced else "it is not in Hydra's grammar"
+        quoted = shlex.quote(key + '="…"')
+        return f"{key}: {value} cannot be read, {reason}; quote a text, as in {quoted}"
+    return None
 
 
 def _unknown_option(override: str, folders: list[Path], verb: str | None) -> str | None:

@@ -7,29 +7,22 @@ including the constraints in the annotations (`gpt2_lightning.settings`).
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import keyword
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gpt2_lightning.app.config.moved import TARGET, with_current_targets
+from gpt2_lightning.app.config.targets import ALLOWED_MODULES, holds_target, kinds_of, locate
 from gpt2_lightning.app.config.validation import type_faults
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import Settings, hints_of, range_faults, relation_faults
 
-ALLOWED_MODULES = (
-    "gpt2_lightning",
-    "lightning.pytorch.callbacks",
-    "lightning.pytorch.loggers",
-    "torch.optim",
-    "torchmetrics",
-)
-"""Modules from which a `_target_` may be imported, including their submodules."""
 FROM_BUILD: dict[str, Any] = {
     "texts": (),
     "all_texts": (),
@@ -43,17 +36,13 @@ FROM_BUILD: dict[str, Any] = {
 """Parameters supplied by `build`, with placeholders for the check."""
 
 
-Node = Annotated[dict[str, Any], "a group of settings"]
-"""A part of a configuration with a `_target_`, whose signature is its schema."""
-
-
 def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[str]]:
     """Resolve and check a composed configuration.
 
     Args:
         config: configuration composed by Hydra.
-        schema: a dataclass with a field for each top-level key; a field of type `Node`, `Node | None` or
-            `dict[str, Node | None]` is checked against the signatures of its targets.
+        schema: a dataclass with a field for each top-level key; a group of settings (see `targets`) is checked against
+            the signatures of its targets.
 
     Returns:
         The resolved configuration as plain containers, and a list of faults as "key: what is wrong and what to do".
@@ -104,7 +93,8 @@ class _Checker:
         variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         names = [n for n, p in parameters.items() if p.kind not in variadic and n not in supplied]
         self.known += [path + name for name in names]
-        unknown = [path + n for n in values if n not in names and n != TARGET and not takes_any]
+        others = [n for n in values if n not in names and n != TARGET]
+        unknown = [] if takes_any else [path + n for n in others]
         unusable = {near for n in unknown for near in difflib.get_close_matches(n.removeprefix(path), names, n=1)}
         for name in names:
             faults = []
@@ -116,38 +106,41 @@ class _Checker:
                 unusable.add(name)
             self.faults += faults
         self.unknown += unknown
+        self.faults += [fault for n in others if takes_any for fault in self._check_value(Any, values[n], path + n)]
         given = {name: value for name, value in values.items() if name in names}
         given |= {name: FROM_BUILD[name] for name in supplied}
         self.faults += [path + line for line in _broken_relations(target, given, unusable)]
 
     def _check_value(self, hint: Any, value: Any, path: str) -> list[str]:
-        """Return faults of a value; faults inside a node are added to `self.faults`."""
+        """Return faults of a value; faults inside a group of settings are added to `self.faults`."""
+        members = (typing.get_args(hint) or (None,))[-1] if typing.get_origin(hint) is dict else None
         if value == "???":
             return [_missing(path)]
-        if Node in typing.get_args(hint) and value is None:
+        if kinds := kinds_of(hint):
+            if value is not None or type(None) not in typing.get_args(hint):
+                self._check_node(value, path, kinds)
             return []
-        if hint == Node or Node in typing.get_args(hint):
-            self._check_node(value, path)
-            return []
-        if hint == dict[str, Node | None]:
+        if kinds_of(members) and isinstance(value, dict | None):
             for name, child in (value or {}).items():
-                self._check_value(Node | None, child, f"{path}.{name}")
+                self.faults += self._check_value(members, child, f"{path}.{name}")
             return []
-        if isinstance(value, dict) and value and all(isinstance(v, dict) and TARGET in v for v in value.values()):
-            for name, child in value.items():
-                self._check_node(child, f"{path}.{name}")
-            return []
+        if holds_target(value):
+            return [f"{path}: no {TARGET} is accepted here; write plain values"]
         return type_faults(hint, value, path) or range_faults(hint, value, path)
 
-    def _check_node(self, value: Any, path: str) -> None:
+    def _check_node(self, value: Any, path: str, kinds: tuple[type, ...]) -> None:
         if not isinstance(value, dict) or TARGET not in value:
-            self.faults.append(f"{path}: {value!r} is not a group of settings; choose an option, as in {path}=NAME")
+            self.faults.append(_not_a_group(value, path))
             return
-        target, fault = _locate(value[TARGET])
-        if target is None:
-            self.faults.append(f"{path}.{TARGET}: {fault}")
-        else:
+        try:
+            target = locate(value[TARGET], kinds)
+        except UserError as error:
+            self.faults.append(f"{path}.{TARGET}: {error}")
+            return
+        try:
             self.check(target, value, f"{path}.")
+        except Exception as error:  # whatever a signature or a constructor raises
+            self.faults.append(f"{path}: {value[TARGET]} cannot be checked: {type(error).__name__}: {error}")
 
     def _suggestion(self, key: str) -> str:
         folder, _, leaf = key.rpartition(".")
@@ -158,23 +151,10 @@ class _Checker:
         return f"; did you mean {near[0]}?" if near else ""
 
 
-def _locate(name: Any) -> tuple[Callable[..., Any] | None, str]:
-    """Import a `_target_`; return it, or None and the reason why it cannot be used."""
-    refusal = f"'{name}' is refused; a target lies in one of {', '.join(ALLOWED_MODULES)}"
-    if not _is_allowed(str(name)):
-        return None, refusal
-    module_name, _, attribute = str(name).rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        return None, f"'{name}' cannot be imported: {error}"
-    if not callable(found):
-        return None, f"'{name}' is not callable"
-    return (found, "") if _is_allowed(f"{found.__module__}.") else (None, refusal)
-
-
-def _is_allowed(name: str) -> bool:
-    return any(name.startswith(f"{module}.") for module in ALLOWED_MODULES)
+def _not_a_group(value: Any, path: str) -> str:
+    if isinstance(value, dict):
+        return f"{path}: it has no {TARGET}; its YAML names a class by it, or inherits from an option"
+    return f"{path}: {value!r} is not a group of settings; choose an option, as in {path}=NAME"
 
 
 def _broken_relations(target: Callable[..., Any], values: dict[str, Any], unusable: set[str]) -> list[str]:

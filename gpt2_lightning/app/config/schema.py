@@ -175,6 +175,10 @@ def _described(module: _Module, node: ast.expr) -> tuple[str, tuple[Any, ...], t
     if isinstance(node, ast.Name):
         stated = module.value(node.id)
         return (node.id, (), ()) if stated is None else _described(*stated)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        place = _module(module.full_name(node.value.id))
+        stated = None if place is None else place.value(node.attr)
+        return (ast.unparse(node), (), ()) if stated is None else _described(*stated)
     if isinstance(node, ast.BinOp):
         left, right = _described(module, node.left), _described(module, node.right)
         named = left[2] + right[2] if _is_choice(left) and _is_choice(right) else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import types
@@ -23,6 +24,8 @@ def type_faults(hint: Any, value: Any, path: str) -> list[str]:
     """
     import pydantic
 
+    if (number := _unusable_number(value)) is not None:
+        return [f"{path}: {number} is out of range, a finite number or an integer below 2**63 is allowed"]
     config = pydantic.ConfigDict(arbitrary_types_allowed=True)
     adapter = pydantic.TypeAdapter(_without_constraints(hint), config=config)
     try:
@@ -36,6 +39,17 @@ def type_faults(hint: Any, value: Any, path: str) -> list[str]:
         is_bare = isinstance(value, str | int | float) and any(detail["type"] == "list_type" for detail in details)
         remedy = f"; write {_as_list(path, value)}" if is_bare else ""
         return [f"{path}: {value!r} does not fit; it must be {' or '.join(reasons)}{remedy}"]
+
+
+def _unusable_number(value: Any) -> float | None:
+    """Return a number that is not finite or exceeds 64 bits, at any depth of containers; None if all are usable."""
+    if isinstance(value, dict | list):
+        members = value.values() if isinstance(value, dict) else value
+        return next((number for number in map(_unusable_number, members) if number is not None), None)
+    is_unusable = (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, int) and not -(2**63) <= value < 2**63
+    )
+    return value if is_unusable else None
 
 
 def _without_constraints(hint: Any) -> Any:

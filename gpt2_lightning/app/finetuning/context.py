@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA, adapt
@@ -20,6 +20,7 @@ from gpt2_lightning.pretrained.trained_adapter import TrainedAdapter, absolute_l
 from gpt2_lightning.tokenizers import Tokenizer
 
 
+@runtime_checkable
 class Task(Protocol):
     """A fine-tuning task: a frozen dataclass with the settings of its YAML in `conf/task`."""
 

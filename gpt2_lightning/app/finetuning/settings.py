@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.config import targets
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.model.lora.freezing import Freeze
@@ -36,9 +36,9 @@ class FinetuneSettings(RunSettings):
     """The n of `first_n_blocks` and `last_n_blocks`."""
     dropout: BelowOne | None = None
     """Dropout probability everywhere in the model; null for that of the pretrained model."""
-    task: Node
-    template: Node
-    lora: Node
+    task: targets.Task
+    template: targets.Template
+    lora: targets.LoRA
 
     @classmethod
     def adjust(cls, config: DictConfig, typed: dict[str, str]) -> None:

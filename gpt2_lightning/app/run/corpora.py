@@ -200,9 +200,10 @@ def _bar(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _open(corpus: Corpus | TokenFiles, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
+def _open(corpus: Corpus | TokenFiles | Remote, tokenizer: Tokenizer, cache_dir: Path) -> Tokens:
     if isinstance(corpus, TokenFiles):
         return corpus.open(tokenizer, cache_dir)
+    assert not isinstance(corpus, Remote), "downloaded by `corpus_of`"
     folder = folder_of(corpus, tokenizer, cache_dir)
     if not (folder / META).exists() and not corpus.prepares_itself:
         raise UserError(
@@ -222,7 +223,7 @@ def _given() -> list[str]:
 
 
 def _texts_of(corpus: AnyCorpus) -> list[Corpus]:
-    parts: Iterable[AnyCorpus] = corpus.corpora.values() if isinstance(corpus, Mix) else [corpus]
+    parts: Iterable[object] = corpus.corpora.values() if isinstance(corpus, Mix) else [corpus]
     return [part for part in parts if isinstance(part, Corpus)]
 
 

@@ -18,7 +18,7 @@ from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.strategies.placement import Placement
 
-_OF_THE_NEW_RUN = ("run_dir", "resume", "plan", "replay")
+_OF_THE_NEW_RUN = ("run_dir", "resume", "plan", "replay", "trusted_modules")
 """Top-level keys that are never taken from the earlier run."""
 _ONLY_FINETUNE = "init_from"
 

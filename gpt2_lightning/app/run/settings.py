@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Lt
 from omegaconf import DictConfig, OmegaConf
 
-from gpt2_lightning.app.config import build
-from gpt2_lightning.app.config.preflight import Node
+from gpt2_lightning.app.config import build, targets
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.loss import LARGEST_LOGITS
@@ -17,6 +18,7 @@ from gpt2_lightning.settings import PathText, PositiveFloat, PositiveInt, Seed, 
 from gpt2_lightning.training.performance.compilation import Compile, compile_fault
 
 DEFAULT_BATCH_SIZE = 16
+_BatchSize = Annotated[int, Ge(1), Lt(2**40)]
 _EXCLUSIVE = (
     ("trainer.max_steps", "trainer.max_tokens", "trainer.max_epochs"),
     ("batch_size", "batch_tokens"),
@@ -47,9 +49,9 @@ class RunSettings(Settings):
     """Folder of prepared corpora, downloads and trained tokenizers."""
     seed: Seed = 1337
     """Fixes the initial weights, dropout and the order of samples."""
-    batch_size: PositiveInt | None = None
+    batch_size: _BatchSize | None = None
     """Samples per optimizer step, over all devices; 16 if neither this nor `batch_tokens` is set."""
-    batch_tokens: PositiveInt | None = None
+    batch_tokens: _BatchSize | None = None
     """Tokens per optimizer step, over all devices, in samples as long as the context; instead of `batch_size`."""
     micro_batch_size: PositiveInt | Literal["auto"] | None = None
     """Samples per forward pass: a number; null for an estimate of about 4 GiB of activations in float32; `auto` for the
@@ -66,16 +68,18 @@ class RunSettings(Settings):
     """Whether to print an estimate of memory and time, and stop; `probe` also measures a few steps."""
     price: PositiveFloat | None = None
     """Price of one device hour, for the cost in the estimate; null to omit it."""
-    data: Node
-    tokenizer: Node
-    model: Node
-    optimizer: Node
-    schedule: Node
-    trainer: Node
-    callbacks: dict[str, Node | None]
-    metrics: dict[str, Node | None]
+    trusted_modules: list[str] = field(default_factory=list)
+    """Modules of your own that a `_target_` may name; only on the command line, since importing one runs its code."""
+    data: targets.Data
+    tokenizer: targets.Tokenizer
+    model: targets.Model
+    optimizer: targets.Optimizer
+    schedule: targets.Schedule
+    trainer: targets.Trainer
+    callbacks: targets.Callbacks
+    metrics: targets.Metrics
     """Validation metrics by name, in addition to those of the task."""
-    logger: dict[str, Node | None]
+    logger: targets.Loggers
 
     @classmethod
     def adjust(cls, config: DictConfig, typed: dict[str, str]) -> None:
@@ -211,5 +215,6 @@ def largest_micro_batch(batch_size: int, config: GPT2Config) -> int:
 
 
 def _nearest_divisors(number: int, wanted: int) -> str:
-    divisors = sorted((d for d in range(1, number + 1) if number % d == 0), key=lambda d: abs(d - wanted))
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    divisors = sorted({*small, *(number // d for d in small)}, key=lambda d: abs(d - wanted))
     return " and ".join(map(str, sorted(divisors[:2])))

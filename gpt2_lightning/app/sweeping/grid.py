@@ -113,7 +113,13 @@ class Grid:
         overrides = parser.parse_overrides(arguments)
         _require_lists(overrides)
         swept = [one.get_key_element() for one in overrides if one.is_sweep_override()]
-        combinations = list(itertools.product(*(_alternatives(one) for one in overrides)))
+        alternatives = [_alternatives(one) for one in overrides]
+        for one, several in zip(overrides, alternatives, strict=True):
+            if not several:
+                raise UserError(
+                    f"{one.get_key_element()}: {str(one.input_line).partition('=')[2]} has no values; name at least one"
+                )
+        combinations = list(itertools.product(*alternatives))
         jobs: dict[str, Job] = {}
         found: dict[str, list[str]] = {}
         for number, combination in enumerate(combinations):

@@ -16,7 +16,7 @@ from gpt2_lightning.errors import UserError
 FILE = "status.json"
 ENDED = ("done", "pruned")
 """States of a run that is complete."""
-_PLACES = ("run_dir", "resume")
+_PLACES = ("run_dir", "resume", "trusted_modules")
 """Settings that do not affect the computation of a run."""
 _ADDED: dict[str, Any] = {"metrics": {}, "replay": None}
 """Settings added since the first version, with defaults that leave the results of earlier sweeps unchanged."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gpt2_lightning.data.corpora.token_files import TokenFiles
+from gpt2_lightning.data.corpora.web import Remote
 from gpt2_lightning.data.corpus import Corpus, Documents
 from gpt2_lightning.settings import PositiveFloat, Settings, relation
 
@@ -18,7 +19,7 @@ class Mix(Settings):
         ValueError: if weights name unknown corpora, or there are fewer than two corpora.
     """
 
-    corpora: dict[str, Corpus | TokenFiles]
+    corpora: dict[str, Corpus | TokenFiles | Remote]
     """Corpora by name."""
     weights: dict[str, PositiveFloat] = field(default_factory=dict)
     """Relative shares of the samples by name; the default weight is 1."""

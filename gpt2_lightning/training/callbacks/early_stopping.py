@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
 
 import lightning as L
-from annotated_types import Ge
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
-from gpt2_lightning.settings import PositiveInt, checked
+from gpt2_lightning.settings import NonNegativeFloat, PositiveInt, checked
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ class EarlyStopping(LightningEarlyStopping):
     """
 
     @checked
-    def __init__(self, patience: PositiveInt = 5, min_delta: Annotated[float, Ge(0)] = 0.0) -> None:
+    def __init__(self, patience: PositiveInt = 5, min_delta: NonNegativeFloat = 0.0) -> None:
         super().__init__("val_loss", min_delta=min_delta, patience=patience, verbose=False)
 
     @property

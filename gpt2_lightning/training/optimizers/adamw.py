@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 from torch import nn
 
-from gpt2_lightning.settings import BelowOne, PositiveFloat, relation
+from gpt2_lightning.settings import BelowOne, NonNegativeFloat, PositiveFloat, relation
 from gpt2_lightning.training.optimizers.base import OptimizerSpec
 from gpt2_lightning.training.optimizers.parameter_groups import Exceptions, parameter_groups
 
@@ -29,7 +29,7 @@ class AdamW(OptimizerSpec):
     """Decay rates of the first and second moments."""
     eps: Annotated[float, Gt(0)] = 1e-8
     """Term added to the denominator for numerical stability."""
-    weight_decay: Annotated[float, Ge(0)] = 0.1
+    weight_decay: NonNegativeFloat = 0.1
     """Weight decay of matrices; biases and norms have none."""
     groups: Exceptions = field(default_factory=dict)
     """Settings of some parameters that differ, as in {wte: {lr_scale: 0.5, weight_decay: 0}}."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from torch import Tensor, nn
 
-from gpt2_lightning.settings import BelowOne, PositiveFloat
+from gpt2_lightning.settings import BelowOne, NonNegativeFloat, PositiveFloat
 from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.optimizers.parameter_groups import grouped, matrices_in_blocks, matrix_or_vector
 
@@ -31,7 +31,7 @@ class Muon(AdamW):
 
     muon_lr: PositiveFloat = 0.02
     """Peak learning rate of Muon; the schedule scales it as well."""
-    muon_weight_decay: Annotated[float, Ge(0)] = 0.1
+    muon_weight_decay: NonNegativeFloat = 0.1
     """Weight decay of Muon, multiplied by the learning rate as in AdamW."""
     momentum: BelowOne = 0.95
     """Momentum: decay rate of the running mean of gradients."""
