@@ -94,7 +94,10 @@ def convert(source: LoadedModel, target: Target, written: Format) -> list[str]:
     check.reading()
     model = check.rounding(source.model if target.dtype is None else recast(source.model, DTYPES[target.dtype]))
     with replacing(target.path, "target") as temporary:
-        export(check, model, temporary)
+        try:
+            export(check, model, temporary)
+        except UserError as error:
+            raise UserError(str(error).replace(str(temporary), str(target.path))) from None
     return check.lines
 
 

@@ -100,11 +100,17 @@ def peft_adapter(source: LoadedModel, base_name: str | None, runs_dir: Path) -> 
     named = base_name or name_on_the_hub(adapter.base) or adapter.base
 
     def write(check: Check, model: GPT2, path: Path) -> None:
-        adapters.write(adapters.PeftAdapter(adapter.spec, adapter.state, named, source.score), path)
+        theirs = adapters.PeftAdapter(adapter.spec, adapter.state, named, source.score, adapter.base_hash)
+        adapters.write(theirs, path)
         check_written(check, path, adapter, base, source.score)
         check_in_peft(check, path, adapter, base, source.score)
         how = "" if source.score is None else f", loaded for classification with num_labels={len(source.score)}"
         check.lines.append(f"  for peft over {named}, which must be a Hugging Face model{how}")
+        if base_name is None and Path(adapter.base).is_file():
+            check.lines.append(
+                f"  peft cannot load {named}, a checkpoint of this program: convert it with convert source={named} "
+                "target=FOLDER, and set base_name=FOLDER, or pass the model of that folder to PeftModel.from_pretrained"
+            )
         if (question := written_question(source)) is not None:
             check.lines.append(f"  its template is not in the folder; it renders a question as {question!r}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
 
 MODEL_TYPE = "gpt2"
@@ -36,6 +37,8 @@ _SAME_ARITHMETIC: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
 }
 """Hugging Face's fields that change the arithmetic, with the values that are supported."""
+_POSITIONS = ("learned", "sinusoidal")
+"""Positional encodings that GPT-2 can express; sinusoidal ones as a table."""
 _LANGUAGE_MODELS = ("GPT2LMHeadModel", "GPT2Model")
 """Classes with the weights of a language model. GPT2Model has no head; it is tied."""
 
@@ -78,6 +81,15 @@ def activation_function(config: GPT2Config) -> str:
 
 
 def config_to_huggingface(config: GPT2Config) -> dict[str, Any]:
-    """Return the keyword arguments for Hugging Face's GPT2Config."""
+    """Return the keyword arguments for Hugging Face's GPT2Config.
+
+    Raises:
+        UserError: if the architecture is not that of GPT-2.
+    """
+    if config.positions not in _POSITIONS:
+        raise UserError(
+            f"positions: transformers' GPT-2 has no {config.positions} positions, only {' and '.join(_POSITIONS)}, so "
+            "the model has no equivalent there; keep it in checkpoints of this program"
+        )
     fields = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
     return {**fields, "n_ctx": config.block_size, "activation_function": activation_function(config)}

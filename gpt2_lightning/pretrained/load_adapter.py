@@ -12,6 +12,7 @@ from torch import Tensor
 from gpt2_lightning.checkpoints.content import ADAPTER, Description, weights_hash
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.huggingface import hub
 from gpt2_lightning.huggingface.label_head import LabelHead, default_kind, unnamed
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.pretrained.loaded_model import PEFT, LoadedModel, from_own_checkpoint
@@ -75,17 +76,35 @@ def from_peft(path: Path, base: str | None, read_base: Read) -> LoadedModel:
     found = read_base(base or str(stated))
     theirs = adapters.read(path, found.model)
     adapter = TrainedAdapter(theirs.spec, theirs.state, found.location, weights_hash(found.model))
+    other = _other_base(stated, theirs.base_hash, adapter)
     merged = LoadedModel(
         adapter.merged(found.model, path),
         found.tokenizer,
         {"origin": {"program": PEFT, "source": str(path), "base": found.location}},
         PEFT,
         str(path),
-        notes=(f"its LoRA adapter is merged into {found.location}",),
+        notes=(f"its LoRA adapter is merged into {found.location}", *([other] if other else [])),
         adapter=adapter,
         eos_token_ids=found.eos_token_ids,
     )
     return merged if theirs.score is None else merged.with_head(_head_of(theirs.score, found))
+
+
+def _other_base(stated: str | None, base_hash: str | None, adapter: TrainedAdapter) -> str | None:
+    """Describe a base that seems to be another model than that of the adapter's training; None if it does not."""
+    if base_hash is not None:
+        if base_hash == adapter.base_hash:
+            return None
+        hashes = f"that has the hash {base_hash[:12]}, and this one {adapter.base_hash[:12]}"
+        return f"the adapter was trained on another model, or on this one in another dtype: {hashes}"
+    if stated is None or Path(stated).name == _model_name(adapter.base):
+        return None
+    return f"adapter_config.json names {stated} as the base of the adapter; make sure that it is the same model"
+
+
+def _model_name(location: str) -> str:
+    """Return the last part of a path, or of the name of a model on the Hub without its revision."""
+    return Path(location.partition("@")[0] if ":" in location else location).name.removeprefix(hub.SCHEME)
 
 
 def _head_of(score: Tensor, base: LoadedModel) -> LabelHead:

@@ -15,10 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY, Description, load_model, weights_alone
 from gpt2_lightning.conversion import verify as conversion_check
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import folder, verify
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.positions import POSITIONS
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.huggingface.networks import CONFIG, lively, mingpt, nanogpt, nanogpt_checkpoint, some_ids
+from tests.model.rotary import Rotary
 from tests.outcomes import refused
 
 Run = Callable[..., object]
@@ -294,6 +297,31 @@ def test_without_transformers_the_folder_is_checked_by_our_reader(
     assert outcome.code == 0
     assert "transformers is not installed" in outcome.out
     assert "logits when read back: largest difference 0.0e+00" in outcome.out
+
+
+@pytest.mark.parametrize("to", ["huggingface", "gpt2_lightning"])
+def test_positions_that_gpt2_lacks_there_are_refused_by_their_name(
+    run_verb: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    monkeypatch.setitem(POSITIONS, "rotary", Rotary)
+    our_checkpoint(workplace / "rotary.ckpt", lively(dataclasses.replace(CONFIG, n_embd=40, positions="rotary")))
+    outcome = run_verb("convert", "source=rotary.ckpt", "target=there", f"to={to}")
+    if to == "gpt2_lightning":
+        assert outcome.code == 0
+        return
+    refused(outcome, "transformers' GPT-2 has no rotary positions, only learned and sinusoidal")
+    assert ".tmp" not in outcome.err
+    assert not (workplace / "there").exists()
+
+
+def test_messages_of_a_failed_conversion_name_the_target(
+    run_verb: Run, ours: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(weights: object, path: Path, *_: object) -> None:
+        raise UserError(f"{path} is wrong")
+
+    monkeypatch.setattr(folder, "write", lambda model, tokenizer, path, *args, **named: fail(model, path))
+    refused(run_verb("convert", f"source={ours}", "target=there"), f"{workplace / 'there'} is wrong")
 
 
 def test_sinusoidal_positions_are_converted_exactly(run_verb: Run, workplace: Path) -> None:

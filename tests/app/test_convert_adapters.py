@@ -92,6 +92,15 @@ def test_a_model_of_the_hub_is_called_as_it_is_there(place: str, name: str | Non
     assert exporters.name_on_the_hub(place) == name
 
 
+def test_a_base_that_peft_cannot_load_is_told_with_the_remedy(run_verb: Run, adapted: GPT2) -> None:
+    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft")
+    assert "base.ckpt, a checkpoint of this program: convert it with convert source=" in outcome.out
+    assert (
+        "peft cannot load"
+        not in run_verb("convert", "source=tuned.ckpt", "target=named", "to=peft", "base_name=me/base").out
+    )
+
+
 def test_a_base_that_was_moved_is_named(run_verb: Run, adapted: GPT2, workplace: Path) -> None:
     (workplace / "base.ckpt").rename(workplace / "moved.ckpt")
     refused(run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft"), "base.ckpt", "base=")

@@ -204,3 +204,26 @@ def test_a_folder_of_pefts_is_merged_into_the_base_that_is_named(tmp_path: Path)
             assert (found.model(some_ids()) - lively()(some_ids())).abs().max() > 0.1
     assert named.description().model == CONFIG
     assert named.run_config["origin"] == {"program": "PEFT", "source": str(tmp_path / "of-the-hub"), "base": str(base)}
+
+
+def test_a_base_that_seems_to_be_another_model_is_noted(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base.ckpt")
+    save_adapter(tmp_path / "adapter.ckpt", base, SPEC)
+    adapter = load_pretrained(str(tmp_path / "adapter.ckpt")).adapter
+    assert adapter is not None
+    with torch.no_grad():
+        other = lively()
+        other.wpe.weight.add_(0.1)
+    save_base(tmp_path / "other.ckpt", other)
+
+    def notes(name: str, base: str) -> str:
+        return " ".join(load_pretrained(str(tmp_path / name), LoadOptions(base=str(tmp_path / base))).notes)
+
+    adapters.write(PeftAdapter(SPEC, adapter.state, "me/base.ckpt"), tmp_path / "named")
+    assert "me/base.ckpt as the base of the adapter; make sure" in notes("named", "other.ckpt")
+    assert "make sure" not in notes("named", "base.ckpt")
+    adapters.write(PeftAdapter(SPEC, adapter.state, "elsewhere", base_hash=adapter.base_hash), tmp_path / "hashed")
+    assert f"trained on another model, or on this one in another dtype: that has the hash {adapter.base_hash[:12]}" in (
+        notes("hashed", "other.ckpt")
+    )
+    assert "another model" not in notes("hashed", "base.ckpt")

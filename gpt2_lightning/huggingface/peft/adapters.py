@@ -8,14 +8,17 @@ outputs.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface import weight_files
@@ -35,6 +38,12 @@ _IN_BLOCK = "|".join(re.escape(place) for place in _WHOLE if place != HEAD)
 _MATRIX = re.compile(rf"((?:{re.escape(TRANSFORMER)})?h\.\d+\.(?:{_IN_BLOCK})|{HEAD})\.lora_([AB])\.weight")
 _COPY_OF_BASE = re.compile(rf"(?:{re.escape(TRANSFORMER)})?(wte|{HEAD})(?:\.base_layer)?(\.weight)")
 
+_REMEDY = (
+    "Low-rank pairs of linear layers are read, with rank_pattern, alpha_pattern and layers_to_transform, and a "
+    "classifier's head. Merge another adapter into its base with PEFT's merge_and_unload, save the model, and name its "
+    "folder."
+)
+
 Pair = tuple[Tensor, Tensor]
 """A (rank, in) and B (out, rank)."""
 
@@ -50,6 +59,8 @@ class PeftAdapter:
     """Name or path of the base model for Hugging Face."""
     score: Tensor | None = None
     """Head of a classifier, (labels, C)."""
+    base_hash: str | None = None
+    """Hash of the weights of the base, in folders of this program."""
 
 
 def is_adapter_folder(folder: Path) -> bool:
@@ -82,10 +93,11 @@ def write(adapter: PeftAdapter, folder: Path) -> None:
     for layer, pairs in _pairs_by_layer(adapter.state).items():
         path = _PREFIX + (layer if layer == HEAD else TRANSFORMER + layer)
         tensors[f"{path}.lora_A.weight"], tensors[f"{path}.lora_B.weight"] = _stacked(pairs)
+    noted = {"targets": ",".join(adapter.spec.targets)} | ({"base": adapter.base_hash} if adapter.base_hash else {})
     config = config_to_peft(adapter.spec, adapter.base, classifies=adapter.score is not None)
     try:
         folder.mkdir(parents=True)
-        weight_files.save(tensors, folder / WEIGHTS, targets=",".join(adapter.spec.targets))
+        weight_files.save(tensors, folder / WEIGHTS, **noted)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror or error}; free or change the folder") from None
@@ -108,13 +120,14 @@ def read(folder: Path, base: GPT2) -> PeftAdapter:
     config = read_json(folder / CONFIG)
     if faults := faults_of(config):
         raise _refusal(folder / CONFIG, faults)
-    tensors, noted = _read_tensors(folder / WEIGHTS)
+    tensors, metadata = _read_tensors(folder / WEIGHTS)
+    noted = metadata.get("targets", "").split(",")
     score = tensors.pop(_PREFIX + _SCORE, None)
     matrices, faults = _matrices(tensors, base)
     if score is None and config.get("modules_to_save"):
         faults.append(f"{_PREFIX}{_SCORE}: missing, but {CONFIG} lists a saved classifier head")
     state: dict[str, Tensor] = {}
-    settings: dict[tuple[int, float], str] = {}
+    settings: dict[str, tuple[int, float]] = {}
     for path, found in matrices.items():
         layer = path.removeprefix(TRANSFORMER)
         place = layer if layer == HEAD else layer.split(".", 2)[2]
@@ -125,23 +138,49 @@ def read(folder: Path, base: GPT2) -> PeftAdapter:
         except ValueError as error:
             faults.append(f"{path}: {error}")
             continue
-        settings.setdefault((rank, alpha), path)
+        settings[layer] = (rank, alpha)
         for target, (a, b) in pairs.items():
             state |= {f"{layer}.lora_A.{target}": a, f"{layer}.lora_B.{target}": b}
-    if len(settings) > 1:
-        each = ", ".join(f"{path} has {rank} and {alpha:g}" for (rank, alpha), path in settings.items())
-        faults.append(f"rank and alpha are not the same in all layers: {each}")
     if not matrices:
         faults.append("no layer is adapted")
     if faults:
         raise _refusal(folder / WEIGHTS, faults)
-    ((rank, alpha),) = settings
+    rank, alpha = max(settings.values())
     used = {key.rsplit(".", 1)[1] for key in state}
     try:
         spec = spec_from_peft(config, rank, alpha, [target for target in TARGETS if target in used])
     except ValueError as error:
         raise _refusal(folder / CONFIG, str(error).splitlines()) from None
-    return PeftAdapter(spec, state, config.get("base_model_name_or_path"), score)
+    scales = {layer: _scale(config, *own) / _scale(config, rank, alpha) for layer, own in settings.items()}
+    state = _uniform(state, scales, rank, base.config.n_layer)
+    return PeftAdapter(spec, state, config.get("base_model_name_or_path"), score, metadata.get("base"))
+
+
+def _scale(config: Mapping[str, Any], rank: int, alpha: float) -> float:
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _uniform(state: Mapping[str, Tensor], scales: Mapping[str, float], rank: int, n_layer: int) -> dict[str, Tensor]:
+    """Express pairs of different ranks and scales, in some of the blocks, as pairs of one rank and scale in all blocks.
+
+    Smaller pairs are filled up with zeros, B is scaled, and pairs of other blocks are zero, which changes no output.
+
+    Args:
+        state: tensors by name, as in `PeftAdapter.state`.
+        scales: the factor for B of each layer.
+        rank: the largest rank.
+        n_layer: number of blocks of the base.
+    """
+    found: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        layer, letter, target = key.rsplit(".", 2)
+        missing = rank - tensor.size(0 if letter == "lora_A" else 1)
+        filled = F.pad(tensor, (0, 0, 0, missing) if letter == "lora_A" else (0, missing))
+        found[key] = filled * scales[layer] if letter == "lora_B" and scales[layer] != 1 else filled
+        _, dot, place = layer.partition("h.")
+        for block in range(n_layer if dot else 0):
+            found.setdefault(f"h.{block}.{place.partition('.')[2]}.{letter}.{target}", torch.zeros_like(filled))
+    return found
 
 
 def _matrices(tensors: Mapping[str, Tensor], base: GPT2) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
@@ -208,14 +247,14 @@ def _unstacked(found: Mapping[str, Tensor], targets: Sequence[str], rank: int) -
     return pairs
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Read all tensors of a file, and the targets in its metadata."""
+def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors of a file, and its metadata."""
     if not path.is_file():
         raise UserError(f"{path} is missing; adapters are read from safetensors files alone")
     try:
         with _library().safe_open(path, "pt") as file:
-            noted = (file.metadata() or {}).get("targets", "").split(",")
-            return {name: file.get_tensor(name) for name in file.keys()}, noted  # noqa: SIM118  # not a mapping
+            metadata = dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118  # not a mapping
     except Exception as error:  # damaged files raise various exceptions
         size = path.stat().st_size
         raise UserError(f"{path} ({size:,} bytes) is damaged or cut off: {error}; fetch it again") from None
@@ -230,4 +269,4 @@ def _library() -> ModuleType:
 
 
 def _refusal(path: Path, faults: Sequence[str]) -> UserError:
-    return UserError("\n  ".join([f"{path} is not an adapter that can be read:", *faults]))
+    return UserError("\n  ".join([f"{path} is not an adapter that can be read:", *faults, _REMEDY]))

@@ -23,7 +23,7 @@ _READ: dict[str, tuple[type, ...]] = {
 }
 _WITHOUT_EFFECT = {
     *("auto_mapping", "ensure_weight_tying", "eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode"),
-    *("layers_pattern", "megatron_core", "peft_version", "qalora_group_size", "revision"),
+    *("layers_pattern", "layers_to_transform", "megatron_core", "peft_version", "qalora_group_size", "revision"),
     *("target_modules", "task_type"),
 }
 """Fields that do not affect what an adapter computes. Its layers are determined by its tensors."""
