@@ -8,7 +8,14 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
-from gpt2_lightning.app.output.exits import INTERRUPTED, fail, fault_list, os_error_message
+from gpt2_lightning.app.output.exits import (
+    INTERRUPTED,
+    exiting_at_interrupt,
+    fail,
+    fault_list,
+    os_error_message,
+    raise_at_interrupt,
+)
 from gpt2_lightning.app.output.streams import guard_output
 from gpt2_lightning.errors import UserError
 
@@ -44,6 +51,11 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
         verb: one of `VERBS`.
         arguments: command-line arguments after the verb; None for those of `sys.argv`.
     """
+    with exiting_at_interrupt():
+        _main(verb, arguments)
+
+
+def _main(verb: str, arguments: list[str] | None) -> NoReturn:
     guard_output(required=verb not in _WITH_FILES)
     if sys.version_info >= (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))
@@ -74,6 +86,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
         from gpt2_lightning.app.config.hydra_state import prefer_own_launcher_configs
 
         prefer_own_launcher_configs()
+        raise_at_interrupt()
     task = Task(verb, command_line.faults, given, of_runs)
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
@@ -141,7 +154,9 @@ class Task:
         if "trainer" in checked:
             from gpt2_lightning.app.launch import launcher
 
+            raise_at_interrupt()
             return launcher.run(self.verb, checked)
+        raise_at_interrupt()
         return module.run(checked)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 from typing import NoReturn
 
 USER_ERROR = 2
@@ -35,6 +40,36 @@ def fail(message: str, code: int = USER_ERROR) -> NoReturn:
     """Print an error message, without a stack trace, and exit."""
     print(f"error: {message}", file=sys.stderr)
     raise Failure(code, message)
+
+
+@contextlib.contextmanager
+def exiting_at_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, with one line and exit code 130, until `raise_at_interrupt` is called.
+
+    For the imports at the start, which may print the trace of a `KeyboardInterrupt`, or lose it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _is_main_thread():
+        signal.signal(signal.SIGINT, _exit)
+    try:
+        yield
+    finally:
+        raise_at_interrupt()
+
+
+def raise_at_interrupt() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt` again, so that files and processes are cleaned up."""
+    if signal.getsignal(signal.SIGINT) is _exit and _is_main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    with contextlib.suppress(OSError):
+        os.write(2, b"error: stopped\n")
+    os._exit(INTERRUPTED)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def os_error_message(error: OSError) -> str:
