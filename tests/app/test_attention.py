@@ -158,6 +158,12 @@ def test_one_token_is_enough(attend: Run) -> None:
     assert checkpoint["heads"][0]["entropy"] is None
 
 
+def test_characters_beyond_the_alphabet_are_counted(attend: Run) -> None:
+    outcome = attend("prompt=Ω star")
+    assert outcome.code == 0, outcome.err
+    assert "in the prompt, 1 character ('Ω') is not in the tokenizer's alphabet and was replaced by" in outcome.out
+
+
 def test_of_a_long_prompt_the_end_is_read(attend: Run) -> None:
     outcome = attend(f"prompt={'star ' * 10}")
     assert outcome.code == 0
@@ -169,7 +175,6 @@ def test_of_a_long_prompt_the_end_is_read(attend: Run) -> None:
     ("settings", "messages"),
     [
         (["prompt="], ["prompt: it is empty"]),
-        (["prompt=Ω"], ["in the prompt", "'Ω' (U+03A9)"]),
         (["layer=99"], ["layer: 99 is out of range, 0 to "]),
         (["layer=0", "head=99", "token=10"], ["head: 99 is out of range, 0 to ", "token: 10 is out of range, 0 to 9"]),
         (["layer=-1"], ["layer: -1 is out of range, 0 or more is allowed"]),

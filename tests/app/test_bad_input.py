@@ -95,7 +95,7 @@ def test_diverging_run(run_verb: Run, small_text: Path, workplace: Path) -> None
 
 
 def test_prompt_of_the_samples_is_checked_before_the_first_step(run_verb: Run, small_text: Path) -> None:
-    settings = ["data=text", f"data.path={small_text}", "callbacks.samples.prompt=Zürich"]
+    settings = ["data=text", f"data.path={small_text}", "callbacks.samples.prompt=Zürich", "tokenizer.unknown=error"]
     outcome = run_verb("train", *TINY, *settings)
     refused(outcome, "in the prompt", "'Z' (U+005A) at character 0")
     assert "step" not in outcome.out.split("folder:")[1]
@@ -159,12 +159,6 @@ def test_text_shorter_than_a_block(run_verb: Run, workplace: Path) -> None:
     refused(run_verb("train", *TINY, "data=text", "data.path=short.txt"), "it has 27 tokens and needs 33")
 
 
-def test_characters_in_validation_that_training_lacks(run_verb: Run, workplace: Path) -> None:
-    (workplace / "text.txt").write_text("ab" * 500 + "xyz")
-    outcome = run_verb("train", *TINY, "data=text", "data.path=text.txt")
-    refused(outcome, "validation part of the text", "'x' (U+0078) at character 98", "tokenizer=gpt2")
-
-
 def test_missing_vocabulary(run_verb: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gpt2, "MERGES", tmp_path / "vocab.bpe.xz")
     gpt2._encoding.cache_clear()
@@ -185,8 +179,10 @@ def test_stated_vocabulary_that_is_not_the_tokenizers(run_verb: Run, small_text:
 
 
 def test_prompt_with_unknown_characters(run_verb: Run, tiny_run: Path) -> None:
-    outcome = run_verb("generate", f"checkpoint={tiny_run}", "prompt=the €, it's: {odd}")
-    refused(outcome, "in the prompt", "'€' (U+20AC) at character 4", "'{'")
+    outcome = run_verb("generate", f"checkpoint={tiny_run}", "prompt=the €, it's: {odd}", "max_new_tokens=2")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("are not in the tokenizer's alphabet and were replaced by ' '") == 1
+    assert all(character in outcome.err for character in ("'€'", "'{'"))
 
 
 @pytest.mark.parametrize("setting", ["temperature=-1", "max_new_tokens=0", "top_k=0"])

@@ -72,7 +72,8 @@ def test_what_is_there_is_not_written_over(run: Callable[..., Any], workplace: P
 
 
 def test_a_character_outside_the_alphabet_is_a_users_mistake(run: Callable[..., Any]) -> None:
-    outcome = run("data=text", "tokenizer=char", "text=Ω")
+    assert "1 character ('Ω') is not in the tokenizer's alphabet" in run("data=text", "tokenizer=char", "text=Ω").out
+    outcome = run("data=text", "tokenizer=char", "text=Ω", "tokenizer.unknown=error")
     assert outcome.code == 2
     assert "U+03A9" in outcome.err
     assert "Traceback" not in outcome.err

@@ -68,7 +68,7 @@ class Run:
             end_of_text=int(CharTokenizer(ALPHABET).encode("\n")[0]),
         )
         torch.manual_seed(plan.seed)
-        description = Description(plan.model, CharTokenizer(ALPHABET), {"seed": plan.seed})
+        description = Description(plan.model, CharTokenizer(ALPHABET, "error"), {"seed": plan.seed})
         self.module = LanguageModeling(GPT2(plan.model), plan.optimizer, plan.schedule, description)
         settings = {"val_check_interval": 4, "log_every_n_steps": 2, "accelerator": "cpu", **plan.trainer}
         spec = TrainerSpec(**settings)

@@ -158,9 +158,10 @@ def _require_comparable(first: LoadedModel, other: LoadedModel, tokens: int) -> 
 
 def _ids(prompt: str, source: LoadedModel) -> Tensor:
     """Encode the prompt, (T,), truncated on the left to the context."""
-    ids = prompt_ids(prompt, source.description().tokenizer)
-    if not len(ids):
-        raise UserError("prompt: none of its characters has a token; choose another text")
+    tokenizer = source.description().tokenizer
+    ids = prompt_ids(prompt, tokenizer)
+    if note := tokenizer.take_note():
+        print(f"in the prompt, {note}")
     context = source.model.config.block_size
     if len(ids) > context:
         print(f"the prompt has {len(ids)} tokens and the context {context}: the last {context} are read")

@@ -88,6 +88,8 @@ def _attributable(texts: list[str], tokenizer: Tokenizer, task: LabelTask) -> li
         UserError: if no text remains, or one cannot be encoded.
     """
     encoded = EncodedTexts(texts, tokenizer, task.truncation, task.add_prefix_space)
+    if note := tokenizer.take_note():
+        print(note)
     if encoded.n_cut:
         which = "the text is" if len(texts) == 1 else f"{encoded.n_cut:,} of {len(texts):,} texts are"
         print(

@@ -105,6 +105,8 @@ def _show(text: str, tokenizer: Tokenizer, steps: int) -> None:
         if len(every) - 1 > steps:
             log.info("and %d more merges; steps=%d shows all", len(every) - 1 - steps, len(every) - 1)
     ids = tokenizer.encode(text).tolist()
+    if note := tokenizer.take_note():
+        log.info(note)
     log.info("\n%d tokens:", len(ids))
     get_console().print(_colored([tokenizer.token_bytes(i) for i in ids], None))
     log.info("%s\n", " ".join(map(str, ids)))
