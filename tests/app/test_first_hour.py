@@ -197,7 +197,7 @@ def test_a_misspelled_recipe_is_answered_with_those_of_the_verb(run_verb: Run) -
 
 def test_the_help_of_a_verb_lists_its_recipes(run_verb: Run) -> None:
     assert "shakespeare_char_cpu" in (shown := run_verb("train", "--help").out)
-    assert "spam_cpu" not in shown
+    assert "lora_spam_124m" not in shown
 
 
 def test_a_recipe_of_ones_own_without_a_command_suits_every_verb(run_verb: Run, workplace: Path) -> None:
