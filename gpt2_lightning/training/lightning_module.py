@@ -73,6 +73,8 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self.logs_itself = True
         """Whether losses and metrics are logged through Lightning; False under the `Metrics` callback."""
         self.metrics = nn.ModuleDict(dict(metrics or {}))
+        self.logged: dict[Literal["train", "val"], set[str]] = {"train": set(), "val": set()}
+        """Names that `log` leaves to the rows of the `Metrics` callback, by stage."""
         self.val_metrics: dict[str, float] = {}
         """Metrics of the latest validation, by name without the stage."""
         self.train_losses: list[Tensor] = []
@@ -155,6 +157,15 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self._description = description
         # The checkpoint of an adapter does not contain its base.
         self.strict_loading = ADAPTER not in description.task
+
+    def log(
+        self, name: str, value: Any, prog_bar: bool = False, logger: bool | None = None, *args: Any, **more: Any
+    ) -> None:
+        """Log a value through Lightning. Under the `Metrics` callback it becomes part of that callback's rows."""
+        if not self.logs_itself and logger is not False:
+            self.logged["train" if self.trainer.training else "val"].add(name)
+            logger = False  # Lightning would write a row of its own, with its count of batches as the step
+        super().log(name, value, prog_bar, logger, *args, **more)
 
     def count_val_loss(self, total: Tensor, count: Tensor | int) -> None:
         """Add a sum of losses over `count` targets to the validation loss, which is their mean."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,6 +22,8 @@ from gpt2_lightning.training.strategies.placement import Placement
 
 DEFAULT_STEPS = 2000
 _Length = Annotated[float, Gt(0), Le(1e18)]
+_MOST_LOAD = 1.5
+"""Load of the machine, in threads per core, above which threads wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class TrainerSpec(Placement):
     """Steps between two rows of metrics."""
     gradient_clip_val: PositiveFloat | None = 1.0
     """Maximum total norm of the gradients; null for no clipping."""
+    threads: PositiveInt | None = None
+    """CPU threads of each process; null for all cores, or `OMP_NUM_THREADS` if that is set. Rounding, and with it the
+    weights, may depend on the number."""
     precision: Precision = "fp32"
     """Precision of the computation, see `precision.Precision`."""
 
@@ -81,6 +87,17 @@ class TrainerSpec(Placement):
         """Return a remark on the precision for the summary of a run; see `precision.remark`."""
         return precision.remark(self.precision, self.device_type)
 
+    def threads_remark(self) -> str | None:
+        """Return a warning if a run on a CPU starts on a busy machine with several threads; else None."""
+        cores, load = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, _load()
+        threads = self.threads or torch.get_num_threads()
+        if self.device_type != "cpu" or threads == 1 or load + threads <= _MOST_LOAD * cores:
+            return None
+        return (
+            f"the load of the machine is {load:.1f} already, and this run has {threads} threads for {cores} cores: "
+            "threads that wait for each other may be slower than one; if so, set trainer.threads=1"
+        )
+
     def steps(self, batch_size: int, block_size: int, samples_per_epoch: int) -> int:
         """Return the optimizer steps of the whole run.
 
@@ -112,6 +129,8 @@ class TrainerSpec(Placement):
             loggers: loggers, which all receive the same rows.
             checkpoint_io: plugin that reads and writes checkpoints; None for a new one.
         """
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
         here = distributed.local_world_size()
         strategy = self.lightning_strategy(self.computes_in)
         arithmetic = precision.plugin(self.precision, self.device_type)
@@ -140,3 +159,8 @@ class TrainerSpec(Placement):
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
         )
+
+
+def _load() -> float:
+    """The mean number of running threads of the machine in the last minute; 0 where it is unknown."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

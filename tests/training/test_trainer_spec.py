@@ -74,3 +74,25 @@ def test_an_accelerator_that_is_not_there_is_named(accelerator: str, monkeypatch
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(ValueError, match=f"accelerator: this machine has no {accelerator}"):
         TrainerSpec(accelerator=accelerator)
+
+
+@pytest.mark.parametrize(("load", "threads", "warns"), [(9.0, 2, True), (9.0, 1, False), (0.5, 2, False)])
+def test_several_threads_on_a_busy_machine_are_named_with_the_setting_that_rules(
+    monkeypatch: pytest.MonkeyPatch, load: float, threads: int, warns: bool
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    remark = TrainerSpec(accelerator="cpu", threads=threads).threads_remark()
+    assert (remark is not None) == warns
+    if remark:
+        assert "load of the machine is 9.0 already, and this run has 2 threads for 2 cores" in remark
+        assert "trainer.threads=1" in remark
+
+
+def test_the_number_of_threads_is_a_setting() -> None:
+    before = torch.get_num_threads()
+    try:
+        TrainerSpec(accelerator="cpu", threads=before + 1).build(1, 1, [], [])
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)

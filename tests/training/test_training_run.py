@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from gpt2_lightning.data.sampling.permutation import SampleOrder
+from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2
+from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Linear, WarmupStableDecay
 from tests.training.short_run import BLOCK, CONFIG, Plan, Run, same_tensors
@@ -196,3 +198,25 @@ def test_sinusoidal_positions_and_explicit_kernels_train(train: Train, tmp_path:
         config = dataclasses.replace(CONFIG, positions=positions, tied_head=tied_head, kernels="explicit")
         losses = train(Plan(tmp_path / str(i), model=config)).column("val/loss")
         assert losses[12] < losses[4]
+
+
+def test_values_that_a_module_logs_are_in_the_row_of_their_step(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, validate = LanguageModeling.training_step, LanguageModeling.validation_step
+
+    def training_step(self: LanguageModeling, batch: Batch, batch_idx: int) -> torch.Tensor:
+        self.log("train/x", self.trainer.global_step + 1.0)
+        return train(self, batch, batch_idx)
+
+    def validation_step(self: LanguageModeling, batch: Batch, batch_idx: int) -> None:
+        self.log_dict({"val/y": self.trainer.global_step * 10.0}, batch_size=len(batch.inputs))
+        validate(self, batch, batch_idx)
+
+    monkeypatch.setattr(LanguageModeling, "training_step", training_step)
+    monkeypatch.setattr(LanguageModeling, "validation_step", validation_step)
+    run = Run(Plan(tmp_path), tokens).fit()
+    assert run.column("train/x") == {step: step for step in (2, 4, 6, 8, 10, 12)}
+    assert run.column("val/y") == {4: 40, 8: 80, 12: 120}
+    assert all(row["train/loss"] if row["train/x"] else row["val/y"] for row in run.rows())
+    assert all(float(row["epoch"]) > 0 for row in run.rows())

@@ -156,6 +156,8 @@ def _prepare(
     trainer = spec.build(max_steps, accumulate, callbacks, loggers, checkpoint_io)
     if (remark := spec.precision_remark()) is not None:
         log.info("precision: %s", remark)
+    if (remark := spec.threads_remark()) is not None:
+        log.warning("threads: %s", remark)
     return Run(job, task, metrics, callbacks, max_steps, start.folder, start.resumed), trainer
 
 

@@ -20,7 +20,8 @@ class Metrics(L.Callback):
     """Log a row of metrics every n optimizer steps and at every validation.
 
     Losses stay tensors between rows, so that the device is synchronized once per row. Training losses are means over
-    the steps since the last row. `ThroughputMeter` measures the speed of training.
+    the steps since the last row. `ThroughputMeter` measures the speed of training. Values that a module or a
+    callback logs through Lightning are added to the row of their step.
 
     Args:
         every_n_steps: optimizer steps between two rows.
@@ -110,6 +111,8 @@ class Metrics(L.Callback):
             **{f"{stage}/{name}": value for name, value in metrics.items()},
             **(more or {}),
         }
+        found = trainer.callback_metrics
+        row |= {name: float(found[name]) for name in sorted(task.logged[stage]) if name in found}
         self.latest |= row
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)

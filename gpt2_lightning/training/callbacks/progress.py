@@ -7,7 +7,18 @@ from typing import Any
 
 import lightning as L
 from rich import get_console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 from gpt2_lightning.training.callbacks.metrics import Metrics
 
@@ -31,13 +42,9 @@ class ProgressBar(L.Callback):
         if not (console.is_terminal and trainer.is_global_zero):
             return
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            *_columns(),
             console=console,
+            expand=True,
             refresh_per_second=1 / _SECONDS_BETWEEN_UPDATES,
             transient=True,
         )
@@ -74,6 +81,26 @@ class ProgressBar(L.Callback):
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+class _FiguresColumn(ProgressColumn):
+    """The latest metrics, cut off where the terminal is too narrow for them."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["figures"], no_wrap=True, overflow="ellipsis")
+
+
+def _columns() -> list[ProgressColumn]:
+    """The columns. In a narrow terminal the bar shrinks first, then the metrics; step and times are always whole."""
+    whole = Column(no_wrap=True)
+    return [
+        TextColumn("{task.description}", table_column=whole),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
+        TimeRemainingColumn(table_column=whole),
+        _FiguresColumn(),
+    ]
 
 
 def _figures(latest: dict[str, float]) -> str:
