@@ -7,16 +7,17 @@ import errno
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+_TEMPORARY = re.compile(r"\..+\.\d+(@[^@]+)?\.tmp")
 
 
 def temporary_name(path: Path, kind: str = "tmp") -> Path:
-    """Return a hidden path in the same folder that is unique to this process."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+    """Return a hidden path in the same folder that is unique to this process: `.NAME.PID@HOST.tmp`."""
+    return path.with_name(f".{path.name}.{os.getpid()}@{socket.gethostname()}.{kind}")
 
 
 @contextlib.contextmanager
@@ -77,6 +78,28 @@ def remove_temporaries(folder: Path) -> None:
     for file in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(file.name):
             remove(file)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove temporary files and folders for `path` of processes of this host that have ended."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d+)@{re.escape(socket.gethostname())}\.tmp")
+    for file in path.parent.glob(".*.tmp"):
+        if (match := name.fullmatch(file.name)) and _has_ended(int(match[1])):
+            with contextlib.suppress(OSError):
+                remove(file)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether no process has a process ID; False where this cannot be known."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # a process of another user
+        return False
+    return False
 
 
 def make_durable(path: Path) -> None:

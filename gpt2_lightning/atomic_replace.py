@@ -14,7 +14,7 @@ from gpt2_lightning.errors import UserError
 
 @contextlib.contextmanager
 def replacing(target: Path, key: str) -> Iterator[Path]:
-    """`atomic.replacing`, with OS errors reported as user errors.
+    """`atomic.replacing`, with OS errors reported as user errors; removes what killed processes left of the target.
 
     Args:
         target: file or folder to create or replace.
@@ -23,6 +23,7 @@ def replacing(target: Path, key: str) -> Iterator[Path]:
     Raises:
         UserError: if the target cannot be replaced, or a file cannot be read inside the context.
     """
+    atomic.remove_abandoned(target)
     try:
         with atomic.replacing(target) as temporary:
             try:
@@ -35,7 +36,7 @@ def replacing(target: Path, key: str) -> Iterator[Path]:
 
 def recover(target: Path) -> None:
     """Restore a folder whose replacement was interrupted by SIGKILL between its two renames."""
-    name = re.compile(rf"\.{re.escape(target.name)}\.\d+\.old")
+    name = re.compile(rf"\.{re.escape(target.name)}\.\d+(@[^@]+)?\.old")
     for old in [file for file in target.parent.glob(".*.old") if name.fullmatch(file.name)]:
         if target.exists():
             atomic.remove(old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,24 @@ def test_an_interrupt_between_the_renames_leaves_one_folder(
             make_new(model)
     assert content(model) == [{"before": "precious", "after": "new"}[moment]]
     assert content(model.parent) == ["model"]
+
+
+def test_temporaries_of_ended_processes_are_removed(model: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    host, parent = socket.gethostname(), model.parent
+    left = parent / f".model.{ended.pid}@{host}.tmp"
+    left.mkdir()
+    (left / "part").touch()
+    kept = [
+        f".model.{os.getppid()}@{host}.tmp",
+        f".model.{ended.pid}@elsewhere.tmp",
+        f".model.v2.{ended.pid}@{host}.tmp",
+    ]
+    for name in kept:
+        (parent / name).touch()
+    make_new(model)
+    assert sorted(content(parent)) == sorted(["model", *kept])
 
 
 def read_nothing(_: Path) -> None:

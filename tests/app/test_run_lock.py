@@ -59,7 +59,7 @@ def test_the_lock_of_a_killed_process_does_not_hold(run_verb: Run, settings: lis
 
 
 def test_temporary_files_of_a_killed_save_are_removed(run_verb: Run, settings: list[str], own_run: Path) -> None:
-    left = [own_run / "checkpoints" / ".step-000013.ckpt.71.tmp", own_run / ".samples.md.72.tmp"]
+    left = [own_run / "checkpoints" / ".step-000013.ckpt.71.tmp", own_run / ".samples.md.72@host.tmp"]
     kept = [own_run / "checkpoints" / ".notes.tmp", own_run / ".71.tmp"]
     for file in (*left, *kept):
         file.write_text("part")

@@ -44,7 +44,7 @@ def is_whole(folder: Path, number: int, source: str) -> bool:
 
 
 def clear_up(folder: Path, process: str = "*") -> None:
-    """Delete temporary files of a process, or of all processes, which is safe once all pieces are complete."""
+    """Delete temporary files of a process (`PID@HOST`), or of all, which is safe once all pieces are complete."""
     for temporary in (*folder.glob(f".*.bin.{process}.tmp"), *(folder / REPORTS).glob(f".*.{process}.tmp")):
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -90,7 +90,7 @@ def _encode(number: int, piece: Piece) -> dict[str, Any]:
 def _end_worker(number: int, frame: Any) -> None:
     """Delete the temporary files of this process and exit immediately, since the executor would catch an exception and
     wait for its locks again."""
-    clear_up(_encoder.folder, str(os.getpid()))
+    clear_up(_encoder.folder, f"{os.getpid()}@*")
     os._exit(128 + number)
 
 
