@@ -11,6 +11,7 @@ from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
 from gpt2_lightning.app.output.exits import (
     INTERRUPTED,
     exiting_at_interrupt,
+    exiting_at_sigterm,
     fail,
     fault_list,
     os_error_message,
@@ -89,7 +90,8 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
         raise_at_interrupt()
     task = Task(verb, command_line.faults, given, of_runs)
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+        with exiting_at_sigterm():
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,6 +246,25 @@ def test_nothing_is_destroyed_by_a_conversion_that_fails(
     refused(outcome, ".theirs.", "transformer.h.1.mlp.c_fc.weight")
     assert {file.name: file.read_bytes() for file in theirs.iterdir()} == before
     assert sorted(file.name for file in workplace.iterdir()) == ["ours.ckpt", "theirs"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_stopped_conversion_leaves_nothing(
+    run_verb: Run, ours: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    right = folder.write
+
+    def stopped(*arguments: object) -> None:
+        right(*arguments)
+        signal.raise_signal(number)
+
+    monkeypatch.setattr(folder, "write", stopped)
+    handler = signal.signal(signal.SIGTERM, lambda *_: None)  # which would let it go on
+    try:
+        assert run_verb("convert", f"source={ours}", "target=there").code == 128 + number
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert [file.name for file in workplace.iterdir()] == ["ours.ckpt"]
 
 
 def test_a_reader_that_is_wrong_is_noticed(run_verb: Run, theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

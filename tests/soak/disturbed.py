@@ -108,7 +108,7 @@ class Disturbed:
         self._note(
             f"start {self.record.starts}: {fault}", f"at {place}, code {end.code}, {end.seconds:.1f} s", end.output
         )
-        self._break(*_broken(fault, end, damage))
+        self._break(*_broken(self.scenario, fault, end, damage))
         return end
 
     def _compared(self, end: End) -> Iterator[Violation]:
@@ -139,7 +139,7 @@ class Disturbed:
             file.writelines(f"{line}\n" for line in lines)
 
 
-def _broken(fault: Fault, end: End, damage: Damage | None) -> Iterator[Violation]:
+def _broken(scenario: Scenario, fault: Fault, end: End, damage: Damage | None) -> Iterator[Violation]:
     """Promises that the end of one start breaks."""
     if end.hang:
         yield Violation("hangs", end.hang)
@@ -156,7 +156,7 @@ def _broken(fault: Fault, end: End, damage: Damage | None) -> Iterator[Violation
         return
     if fault.error and (end.code < 0 or fault.error not in end.output):
         yield Violation("messages", f"code {end.code} without '{fault.error}': {_last(end.output)}")
-    is_direct = not (fault.timed and fault.timed.target == "process")
+    is_direct = fault.timed.target != "process" if fault.timed else fault.strike.group or not scenario.processes
     if fault.signal and is_direct and end.code not in _codes_of(fault.signal):
         yield Violation("messages", f"code {end.code} after signal {fault.signal}: {_last(end.output)}")
 

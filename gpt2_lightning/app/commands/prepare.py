@@ -9,7 +9,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from gpt2_lightning.app.config import targets
 from gpt2_lightning.app.output.logs import log_to_terminal
@@ -80,11 +80,6 @@ def run(plain: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _stoppable(folder: Path) -> Iterator[None]:
     """Context manager in which Ctrl-C and SIGTERM exit after a message on how to resume."""
-
-    def stop(signal_number: int, _: Any) -> NoReturn:
-        raise SystemExit(128 + signal_number)
-
-    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stopped:
@@ -92,8 +87,6 @@ def _stoppable(folder: Path) -> Iterator[None]:
             "stopped; %d pieces are done, and the same command goes on: %s", count_done(folder), display_path(folder)
         )
         raise SystemExit(stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _report(prepared: Prepared) -> None:

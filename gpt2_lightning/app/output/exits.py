@@ -80,6 +80,23 @@ def os_error_message(error: OSError) -> str:
     return f"{os.fsdecode(error.filename)} cannot be {operation}: {error.strerror}"
 
 
+@contextlib.contextmanager
+def exiting_at_sigterm() -> Iterator[None]:
+    """Context manager in which SIGTERM exits with 143 and, as Ctrl-C does, unwinds: temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(SIGNAL_BASE + number)
+
+
 def fault_list(faults: list[str]) -> str:
     """Format the faults of a configuration as one message."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"

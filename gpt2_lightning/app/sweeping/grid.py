@@ -14,8 +14,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -156,12 +155,11 @@ class Grid:
             for job in jobs
         ]
         try:
-            with _stopping_at_sigterm():
-                at_a_time = self.max_batch_size or len(batch)
-                for first in range(0, len(batch), at_a_time):
-                    returned = launcher.launch(batch[first : first + at_a_time], initial_job_idx=first)
-                    for job, result in zip(jobs[first:], returned, strict=False):
-                        _note_exception(places[job.digest], result)
+            at_a_time = self.max_batch_size or len(batch)
+            for first in range(0, len(batch), at_a_time):
+                returned = launcher.launch(batch[first : first + at_a_time], initial_job_idx=first)
+                for job, result in zip(jobs[first:], returned, strict=False):
+                    _note_exception(places[job.digest], result)
         except KeyboardInterrupt:
             return SIGNAL_BASE + signal.SIGINT
         except SystemExit as stop:
@@ -246,15 +244,3 @@ def _with_runs(fault: str, runs: list[str], count: int) -> str:
 
 def _stated(key: str, value: str) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
-
-
-@contextlib.contextmanager
-def _stopping_at_sigterm() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(SIGNAL_BASE + number)
-
-    before: Any = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
