@@ -69,9 +69,9 @@ class Disturbed:
         faults = choose(self.chance, self.scenario, self.reference.extent, self.starter.tools)
         for fault in faults:
             end = self._disturb(fault)
-            if end.code == 0 or end.hang:
+            if self._is_complete(end) or end.hang:
                 break
-        if end.code != 0 and not end.hang:
+        if not self._is_complete(end) and not end.hang:
             end = self._start(UNDISTURBED)
         if not end.hang:
             self._break(*self._compared(end))
@@ -111,9 +111,15 @@ class Disturbed:
         self._break(*_broken(self.scenario, fault, end, damage))
         return end
 
+    def _is_complete(self, end: End) -> bool:
+        """Whether a command has completed, perhaps struck while the interpreter ended: `auto` would begin a new run."""
+        if end.code == 0 or not self.scenario.results.startswith("runs/"):
+            return end.code == 0
+        return self.reference.results == outcomes.collect(self.starter.place, self.scenario.results)
+
     def _compared(self, end: End) -> Iterator[Violation]:
         """Broken promises of a command that has completed, or cannot."""
-        if end.code == 0:
+        if self._is_complete(end):
             results = outcomes.collect(self.starter.place, self.scenario.results)
             yield from outcomes.compare(self.reference.results, results)
             yield from outcomes.leftovers(self.starter.place)
