@@ -254,8 +254,8 @@ def test_a_stopped_conversion_leaves_nothing(
 ) -> None:
     right = folder.write
 
-    def stopped(*arguments: object) -> None:
-        right(*arguments)
+    def stopped(*arguments: object, **others: object) -> None:
+        right(*arguments, **others)
         signal.raise_signal(number)
 
     monkeypatch.setattr(folder, "write", stopped)

@@ -83,17 +83,17 @@ def os_error_message(error: OSError) -> str:
 @contextlib.contextmanager
 def exiting_at_sigterm() -> Iterator[None]:
     """Context manager in which SIGTERM exits with 143 and, as Ctrl-C does, unwinds: temporary files are removed."""
-    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
+    if not _is_main_thread():  # others cannot set handlers
         yield
         return
-    before = signal.signal(signal.SIGTERM, _exit)
+    before = signal.signal(signal.SIGTERM, _unwind)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(SIGNAL_BASE + number)
 
 
