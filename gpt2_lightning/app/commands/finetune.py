@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.app.config import build
+from gpt2_lightning.app.config.defaults import with_defaults
 from gpt2_lightning.app.finetuning.adaptation import NoLoRA
 from gpt2_lightning.app.finetuning.context import FinetuneContext, Task
 from gpt2_lightning.app.finetuning.settings import SCRATCH, FinetuneSettings
@@ -34,6 +35,7 @@ def run(plain: dict[str, Any]) -> float:
     """
     log_to_terminal()
     config = FinetuneSettings(**plain)
+    plain = with_defaults(plain)
     with distributed.rank_zero_first():
         task: Task = build.make(config.task)
         job = task.job(_context(config, plain, task))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2_lightning.app.config import build
+from gpt2_lightning.app.config.defaults import with_defaults
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.run.corpora import corpus_of, token_data, tokenizer_for
 from gpt2_lightning.app.run.fit import fit
@@ -35,6 +36,7 @@ def run(plain: dict[str, Any]) -> float:
     """
     log_to_terminal()
     config = Config(**plain)
+    plain = with_defaults(plain)
     cache_dir = Path(config.cache_dir).expanduser()
     with distributed.rank_zero_first():
         corpus = corpus_of(config.data, cache_dir)

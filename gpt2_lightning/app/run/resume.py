@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.app.config.defaults import with_defaults
 from gpt2_lightning.app.config.moved import TARGET, current, with_current_targets
 from gpt2_lightning.app.config.overrides import as_typed, command
 from gpt2_lightning.app.output.paths import display_path
@@ -77,7 +78,7 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
 
 def log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Log settings that differ between the checkpoint's run and the present configuration, which takes effect."""
-    before = with_current_targets(before)
+    before = with_defaults(with_current_targets(before))  # earlier versions stated no defaults
     for key, (old, new) in _changes(before, now).items():
         log.info("changed since the checkpoint: %s from %s to %s", key, old, new)
 
