@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import inspect
 import math
+import numbers
 import re
 import types
 import typing
@@ -23,9 +24,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt, MinLen
 
+from gpt2_lightning.errors import shortened
+
 _Relation = TypeVar("_Relation", bound=Callable[..., Iterator[str]])
 _Target = TypeVar("_Target", bound=Callable[..., Any])
 _IS_RELATION = "_is_relation"
+_SCALARS = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
 class Rule:
@@ -189,11 +193,11 @@ def hints_of(target: Any) -> dict[str, Any]:
 
 
 def range_faults(hint: Any, value: Any, name: str, whole: Any = None) -> list[str]:
-    """Check a value of a valid type against the constraints in an annotation.
+    """Check a value against an annotation: the type of numbers, truth values and texts, and constraints.
 
     Args:
         hint: the annotation.
-        value: value of a type allowed by the annotation; elements of sequences and mappings are checked, too.
+        value: the value; elements of sequences and mappings are checked, too.
         name: name of the field, which begins each message.
         whole: the sequence that contains the value; None if it is not an element.
 
@@ -201,11 +205,17 @@ def range_faults(hint: Any, value: Any, name: str, whole: Any = None) -> list[st
         A message for each violated constraint.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(hint, type) and hint in _SCALARS and not _is_instance(value, hint):
+        return [f"{name}: {shortened(value)} is not {_SCALARS[hint]}"]
     if origin is Annotated:
-        of_value = _own_faults(list(_flat(arguments[1:])), value, name, value if whole is None else whole)
-        return range_faults(arguments[0], value, name) + of_value
+        of_parts = range_faults(arguments[0], value, name)
+        if not _is_instance(value, hint):
+            return of_parts
+        return of_parts + _own_faults(list(_flat(arguments[1:])), value, name, value if whole is None else whole)
     if origin in (typing.Union, types.UnionType):
         faults = [range_faults(member, value, name) for member in arguments if _is_instance(value, member)]
+        if not faults and isinstance(value, bool | int | float | str):
+            return [f"{name}: {shortened(value)} is of another type than {hint}"]
         return [] if [] in faults or not faults else faults[0]
     if origin is Literal:
         return [] if value in arguments else [f"{name}: {value!r} is not one of {', '.join(map(_shown, arguments))}"]
@@ -271,8 +281,9 @@ def _is_instance(value: Any, hint: Any) -> bool:
         return _is_instance(value, typing.get_args(hint)[0])
     if typing.get_origin(hint) is Literal:
         return type(value) in map(type, typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (int, float):  # numpy's numbers count, truth values do not
+        number = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
     kind = typing.get_origin(hint) or hint
     return isinstance(value, kind) if inspect.isclass(kind) else True
 

@@ -12,10 +12,10 @@ import torch
 
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.label_task import KIND, LabelTask
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.errors import UserError, shortened
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.model.meta import on_meta_device
+from gpt2_lightning.model.meta import gpt2_without_weights
 from gpt2_lightning.tokenizers import Tokenizer, tokenizer_from_text
 
 KEY = "gpt2_lightning"
@@ -24,6 +24,7 @@ ADAPTER = "adapter"
 """Entry of `Description.task` in a checkpoint of a LoRA adapter without its base: settings, base and hash."""
 SCORE = "score.weight"
 """Name of a classifier's head among the tensors; language models are loaded without it."""
+WEIGHT_DTYPES = {torch.float64, torch.float32, torch.bfloat16, torch.float16}
 FORMAT = 1
 """Incremented when older versions cannot read what this one writes."""
 
@@ -82,6 +83,12 @@ def describe(checkpoint: dict[str, Any], path: Path) -> Description:
             f"{path} is inconsistent: its model has vocab_size={config.vocab_size}, "
             f"its tokenizer has {tokenizer.vocab_size} tokens"
         )
+    hashed = hashlib.sha256(plain["tokenizer"].encode(errors="surrogatepass")).hexdigest()
+    if plain.get("tokenizer_hash", hashed) != hashed:
+        raise UserError(
+            f"{path} is inconsistent: its tokenizer has the hash {hashed[:12]}, and it states "
+            f"{shortened(plain['tokenizer_hash'])}, so its tokens may mean something else; use another file"
+        )
     return Description(config, tokenizer, run_config, task, ends)
 
 
@@ -110,15 +117,30 @@ def load_model(path: Path, device: torch.device) -> tuple[GPT2, Description]:
 def restore(checkpoint: dict[str, Any], path: Path) -> tuple[GPT2, Description]:
     """Restore the model of a loaded checkpoint, in evaluation mode, and its description; errors as in `load_model`."""
     description = describe(checkpoint, path)
-    with on_meta_device():
-        model = GPT2(description.model)
+    own = {key: tensor for key, tensor in checkpoint["state_dict"].items() if key != SCORE}
     try:
-        own = {key: tensor for key, tensor in checkpoint["state_dict"].items() if key != SCORE}
+        model = gpt2_without_weights(description.model, own)
+        _require_weights(own)
         model.load_state_dict(own, assign=True)
         model.tie_head()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise UserError(f"{path} holds other tensors than its own description says: {error}") from None
     return model.eval(), description
+
+
+def _require_weights(tensors: dict[Any, Any]) -> None:
+    """Check that names are strings, and values tensors of one floating-point dtype.
+
+    Raises:
+        ValueError: naming what is not.
+    """
+    for key, value in tensors.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise ValueError(f"{shortened(key)} is of type {type(value).__name__}, and names of tensors are needed")
+    dtypes = {tensor.dtype for tensor in tensors.values()}
+    if len(dtypes) > 1 or not dtypes <= WEIGHT_DTYPES:
+        found = ", ".join(sorted(map(str, dtypes)))
+        raise ValueError(f"the tensors are {found}, and one of {', '.join(sorted(map(str, WEIGHT_DTYPES)))} is needed")
 
 
 def adapter_alone(tensors: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gpt2_lightning import atomic
+from gpt2_lightning.checkpoints.integrity import require_intact, require_plain
 from gpt2_lightning.errors import UserError
 
 _PICKLE_START = b"\x80"
@@ -68,7 +69,8 @@ def read(path: Path) -> dict[str, Any]:
     """Read the tensors and plain values of a checkpoint onto the CPU.
 
     Raises:
-        UserError: if the file is missing, truncated, not a checkpoint, or would run code (which is refused).
+        UserError: if the file is missing, truncated, damaged, not a checkpoint, would run code or contains more than
+            its size allows (which is refused).
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}; check the path")
@@ -81,7 +83,10 @@ def read(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of foreign pickles; the errors below are more specific
+            require_intact(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         if not _holds_objects(path, error):
             raise UserError(_damaged(path, size)) from None
@@ -95,6 +100,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(_damaged(path, size)) from None
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path} holds a {type(checkpoint).__name__} and not a checkpoint; check the path")
+    require_plain(checkpoint, path)
     return checkpoint
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.meta import on_meta_device
+from gpt2_lightning.model.meta import gpt2_without_weights, on_meta_device
 
 PREFIX = "transformer."
 _CONV1D = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
@@ -90,8 +90,7 @@ def model_from_weights(weights: Mapping[str, Tensor], config: GPT2Config, transp
     Raises:
         ValueError: with every tensor that is missing, unexpected, of another shape or dtype, or not finite.
     """
-    with on_meta_device():
-        model = GPT2(config)
+    model = gpt2_without_weights(config, weights)
     needed = model.state_dict()
     found = dict(weights)
     if config.tied_head and _EMBEDDING in found:

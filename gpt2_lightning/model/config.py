@@ -9,6 +9,9 @@ from gpt2_lightning.model.kernels import GELUS, KERNELS
 from gpt2_lightning.model.positions import POSITIONS
 from gpt2_lightning.settings import BelowOne, OneOf, PositiveFloat, PositiveInt, Settings, relation
 
+_NEAR = 4096
+"""Numbers of heads below and above the one given among which a divisor of the width is looked for."""
+
 
 @dataclass(frozen=True)
 class GPT2Config(Settings):
@@ -58,10 +61,11 @@ class GPT2Config(Settings):
             return
         below = self.n_embd - self.n_embd % self.n_head
         widths = [str(width) for width in (below, below + self.n_head) if width]
-        divisors = [d for d in range(1, self.n_embd + 1) if self.n_embd % d == 0]
-        fewer = max(d for d in divisors if d < self.n_head)
+        near = range(max(1, self.n_head - _NEAR), min(self.n_head + _NEAR, self.n_embd) + 1)
+        divisors = [d for d in near if self.n_embd % d == 0]
+        fewer = max((d for d in divisors if d < self.n_head), default=None)
         more = min((d for d in divisors if d > self.n_head), default=None)
-        heads = [str(d) for d in (fewer, more) if d]
+        heads = [str(d) for d in (fewer, more) if d] or ["1"]
         yield (
             f"n_embd: {self.n_embd} is not divisible by n_head={self.n_head}; "
             f"the nearest that fit are n_embd={' or '.join(widths)}, or n_head={' or '.join(heads)}"

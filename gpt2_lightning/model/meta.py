@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from gpt2_lightning.model.config import GPT2Config
+from gpt2_lightning.model.gpt2 import GPT2
+
+_FEW_BLOCKS = 1000
+"""Number of blocks that are constructed within a second."""
 
 
 class _SkipInit(TorchFunctionMode):
@@ -35,3 +41,22 @@ def on_meta_device() -> Iterator[None]:
     """Context manager that constructs modules on the meta device, where they take neither memory nor time."""
     with torch.device("meta"), _SkipInit():
         yield
+
+
+def gpt2_without_weights(config: GPT2Config, names: Collection[str]) -> GPT2:
+    """Construct a model on the meta device, to load tensors into.
+
+    Args:
+        config: configuration, perhaps of a file that is damaged or hostile.
+        names: names of the tensors. With fewer tensors than blocks the model is not constructed, which would take long.
+
+    Raises:
+        ValueError: if the tensors cannot be those of the configuration, or torch cannot express their sizes.
+    """
+    if config.n_layer > max(len(names), _FEW_BLOCKS):
+        raise ValueError(f"n_layer: {config.n_layer:,} blocks do not fit to {len(names):,} tensors")
+    try:
+        with on_meta_device():
+            return GPT2(config)
+    except (RuntimeError, TypeError, OverflowError) as error:
+        raise ValueError(f"its sizes are too large: {str(error).splitlines()[0]}") from None

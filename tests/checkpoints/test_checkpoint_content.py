@@ -61,7 +61,8 @@ def test_a_newer_format_asks_for_an_upgrade() -> None:
         ({"n_experts": 4}, "n_experts"),
         ({"n_embd": 16}, "n_embd: 16 is not divisible by n_head=3"),
         ({"positions": "rotary"}, "positions: 'rotary' is not one of"),
-        ({"n_layer": "two"}, "TypeError"),
+        ({"n_layer": "two"}, "n_layer: 'two' is not an integer"),
+        ({"n_embd": 48.0}, "n_embd: 48.0 is not an integer"),
     ],
 )
 def test_a_model_that_this_version_lacks_is_a_users_mistake(change: dict[str, Any], message: str) -> None:

@@ -17,7 +17,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.weights import model_from_weights, without_prefix_and_masks
 from gpt2_lightning.model import GPT2, GPT2Config
-from gpt2_lightning.model.meta import on_meta_device
+from gpt2_lightning.model.meta import gpt2_without_weights
 from gpt2_lightning.model.reference import ReferenceGPT2
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 
@@ -96,8 +96,7 @@ def _model(weights: Mapping[str, Tensor], settings: Mapping[str, Any], path: Pat
 
 
 def _biases_of_zero(weights: Mapping[str, Tensor], config: GPT2Config) -> dict[str, Tensor]:
-    with on_meta_device():
-        needed = GPT2(config).state_dict()
+    needed = gpt2_without_weights(config, weights).state_dict()
     dtype = next(iter(weights.values())).dtype if weights else torch.float32
     return {name: torch.zeros(it.shape, dtype=dtype) for name, it in needed.items() if name.endswith(".bias")}
 
