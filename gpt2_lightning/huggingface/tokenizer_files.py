@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning import json_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.tokenizer_definitions import (
     added_tokens,
@@ -167,7 +168,7 @@ def _definition_of_lines(folder: Path) -> dict[str, Any]:
     """Read the definition in `vocab.json` and `merges.txt`, with GPT-2's split. Tokens without a merge are special."""
     file = folder / VOCABULARY_FILE
     try:
-        vocabulary = json.loads(read_text(file))
+        vocabulary = json_text.loads(read_text(file))
         lines = [line for line in read_text(folder / MERGES_FILE).split("\n") if line]
         if lines and lines[0].startswith("#version"):
             del lines[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gpt2_lightning import json_text
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.errors import UserError
 
@@ -100,7 +101,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: if the file cannot be read as a JSON object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json_text.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}; {_WHOLE}") from None
     if not isinstance(content, dict):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2_lightning import json_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.regular_files import read_whole
 from gpt2_lightning.settings import PathText
@@ -187,10 +188,10 @@ def special_tokens(folder: Path) -> dict[str, str]:
         if not file.exists():
             continue
         try:
-            fields = json.loads(read_text(file))
+            fields = json_text.loads(read_text(file))
             tokens = {name: fields.get(name) for name in (END_NAME, *SPECIAL_TOKENS)}
             texts = {name: token["content"] if isinstance(token, dict) else token for name, token in tokens.items()}
-        except (AttributeError, KeyError, json.JSONDecodeError) as error:
+        except (AttributeError, KeyError, ValueError) as error:
             raise UserError(f"{file} is no configuration of a tokenizer: {error}; mend it or take it away") from None
         found |= {name: text for name, text in texts.items() if isinstance(text, str)}
     return found
@@ -202,7 +203,7 @@ def without_additions(definition: str) -> dict[str, Any]:
     Raises:
         ValueError: if it is not a JSON object with a model.
     """
-    plain = json.loads(definition)
+    plain = json_text.loads(definition)
     if not isinstance(plain, dict) or not isinstance(plain.get("model"), dict):
         raise ValueError("it is no JSON object with a model")
     model = plain["model"] | ({"dropout": None} if "dropout" in plain["model"] else {})

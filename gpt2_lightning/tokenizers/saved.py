@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from gpt2_lightning import json_text
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PathText
@@ -31,9 +31,9 @@ def tokenizer_from_text(saved: str) -> Tokenizer:
         UserError: if the kind is unknown, or the text is damaged.
     """
     try:
-        fields = json.loads(saved)
-    except json.JSONDecodeError:
-        raise UserError("the saved tokenizer cannot be read: it is no JSON") from None
+        fields = json_text.loads(saved)
+    except ValueError as error:
+        raise UserError(f"the saved tokenizer cannot be read: {error}") from None
     kind = fields.pop("kind", None) if isinstance(fields, dict) else None
     if kind not in _KINDS:
         raise UserError(f"the saved tokenizer is of kind '{kind}'; this version knows {', '.join(_KINDS)}")

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import Metric, SumMetric
 
@@ -21,6 +22,7 @@ from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.training import distributed, random_state
 from gpt2_lightning.training.optimizers import AdamW, OptimizerSpec
 from gpt2_lightning.training.precision import Float16
+from gpt2_lightning.training.restored_state import require_fit, require_own_state
 from gpt2_lightning.training.schedules import Cosine, Schedule
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, require_sharding_support, whole
 
@@ -225,7 +227,9 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self.total_steps = self._count_steps()
         if self._has_default_schedule:
             self.schedule = Cosine(warmup_steps=round(_WARMUP_FRACTION * self.total_steps))
-        return self.optimizer_spec.build(self.model)
+        optimizer = self.optimizer_spec.build(self.model)
+        optimizer.register_load_state_dict_pre_hook(require_own_state)
+        return optimizer
 
     def _count_steps(self) -> int:
         steps = self.trainer.estimated_stepping_batches
@@ -271,7 +275,10 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         checkpoint["accumulate"] = self.trainer.accumulate_grad_batches
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = {_PREFIX + key: tensor for key, tensor in checkpoint["state_dict"].items()}
+        checkpoint["state_dict"] = {f"{_PREFIX}{key}": tensor for key, tensor in checkpoint["state_dict"].items()}
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        require_fit(checkpoint, self.trainer)
         self._random_state = _own_random_state(checkpoint["random_states"])
         self.train_losses = own_share(checkpoint["train_losses"])
         _convert_batch_counts(checkpoint, self.trainer.accumulate_grad_batches)

@@ -15,6 +15,7 @@ from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run import lock
 from gpt2_lightning.checkpoints import files, folder, runs
 from gpt2_lightning.checkpoints.content import Description, describe, differing_fields
+from gpt2_lightning.checkpoints.training_state import require_training_state
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.interrupts import Interrupted
 
@@ -62,6 +63,7 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
             f"resume: {checkpoint} holds a model without a training state to resume; "
             "start from its weights with finetune's init_from"
         )
+    require_training_state(content, checkpoint)
     run = folder.run_of(checkpoint)
     is_last = content["global_step"] >= max_steps or content["stopped_early"]
     lacks_report = is_last and run is not None and lock.is_unfinished(run)
@@ -140,6 +142,11 @@ def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> N
             f"{found.tokenizer.hash()[:12]}) than this text and configuration make ({wanted.tokenizer.kind}, hash "
             f"{wanted.tokenizer.hash()[:12]}): its ids mean something else; {remedy}"
         )
+    if not _has_optimizer(found.run_config):
+        raise UserError(
+            f"resume: {checkpoint} does not state the optimizer of its run (run_config.optimizer.{TARGET}); use "
+            "another checkpoint of the run, or start from its weights with finetune's init_from"
+        )
     before, now = (current(d.run_config["optimizer"][TARGET]) for d in (found, wanted))
     if before != now:
         raise UserError(f"resume: {checkpoint} holds the state of {before}, the configuration has {now}; {remedy}")
@@ -149,6 +156,13 @@ def _require_fit(checkpoint: Path, wanted: Description, found: Description) -> N
             f"resume: {checkpoint} has optimizer.groups for {old_groups}, the configuration for {groups}; their values "
             f"may change, and not their names; {remedy}"
         )
+
+
+def _has_optimizer(run_config: dict[str, Any]) -> bool:
+    optimizer = run_config.get("optimizer")
+    if not isinstance(optimizer, dict) or not isinstance(optimizer.get(TARGET), str):
+        return False
+    return isinstance(optimizer.get("groups", {}), dict)
 
 
 def _changes(before: Any, now: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
