@@ -57,8 +57,9 @@ def structure_faults(found: Any, own: Any, name: str) -> Iterator[str]:
     """Compare a saved state with the present state of the object that it is for: keys, types and shapes.
 
     Args:
-        found: state in a checkpoint; keys that `own` lacks are allowed.
-        own: state of the object. Values other than containers, numbers and tensors are not compared.
+        found: state in a checkpoint. Keys that `own` lacks are allowed, and keys that are empty in `own` may be missing,
+            as in checkpoints of versions without them.
+        own: state of the object. Values other than dicts, numbers, tensors and lists are not compared.
         name: name of the state, which begins each message.
 
     Yields:
@@ -71,7 +72,7 @@ def structure_faults(found: Any, own: Any, name: str) -> Iterator[str]:
         for key, value in own.items():
             if key in found:
                 yield from structure_faults(found[key], value, f"{name}.{key}")
-            elif value not in (None, {}):
+            elif isinstance(value, int | float | Tensor) or value:
                 yield f"{name}.{key}: missing"
     elif isinstance(own, bool):
         if not isinstance(found, bool):
@@ -84,6 +85,8 @@ def structure_faults(found: Any, own: Any, name: str) -> Iterator[str]:
             yield f"{name}: {shortened(found)} is no number"
     elif isinstance(own, Tensor):
         yield from tensor_faults(found, own.shape, name)
+    elif isinstance(own, list) and not isinstance(found, list):
+        yield f"{name}: {shortened(found)} is no list"
 
 
 def tensor_faults(found: Any, shape: tuple[int, ...], name: str) -> Iterator[str]:

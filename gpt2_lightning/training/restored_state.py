@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.checkpoints.training_state import (
+    is_count,
     refuse,
     require_training_state,
     structure_faults,
@@ -43,6 +44,9 @@ def require_fit(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
     if type(plugin).__qualname__ in checkpoint:
         own[type(plugin).__qualname__] = plugin.state_dict()
     faults = [fault for name, state in own.items() for fault in structure_faults(checkpoint.get(name), state, name)]
+    saved_data = checkpoint.get(type(data).__qualname__)
+    if isinstance(saved_data, dict) and not all(map(_is_pair, saved_data.get("skipped") or [])):
+        faults.append(f"{type(data).__qualname__}.skipped: it must be pairs of a sample and a count")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # as above
         key = callback.state_key
         if key in checkpoint["callbacks"] and type(callback).__module__.partition(".")[0] == _PACKAGE:
@@ -111,6 +115,10 @@ def _parameter_faults(
     elif names is not None or group.get("fused"):
         for key, value in state.items():
             yield from tensor_faults(value, () if key == "step" else parameter.shape, f"{name}.{key}")
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_count, value))
 
 
 def _weight_faults(found: dict[Any, Any], module: L.LightningModule) -> Iterator[str]:
