@@ -57,8 +57,8 @@ def structure_faults(found: Any, own: Any, name: str) -> Iterator[str]:
     """Compare a saved state with the present state of the object that it is for: keys, types and shapes.
 
     Args:
-        found: state in a checkpoint. Keys that `own` lacks are allowed, and keys that are empty in `own` may be missing,
-            as in checkpoints of versions without them.
+        found: state in a checkpoint. Keys that `own` lacks are allowed; keys that are empty in `own` may be missing, as
+            in checkpoints of versions without them.
         own: state of the object. Values other than dicts, numbers, tensors and lists are not compared.
         name: name of the state, which begins each message.
 
