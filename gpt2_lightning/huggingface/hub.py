@@ -10,7 +10,7 @@ from pathlib import Path
 from gpt2_lightning.errors import UserError
 
 SCHEME = "hf:"
-_ADDRESS = re.compile(r"hf:(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[\w./-]+))?")
+_ADDRESS = re.compile(r"hf:(?P<name>[\w.-]+(/[\w.-]+)?)(@(?P<revision>(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _BRANCH = "main"
 """The default revision."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import lzma
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 MERGES = resources.files("gpt2_lightning.tokenizers") / "gpt2_vocabulary" / "vocab.bpe.xz"
 MERGES_SHA256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+_WHITE_SPACE = re.compile(r"[^\S\x1c-\x1f]+")
+"""White space of Unicode, without the separators that Python adds to it."""
+_LONGEST_RUN = 2**19
 _THREADS = 8
 _GROUPS_PER_THREAD = 4  # one task per short text would cost more than its encoding
 
@@ -43,9 +47,12 @@ class GPT2Tokenizer(Tokenizer):
 
     def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
         try:
-            return _encoding().encode_to_numpy(text, disallowed_special=()).astype(self.dtype)
-        except UnicodeEncodeError:  # lone surrogates; the slower method encodes them as U+FFFD
-            return np.array(_encoding().encode_ordinary(text), dtype=self.dtype)
+            return self._encode(text)
+        except ValueError:
+            parts = list(_divided_in_white_space(text))
+            if len(parts) == 1:
+                raise
+            return np.concatenate([self._encode(part) for part in parts])
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
         _encoding()  # load once, before the threads start
@@ -53,6 +60,12 @@ class GPT2Tokenizer(Tokenizer):
         groups = [texts[start : start + size] for start in range(0, len(texts), size)]
         with ThreadPoolExecutor(_THREADS) as pool:
             return [ids for group in pool.map(super().encode_batch, groups) for ids in group]
+
+    def _encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
+        try:
+            return _encoding().encode_to_numpy(text, disallowed_special=()).astype(self.dtype)
+        except UnicodeEncodeError:  # lone surrogates, which become U+FFFD as in tiktoken's slower method
+            return self._encode(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
     def decode(self, ids: Sequence[int]) -> str:
         return _encoding().decode(list(ids))
@@ -80,6 +93,20 @@ def from_corpus(texts: Iterable[str], several_documents: bool) -> GPT2Tokenizer:
     """
     _encoding()
     return GPT2Tokenizer()
+
+
+def _divided_in_white_space(text: str) -> Iterator[str]:
+    """Divide a text where tiktoken's own words end in the long runs of white space that it cannot match.
+
+    Its regular expressions backtrack over a run that a word follows, by at most a million characters. The run without
+    its last character is a word of the split.
+    """
+    start = 0
+    for run in _WHITE_SPACE.finditer(text):
+        if run.end() - run.start() > _LONGEST_RUN and run.end() < len(text):
+            yield text[start : run.end() - 1]
+            start = run.end() - 1
+    yield text[start:]
 
 
 @functools.cache

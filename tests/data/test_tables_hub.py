@@ -98,6 +98,12 @@ def test_an_unknown_configuration_and_a_folder_without_data_are_told(folder: Pat
         LabeledTexts(path=f"hf:{folder}", config="other").read()
 
 
+@pytest.mark.parametrize("revision", ["../../../x", "/etc", "a b", "", "-x"])
+def test_a_revision_is_a_commit_tag_or_branch(revision: str) -> None:
+    with pytest.raises(UserError, match=r"data.revision: .* is no commit, tag or branch"):
+        LabeledTexts(path="hf:owner/name", revision=revision).read()
+
+
 def test_a_data_set_of_the_hub_needs_a_revision() -> None:
     with pytest.raises(UserError, match=r"data.revision: hf:owner/name is no folder here.* set data.revision=COMMIT"):
         LabeledTexts(path="hf:owner/name").read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,14 @@ BAD_CHATS: list[tuple[Any, str]] = [
     ([], "messages is [], and must be a list of messages"),
     ("hello", "messages is 'hello', and must be a list of messages"),
     (["hello"], "messages[0] is 'hello', and must be an object with role and content"),
-    ([{"role": "human", "content": "a"}], "messages[0].role is 'human', and must be one of system, user, assistant"),
+    ([{"role": "robot", "content": "a"}], "messages[0].role is 'robot', and must be one of system, user, assistant"),
+    ([{"role": "tool", "content": "a"}], "messages[0].role is 'tool', and must be one of"),
+    ([{"role": ["user"], "content": "a"}], "messages[0].role is ['user'], and must be one of"),
+    ([{"from": "robot", "value": "a"}], "messages[0].from is 'robot', and must be one of"),
+    ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "messages[0] calls a tool and has no text"),
+    ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content[0] is {'type': 'image_url'}"),
+    ([{"role": "user", "content": [{"type": "text", "text": 5}]}], "messages[0].content[0] is {'type': 'text'"),
+    ([{"role": "user", "content": []}], "messages[0].content is empty"),
     ([{"content": "a"}], "messages[0].role is None"),
     (chat(("user", "a"), ("assistant", " "))["messages"], "messages[1].content is empty"),
     ([{"role": "user", "content": None}], "messages[0].content is None (NoneType), and must be text"),
@@ -130,3 +138,46 @@ def test_the_instructions_of_the_book_have_their_published_counts(shared_data: P
     alpaca = [row.alpaca for row in splits.train + splits.val + splits.test]
     expected = [Alpaca(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
     assert set(alpaca) == set(expected)
+
+
+def test_chats_of_sharegpt_are_those_of_openai(tmp_path: Path) -> None:
+    turns = (("system", "Be brief."), ("human", "a"), ("gpt", "b"), ("user", "c"), ("assistant", "d"))
+    row = {"conversations": [{"from": role, "value": content} for role, content in turns]}
+    names = {"human": "user", "gpt": "assistant"}
+    theirs = chat(*((names.get(role, role), content) for role, content in turns))
+    assert read_one(tmp_path, row, messages_column="conversations") == read_one(
+        tmp_path, theirs, messages_column="messages"
+    )
+
+
+def test_text_parts_of_a_content_are_joined(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Add "}, {"type": "text", "text": "2, 3"}]
+    row = {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "5"}]}
+    assert read_one(tmp_path, row, messages_column="messages").messages[0] == Message("user", "Add 2, 3")
+
+
+@pytest.mark.parametrize("column", ["messages", "conversations"])
+def test_a_table_of_chats_names_the_setting_for_their_column(tmp_path: Path, column: str) -> None:
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([{column: []}] * 10), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"no column 'instruction'.* for chats, set data\.messages_column={column}"):
+        Instructions(path=str(file)).read()
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(1, False), (2, False), (3, True)])
+def test_up_to_one_bad_row_in_a_hundred_is_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: int, stops: bool
+) -> None:
+    good = {"instruction": "i", "input": "", "output": "o"}
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([good] * (200 - bad) + [{**good, "output": ""}] * bad), encoding="utf-8")
+    table = Instructions(path=str(file))
+    if stops:
+        with pytest.raises(UserError, match="3 bad rows"):
+            table.read()
+        table = replace(table, bad_rows="skip")
+    splits = table.read()
+    assert len(splits.train + splits.val + splits.test) == 200 - bad
+    assert f"{bad} bad row" in caplog.text
+    with pytest.raises(UserError, match=f"{bad} bad row"):
+        replace(table, bad_rows="error").read()

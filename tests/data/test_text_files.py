@@ -79,6 +79,11 @@ def test_embedded_text_is_found() -> None:
         ("no*.txt", r"no file fits the pattern {}/no\*\.txt"),
         ("empty", r"the folder empty holds no \.txt or \.jsonl files"),
         ("embedded:sci-fi", "there is no embedded:sci-fi in the package"),
+        ("embedded:../../../../../../etc", "there is no embedded:.*etc in the package"),
+        ("embedded:..", r"there is no embedded:\.\. in the package"),
+        ("embedded:", "there is no embedded: in the package"),
+        ("embedded:/etc", "there is no embedded:/etc in the package"),
+        ("embedded:scifi/../../..", "there is no embedded:scifi"),
     ],
 )
 def test_what_is_not_there_is_named_with_its_setting(

@@ -170,7 +170,10 @@ def test_a_branch_is_looked_up_once_and_a_commit_in_the_cache_never(served: Hub,
         assert served.fetched == ["tokenizer.json"]
 
 
-@pytest.mark.parametrize("address", ["hf:", "hf:a/b/c", "hf:gpt2@", "hf:gpt2 @main", "hf:a--b@main@x"])
+OUTSIDE = ["hf:gpt2@../../../x", "hf:gpt2@a/../b", "hf:gpt2@/etc", "hf:gpt2@a//b", "hf:gpt2@.", "hf:gpt2@-x"]
+
+
+@pytest.mark.parametrize("address", ["hf:", "hf:a/b/c", "hf:gpt2@", "hf:gpt2 @main", "hf:a--b@main@x", *OUTSIDE])
 def test_addresses_of_another_form_are_refused(address: str) -> None:
     with pytest.raises(UserError, match="the form hf:NAME@REVISION"):
         hub.fetch(address)

@@ -203,3 +203,18 @@ def test_an_equal_table_elsewhere_is_read(tmp_path: Path) -> None:
     path = tmp_path / "vocab.bpe.xz"
     path.write_bytes(lzma.compress(lzma.decompress(MERGES.read_bytes()), preset=0))
     assert read_ranks(path) == read_ranks(MERGES)
+
+
+@pytest.mark.parametrize("space", [" ", "\n\u3000"])
+def test_a_long_run_of_white_space_is_encoded(tokenizer: GPT2Tokenizer, theirs: TheirTokenizer, space: str) -> None:
+    """tiktoken alone does not match a run of a million characters before a word."""
+    run = space * (2**20 // len(space) + 5)
+    text = f"one{run}two \x1c{run}"
+    assert tokenizer.encode(text).tolist() == theirs.encode(text).ids
+    with pytest.raises(ValueError, match="backtracking"):
+        tokenizer._encode(text)
+
+
+def test_a_lone_surrogate_beside_a_long_run_is_replaced(tokenizer: GPT2Tokenizer) -> None:
+    text = "\ud83d" + " " * 2**20 + "x"
+    assert tokenizer.decode(tokenizer.encode(text).tolist()) == text.replace("\ud83d", "\ufffd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from glob import glob
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,7 @@ COMPRESSED = (".gz", ".zst")
 ROWS = (".jsonl", ".ndjson")
 EMBEDDED = "embedded:"
 _TEXT = (".txt", *ROWS)
+_FOLDER_NAME = re.compile(r"[\w-]+")
 
 
 def find(path: str, setting: str) -> list[Path]:
@@ -26,8 +28,9 @@ def find(path: str, setting: str) -> list[Path]:
         UserError: if there are no such files.
     """
     if path.startswith(EMBEDDED):
-        folder = Path(str(resources.files("gpt2_lightning.data") / path.removeprefix(EMBEDDED)))
-        if not folder.is_dir():
+        name = path.removeprefix(EMBEDDED)
+        folder = Path(str(resources.files("gpt2_lightning.data") / name))
+        if not _FOLDER_NAME.fullmatch(name) or not folder.is_dir():
             raise UserError(f"{setting}: there is no {path} in the package; name a file, or a folder of .txt files")
         return _inside(folder, path, setting)
     place = Path(path).expanduser()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from gpt2_lightning.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_REVISION = re.compile(r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)*")
 
 
 def read_dataset(name: str, config: str | None, revision: str | None) -> dict[str, Iterator[Record]]:
@@ -30,6 +33,10 @@ def read_dataset(name: str, config: str | None, revision: str | None) -> dict[st
         raise UserError(
             f"data.revision: hf:{name} is no folder here, and a data set of the hub needs the commit to read, so that "
             "everyone has the same rows; set data.revision=COMMIT"
+        )
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise UserError(
+            f"data.revision: {revision!r} is no commit, tag or branch; copy the commit of {name} from the hub"
         )
     try:
         import datasets

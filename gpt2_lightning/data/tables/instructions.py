@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gpt2_lightning.data.tables.records import BadRow, checked_text, text_of
 from gpt2_lightning.data.tables.splits import Splits
@@ -11,6 +12,17 @@ from gpt2_lightning.data.tables.table import Table
 from gpt2_lightning.errors import shortened
 
 Role = Literal["system", "user", "assistant"]
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "human": "user",
+    "gpt": "assistant",
+}
+"""Roles by their names in OpenAI's and in ShareGPT's format."""
+_TOOL_ROLES = ("tool", "function", "observation", "function_call", "function_response")
+_CHAT_COLUMNS = ("messages", "conversations", "conversation")
+"""Usual columns of messages."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,8 @@ class Instructions(Table):
     """Table of instructions and outputs, or of chat messages.
 
     The defaults are the columns of Alpaca. For rows of a prompt and a completion, use `instruction_column=prompt
-    input_column=null output_column=completion`; for chats, lists of `{role, content}`, `messages_column=messages`.
+    input_column=null output_column=completion`; for chats, lists of `{role, content}` or ShareGPT's `{from,
+    value}`, `messages_column=messages` (or `conversations`).
 
     Raises:
         ValueError: with every invalid setting, one line each, as "field: what is wrong".
@@ -83,6 +96,10 @@ class Instructions(Table):
         optional = {} if self.input_column is None else {"input_column": self.input_column}
         return self._cut(self._load(self._instruction, required, optional))
 
+    def _advice(self, columns: Collection[str]) -> str:
+        chats = [column for column in _CHAT_COLUMNS if column in columns]
+        return f"; for chats, set data.messages_column={chats[0]}" if chats and self.messages_column is None else ""
+
     def _instruction(self, values: dict[str, Any]) -> Conversation:
         instruction = text_of(values, self.instruction_column)
         given = "" if self.input_column is None else values.get(self.input_column)
@@ -103,13 +120,29 @@ class Instructions(Table):
 
 
 def _message(given: Any, name: str) -> Message:
+    """Read a message in OpenAI's format (`role`, `content`) or ShareGPT's (`from`, `value`)."""
     if not isinstance(given, dict):
-        raise BadRow(f"{name} is {shortened(given)}, and must be an object with role and content")
-    role = given.get("role")
-    for known in get_args(Role):
-        if role == known:
-            return Message(known, checked_text(given.get("content"), f"{name}.content"))
-    raise BadRow(f"{name}.role is {shortened(role)}, and must be one of {', '.join(get_args(Role))}")
+        raise BadRow(f"{name} is {shortened(given)}, and must be an object with role and content, or from and value")
+    role_key, content_key = ("from", "value") if "from" in given and "role" not in given else ("role", "content")
+    role = given.get(role_key)
+    known = _ROLES.get(role) if isinstance(role, str) else None
+    if known is None:
+        tools = "; turns of tools cannot be learned" if role in _TOOL_ROLES else ""
+        raise BadRow(f"{name}.{role_key} is {shortened(role)}, and must be one of {', '.join(_ROLES)}{tools}")
+    content = given.get(content_key)
+    if content is None and given.get("tool_calls"):
+        raise BadRow(f"{name} calls a tool and has no text; turns of tools cannot be learned")
+    return Message(known, checked_text(_joined_parts(content, f"{name}.{content_key}"), f"{name}.{content_key}"))
+
+
+def _joined_parts(content: Any, name: str) -> Any:
+    """Join the text parts of a content that is a list of parts, as in OpenAI's format; return others unchanged."""
+    if not isinstance(content, list):
+        return content
+    for place, part in enumerate(content):
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise BadRow(f"{name}[{place}] is {shortened(part)}, and must be a part of type text")
+    return "".join(part["text"] for part in content)
 
 
 def _check_turns(messages: tuple[Message, ...], column: str) -> None:

@@ -16,6 +16,8 @@ from gpt2_lightning.errors import UserError, did_you_mean, listed
 from gpt2_lightning.settings import BelowOne, NonNegativeInt, PathText, ProperShare, Rule, Settings, relation
 
 _HUB = "hf:"
+_SHARE_LEFT_OUT = 0.01
+"""Maximum share of bad rows that `bad_rows=few` omits."""
 _log = logging.getLogger(__name__)
 
 
@@ -63,8 +65,9 @@ class Table(Settings):
     """Configuration of the dataset, if it has several."""
     revision: str | None = None
     """Commit of the dataset; required for a dataset on the Hub."""
-    bad_rows: Literal["error", "skip"] = "error"
-    """Handling of bad rows: `error` stops, `skip` omits them with a warning that counts and lists them."""
+    bad_rows: Literal["few", "error", "skip"] = "few"
+    """Handling of bad rows: `skip` omits them, with a warning that counts and lists them; `error` stops; `few` omits up
+    to 1 % of the rows, and stops at more."""
 
     @relation
     def _shares_leave_something(self) -> Iterator[str]:
@@ -125,18 +128,28 @@ class Table(Settings):
                 except BadRow as reason:
                     bad.add(record.place, reason)
             if columns:
-                _require_columns(required, columns, name)
+                _require_columns(required, columns, name, self._advice(columns))
             elif not bad.count:
                 raise UserError(f"data.{part}: {name} holds no rows; name a table with rows in it")
             parts[part] = rows
             found.update(columns)
         if found:
-            _require_columns(optional, found, self.path)
-        if bad.count and self.bad_rows == "error":
-            raise UserError(f"data.path: mend these, or leave them out with data.bad_rows=skip: {bad}")
-        if bad.count:
-            _log.warning("data.path: left out of %s: %s", self.path, bad)
+            _require_columns(optional, found, self.path, "")
+        self._report(bad, sum(map(len, parts.values())))
         return parts
+
+    def _report(self, bad: BadRows, good: int) -> None:
+        """Warn of bad rows, or raise an error for too many of them."""
+        if not bad.count:
+            return
+        is_few = bad.count <= _SHARE_LEFT_OUT * (bad.count + good)
+        if self.bad_rows == "error" or (self.bad_rows == "few" and not is_few):
+            raise UserError(f"data.path: mend these, or leave them out with data.bad_rows=skip: {bad}")
+        _log.warning("data.path: left out of %s: %s", self.path, bad)
+
+    def _advice(self, columns: Collection[str]) -> str:
+        """Return advice for a table of these columns that lacks a required one."""
+        return ""
 
     def _cut(self, parts: dict[str, list[Row]], strata: Sequence[Hashable] | None = None) -> Splits[Row]:
         """Return the three parts; those without a separate table are cut from `train`.
@@ -193,10 +206,10 @@ class Table(Settings):
                 raise UserError(f"data.{part}: {self.path} has no {what} {name}; {has}{did_you_mean(name, known)}")
 
 
-def _require_columns(settings: dict[str, str], columns: Collection[str], name: str) -> None:
+def _require_columns(settings: dict[str, str], columns: Collection[str], name: str, advice: str) -> None:
     for setting, column in settings.items():
         if column not in columns:
             raise UserError(
                 f"data.{setting}: {name} has no column '{column}', it has {listed(columns)}; set data.{setting}, "
-                f"or data.columns for a file without a header{did_you_mean(column, columns)}"
+                f"or data.columns for a file without a header{advice or did_you_mean(column, columns)}"
             )
