@@ -109,6 +109,14 @@ def test_a_recipe_with_a_tokenizer_of_its_own_takes_that_of_the_pretrained_model
     assert "from_pretrained" in (newest_run(Path("runs") / "tuned") / CONFIG).read_text(encoding="utf-8")
 
 
+def test_ucis_own_file_of_messages_needs_its_path_alone(run_verb: Run, workplace: Path, shared_data: Path) -> None:
+    data = ["data=sms_spam_uci", f"data.path={shared_data / 'sms-spam' / 'SMSSpamCollection'}"]
+    model = ["init_from=scratch", "model=tiny", "tokenizer=char"]
+    outcome = run_verb("finetune", "task=classify", *data, *model, *SHORT)
+    assert outcome.code == 0, outcome.err
+    assert "1,045 to train on, 149 to validate, 300 to test" in outcome.out
+
+
 def test_an_alphabet_comes_from_the_validation_text_as_well(run_verb: Run, workplace: Path) -> None:
     (workplace / "book.txt").write_text("plain words of a book. " * 60 + "The end⸻“née”.", encoding="utf-8")
     outcome = run_verb("train", "data=text", "data.path=book.txt", *TINY, "trainer.max_steps=2")
