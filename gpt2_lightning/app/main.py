@@ -66,9 +66,9 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from gpt2_lightning.app.config.overrides import CommandLine
+    from gpt2_lightning.app.config.overrides import CommandLine, without_dashes
 
-    given = sys.argv[1:] if arguments is None else arguments
+    given = [without_dashes(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
     own, of_runs = (given, []) if verb != "sweep" else _shared_out(given)
     command_line = CommandLine.read(own, config_folder(), verb)
     if command_line.faults and command_line.only_shows:

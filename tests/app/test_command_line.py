@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from gpt2_lightning.app.config.folder import config_folder
-from gpt2_lightning.app.config.overrides import CommandLine, as_typed
+from gpt2_lightning.app.config.overrides import CommandLine, as_typed, without_dashes
 
 LETTERS = st.text(st.sampled_from("a'\"\\${}[](),:=~ €?"), max_size=12)
 
@@ -44,6 +44,12 @@ def test_texts_that_may_be_null_are_taken_to_the_letter_as_well(key: str) -> Non
 
 def test_settings_need_not_be_in_a_yaml() -> None:
     assert rewritten("optimizer.betas=[0.9,0.99]") == ["++optimizer.betas=[0.9,0.99]"]
+
+
+def test_settings_with_dashes_are_settings_as_an_agent_of_a_sweep_writes_them() -> None:
+    typed = ["--optimizer.lr=0.001", "--model=tiny", "--cfg=job", "--config-dir=mine", "-m", "prompt=--a=b"]
+    expected = ["optimizer.lr=0.001", "model=tiny", "--cfg=job", "--config-dir=mine", "-m", "prompt=--a=b"]
+    assert [without_dashes(argument) for argument in typed] == expected
 
 
 def test_groups_flags_and_hydras_own_settings_stay() -> None:

@@ -201,3 +201,24 @@ def picture(tmp_path: Path) -> Path:
     file = tmp_path / "picture.png"
     imsave(file, torch.rand(7, 5, 3, generator=torch.Generator().manual_seed(0)).numpy())
     return file
+
+
+def test_tensorboard_shows_the_settings_of_a_run_beside_its_validation_loss(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    logger = TensorBoardLogger(tmp_path)
+    logger.log_hyperparams({"seed": 3, "optimizer": {"lr": 0.01, "betas": [0.9, 0.99]}, "compile": False, "git": None})
+    logger.log_metrics({"val/loss": 2.0}, step=1)
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    stored = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    found = HParamsPluginData.FromString(stored).session_start_info.hparams
+    assert found["seed"].number_value == 3
+    assert found["optimizer.lr"].number_value == 0.01
+    assert found["optimizer.betas"].string_value == "[0.9, 0.99]"
+    assert found["compile"].bool_value is False
+    assert "git" not in found
+    columns = HParamsPluginData.FromString(events.SummaryMetadata("_hparams_/experiment").plugin_data.content)
+    assert [info.name.tag for info in columns.experiment.metric_infos] == ["val/loss"]

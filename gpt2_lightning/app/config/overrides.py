@@ -68,6 +68,15 @@ class CommandLine:
         return cls([*flags, *rewritten], faults, _only_shows(parsed), parsed.multirun, bool(parsed.help), folders)
 
 
+def without_dashes(argument: str) -> str:
+    """Return `--optimizer.lr=1e-3`, which agents of W&B sweeps write, as `optimizer.lr=1e-3`; other arguments as is."""
+    from hydra._internal.utils import get_args_parser
+
+    flag, equals, _ = argument.partition("=")
+    is_setting = flag.startswith("--") and equals and flag not in get_args_parser()._option_string_actions
+    return argument[2:] if is_setting else argument
+
+
 def command(verb: str, *overrides: str) -> str:
     """Format a shell command that runs a verb: by its script if this program was started by a script, otherwise by the
     installed command."""

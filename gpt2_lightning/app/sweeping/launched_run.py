@@ -13,6 +13,7 @@ from gpt2_lightning.app.output.exits import SIGNAL_BASE, fault_list
 from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.sweeping import composition
 from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
+from gpt2_lightning.app.sweeping.progress import progress
 from gpt2_lightning.app.sweeping.status import Status, digest_of
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def run_job(verb: str, config: DictConfig) -> None:
         before.now(state="failed", error=fault_list(faults)).write(folder)
         return
     log_to_terminal()
-    log.info("\nrun %s: %s", folder.name, " ".join(f"{key}={value}" for key, value in before.settings.items()))
+    log.info("\nrun %s: %s", progress(folder), " ".join(f"{key}={value}" for key, value in before.settings.items()))
     jobs: list[JobProcess] = []
     with passing_signals_on(jobs) as received:
         jobs.append(JobProcess(verb, plain | {"run_dir": str(folder)}, portable_hydra_config()))

@@ -26,6 +26,7 @@ from gpt2_lightning.app.output.exits import fault_list
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.job_process import JobProcess, passing_signals_on
+from gpt2_lightning.app.sweeping.progress import progress
 from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status, digest_of
@@ -145,7 +146,8 @@ class Search:
         """Start the run of a trial; None if its configuration is invalid, in which case the trial has failed."""
         values = {key: trial.params[_name(key)] for key in self.space.swept}
         settings, folder = self.space.typed(values), self.folder / str(trial.number)
-        log.info("\ntrial %d: %s", trial.number, " ".join(f"{key}={value}" for key, value in settings.items()))
+        listed = " ".join(f"{key}={value}" for key, value in settings.items())
+        log.info("\ntrial %d, %s: %s", trial.number, progress(folder, self.config.trials), listed)
         config = self._compose(values)
         with composition.job_of(config, trial.number):
             plain, faults = composition.checked(self.config.verb, config)

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from gpt2_lightning.training.loggers.run_logger import RunLogger
+from gpt2_lightning.training.loggers.run_logger import RunLogger, flat
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
+_METRIC = "val/loss"
+"""Column of results beside the hyperparameters."""
 
 
 class TensorBoardLogger(RunLogger):
     """Write event files to the run's folder; `tensorboard --logdir runs` displays all runs.
+
+    The settings of the run are in the tab HParams, with its validation loss.
 
     A resumed run hides the events after the step from which it resumes.
 
@@ -58,11 +62,21 @@ class TensorBoardLogger(RunLogger):
         """Return the writer, which is created at the first step because it purges later ones of an earlier start."""
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
+            from torch.utils.tensorboard.summary import hparams
 
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
+            # SummaryWriter.add_hparams would write them as a run of their own, without the run's curves.
+            for summary in hparams(_hyperparameters(self._params), {_METRIC: 0.0}):
+                self._writer._get_file_writer().add_summary(summary)
             config = yaml.safe_dump(self._params, sort_keys=False, allow_unicode=True)
             self._writer.add_text("config", _as_it_stands(config), step)
         return self._writer
+
+
+def _hyperparameters(params: dict[str, Any]) -> dict[str, bool | int | float | str]:
+    """Return the configuration as the plain values of TensorBoard's HParams tab, by dotted key."""
+    values = flat({key: value for key, value in params.items() if key != "git"})
+    return {key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in values.items()}
 
 
 def _as_it_stands(text: str) -> str:
