@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,3 +267,54 @@ def test_folders_that_match_a_pattern_are_passed_over(tmp_path: Path) -> None:
 def test_val_fraction_lies_between_0_and_1(fraction: float) -> None:
     with pytest.raises(ValueError, match=f"val_fraction: {fraction} is out of range"):
         TokenFiles(path="any.bin", val_fraction=fraction)
+
+
+def set_at(meta: dict[str, Any], path: str, value: object) -> str:
+    *outer, last = path.split(".")
+    inner = meta
+    for key in outer:
+        inner = inner[key]
+    inner[last] = value
+    return json.dumps(meta)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("train.shards", [0]),
+        ("train.shards", {"../../x": "0"}),
+        ("train.tokens", 0),
+        ("train.tokens", "many"),
+        ("train.text_bytes", 10**400),
+        ("train", None),
+        ("tokenizer", "gpt2"),
+        ("tokenizer.hash", None),
+        ("source", ["x"]),
+    ],
+)
+def test_a_folder_with_strange_values_is_refused(tmp_path: Path, path: str, value: object) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40)
+    prepare(TextCorpus(path=str(tmp_path / "text.txt")), GPT2, tmp_path / "shards", tmp_path / "cache")
+    file = tmp_path / "shards" / "meta.json"
+    file.write_text(set_at(json.loads(file.read_text()), path, value))
+    refused(tmp_path / "shards", "has no meta.json that this version can read|than its folder|made by another")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "", "{", "null", "[]", "{}"])
+def test_a_folder_without_a_description_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "meta.json").write_text(content)
+    refused(tmp_path, "has no meta.json that this version can read")
+
+
+@pytest.mark.parametrize(
+    ("offset", "message"), [(16, "cut off or damaged"), (12, "cut off or damaged|bytes per token")]
+)
+def test_a_shard_whose_header_exceeds_the_file_is_refused(tmp_path: Path, offset: int, message: str) -> None:
+    """The number of tokens, and the bytes of each, in the header."""
+    (tmp_path / "text.txt").write_text("the cat sat on the mat. " * 40)
+    prepare(TextCorpus(path=str(tmp_path / "text.txt")), GPT2, tmp_path / "shards", tmp_path / "cache")
+    file = tmp_path / "shards" / "train-00000.bin"
+    content = bytearray(file.read_bytes())
+    content[offset + 3] = 0x7F
+    file.write_bytes(content)
+    refused(tmp_path / "shards", message)

@@ -13,6 +13,7 @@ from gpt2_lightning.data.shards.format import HEADER_BYTES, read_header, require
 from gpt2_lightning.data.shards.reports import shard_name
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.regular_files import read_whole
 from gpt2_lightning.tokenizers import Tokenizer
 
 
@@ -38,12 +39,13 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
         UserError: if a shard is missing, truncated, altered or of another tokenizer.
     """
     try:
-        meta = json.loads((folder / META).read_text(encoding="utf-8"))
+        meta = json.loads(read_whole(folder / META) if (folder / META).is_file() else "")
         _require_format(meta["format"], folder)
-        numbers = {split: meta[split]["shards"] for split in ("train", "val")}
+        shards = {split: {int(n): str(c) for n, c in meta[split]["shards"].items()} for split in ("train", "val")}
         ratios = {split: meta[split]["text_bytes"] / meta[split]["tokens"] for split in ("train", "val")}
-        made_by, source, unknown = meta["tokenizer"], meta["source"], dict(meta.get("unknown", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        made_by, source = {key: str(meta["tokenizer"][key]) for key in ("kind", "hash")}, str(meta["source"])
+        unknown = dict(meta.get("unknown", {}))
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         raise UserError(f"the folder {folder} has no {META} that this version can read; prepare it again") from None
     if made_by["hash"] != tokenizer.hash():
         raise UserError(
@@ -52,11 +54,16 @@ def open_prepared(folder: Path, tokenizer: Tokenizer, cache_dir: Path) -> Tokens
             f"choose that one with tokenizer=saved tokenizer.path={folder}, or prepare the corpus with this one"
         )
     sequences = {}
-    for split, of_split in numbers.items():
+    for split, of_split in shards.items():
         files = []
         for number, checksum in of_split.items():
-            file = folder / shard_name("train" if split == "train" else "val", int(number))
+            file = folder / shard_name("train" if split == "train" else "val", number)
             header = read_header(file)
+            if header.itemsize != np.dtype(tokenizer.dtype).itemsize:
+                raise UserError(
+                    f"the shard {file} has {header.itemsize} bytes per token by its header, and its tokenizer "
+                    f"{np.dtype(tokenizer.dtype).itemsize}; delete it and prepare the corpus again"
+                )
             if header.tokenizer != tokenizer.hash():
                 raise UserError(
                     f"the shard {file} was made by another tokenizer (hash {header.tokenizer[:12]}) than its folder "
