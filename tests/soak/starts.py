@@ -17,7 +17,7 @@ from typing import Protocol
 
 from tests.soak import shim
 from tests.soak.faults import Fault, Tools
-from tests.soak.scenarios import Scenario
+from tests.soak.scenarios import ROOT, Scenario
 from tests.soak.shim import Count
 
 SECONDS_TO_STOP = 15.0
@@ -142,6 +142,7 @@ class Starter:
             **preloaded,
             shim.CONTROL: str(control),
             "HOME": str(self.home),
+            "PYTHONPATH": str(ROOT),
             "TMPDIR": str(self.temporary),
             "OMP_NUM_THREADS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
