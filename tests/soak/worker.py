@@ -63,7 +63,7 @@ class Worker:
         if self.tools.shim:
             os.environ["LD_PRELOAD"] = str(self.tools.shim)  # of the fork server, which is not started yet
         references = References(self.folder, self.tools)
-        done = {record["number"] for record in table.read(self.records)} if self.step else set()
+        done = {record["number"] for record in table.read(self.records) if record["starts"]} if self.step else set()
         deadline = time.monotonic() + 60 * self.minutes
         number, failures = self.first, 0
         while time.monotonic() < deadline:
