@@ -146,9 +146,9 @@ def _error(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault:
 
 
 def _strace(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault:
-    calls = ["rename", "fsync", "mkdir", "unlink", "link", "ftruncate", "sendfile", "pwrite64"]
-    call, when = chance.choice(calls), chance.randint(1, 6)
-    if chance.random() < 0.3 and call in ("rename", "fsync", "link"):
+    call, most = chance.choice([("rename", 8), ("fsync", 8), ("mkdir", 3), ("unlink", 4), ("write", 80)])
+    when = chance.randint(1, most)
+    if chance.random() < 0.4 and call in ("rename", "fsync"):
         return Fault("strace: EIO", inject=f"{call}:error=EIO:when={when}", fresh=True)
     return Fault("strace: SIGKILL", inject=f"{call}:signal=SIGKILL:when={when}", fresh=True)
 
@@ -167,10 +167,11 @@ def _damaged(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault
 
 @dataclass
 class Damage:
-    """A file that was damaged, and its content before."""
+    """A file that was damaged, and its content before and after."""
 
     file: Path
     before: Path
+    after: bytes
     is_input: bool
 
     @classmethod
@@ -194,7 +195,7 @@ class Damage:
         with file.open("r+b") as same:  # hard links share the damage
             same.write(content)
             same.truncate()
-        return cls(file, before, file.is_relative_to(place / INPUTS))
+        return cls(file, before, bytes(content), file.is_relative_to(place / INPUTS))
 
     @property
     def is_answers(self) -> bool:
@@ -202,8 +203,8 @@ class Damage:
 
     def end(self, refused: bool) -> None:
         """Do what a user would: copy an input again; delete a refused checkpoint with its hard links."""
-        if not self.file.exists() or self.is_answers:
-            return
+        if self.is_answers or not self.file.exists() or self.file.read_bytes() != self.after:
+            return  # the command has replaced it
         number = self.file.stat().st_ino
         if self.is_input or not refused:
             with self.file.open("r+b") as same:
