@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,12 +73,11 @@ class Extent:
 
     Args:
         seconds: duration, forked.
-        calls: system calls that change files.
-        writes: those that write.
+        calls: system calls that change files, by kind.
     """
 
     seconds: float
-    calls: int
+    calls: Mapping[Operation, int]
     fresh_seconds: float = 6.0
     """More in a new interpreter."""
 
@@ -118,31 +118,33 @@ def _timed(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault:
 def _at_call(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault:
     number = chance.choice(_SIGNALS)
     torn = number == signal.SIGKILL and chance.random() < 0.4
+    changes = Operation.SYNC | Operation.RENAME | Operation.CREATE | Operation.REMOVE  # rarer than writes
+    operations = Operation.WRITE if torn else chance.choice((Operation.ANY, changes))
     strike = Strike(
         Action.TORN if torn else Action.SIGNAL,
-        _call(chance, extent),
+        _call(chance, extent, operations),
+        operations,
         signal=number,
         group=chance.random() < 0.5,
     )
     return Fault("SIGKILL in a torn write" if torn else f"{number.name} at a system call", strike)
 
 
-def _call(chance: random.Random, extent: Extent) -> int:
-    """A call of a start, by a draw that does not depend on their number."""
-    return 1 + int(chance.random() * extent.calls)
+def _call(chance: random.Random, extent: Extent, operations: Operation) -> int:
+    """One of the calls of a start, by a draw that does not depend on their number."""
+    return 1 + int(chance.random() * sum(count for kind, count in extent.calls.items() if kind in operations))
 
 
 def _error(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault:
     kind = chance.choice(("ENOSPC", "ENOSPC", "EIO", "short writes"))
-    first = _call(chance, extent)
     if kind == "short writes":
-        return Fault(kind, Strike(Action.SHORT_WRITES, first, Operation.WRITE))
+        return Fault(kind, Strike(Action.SHORT_WRITES, _call(chance, extent, Operation.WRITE), Operation.WRITE))
     if kind == "ENOSPC":  # until the next start
-        strike = Strike(Action.ERROR_FROM_THERE, first, Operation.WRITE | Operation.CREATE, error=errno.ENOSPC)
+        operations, action, number = Operation.WRITE | Operation.CREATE, Action.ERROR_FROM_THERE, errno.ENOSPC
     else:
+        operations, number = Operation.WRITE | Operation.SYNC, errno.EIO
         action = chance.choice((Action.ERROR_ONCE, Action.ERROR_FROM_THERE))
-        strike = Strike(action, first, Operation.WRITE | Operation.SYNC, error=errno.EIO)
-    return Fault(kind, strike)
+    return Fault(kind, Strike(action, _call(chance, extent, operations), operations, error=number))
 
 
 def _strace(chance: random.Random, scenario: Scenario, extent: Extent) -> Fault:

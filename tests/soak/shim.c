@@ -28,6 +28,7 @@ struct control {
     long calls, struck;
     long first, action, operations, signal, group, error;
     long jump_at, offset; /* nanoseconds of CLOCK_MONOTONIC; seconds */
+    long of_operation[5];
     char folder[1024], place[1024];
 };
 
@@ -73,6 +74,7 @@ static int is_ours(int file) {
 /* Count a call; nonzero if it is to be struck. */
 static int counted(enum operation operation, const char *name, const char *path, int file) {
     char link[64];
+    __sync_add_and_fetch(&control->of_operation[__builtin_ctz(operation)], 1);
     long number = __sync_add_and_fetch(&control->calls, control->operations & operation ? 1 : 0);
     if (!(control->operations & operation) || control->action == NOTHING || number < control->first) return 0;
     int lasts = control->action == ERROR_FROM_THERE || control->action == SHORT_WRITES;

@@ -78,7 +78,7 @@ class Strike:
 class Count:
     """What the shim counted in one start of a program."""
 
-    calls: int
+    calls: dict[Operation, int]
     struck: int
     place: str
     """The first call that was struck: its name and file."""
@@ -86,13 +86,15 @@ class Count:
     @classmethod
     def read(cls, control: Path) -> Count:
         found = _Control.from_buffer_copy(control.read_bytes())
-        return cls(found.calls, found.struck, os.fsdecode(found.place))
+        kinds = (Operation.WRITE, Operation.SYNC, Operation.RENAME, Operation.CREATE, Operation.REMOVE)
+        return cls(dict(zip(kinds, found.of_operation, strict=True)), found.struck, os.fsdecode(found.place))
 
 
 class _Control(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_long) for name in ("calls", "struck", "first", "action", "operations", "signal", "group")),
         *((name, ctypes.c_long) for name in ("error", "jump_at", "offset")),
+        ("of_operation", ctypes.c_long * 5),
         ("folder", ctypes.c_char * 1024),
         ("place", ctypes.c_char * 1024),
     )

@@ -18,7 +18,7 @@ from typing import Protocol
 from tests.soak import shim
 from tests.soak.faults import Fault, Tools
 from tests.soak.scenarios import ROOT, Scenario
-from tests.soak.shim import Count
+from tests.soak.shim import Count, Operation
 
 SECONDS_TO_STOP = 15.0
 """Within which a program must end after SIGTERM or SIGINT, and its processes after it."""
@@ -38,7 +38,7 @@ class End:
     hang: str | None = None
     processes: list[str] = field(default_factory=list)
     """Command lines of processes that outlived it."""
-    calls: int = 0
+    calls: dict[Operation, int] = field(default_factory=dict)
 
 
 class _Program(Protocol):
