@@ -105,4 +105,5 @@ def _pass(number: int, frame: FrameType | None) -> None:
 
 
 def _exit(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent's death sends a second one
     sys.exit(128 + number)
