@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gpt2_lightning.app.config import build
+from gpt2_lightning.app.launch import forkserver
 from gpt2_lightning.app.launch.elastic import Agent
 from gpt2_lightning.app.launch.rendezvous import Rendezvous
 from gpt2_lightning.app.output.exits import Failure, fail
@@ -73,7 +74,7 @@ def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
     """Start the ranks, restart them if one dies, and print the cause of failures."""
     agent = Agent(spec, _open_rendezvous(spec) if spec.num_nodes > 1 else None)
     for start in itertools.count():
-        with tempfile.TemporaryDirectory(prefix="gpt2-lightning-") as folder:
+        with tempfile.TemporaryDirectory(dir=forkserver.temporary_folder()) as folder:
             end = agent.run(functools.partial(_run_rank, verb, plain, spec), start, Path(folder))
             run_dir = rank_failures.noted_run(Path(folder))
         if not isinstance(end, Death):
