@@ -42,6 +42,7 @@ SHORT: dict[str, list[str]] = {
     "python train.py tokenizer=bpe tokenizer.vocab_size=1024": STEPS,
     "python train.py trainer.max_tokens=1e6 schedule=wsd optimizer.weight_decay=0.05": STEPS[1:],
     "python train.py callbacks=early_stopping": STEPS,
+    "python train.py callbacks=spike_guard": STEPS,
     "python train.py logger=[csv,wandb]": STEPS,
     "python train.py -m optimizer.lr=1e-3,4e-3": STEPS,
     "python -m gpt2_lightning sweep trials=20 optimizer.lr=tag(log,interval(1e-4,1e-2))": STEPS,
