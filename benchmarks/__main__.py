@@ -12,6 +12,9 @@ import sys
 
 
 def main() -> None:
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(__doc__)
+        return
     alone = (
         *("startup", "trainer_overhead", "loading", "generation", "precision", "loss_memory"),
         *("attention_explorer", "attention_callback"),

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from gpt2_lightning import __version__
 from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
 from gpt2_lightning.app.output.exits import (
     INTERRUPTED,
@@ -69,6 +70,9 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
     from gpt2_lightning.app.config.overrides import CommandLine, without_dashes
 
     given = [without_dashes(argument) for argument in (sys.argv[1:] if arguments is None else arguments)]
+    if "--version" in given:
+        print(__version__)
+        sys.exit(0)
     own, of_runs = (given, []) if verb != "sweep" else _shared_out(given)
     command_line = CommandLine.read(own, config_folder(), verb)
     if command_line.faults and command_line.only_shows:

@@ -213,14 +213,9 @@ def test_models_of_other_shapes_and_tokenizers_are_not_compared(attend: Run, run
     assert not Path("attention").exists()
 
 
-def test_an_output_is_replaced_only_when_asked_and_only_what_this_verb_wrote(attend: Run) -> None:
+def test_an_output_of_this_verb_is_replaced_and_no_other(attend: Run) -> None:
     assert attend().code == 0
-    before = Path("attention/attention.json").read_bytes()
-    outcome = attend("prompt=star")
-    assert outcome.code == 2
-    assert "output: attention exists; name another, or add overwrite=true" in outcome.err
-    assert Path("attention/attention.json").read_bytes() == before
-    assert attend("prompt=star", "overwrite=true").code == 0
+    assert attend("prompt=star").code == 0
     assert len(summary()["tokens"]) == 4
     Path("attention/thesis.txt").write_text("all my work", encoding="utf-8")
     outcome = attend("overwrite=true")

@@ -291,3 +291,36 @@ def test_a_value_that_no_computation_takes_is_named(run_verb: Run, override: str
 def test_a_sweep_without_values_is_refused(run_verb: Run, workplace: Path) -> None:
     refused(run_verb("train", "-m", *TINY, "seed=range(5,0)"), "seed: range(5,0) has no values")
     assert not (workplace / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("verb", "override", "fragment"),
+    [
+        ("train", "model=gpt2", "did you mean gpt2_124m?"),
+        ("train", "trainer.foo=1", "trainer.foo: unknown key; trainer has accelerator, "),
+        ("train", "learning_rate=1", "learning_rate: unknown key; here it is optimizer.lr"),
+        (
+            "train",
+            "optimizer._target_=torch.optim.SGD",
+            "and makes a gpt2_lightning.training.optimizers",
+        ),
+        ("generate", "num_return_sequences=3", "here it is num_samples"),
+        ("generate", "stop_strings=a", "here it is stop"),
+        ("generate", "do_sample=false", "here it is temperature: 0 is greedy decoding"),
+    ],
+)
+def test_a_name_of_another_library_leads_to_ours(run_verb: Run, verb: str, override: str, fragment: str) -> None:
+    refused(run_verb(verb, override), fragment)
+
+
+def test_a_yaml_without_a_target_is_named(run_verb: Run, workplace: Path) -> None:
+    folder = workplace / "mine" / "optimizer"
+    folder.mkdir(parents=True)
+    (folder / "odd.yaml").write_text("lr: 3\n")
+    refused(run_verb("train", "--config-dir", "mine", "optimizer=odd"), "optimizer: it has no _target_")
+
+
+def test_the_version_is_that_of_this_program(run_verb: Run) -> None:
+    from gpt2_lightning import __version__
+
+    assert run_verb("train", "--version").out == f"{__version__}\n"

@@ -150,11 +150,9 @@ def test_a_classifier_with_an_adapter_is_explained_as_a_whole(explain: Run, work
     assert found()["texts"][0]["probability"] == pytest.approx(float(expected), abs=1e-5)
 
 
-def test_a_folder_is_replaced_only_if_told_and_only_its_own(explain: Run) -> None:
+def test_a_folder_of_this_verb_is_replaced_and_no_other(explain: Run) -> None:
     assert explain("text=abc").code == 0
-    refused(explain("text=abcd"), "output: explanation exists; name another, or add overwrite=true")
-    assert found()["texts"][0]["text"] == "abc"
-    assert explain("text=abcd", "overwrite=true").code == 0
+    assert explain("text=abcd").code == 0
     assert found()["texts"][0]["text"] == "abcd"
     Path("explanation/mine.txt").write_text("mine", encoding="utf-8")
     refused(explain("text=abc", "overwrite=true"), "holds mine.txt, which this verb did not write")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich import get_console
 
 from gpt2_lightning.app.commands.plot import find_runs
 from gpt2_lightning.errors import UserError
@@ -123,3 +124,22 @@ def test_a_broken_run_among_others_is_drawn_around(run_verb: Run, three: Path) -
     assert outcome.code == 0, outcome.err
     assert "no metrics" in outcome.out
     assert "train/loss is no number from step 10; val/loss is no number from step 10" in outcome.out
+
+
+def test_a_page_of_this_verb_is_replaced_and_no_other(run_verb: Run, three: Path, workplace: Path) -> None:
+    assert run_verb("plot", "runs=char").code == 0
+    assert run_verb("plot", "runs=char").code == 0
+    (workplace / "curves.html").write_text("<html>mine</html>")
+    refused(run_verb("plot", "runs=char"), "output: curves.html exists", "overwrite=true")
+    assert (workplace / "curves.html").read_text() == "<html>mine</html>"
+
+
+def test_a_wide_table_fits_the_terminal_with_all_results(run_verb: Run, workplace: Path) -> None:
+    for number in range(3):
+        run = workplace / "runs" / ("a-long-name-of-a-run-" * 4) / f"2026-01-0{number}_00-00-00"
+        write_run(run, USUAL, {f"setting_{key}": f"{'x' * 12}{number}" for key in range(40)})
+    shown = run_verb("plot", "runs=runs/*/*").out
+    assert max(map(len, shown.splitlines())) <= max(120, get_console().width)
+    assert shown.count("3.2500") == 3
+    assert all(f"2026-01-0{number}_00-00-00" in shown for number in range(3))
+    assert "setting_39" in " ".join(shown.split())

@@ -61,7 +61,7 @@ class Config(Settings):
     output: Annotated[PathText, MinLen(1)] = "attention"
     """The output folder."""
     overwrite: bool = False
-    """Whether an existing output folder of this verb is replaced."""
+    """Not needed: an output folder of this verb is replaced in any case. For commands of earlier versions."""
 
     @relation
     def _head_has_its_layer(self) -> Iterator[str]:
@@ -81,7 +81,7 @@ def run(plain: dict[str, Any]) -> None:
         plain: the resolved configuration, checked by preflight.
     """
     config = Config(**plain)
-    output = free_folder(config.output, config.overwrite, OUTPUT_FILES)
+    output = free_folder(config.output, OUTPUT_FILES)
     names = _checkpoints(config)
     first = _load(names[0], config)
     ids = _ids(config.prompt, first)

@@ -48,7 +48,7 @@ class Config(InputTexts):
     output: Annotated[PathText, MinLen(1)] = "explanation"
     """The output folder."""
     overwrite: bool = False
-    """Whether an existing output folder of this verb is replaced."""
+    """Not needed: an output folder of this verb is replaced in any case. For commands of earlier versions."""
 
 
 def run(plain: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ def run(plain: dict[str, Any]) -> None:
         plain: the resolved configuration, checked by preflight.
     """
     config = Config(**plain)
-    output = free_folder(config.output, config.overwrite, OUTPUT_FILES)
+    output = free_folder(config.output, OUTPUT_FILES)
     given = config.read()
     source = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     classifier, task = source.classifier().float(), LabelTask.from_plain(source.task)

@@ -18,7 +18,7 @@ from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_cons
 from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
-from gpt2_lightning.inspection.curves.page import write_page
+from gpt2_lightning.inspection.curves.page import is_page, write_page
 from gpt2_lightning.inspection.curves.panels import SHORT_NAMES, Panel, known_columns, make_panels
 from gpt2_lightning.inspection.curves.plots import draw
 from gpt2_lightning.inspection.curves.runs import Run, read_runs
@@ -27,7 +27,9 @@ from gpt2_lightning.settings import BelowOne, PathText, Settings, relation
 
 _IMAGES = ("png", "svg", "pdf")
 _PAGE = "html"
-_COLUMNS_IN_FILES = 500
+_COLUMNS_IN_FILES = 120
+_LONGEST_NAME, _SHORTEST_NAME = 40, 16
+_GAP = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class Config(Settings):
     output: PathText = "curves.html"
     """The output: a .png, .svg, .pdf or .html file."""
     overwrite: bool = False
-    """Whether an existing output is replaced."""
+    """Whether an existing picture is replaced; a page of this verb is in any case."""
 
     @relation
     def _output_is_a_page_or_a_picture(self) -> Iterator[str]:
@@ -74,7 +76,7 @@ def run(plain: dict[str, Any]) -> None:
     """
     config = Config(**plain)
     output = Path(config.output).expanduser()
-    if output.exists() and not config.overwrite:
+    if output.exists() and not config.overwrite and not is_page(output):
         raise UserError(f"output: {display_path(output)} exists; name another, or add overwrite=true to replace it")
     runs = read_runs(find_runs(config.runs, Path(config.runs_dir).expanduser()))
     panels = _panels(runs, config)
@@ -154,10 +156,29 @@ def _panels(runs: Sequence[Run], config: Config) -> list[Panel]:
 
 
 def _print(table: RunTable) -> None:
+    """Print the table within the width of the terminal, or 120 columns: all results, and the settings that fit."""
+    console = wide_console(_COLUMNS_IN_FILES)
+    widths = [
+        max(map(len, (*name.split(), *(row.cells[place] for row in table.rows))))
+        for place, name in enumerate(table.head)
+    ]
+    shown = [place for place, is_numeric in enumerate(table.is_numeric) if is_numeric]
+    room = console.width - sum(widths[place] + _GAP for place in shown)
+    longest = max((len(row.name) for row in table.rows), default=0)
+    of_name = min(max(longest, len("run")), max(_SHORTEST_NAME, min(room, _LONGEST_NAME)))
+    room -= of_name + _GAP
+    for place, width in enumerate(widths):
+        if place not in shown and width + _GAP <= room:
+            shown.append(place)
+            room -= width + _GAP
     grid = Table(box=box.SIMPLE, pad_edge=False)
-    grid.add_column("run", no_wrap=True)
-    for name, is_numeric in zip(table.head, table.is_numeric, strict=True):
-        grid.add_column(name, justify="right" if is_numeric else "left")
+    grid.add_column("run", width=of_name, no_wrap=True)
+    for place in sorted(shown):
+        justify: Literal["left", "right"] = "right" if table.is_numeric[place] else "left"
+        grid.add_column(table.head[place], justify=justify, width=widths[place])
     for row in table.rows:
-        grid.add_row(*(Text(cell) for cell in (row.name, *row.cells)))
-    wide_console(_COLUMNS_IN_FILES).print(grid)
+        name = row.name if len(row.name) <= of_name else f"…{row.name[len(row.name) - of_name + 1 :]}"
+        grid.add_row(*(Text(cell) for cell in (name, *(row.cells[place] for place in sorted(shown)))))
+    console.print(grid)
+    if omitted := [name for place, name in enumerate(table.head) if place not in shown]:
+        console.print(f"without {', '.join(omitted)}, which do not fit; a page (.html) shows all", markup=False)

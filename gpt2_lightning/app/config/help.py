@@ -41,7 +41,7 @@ def help_text(verb: str, folders: list[Path]) -> str:
     for group, chosen in choices.items():
         if chosen is not None and (lines := list(_members(group, chosen, folders, width))):
             parts += [f"Settings of {group}={chosen}", "\n".join(lines)]
-    parts += ["--cfg job shows the whole configuration, --info defaults-tree where it comes from."]
+    parts += ["--cfg job shows what is stated, --info defaults-tree where it comes from, and config.yaml of a run all."]
     return "\n\n".join(parts)
 
 

@@ -188,7 +188,8 @@ def _unknown_option(override: str, folders: list[Path], verb: str | None) -> str
     for name in value.strip("[]").split(","):
         name = name.strip().strip("'\"").removesuffix(".yaml")
         if name not in options and not (name == "null" and key in _MAY_BE_NULL):
-            near = difflib.get_close_matches(name, options, n=1)
+            near = [option for option in options if name and option.startswith(name)]
+            near = near or difflib.get_close_matches(name, options, n=1)
             there_are = f"did you mean {near[0]}? There are" if near else "there are"
             return f"{key}: there is no option '{name}'; {there_are} {', '.join(options)}"
     return None

@@ -34,6 +34,21 @@ FROM_BUILD: dict[str, Any] = {
     "num_classes": 2,
 }
 """Parameters supplied by `build`, with placeholders for the check."""
+_OTHER_NAMES = {
+    "do_sample": "temperature: 0 is greedy decoding",
+    "fp16": "precision=fp16",
+    "bf16": "precision=bf16",
+    "learning_rate": "optimizer.lr",
+    "max_length": "max_new_tokens, without the prompt",
+    "num_beams": "n_beams",
+    "num_return_sequences": "num_samples",
+    "num_train_epochs": "trainer.max_epochs",
+    "output_dir": "runs_dir",
+    "per_device_train_batch_size": "batch_size, over all devices",
+    "report_to": "logger",
+    "stop_strings": "stop",
+}
+"""Settings of transformers, and what they are here."""
 
 
 def preflight(config: DictConfig, schema: type) -> tuple[dict[str, Any], list[str]]:
@@ -143,10 +158,14 @@ class _Checker:
             self.faults.append(f"{path}: {value[TARGET]} cannot be checked: {type(error).__name__}: {error}")
 
     def _suggestion(self, key: str) -> str:
+        if key in _OTHER_NAMES:
+            return f"; here it is {_OTHER_NAMES[key]}"
         folder, _, leaf = key.rpartition(".")
         siblings = [known for known in self.known if known.rpartition(".")[0] == folder]
         near = difflib.get_close_matches(key, siblings, n=1, cutoff=0.7)
         near = near or [known for known in self.known if known.rpartition(".")[2] == leaf]
+        if not near and folder and siblings:
+            return f"; {folder} has {', '.join(known.rpartition('.')[2] for known in siblings)}"
         near = near or difflib.get_close_matches(key, self.known, n=1)
         return f"; did you mean {near[0]}?" if near else ""
 

@@ -107,7 +107,8 @@ def locate(name: Any, kinds: tuple[type, ...]) -> Callable[..., Any]:
             if own.isidentifier()
             else ""
         )
-        raise UserError(f"'{name}' is refused; a target lies in one of {', '.join(ALLOWED_MODULES)}{hint}")
+        where = ", ".join(ALLOWED_MODULES)
+        raise UserError(f"'{name}' is refused; a target lies in one of {where}, and makes a {_shown(kinds)} here{hint}")
     if trusted and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # as for a script; the installed command has its own folder there
     try:
@@ -116,8 +117,7 @@ def locate(name: Any, kinds: tuple[type, ...]) -> Callable[..., Any]:
         raise UserError(f"'{name}' cannot be imported: {error}") from None
     made = found if inspect.isclass(found) else _returned(found)
     if not (inspect.isclass(made) and issubclass(made, kinds)):
-        places = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
-        raise UserError(f"'{name}' does not fit here: it makes no {places}; choose an option of the group")
+        raise UserError(f"'{name}' does not fit here: it makes no {_shown(kinds)}; choose an option of the group")
     for conflicting, instead in _UNUSABLE.items():
         package, _, last = conflicting.rpartition(".")
         if made.__module__.startswith(package) and issubclass(made, getattr(sys.modules[package], last)):
@@ -149,6 +149,10 @@ def _import(name: str) -> type:
     kind = getattr(importlib.import_module(module), attribute)
     assert inspect.isclass(kind), "an annotation names classes"
     return kind
+
+
+def _shown(kinds: tuple[type, ...]) -> str:
+    return " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
 
 
 def _returned(found: Any) -> Any:

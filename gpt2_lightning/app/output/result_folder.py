@@ -27,12 +27,11 @@ class Result(Protocol):
         """
 
 
-def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
+def free_folder(output: str, ours: re.Pattern[str]) -> Path:
     """Check, before any computation, that an output folder can be created or replaced.
 
     Args:
         output: the folder.
-        overwrite: whether an existing folder of this verb is replaced.
         ours: pattern of the verb's output file names; a folder with other files is never replaced.
 
     Returns:
@@ -47,8 +46,6 @@ def free_folder(output: str, overwrite: bool, ours: re.Pattern[str]) -> Path:
         return path
     if not path.is_dir():
         raise UserError(f"output: {display_path(path)} is a file; name a folder")
-    if not overwrite:
-        raise UserError(f"output: {display_path(path)} exists; name another, or add overwrite=true to replace it")
     if strangers := sorted(file.name for file in path.iterdir() if not ours.fullmatch(file.name)):
         raise UserError(
             f"output: {display_path(path)} holds {', '.join(strangers[:5])}, which this verb did not write, so it is "

@@ -15,6 +15,7 @@ from gpt2_lightning.inspection.curves.smoothing import Floats
 from gpt2_lightning.inspection.curves.table import RunTable
 
 _HERE = Path(__file__).parent
+_GENERATOR = b'<meta name="generator" content="gpt2-lightning plot">'
 
 
 def write_page(panels: Sequence[Panel], table: RunTable, labels: Sequence[str], title: str, page: Path) -> None:
@@ -69,3 +70,11 @@ def _finite(value: Any) -> Any:
 
 def _read(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
+
+
+def is_page(file: Path) -> bool:
+    """Whether a file is a page of this module."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return _GENERATOR in opened.read(1000)
