@@ -22,7 +22,7 @@ KINDS["count"] = Count()""",
         "from gpt2_lightning.model.kernels import chunked\n\n"
         'KERNELS["chunked"] = Kernels(F.layer_norm, F.gelu, chunked.scaled_dot_product_attention)'
     ),
-    "gpt2_lightning/generation/filters.py": 'FILTERS["epsilon_cutoff"] = keep_epsilon',
+    "gpt2_lightning/generation/filters.py": 'FILTERS["top_n_sigma"] = keep_top_n_sigma',
 }
 """What the page says to add to a table."""
 BETWEEN = "==== the next command ===="
@@ -188,9 +188,9 @@ def test_a_filter_is_a_setting_of_the_command_line(extended: Path, trained: tupl
 import torch
 from gpt2_lightning.generation import Sampling
 logits = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.4, 0.4]]).log()
-found = Sampling(temperature=1, epsilon_cutoff=0.25).filtered(logits)
+found = Sampling(temperature=1, top_n_sigma=1).filtered(logits)
 print(found.isfinite().tolist(), Sampling(temperature=1).filtered(logits).isfinite().all().item())
 """
     assert run(extended, "-c", program).strip() == "[[True, True, False], [False, True, True]] True"
-    always_the_likeliest = run(extended, "generate.py", "prompt=Dear", "max_new_tokens=20", "epsilon_cutoff=1")
+    always_the_likeliest = run(extended, "generate.py", "prompt=Dear", "max_new_tokens=20", "top_n_sigma=1e-9")
     assert always_the_likeliest == run(extended, "generate.py", "prompt=Dear", "max_new_tokens=20", "temperature=0")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling
 from gpt2_lightning.settings import FreeText, NonEmpty, PositiveInt, relation
+from gpt2_lightning.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,10 @@ class GenerationSettings(Sampling):
     """Texts for each prompt."""
     stop: list[NonEmpty] = field(default_factory=list)
     """Strings that end a text. They are not part of it."""
+    bad_words: list[NonEmpty] = field(default_factory=list)
+    """Words that do not occur in a text, as they are written and with a space before them."""
+    choices: list[NonEmpty] = field(default_factory=list)
+    """Texts of which one is the answer, each with a space before it where the prompt does not end in one."""
     ignore_end_of_text: bool = False
     """Whether texts continue after an end-of-text token, up to `max_new_tokens`."""
     raw: bool = False
@@ -35,6 +40,16 @@ class GenerationSettings(Sampling):
     def _stop_is_a_list(self) -> Iterator[str]:
         if isinstance(self.stop, str):
             yield f"stop: {self.stop!r} is a string, a list of strings is expected"
+
+    @relation
+    def _end_of_text_is_ignored_or_named(self) -> Iterator[str]:
+        if self.ignore_end_of_text and self.eos_token_id is not None:
+            yield "eos_token_id: it does not go with ignore_end_of_text=true, choose one"
+
+    @relation
+    def _choices_are_chosen_token_by_token(self) -> Iterator[str]:
+        if self.n_beams > 1 and (self.choices or self.choices_ids):
+            yield "choices: beam search does not support them; leave choices or n_beams out"
 
     @relation
     def _samples_differ(self) -> Iterator[str]:
@@ -50,6 +65,27 @@ class GenerationSettings(Sampling):
     def _beam_search_does_not_stop(self) -> Iterator[str]:
         if self.n_beams > 1 and self.stop:
             yield "stop: beam search does not support stop strings; leave stop or n_beams out"
+
+
+def with_token_ids(settings: GenerationSettings, tokenizer: Tokenizer) -> GenerationSettings:
+    """Express `bad_words` and `choices` as token ids.
+
+    Raises:
+        UserError: if a choice has no tokens.
+    """
+    if not settings.bad_words and not settings.choices:
+        return settings
+    banned = [tokenizer.encode(text).tolist() for word in settings.bad_words for text in (word, f" {word}")]
+    chosen = [tokenizer.encode(choice).tolist() for choice in settings.choices]
+    if not all(chosen):
+        raise UserError("choices: one has no character that the tokenizer has; leave it out")
+    return dataclasses.replace(
+        settings,
+        bad_words=[],
+        choices=[],
+        bad_words_ids=[*settings.bad_words_ids, *filter(None, banned)],
+        choices_ids=[*settings.choices_ids, *chosen],
+    )
 
 
 def with_changes(settings: GenerationSettings, changes: Mapping[str, Any]) -> GenerationSettings:
@@ -109,6 +145,16 @@ class GenerationOptions(TypedDict, total=False):
     n_beams: int
     length_penalty: float
     early_stopping: Literal[True, False, "never"]
+    epsilon_cutoff: float
+    eta_cutoff: float
+    min_new_tokens: int
+    eos_token_id: int | list[int] | None
+    suppress_tokens: list[int]
+    logit_bias: dict[int, float] | None
+    bad_words_ids: list[list[int]]
+    choices_ids: list[list[int]]
+    bad_words: list[str]
+    choices: list[str]
     stop: list[str]
     ignore_end_of_text: bool
     raw: bool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gpt2_lightning.api.chat import Chat
-from gpt2_lightning.api.settings import GenerationSettings
+from gpt2_lightning.api.settings import GenerationSettings, with_token_ids
 from gpt2_lightning.generation import Piece, Token, search, write
 from gpt2_lightning.generation.beams import Beam
 from gpt2_lightning.generation.decoder import Finish
@@ -68,6 +68,7 @@ class TextGenerator:
         ends: Collection[int] | None = None,
     ) -> None:
         self.model, self.tokenizer, self.settings, self.chat = model, tokenizer, settings, chat
+        self._sampling = with_token_ids(settings, tokenizer)
         self.slid = slid
         """Whether any text has outgrown the context."""
         own = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)
@@ -132,7 +133,7 @@ class TextGenerator:
             self.model,
             self.tokenizer,
             prompts,
-            self.settings,
+            self._sampling,
             self.settings.num_samples,
             self.stop,
             first_row,
@@ -162,7 +163,7 @@ class TextGenerator:
 
     def _search(self, prompt: Tensor, on_token: Callable[[], None]) -> list[Completion]:
         prompt = prompt.to(self.model.wte.weight.device)
-        beams = search(self.model, prompt, self.settings, self.ends)[: self.settings.num_samples]
+        beams = search(self.model, prompt, self._sampling, self.ends)[: self.settings.num_samples]
         completions = [Completion(tuple(self._decode(beam)), score=beam.score) for beam in beams]
         for completion in completions:
             read = min(len(prompt), self.context) + len(completion.pieces) - 1  # the last token is not read

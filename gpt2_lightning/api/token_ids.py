@@ -57,8 +57,9 @@ def generate_ids(
     Raises:
         UserError: if a setting does not apply to ids.
     """
-    if settings.stop:
-        raise UserError("stop: it applies to prompts that are texts; leave it out, or pass a string")
+    for name in ("stop", "bad_words", "choices"):
+        if getattr(settings, name):
+            raise UserError(f"{name}: it applies to prompts that are texts; leave it out, or pass a string")
     refuse_system(settings)
     if settings.n_beams > 1:
         rows = []

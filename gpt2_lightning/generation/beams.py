@@ -63,7 +63,7 @@ def beam_search(
     sums = torch.zeros(1, device=prompt.device)  # (1,), later (n,): their log-probabilities
     finished: list[Beam] = []
     for length in range(1, sampling.max_new_tokens + 1):
-        scores = (_log_probabilities(logits, texts, len(prompt), sampling) + sums.unsqueeze(1)).flatten()
+        scores = (_log_probabilities(logits, texts, len(prompt), sampling, ends.tolist()) + sums.unsqueeze(1)).flatten()
         sums, where = scores.topk(candidates)
         rows, ids = where // vocab_size, where % vocab_size
         texts = torch.cat((texts[rows], ids.unsqueeze(1)), dim=1)
@@ -82,11 +82,13 @@ def beam_search(
     return finished
 
 
-def _log_probabilities(logits: Tensor, texts: Tensor, prompt_length: int, sampling: Sampling) -> Tensor:
+def _log_probabilities(
+    logits: Tensor, texts: Tensor, prompt_length: int, sampling: Sampling, ends: list[int]
+) -> Tensor:
     """Log-probabilities (n, V) after penalties, which apply to log-probabilities here, as in Hugging Face."""
     lengths = torch.full((len(texts),), texts.size(1), device=texts.device)
     prompt_lengths = torch.full_like(lengths, prompt_length)
-    return sampling.penalized(logits.float().log_softmax(dim=-1), texts, lengths, prompt_lengths)
+    return sampling.penalized(logits.float().log_softmax(dim=-1), texts, lengths, prompt_lengths, ends)
 
 
 def _beams(texts: Tensor, ended: Tensor, scores: Tensor) -> list[Beam]:

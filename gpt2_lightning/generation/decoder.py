@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.generation.beams import Beam, beam_search
+from gpt2_lightning.generation.constraints import begins
 from gpt2_lightning.generation.reader import Reader
 from gpt2_lightning.generation.sampling import Chosen, Sampler
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.inference.packed import packed
 
-Finish = Literal["end_of_text", "stop_string", "length"]
-"""Why a text ended; `length` is `max_new_tokens`."""
+Finish = Literal["end_of_text", "stop_string", "choice", "length"]
+"""Why a text ended; `length` is `max_new_tokens`, `choice` a complete one that no other choice continues."""
 _WORTH_PACKING = 32
 """New tokens from which packed weights save more time than packing takes."""
 
@@ -71,7 +72,7 @@ class Decoder:
             raise ValueError(f"n_beams: {sampling.n_beams} is for beam search, and this chooses token by token")
         self.sampling, self.samples, self.ends = sampling, samples, sampling.ends(end_of_text)
         self._reader = Reader(model, prompts, len(prompts) * samples, sampling.max_new_tokens, on_slide)
-        self._sampler = Sampler(sampling, len(prompts) * samples, model.wte.weight.device, first_row)
+        self._sampler = Sampler(sampling, len(prompts) * samples, model.wte.weight.device, first_row, self.ends)
         self._stopped: set[int] = set()
 
     def stop(self, row: int) -> None:
@@ -110,6 +111,9 @@ class Decoder:
         ends: list[Finish | None] = [
             "end_of_text" if token in self.ends else "length" if is_last else None for token in ids
         ]
+        for i, token in enumerate(ids if self.sampling.choices_ids else ()):
+            if ends[i] != "end_of_text" and self._is_chosen([*self._reader.history.new(i), token]):
+                ends[i] = "choice"
         if chosen.log_probabilities is None:
             return [Token(*fields) for fields in zip(rows, ids, ends, strict=True)]
         assert chosen.top_ids is not None
@@ -120,6 +124,10 @@ class Decoder:
         ]
         columns = zip(rows, ids, ends, chosen.log_probabilities.tolist(), likeliest, strict=True)
         return [Token(*fields) for fields in columns]
+
+    def _is_chosen(self, text: list[int]) -> bool:
+        """Whether new ids are a choice that is not the beginning of another one."""
+        return [choice for choice in self.sampling.choices_ids if begins(choice, text)] == [text]
 
 
 @torch.inference_mode()

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from gpt2_lightning.settings import PositiveInt, PositiveShare, Probability, Settings
+from gpt2_lightning.settings import BelowOne, PositiveInt, PositiveShare, Probability, Settings
 
 _REMOVED = float("-inf")
 _LIKELY = 512
@@ -85,11 +86,32 @@ def keep_typical(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(distance > nearest_first.gather(1, last), _REMOVED)
 
 
+def keep_epsilon(logits: Tensor, epsilon: float) -> Tensor:
+    """Tokens with a probability of at least epsilon, and the likeliest (Hewitt et al. 2022, arXiv:2210.15191)."""
+    return _keep_probable(logits, logits.softmax(dim=-1) < epsilon)
+
+
+def keep_eta(logits: Tensor, epsilon: float) -> Tensor:
+    """Tokens at least as probable as min(epsilon, sqrt(epsilon) exp(-entropy)), and the likeliest.
+
+    Eta sampling (Hewitt et al. 2022, arXiv:2210.15191, section 3.2).
+    """
+    share = torch.tensor(epsilon, device=logits.device)
+    entropy = torch.distributions.Categorical(logits=logits).entropy().unsqueeze(-1)  # (R, 1)
+    return _keep_probable(logits, logits.softmax(dim=-1) < torch.min(share, share.sqrt() * (-entropy).exp()))
+
+
+def _keep_probable(logits: Tensor, is_improbable: Tensor) -> Tensor:
+    return logits.masked_fill(is_improbable & (logits < logits.amax(dim=-1, keepdim=True)), _REMOVED)
+
+
 FILTERS: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "top_k": keep_top_k,
     "top_p": keep_top_p,
     "min_p": keep_min_p,
     "typical_p": keep_typical,
+    "epsilon_cutoff": keep_epsilon,
+    "eta_cutoff": keep_eta,
 }
 """Filters by the name of their setting, in the order in which they act."""
 
@@ -106,6 +128,10 @@ class Filters(Settings):
     """Choose among tokens at least this many times as likely as the likeliest; 0 is off."""
     typical_p: PositiveShare = 1.0
     """Choose among the most typical tokens that hold this probability together; 1 is off."""
+    epsilon_cutoff: BelowOne = 0.0
+    """Choose among tokens of at least this probability, and the likeliest; 0 is off."""
+    eta_cutoff: BelowOne = 0.0
+    """As `epsilon_cutoff`, with a lower limit where the distribution is flat; 0 is off."""
 
     def filter(self, logits: Tensor) -> Tensor:
         """Apply the filters that are on: (R, V) to (R, V)."""

@@ -34,6 +34,10 @@ class History:
         end = int(self.lengths[row])
         return self._padded[row, end - count : end]
 
+    def new(self, row: int) -> list[int]:
+        """The ids of a text after its prompt."""
+        return self._padded[row, int(self.prompt_lengths[row]) : int(self.lengths[row])].tolist()
+
     def add(self, ids: Tensor) -> None:
         """Add one id (R,) to each text."""
         if self._longest == self._padded.size(1):

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -51,10 +52,18 @@ class Sampler:
         rows: texts in the batch, R.
         device: of the logits.
         first_row: number of rows in earlier batches.
+        ends: ids that end a text.
     """
 
-    def __init__(self, sampling: Sampling, rows: int, device: torch.device | str, first_row: int = 0) -> None:
-        self.sampling = sampling
+    def __init__(
+        self,
+        sampling: Sampling,
+        rows: int,
+        device: torch.device | str,
+        first_row: int = 0,
+        ends: Collection[int] = (),
+    ) -> None:
+        self.sampling, self.ends = sampling, ends
         self._generators = [
             torch.Generator(device).manual_seed(row_seed(sampling.seed, row))
             for row in range(first_row, first_row + rows)
@@ -77,7 +86,7 @@ class Sampler:
             UserError: if no token can be chosen because all would repeat an n-gram, or because logits are NaN.
         """
         logits = logits.float()
-        scores = self.sampling.penalized(logits, history, lengths, prompt_lengths)
+        scores = self.sampling.penalized(logits, history, lengths, prompt_lengths, self.ends)
         if self.sampling.temperature != 0:
             scores = self._exponential_race(self.sampling.filtered(scores).softmax(dim=-1))
         best, ids = scores.max(dim=-1)
@@ -108,8 +117,13 @@ class Sampler:
 def why_no_token(logits: Tensor, sampling: Sampling) -> str:
     """Error message for logits (R, V) of which some row leaves no token to choose."""
     size = sampling.no_repeat_ngram_size
-    if size is None or logits.isnan().any():
+    others = ("min_new_tokens", "suppress_tokens", "logit_bias", "bad_words_ids", "choices_ids")
+    set_here = [name for name in others if getattr(sampling, name)]
+    if logits.isnan().any() or (size is None and not set_here):
         return "the model's logits are not numbers (NaN): its weights are damaged, or its precision is too low"
+    if set_here:
+        names = ", ".join([*(["no_repeat_ngram_size"] if size else []), *set_here])
+        return f"{names}: together they leave no token to choose; relax one of them"
     return f"no_repeat_ngram_size={size} leaves no token to choose: use a larger one, or a smaller max_new_tokens"
 
 

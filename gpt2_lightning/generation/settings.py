@@ -1,18 +1,20 @@
 """Settings of text generation, and the order in which they act on the logits.
 
-The order is Hugging Face's: penalties (repetition, presence and frequency, n-grams), temperature, filters. Their
-`generate` defaults to the 50 likeliest tokens; here all tokens are the default.
+The order is Hugging Face's: biases, penalties (repetition, presence and frequency, n-grams), constraints (bad words,
+least length, choices, suppressed tokens), temperature, filters. Their `generate` defaults to the 50 likeliest tokens;
+here all tokens are the default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Interval
 from torch import Tensor
 
+from gpt2_lightning.generation.constraints import add_bias, ban_ends, ban_sequences, ban_tokens, keep_choices
 from gpt2_lightning.generation.filters import Filters
 from gpt2_lightning.generation.penalties import ban_repeated_ngrams, penalize_generated, penalize_repetition
 from gpt2_lightning.settings import (
@@ -47,6 +49,18 @@ class Sampling(Filters):
     """Taken off the logit of a token for each time that it was generated; the prompt does not count."""
     no_repeat_ngram_size: PositiveInt | None = None
     """No sequence of so many tokens comes twice in prompt and text; no limit where it is null."""
+    min_new_tokens: NonNegativeInt = 0
+    """Tokens to add, at least: no text ends before."""
+    eos_token_id: NonNegativeInt | list[NonNegativeInt] | None = None
+    """Id or ids that end a text, in place of those of the model; null for those of the model."""
+    suppress_tokens: list[NonNegativeInt] = field(default_factory=list)
+    """Ids of tokens that are never chosen."""
+    logit_bias: dict[int, float] | None = None
+    """Numbers that are added to the logits of tokens, by their ids; null for none."""
+    bad_words_ids: list[list[NonNegativeInt]] = field(default_factory=list)
+    """Sequences of ids that never occur in a text; see `bad_words` for words."""
+    choices_ids: list[list[NonNegativeInt]] = field(default_factory=list)
+    """A text is one of these sequences of ids; see `choices` for texts."""
     log_probabilities: NonNegativeInt | None = None
     """Also report the log-probability of each chosen token and of this many of the likeliest; null reports none."""
     n_beams: PositiveInt = 1
@@ -63,6 +77,17 @@ class Sampling(Filters):
             yield f"temperature: {self.temperature} does not go with n_beams={self.n_beams}, set temperature=0"
 
     @relation
+    def _lengths_leave_room(self) -> Iterator[str]:
+        if self.min_new_tokens > self.max_new_tokens:
+            yield f"min_new_tokens: {self.min_new_tokens} is above max_new_tokens={self.max_new_tokens}"
+
+    @relation
+    def _sequences_have_tokens(self) -> Iterator[str]:
+        for name, sequences in (("bad_words_ids", self.bad_words_ids), ("choices_ids", self.choices_ids)):
+            if not all(sequences):
+                yield f"{name}: a sequence is empty, one id or more is needed"
+
+    @relation
     def _beam_search_scores_texts(self) -> Iterator[str]:
         if self.n_beams > 1 and self.log_probabilities is not None:
             yield f"log_probabilities: beam search (n_beams={self.n_beams}) reports scores of texts alone"
@@ -70,20 +95,31 @@ class Sampling(Filters):
     @property
     def reads_history(self) -> bool:
         """Whether the choice depends on ids, and not on the logits alone."""
-        return self.repetition_penalty != 1 or self._penalizes_generated or self.no_repeat_ngram_size is not None
+        reading = (self.no_repeat_ngram_size, self.min_new_tokens, self.bad_words_ids, self.choices_ids)
+        return self.repetition_penalty != 1 or self._penalizes_generated or any(reading)
 
     @property
     def _penalizes_generated(self) -> bool:
         return self.presence_penalty != 0 or self.frequency_penalty != 0
 
     def ends(self, end_of_text: int | Collection[int] | None) -> frozenset[int]:
-        """The ids that end a text, as a set."""
-        if end_of_text is None:
+        """The ids that end a text: those of the settings, else those of the model."""
+        ids = end_of_text if self.eos_token_id is None else self.eos_token_id
+        if ids is None:
             return frozenset()
-        return frozenset((end_of_text,) if isinstance(end_of_text, int) else end_of_text)
+        return frozenset((ids,) if isinstance(ids, int) else ids)
 
-    def penalized(self, scores: Tensor, history: Tensor, lengths: Tensor, prompt_lengths: Tensor) -> Tensor:
-        """Scores (R, V) after all penalties; see `penalties` for the shapes."""
+    def penalized(
+        self,
+        scores: Tensor,
+        history: Tensor,
+        lengths: Tensor,
+        prompt_lengths: Tensor,
+        ends: Collection[int] = (),
+    ) -> Tensor:
+        """Scores (R, V) after all penalties and constraints; see `penalties` for the shapes."""
+        if self.logit_bias:
+            scores = add_bias(scores, self.logit_bias)
         if self.repetition_penalty != 1:
             scores = penalize_repetition(scores, history, lengths, self.repetition_penalty)
         if self._penalizes_generated:
@@ -92,6 +128,14 @@ class Sampling(Filters):
             )
         if self.no_repeat_ngram_size is not None:
             scores = ban_repeated_ngrams(scores, history, lengths, self.no_repeat_ngram_size)
+        if sequences := [ids for ids in self.bad_words_ids if tuple(ids) not in {(end,) for end in ends}]:
+            scores = ban_sequences(scores, history, lengths, sequences)
+        if self.min_new_tokens and ends:
+            scores = ban_ends(scores, lengths, prompt_lengths, ends, self.min_new_tokens)
+        if self.choices_ids:
+            scores = keep_choices(scores, history, lengths, prompt_lengths, self.choices_ids, ends)
+        if self.suppress_tokens:
+            scores = ban_tokens(scores, self.suppress_tokens)
         return scores
 
     def filtered(self, logits: Tensor) -> Tensor:

@@ -207,16 +207,20 @@ def out_of_range() -> Iterator[tuple[str, object]]:
         "top_p": [0, 1.1, nan],
         "min_p": [-0.1, 1.1, nan],
         "typical_p": [0, 1.1, nan],
+        "epsilon_cutoff": [-0.1, 1, nan],
+        "eta_cutoff": [-0.1, 1, nan],
         "repetition_penalty": [0, -1, nan, inf],
         "presence_penalty": [-2.1, 2.1, nan],
         "frequency_penalty": [-2.1, 2.1, nan],
         "no_repeat_ngram_size": [0],
+        "min_new_tokens": [-1],
         "log_probabilities": [-1],
         "n_beams": [0],
         "length_penalty": [11, nan, inf],
         "early_stopping": ["always"],
     }
-    assert values.keys() == {field.name for field in dataclasses.fields(Sampling)}
+    of_ids = {"eos_token_id", "suppress_tokens", "logit_bias", "bad_words_ids", "choices_ids"}  # see test_constraints
+    assert values.keys() | of_ids == {field.name for field in dataclasses.fields(Sampling)}
     return ((name, value) for name, faults in values.items() for value in faults)
 
 

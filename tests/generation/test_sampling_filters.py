@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LogitsProcessor
 
 from gpt2_lightning.generation import filters
-from gpt2_lightning.generation.filters import keep_min_p, keep_top_k, keep_top_p, keep_typical
+from gpt2_lightning.generation.filters import keep_epsilon, keep_eta, keep_min_p, keep_top_k, keep_top_p, keep_typical
 from gpt2_lightning.generation.penalties import ban_repeated_ngrams, penalize_generated, penalize_repetition
 from gpt2_lightning.generation.sampling import Sampling
 
@@ -54,6 +54,14 @@ FILTERS: dict[str, tuple[Filter, LogitsProcessor]] = {
     **{
         f"typical_p={p}": (lambda x, p=p: keep_typical(x, p), transformers.TypicalLogitsWarper(p))
         for p in (1e-6, 0.2, 0.5, 0.9, 0.9999)
+    },
+    **{
+        f"epsilon_cutoff={p}": (lambda x, p=p: keep_epsilon(x, p), transformers.EpsilonLogitsWarper(p))
+        for p in (1e-6, 3e-4, 0.05, 0.5, 0.999)
+    },
+    **{
+        f"eta_cutoff={p}": (lambda x, p=p: keep_eta(x, p), transformers.EtaLogitsWarper(p))
+        for p in (1e-6, 3e-4, 0.05, 0.5, 0.999)
     },
 }
 
