@@ -75,13 +75,14 @@ def _resolve(config: DictConfig | ListConfig, path: str, unresolved: dict[str, s
     if isinstance(config, ListConfig):
         return OmegaConf.to_container(config, resolve=True)
     plain = {}
-    for key in map(str, config):
-        where = f"{path}{key}"
+    for key in config:
+        name = str(key)
+        where = f"{path}{name}"
         try:
             value = "???" if OmegaConf.is_missing(config, key) else config[key]
             if isinstance(value, DictConfig | ListConfig):
                 value = _resolve(value, f"{where}.", unresolved)
-            plain[f"{key}_" if keyword.iskeyword(key) else key] = value  # no field can be named `with`
+            plain[f"{name}_" if keyword.iskeyword(name) else key] = value  # no field can be named `with`
         except OmegaConfBaseException as error:
             unresolved[where] = str(error.msg or error).splitlines()[0]
     return plain
