@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from gpt2_lightning.app.commands import compare
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
+from gpt2_lightning.evaluation.parity import load_theirs
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
@@ -148,3 +151,13 @@ def test_without_transformers_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "transformers", None)
     outcome = run_verb("compare", f"checkpoint={ours}", f"with={theirs}", "prompt=a", *FEW)
     refused(outcome, 'pip install "gpt2-lightning[huggingface]"')
+
+
+@pytest.mark.parametrize(
+    ("letters", "is_told"), [("abcdefghijklmnopqrstuv ", False), ("abcdefghijklmnopqrstuv ;", True)]
+)
+def test_a_tokenizer_of_another_size_than_its_model_is_told(tmp_path: Path, letters: str, is_told: bool) -> None:
+    folder.write(lively(), CharTokenizer(letters), tmp_path / "model", "", 10**9)
+    note = compare._vocabulary_note(load_theirs(tmp_path / "model", torch.device("cpu"), "theirs"))
+    told = "theirs: in transformers its tokenizer has 24 tokens, and its model 23"
+    assert note == (told if is_told else None)

@@ -20,6 +20,7 @@ from gpt2_lightning.app.reports.comparison_page import page
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.parity import Ours, Padding, load_theirs, measure
+from gpt2_lightning.evaluation.parity.sides import Theirs
 from gpt2_lightning.evaluation.parity.texts import ragged
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
@@ -118,6 +119,8 @@ def run(plain: dict[str, Any]) -> None:
     description = source.description()
     with _their_folder(config, source) as (path, place):
         theirs = load_theirs(path, device, place)
+    if note := _vocabulary_note(theirs):
+        print(note)
     ours = Ours(source.model.to(device).eval(), description.tokenizer, source.location)
     theirs.model.train(config.training_mode)
     padding = Padding(config.padding_side, config.attention_mask, config.position_ids)
@@ -128,6 +131,14 @@ def run(plain: dict[str, Any]) -> None:
         with _writing(output):
             write_text(output, markdown(_TITLE, [sections[-1], *sections[:-1]]))
         print(f"wrote {display_path(output)}")
+
+
+def _vocabulary_note(theirs: Theirs) -> str | None:
+    """Describe a tokenizer of another size than the vocabulary of its model; None if they are equal."""
+    rows = theirs.model.config.vocab_size
+    if theirs.tokenizer is None or len(theirs.tokenizer) == rows:
+        return None
+    return f"{theirs.place}: in transformers its tokenizer has {len(theirs.tokenizer)} tokens, and its model {rows}"
 
 
 def _fitting_sampling(config: Config, ours: Ours) -> Sampling:
