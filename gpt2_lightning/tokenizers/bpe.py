@@ -12,12 +12,16 @@ import regex
 from numpy.typing import NDArray
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.bpe_arrays import ArrayMerger
 from gpt2_lightning.tokenizers.bpe_training import Pair, count_words, learn_merges
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT, SPLIT_PATTERN, byte_of_character
 from gpt2_lightning.tokenizers.tokenizer import Tokenizer
 
 _BYTES = 256
 _WORDS_REMEMBERED = 2**18
+_LONGEST_REMEMBERED = 2**8
+_MERGED_IN_ARRAYS = 2**17
+"""Bytes from which the overhead of a merge in arrays is smaller than that of a merge in lists."""
 
 
 class BPETokenizer(Tokenizer):
@@ -76,7 +80,7 @@ class BPETokenizer(Tokenizer):
                 ids.append(self.special_tokens[part])
             else:
                 for word in self.words(part):
-                    ids += self._encode_word(word)
+                    ids += self._encode_word(word) if len(word) <= _LONGEST_REMEMBERED else self._merge_long_word(word)
         return np.array(ids, dtype=self.dtype)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -123,6 +127,15 @@ class BPETokenizer(Tokenizer):
             return [text]
         longest_first = sorted(allowed_special, key=len, reverse=True)
         return regex.split(f"({'|'.join(map(regex.escape, longest_first))})", text)
+
+    @functools.cached_property
+    def _merger(self) -> ArrayMerger:
+        return ArrayMerger(self.merges)
+
+    def _merge_long_word(self, word: str) -> list[int]:
+        ids = self.byte_tokens(word)
+        in_arrays = len(ids) >= _MERGED_IN_ARRAYS and self.merges and self._merger.ranks_rise
+        return self._merger.merge(ids) if in_arrays else self._merge_word(word)
 
     def _merge_word(self, word: str) -> list[int]:
         """Apply the merges to a word: repeatedly that of the lowest rank, from left to right.

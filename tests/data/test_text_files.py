@@ -377,7 +377,7 @@ def test_a_character_starts_where_it_starts(tmp_path: Path, content: str) -> Non
     ("line", "reason"),
     [
         (b"{", "no JSON: "),
-        (b"[" * 100_000, "no JSON: "),
+        (b"[" * 100_000, "JSON nested too deep"),
         (b'"text"', "a text and not an object with fields"),
         (b"{}", "no field 'text'; it has none"),
         (b'{"txt": "a", "n": 1}', "no field 'text'; it has txt, n"),
@@ -399,3 +399,9 @@ def test_bytes_of_a_row_may_be_replaced() -> None:
 
 def test_a_row_may_hold_what_no_file_could() -> None:
     assert text_of_row(rb'{"text": "\ud83d \u0000"}', "text", "strict", "") == "\ud83d \0"
+
+
+def test_a_row_that_is_nested_too_deep_is_named() -> None:
+    row = text_of_row(b'{"text": ' + b"[" * 100_000, "text", "strict", "a.jsonl, row 3")
+    assert isinstance(row, BadRow)
+    assert (row.where, row.reason) == ("a.jsonl, row 3", "JSON nested too deep")

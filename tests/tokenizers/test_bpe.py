@@ -7,12 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import BPETokenizer, GPT2Tokenizer, tokenizer_from_text
 from gpt2_lightning.tokenizers.bpe import from_corpus
+from gpt2_lightning.tokenizers.bpe_arrays import ArrayMerger
 from gpt2_lightning.tokenizers.bpe_training import Pair, count_words, learn_merges
 from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT
 from gpt2_lightning.tokenizers.gpt2 import read_merge_lines
@@ -167,3 +168,29 @@ def test_special_tokens_that_are_none_are_a_users_mistake(special_tokens: list[s
 def test_a_text_in_pieces_gives_the_same_merges() -> None:
     pieces = iter(["it was low", " lower,", "\n\nlowest", " low"])
     assert from_corpus(pieces, False, 263).hash() == from_corpus(["it was low lower,\n\nlowest low"], True, 263).hash()
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    st.text(st.sampled_from("ab"), min_size=1, max_size=60)
+    | st.text(st.sampled_from("aabcé日"), min_size=1, max_size=40)
+)
+def test_merges_in_arrays_give_the_ids_of_merges_in_lists(word: str) -> None:
+    tokenizer = from_corpus(["a" * 40 + " abab" * 5 + " aabb abcabc é日é日 bbbaab" * 3 + " aaab"], True, 330)
+    assert tokenizer._merger.ranks_rise
+    assert tokenizer._merger.merge(tokenizer.byte_tokens(word)) == tokenizer._merge_word(word)
+
+
+def test_merges_whose_ranks_fall_are_not_made_in_arrays() -> None:
+    """(ab, c) comes before (a, b), by which alone its first token is made."""
+    a, b, c = (BPETokenizer([]).byte_tokens(letter)[0] for letter in "abc")
+    assert ArrayMerger({(a, b): (0, 256), (256, c): (1, 257)}).ranks_rise
+    assert not ArrayMerger({(256, c): (0, 257), (a, b): (1, 256)}).ranks_rise
+
+
+def test_long_words_are_merged_in_arrays_and_not_remembered() -> None:
+    tokenizer = from_corpus(["the cat sat on the mat"], True, 270)
+    word = "thecatsatonthemat" * 8000
+    assert tokenizer.encode(word).tolist() == tokenizer._merge_word(word)
+    assert "_merger" in vars(tokenizer)
+    assert tokenizer._encode_word.cache_info().currsize == 0

@@ -26,8 +26,10 @@ def text_of_row(line: bytes, field: str, errors: Errors, where: str) -> str | Ba
         row = json.loads(line.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors=errors))
     except UnicodeDecodeError as error:
         return BadRow(where, f"not UTF-8: byte 0x{line[error.start]:02x} at byte {error.start} of the row")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return BadRow(where, f"no JSON: {error}")
+    except RecursionError:
+        return BadRow(where, "JSON nested too deep")
     if not isinstance(row, dict):
         return BadRow(where, f"{_KINDS.get(type(row), 'a value')} and not an object with fields")
     if field not in row:
