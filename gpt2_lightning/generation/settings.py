@@ -26,6 +26,8 @@ from gpt2_lightning.settings import (
     relation,
 )
 
+_LOWEST_TEMPERATURE = 1e-6
+
 
 @dataclass(frozen=True)
 class Sampling(Filters):
@@ -70,6 +72,14 @@ class Sampling(Filters):
     early_stopping: Literal[True, False, "never"] = False
     """When beam search ends: true, at `n_beams` finished texts; false, when the best open beam looks worse than all of
     those at its present length; never, when it looks worse at any length."""
+
+    @relation
+    def _logits_divided_by_the_temperature_are_finite(self) -> Iterator[str]:
+        if 0 < self.temperature < _LOWEST_TEMPERATURE:
+            yield (
+                f"temperature: {self.temperature} is out of range, 0 or {_LOWEST_TEMPERATURE} and more is allowed; 0 "
+                "takes the most probable token"
+            )
 
     @relation
     def _beam_search_draws_nothing(self) -> Iterator[str]:

@@ -67,7 +67,7 @@ class LabelHead:
         """
         count = len(score)
         problem = fields.get("problem_type")
-        if problem and problem not in _PROBLEMS:
+        if problem and (not isinstance(problem, str) or problem not in _PROBLEMS):
             raise ValueError(f"problem_type: {problem!r} is not supported, only {', '.join(_PROBLEMS)}")
         kind = _PROBLEMS[problem] if problem else default_kind(count)
         if not kind.fewest_labels and count > 1:

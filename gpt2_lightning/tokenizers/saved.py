@@ -35,7 +35,7 @@ def tokenizer_from_text(saved: str) -> Tokenizer:
     except ValueError as error:
         raise UserError(f"the saved tokenizer cannot be read: {error}") from None
     kind = fields.pop("kind", None) if isinstance(fields, dict) else None
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UserError(f"the saved tokenizer is of kind '{kind}'; this version knows {', '.join(_KINDS)}")
     try:
         return _KINDS[kind].from_fields(fields)

@@ -185,7 +185,7 @@ def test_prompt_with_unknown_characters(run_verb: Run, tiny_run: Path) -> None:
     assert all(character in outcome.err for character in ("'€'", "'{'"))
 
 
-@pytest.mark.parametrize("setting", ["temperature=-1", "max_new_tokens=0", "top_k=0"])
+@pytest.mark.parametrize("setting", ["temperature=-1", "temperature=1e-320", "max_new_tokens=0", "top_k=0"])
 def test_sampling_out_of_range(run_verb: Run, tiny_run: Path, setting: str) -> None:
     refused(run_verb("generate", f"checkpoint={tiny_run}", setting), setting.split("=")[0], "out of range")
 
