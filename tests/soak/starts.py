@@ -22,7 +22,7 @@ from tests.soak.shim import Count, Operation
 
 SECONDS_TO_STOP = 15.0
 """Within which a program must end after SIGTERM or SIGINT, and its processes after it."""
-_INJECTED = "INJECTED"
+_INJECTED = ("INJECTED", "killed by SIGKILL")
 
 
 @dataclass
@@ -84,6 +84,7 @@ class Starter:
         self.temporary.mkdir(exist_ok=True)
         os.chdir(self.place)
         fault.strike.write(control, self.place)
+        self._trace.unlink(missing_ok=True)
         begin = time.monotonic()
         with self._started(scenario, fault, control, output) as program:
             sent, hang = _watch(program, fault, control, chance, begin, limit)
@@ -92,9 +93,8 @@ class Starter:
             processes = [] if hang else _survivors(program.pid, control)
         count = Count.read(control)
         text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
-        injected = _INJECTED in (
-            self._trace.read_text(errors="replace") if fault.inject and self._trace.exists() else ""
-        )
+        trace = self._trace.read_text(errors="replace") if fault.inject and self._trace.exists() else ""
+        injected = any(mark in trace for mark in _INJECTED)
         is_clock = bool(fault.strike.clock_offset)
         struck = sent is not None or count.struck > 0 or injected or is_clock
         where = count.place or (f"{fault.inject}" if injected else f"after {sent:.2f} s" if sent is not None else "")
@@ -121,7 +121,8 @@ class Starter:
         command = [sys.executable, "-m", "gpt2_lightning", scenario.verb, *scenario.arguments]
         if fault.inject:
             call = fault.inject.partition(":")[0]
-            traced = ["strace", "-f", "-qq", "--seccomp-bpf", "-o", str(self._trace), "-e", f"trace={call}"]
+            fast = [] if "signal=" in fault.inject else ["--seccomp-bpf"]  # which injects errors alone
+            traced = ["strace", "-f", "-qq", *fast, "-o", str(self._trace), "-e", f"trace={call}"]
             command = [*traced, "-e", f"inject={fault.inject}", *command]
         with output.open("wb") as file:
             process = subprocess.Popen(
