@@ -140,7 +140,8 @@ def _find(module_name: str, name: str) -> tuple[_Module, ast.ClassDef | ast.Func
 
 def _fields(module: _Module, node: ast.ClassDef) -> Iterator[Setting]:
     for place, statement in enumerate(node.body):
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        is_field = isinstance(statement, ast.AnnAssign) and not ast.unparse(statement.annotation).startswith("ClassVar")
+        if is_field and isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             below = node.body[place + 1] if place + 1 < len(node.body) else None
             is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
             description = " ".join(str(below.value.value).split()) if is_text else ""  # type: ignore[union-attr]  # as `is_text` says
