@@ -16,8 +16,9 @@ from gpt2_lightning.data.classification.batches import LabelBatch
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.training.lightning_module import TrainingModule, gather_interleaved, own_share
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.optimizers import OptimizerSpec
+from gpt2_lightning.training.restored_state import gather_interleaved, own_share
 from gpt2_lightning.training.schedules import Schedule
 
 ClassWeights = Literal["none", "balanced"] | list[float]

@@ -22,7 +22,14 @@ from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.training import distributed, random_state
 from gpt2_lightning.training.optimizers import AdamW, OptimizerSpec
 from gpt2_lightning.training.precision import Float16
-from gpt2_lightning.training.restored_state import require_fit, require_own_state
+from gpt2_lightning.training.restored_state import (
+    convert_batch_counts,
+    gather_interleaved,
+    own_random_state,
+    own_share,
+    require_fit,
+    require_own_state,
+)
 from gpt2_lightning.training.schedules import Cosine, Schedule
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, require_sharding_support, whole
 
@@ -279,9 +286,9 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
         require_fit(checkpoint, self.trainer)
-        self._random_state = _own_random_state(checkpoint["random_states"])
+        self._random_state = own_random_state(checkpoint["random_states"])
         self.train_losses = own_share(checkpoint["train_losses"])
-        _convert_batch_counts(checkpoint, self.trainer.accumulate_grad_batches)
+        convert_batch_counts(checkpoint, self.trainer.accumulate_grad_batches)
 
     def on_train_start(self) -> None:
         """After a resume, apply the current settings of the optimizer, and restore the random state."""
@@ -314,33 +321,3 @@ def _unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> 
     """Unscale the gradients of a fused optimizer before clipping; Lightning leaves it to the optimizer's step."""
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         scaler.unscale_(optimizer)
-
-
-def gather_interleaved(values: list[Tensor]) -> list[Tensor]:
-    """Gather the values of the micro-batches of all ranks, in the order of the samples."""
-    by_rank = distributed.all_gather([value.cpu() for value in values])
-    return [value for of_ranks in zip(*by_rank, strict=True) for value in of_ranks]
-
-
-def own_share(values: list[Tensor]) -> list[Tensor]:
-    """Return this rank's part of values in the order of the samples; the inverse of `gather_interleaved`."""
-    return values[distributed.rank() :: distributed.world_size()]
-
-
-def _own_random_state(states: list[random_state.State]) -> random_state.State | None:
-    if len(states) != distributed.world_size():
-        log.info(
-            "the checkpoint is of %d processes and this run has %d: dropout goes on with other numbers",
-            len(states),
-            distributed.world_size(),
-        )
-    return states[distributed.rank()] if distributed.rank() < len(states) else None
-
-
-def _convert_batch_counts(checkpoint: dict[str, Any], accumulate: int) -> None:
-    """Convert Lightning's counts of micro-batches to another number of micro-batches per step."""
-    before = checkpoint["accumulate"]
-    for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
-        if isinstance(counts, dict):
-            for name, count in counts.items():  # a count may lag by one at the end of a step
-                counts[name] = count + math.ceil(count / before) * (accumulate - before)

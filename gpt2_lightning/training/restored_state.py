@@ -1,7 +1,10 @@
-"""Checks of a checkpoint against the objects of a run, before Lightning and torch restore them."""
+"""Checks of a checkpoint against the objects of a run before they are restored, and its conversion to another number of
+processes and micro-batches."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,6 +19,9 @@ from gpt2_lightning.checkpoints.training_state import (
     structure_faults,
     tensor_faults,
 )
+from gpt2_lightning.training import distributed, random_state
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = __name__.partition(".")[0]
 _PARTS = {"state": dict, "param_groups": list}
@@ -136,3 +142,34 @@ def _random_state_faults(state: Any) -> Iterator[str]:
         torch.Generator().set_state(state["cpu"])
     except (KeyError, RuntimeError, TypeError) as error:
         yield f"random_states: {error!r} for the state of the CPU's generator"
+
+
+def gather_interleaved(values: list[Tensor]) -> list[Tensor]:
+    """Gather the values of the micro-batches of all ranks, in the order of the samples."""
+    by_rank = distributed.all_gather([value.cpu() for value in values])
+    return [value for of_ranks in zip(*by_rank, strict=True) for value in of_ranks]
+
+
+def own_share(values: list[Tensor]) -> list[Tensor]:
+    """Return this rank's part of values in the order of the samples; the inverse of `gather_interleaved`."""
+    return values[distributed.rank() :: distributed.world_size()]
+
+
+def own_random_state(states: list[random_state.State]) -> random_state.State | None:
+    """Return the random state of this rank; None if the run that saved the states had fewer ranks."""
+    if len(states) != distributed.world_size():
+        log.info(
+            "the checkpoint is of %d processes and this run has %d: dropout goes on with other numbers",
+            len(states),
+            distributed.world_size(),
+        )
+    return states[distributed.rank()] if distributed.rank() < len(states) else None
+
+
+def convert_batch_counts(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Convert Lightning's counts of micro-batches to another number of micro-batches per step."""
+    before = checkpoint["accumulate"]
+    for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+        if isinstance(counts, dict):
+            for name, count in counts.items():  # a count may lag by one at the end of a step
+                counts[name] = count + math.ceil(count / before) * (accumulate - before)
