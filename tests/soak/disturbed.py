@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import signal
 import time
@@ -21,8 +22,9 @@ from tests.soak.starts import End, Starter
 _SECONDS, _MOST_SECONDS = 60.0, 300.0
 _TIMES_AS_LONG = 20
 _DELETIONS = 4
-_TORCHS = "torchinductor_"
-"""Folder of torch's compiler, which undisturbed commands leave as well."""
+_OF_LIBRARIES = re.compile(r"torchinductor_.*|[a-z0-9_]{8}")
+"""A folder of torch's compiler, which undisturbed commands leave as well; the file by which Python's `tempfile` tries a
+folder, for a process that is killed before the next system call removes it."""
 _SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -124,7 +126,7 @@ class Disturbed:
             yield from outcomes.compare(self.reference.results, results)
             yield from outcomes.leftovers(self.starter.place)
             for file in self.starter.temporary.iterdir():
-                if not file.name.startswith(_TORCHS):
+                if not _OF_LIBRARIES.fullmatch(file.name):
                     yield Violation("strays", f"temporary {file.name}")
             if not set(printed := printed_weights(end.output)) <= set(self.reference.weights):
                 yield Violation("unequal", f"the printed weights are {printed}, not {self.reference.weights}")
