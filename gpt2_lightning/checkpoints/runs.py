@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +77,14 @@ def make_folder(wanted: Path, may_be_there: bool = False) -> Path:
             raise UserError(f"run_dir: the folder {candidate} cannot be made: {error.strerror}; {remedy}") from None
         return candidate
     raise AssertionError("the chain is endless")
+
+
+def remove_folder(run_dir: Path) -> None:
+    """Remove the folder of a run, and those above it that `make_folder` may have made, if they are empty."""
+    shutil.rmtree(run_dir, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        run_dir.parent.rmdir()
+        run_dir.parent.parent.rmdir()
 
 
 def find_checkpoint(wanted: str, runs_dir: Path, key: str = "checkpoint") -> Path:

@@ -61,7 +61,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
         start = _start(settings, job, max_steps, checkpoint_io, opened)
         plain |= {**batch_sizes(settings, job), "run_dir": str(start.folder)}
         rank_failures.note_run(start.folder)
-        reporter = opened.enter_context(open_reporter(verb, settings, plain, start.folder))
+        reporter = opened.enter_context(open_reporter(verb, settings, plain, start.folder, start.is_new))
         if start.run_config is not None:
             log_changes(start.run_config, plain)
         length = max_steps if start.last_step is None else start.last_step
@@ -107,6 +107,8 @@ class _Start:
     """Configuration of the run that wrote the checkpoint."""
     last_step: int | None = None
     """Step at which training has ended, if only the report is missing."""
+    is_new: bool = False
+    """Whether the folder was made for this run."""
 
 
 def _start(
@@ -125,10 +127,11 @@ def _start(
         wanted = Path(settings.run_dir)
         loaded = load_checkpoint(settings.resume, wanted, job.description, max_steps)
         own = loaded.run if loaded else None
-        folder = own or make_folder(wanted, may_be_there=in_sweep() or settings.resume == "here")
+        may_be_there = in_sweep() or settings.resume == "here"
+        folder = own or make_folder(wanted, may_be_there)
         opened.enter_context(locked(folder))
         if loaded is None:
-            return _Start(folder, None, None)
+            return _Start(folder, None, None, is_new=not may_be_there)
         if checkpoint_to_resume(settings.resume, wanted) != loaded.path:
             raise UserError(f"resume: another program has just continued {display_path(folder)}; repeat the command")
         checkpoint_io.preload(loaded.content)

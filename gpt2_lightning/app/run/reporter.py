@@ -20,6 +20,7 @@ from gpt2_lightning.atomic import write_text
 from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.checkpoints import runs
 from gpt2_lightning.checkpoints.content import weights_hash
+from gpt2_lightning.checkpoints.runs import remove_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves.loss_curve import draw_loss
 from gpt2_lightning.training import distributed
@@ -66,10 +67,16 @@ class RankZeroReporter(Reporter):
         settings: settings of the run.
         plain: the resolved configuration, which is saved.
         run_dir: the run's folder.
+        is_new: whether the folder was made for this run. A user's mistake that is found before the first step then
+            leaves nothing behind.
     """
 
-    def __init__(self, verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path) -> None:
+    def __init__(
+        self, verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path, is_new: bool = False
+    ) -> None:
         self._verb, self._name, self._plain, self._run_dir = verb, settings.name, plain, run_dir
+        self._is_new = is_new
+        self._run: Run | None = None
         self._exit = contextlib.ExitStack()
         self._log_file = _open_folder(run_dir, plain)
         self._settings = settings
@@ -84,8 +91,11 @@ class RankZeroReporter(Reporter):
             if isinstance(error, UserError):
                 self._log_file.emit(logging.makeLogRecord({"msg": f"error: {error}", "level": logging.ERROR}))
             stop_logging_to(self._log_file)
+            if isinstance(error, UserError) and self._is_new and not (self._run and self._run.task.global_step):
+                remove_folder(self._run_dir)
 
     def on_start(self, run: Run) -> None:
+        self._run = run
         run.job.on_start(run)
         self._open_loggers()
 
@@ -122,9 +132,9 @@ class RankZeroReporter(Reporter):
                 logger.log_picture(plot.stem, plot, step)
 
 
-def open_reporter(verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path) -> Reporter:
+def open_reporter(verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path, is_new: bool) -> Reporter:
     """Return the reporter of this rank; see `RankZeroReporter`."""
-    return RankZeroReporter(verb, settings, plain, run_dir) if distributed.is_rank_zero() else Reporter()
+    return RankZeroReporter(verb, settings, plain, run_dir, is_new) if distributed.is_rank_zero() else Reporter()
 
 
 def make_loggers(settings: RunSettings, run_dir: Path) -> list[Guarded]:
