@@ -68,9 +68,10 @@ def compare(expected: dict[str, str], found: dict[str, str]) -> Iterator[Violati
 
 
 def leftovers(place: Path) -> Iterator[Violation]:
-    """Temporary files below a folder."""
+    """Temporary files below a folder; a run that was killed before its first checkpoint remains as it is."""
     for file in place.rglob(".*"):
-        if file.suffix in (".tmp", ".old", ".part"):
+        is_first = file.parent.name == _TRAINED and not any(file.parent.glob("[!.]*.ckpt"))
+        if file.suffix in (".tmp", ".old", ".part") and not is_first:
             yield Violation("strays", f"{file.relative_to(place)} is left over")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -54,6 +55,8 @@ def exiting_at_interrupt() -> Iterator[None]:
         yield
     finally:
         raise_at_interrupt()
+        # Last registered, first called: a Ctrl-C while the interpreter ends prints no traces of finalizers.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
 
 
 def raise_at_interrupt() -> None:
