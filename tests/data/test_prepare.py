@@ -395,6 +395,19 @@ def test_a_folder_with_other_things_is_left_alone(library: TextCorpus, make: Mak
     assert list(contents(tmp_path / "out")) == ["thesis.doc"]
 
 
+@pytest.mark.parametrize("lost", [(META,), (META, "settings.json")], ids=["reports", "reports and settings"])
+def test_a_preparation_that_was_killed_before_its_first_report_is_resumed(
+    library: TextCorpus, make: Make, tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    make(library, "out")
+    whole = contents(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "pieces")
+    for name in lost:
+        (tmp_path / "out" / name).unlink()
+    make(library, "out")
+    assert contents(tmp_path / "out") == whole
+
+
 @pytest.mark.parametrize("place", ["file", "file/inside"])
 def test_a_folder_that_cannot_be_made_is_named(library: TextCorpus, make: Make, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("no folder")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from gpt2_lightning.tokenizers.saved import write_tokenizer
 META = "meta.json"
 SETTINGS = "settings.json"
 FORMAT = 1
+_SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-\d+\.bin")
 
 
 def folder_of(corpus: Corpus, tokenizer: Tokenizer, cache_dir: Path) -> Path:
@@ -55,11 +57,12 @@ def claim(folder: Path, corpus: Corpus, tokenizer: Tokenizer, source: str) -> No
     file = folder / SETTINGS
     try:
         # List before writing, since another machine may claim the folder at the same time.
-        known = (TOKENIZER, SETTINGS, REPORTS)
-        others = folder.exists() and any(f.name[0] != "." and f.name not in known for f in folder.iterdir())
-        if file.exists() and not (folder / META).exists() and not count_done(folder):
-            file.unlink()  # settings of a preparation that completed no piece
-        if not file.exists():
+        others = {f.name for f in folder.iterdir() if f.name[0] != "."} if folder.exists() else set()
+        if TOKENIZER in others:  # the shards, too, are of a preparation, perhaps killed before its first report
+            others = {name for name in others if not _SHARD_NAME.fullmatch(name)}
+        others -= {TOKENIZER, SETTINGS, REPORTS}
+        has_results = (folder / META).exists() or count_done(folder)
+        if not file.exists() or not has_results:  # settings of a preparation that completed no piece are replaced
             if others:
                 raise UserError(f"the folder {folder} holds other things than token shards; name another with output=")
             write_tokenizer(tokenizer, folder / TOKENIZER)
