@@ -28,13 +28,16 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
     Args:
         path: file or folder to create or replace.
-        durable: whether to flush to disk; otherwise a power failure soon after may damage the content.
+        durable: whether to flush to disk; otherwise a power failure soon after may damage the content. Durable writes
+            are rare enough to first remove what killed processes left of the same path, which lists its folder.
 
     Raises:
         OSError: if the path cannot be written, or is a device such as `/dev/null`, which is never replaced.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))
+    if durable:
+        remove_abandoned(path)
     temporary, old = temporary_name(path), temporary_name(path, "old")
     try:
         yield temporary

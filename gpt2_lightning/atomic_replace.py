@@ -14,7 +14,7 @@ from gpt2_lightning.errors import UserError
 
 @contextlib.contextmanager
 def replacing(target: Path, key: str) -> Iterator[Path]:
-    """`atomic.replacing`, with OS errors reported as user errors; removes what killed processes left of the target.
+    """`atomic.replacing`, with OS errors reported as user errors.
 
     Args:
         target: file or folder to create or replace.
@@ -23,7 +23,6 @@ def replacing(target: Path, key: str) -> Iterator[Path]:
     Raises:
         UserError: if the target cannot be replaced, or a file cannot be read inside the context.
     """
-    atomic.remove_abandoned(target)
     try:
         with atomic.replacing(target) as temporary:
             try:

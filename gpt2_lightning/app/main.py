@@ -100,7 +100,9 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
         fail(str(error))
     except KeyboardInterrupt:
         fail("stopped", INTERRUPTED)
-    except (HydraException, OmegaConfBaseException, YAMLError, OSError) as error:
+    except OSError as error:  # of a sweep
+        fail(os_error_message(error))
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         cause = f": {error.__cause__}" if error.__cause__ else ""
         fail(f"the configuration cannot be composed: {error}{cause}")
     sys.exit(0)

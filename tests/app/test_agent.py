@@ -6,8 +6,10 @@ import os
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch.distributed.launcher import api
 
 from gpt2_lightning.app.launch.elastic import Agent
 from gpt2_lightning.app.run.rank_failures import Death
@@ -43,3 +45,17 @@ def test_the_traceback_of_the_process_that_failed_is_the_one_that_is_told(
     assert end.trace.endswith("ZeroDivisionError: division by zero\n")
     started = [int((pids / rank).read_text()) for rank in ("0", "1")]
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+
+
+def test_a_fork_server_that_is_killed_at_the_start_is_the_death_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> Any:
+        def launch(*_: Any) -> Any:
+            raise EOFError("unexpected EOF")  # as multiprocessing.forkserver.read_signed
+
+        return launch
+
+    monkeypatch.setattr(api, "elastic_launch", killed)
+    spec = TrainerSpec(accelerator="cpu", strategy="ddp", devices=2, timeout=60)
+    assert Agent(spec, None).run(lambda: None, 0, tmp_path) == Death("the server that starts the ranks was killed")

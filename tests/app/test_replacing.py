@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.atomic_replace import recover, replacing
 from gpt2_lightning.errors import UserError
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.atomic_replace import replacing
 moment, right = sys.argv[1], Path.replace
 def replace(self, target):
@@ -81,6 +83,14 @@ def test_an_interrupt_between_the_renames_leaves_one_folder(
             make_new(model)
     assert content(model) == [{"before": "precious", "after": "new"}[moment]]
     assert content(model.parent) == ["model"]
+
+
+def test_an_abandoned_temporary_of_a_text_is_removed_when_it_is_written_again(workplace: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    (workplace / f".status.json.{ended.pid}@{socket.gethostname()}.tmp").write_text("hal")
+    write_text(workplace / "status.json", "whole")
+    assert content(workplace) == ["status.json"]
 
 
 def test_temporaries_of_ended_processes_are_removed(model: Path) -> None:

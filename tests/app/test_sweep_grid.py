@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
-from gpt2_lightning.app.sweeping import folders, grid
+from gpt2_lightning.app.launch import forkserver
+from gpt2_lightning.app.sweeping import folders, grid, job_process
 from gpt2_lightning.app.sweeping.status import Status, digest_of
 from gpt2_lightning.errors import UserError
 from tests.app.tiny_runs import TINY
@@ -188,6 +191,31 @@ def test_a_sweep_is_found_by_its_settings_and_never_shares_a_new_folder(tmp_path
     folders.sign(new, "a", "command")
     assert folders.find_or_name(tmp_path / "later", "a") == new
     assert folders.find_or_name(new, "b") == tmp_path / "time-1"
+
+
+def test_an_error_of_a_sweep_names_its_file(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> NoReturn:
+        raise OSError(errno.EIO, "Input/output error", "sweep/sweep.csv")
+
+    monkeypatch.setattr(grid.Grid, "sweep", fail)
+    outcome = run_verb("train", "-m", *SHORT, "seed=1,2")
+    assert outcome.code == 2, outcome
+    assert outcome.err == "error: sweep/sweep.csv cannot be read or written: Input/output error\n"
+
+
+def test_a_run_whose_status_cannot_be_written_ends_without_a_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device", "status.json")
+
+    monkeypatch.setattr(forkserver, "enter", lambda environment: None)
+    monkeypatch.setattr(os, "setpgid", lambda *_: None)
+    monkeypatch.setattr(Status, "read", fail)
+    with pytest.raises(SystemExit) as stop:
+        job_process._job_main("train", {"run_dir": str(tmp_path)}, HydraConfig.instance().cfg, {})
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: status.json cannot be written: No space left on device\n"
 
 
 def test_a_damaged_status_is_named(tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ class Agent:
             fail("stopped at once; what was saved before is kept", code)
         except (distributed.DistError, RendezvousError):
             return rank_failures.lost_others("this machine", self.spec.timeout)
+        except EOFError:  # of multiprocessing
+            return Death("the server that starts the ranks was killed")
         except ChildFailedError as failed:
             rank, failure = failed.get_first_failure()
             reports, count = rank_failures.read(folder), self.spec.processes()

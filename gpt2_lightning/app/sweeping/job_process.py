@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from gpt2_lightning.app.launch import forkserver
+from gpt2_lightning.app.output.exits import fail, os_error_message
 from gpt2_lightning.app.sweeping.status import ENDED, Status
 
 _LOCK = "running.lock"
@@ -115,14 +116,15 @@ def _job_main(verb: str, plain: dict[str, Any], hydra: Any, environment: dict[st
     forkserver.enter(environment)
     os.setpgid(0, 0)  # so that Ctrl-C on the terminal reaches the run once, through the sweep
     folder = Path(plain["run_dir"])
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _LOCK, timeout=_SECONDS_TO_SAVE)
     try:
-        with lock:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / _LOCK, timeout=_SECONDS_TO_SAVE):
             _run(verb, plain, hydra, folder)
             (folder / _LOCK).unlink(missing_ok=True)
     except Timeout:
         print(f"{folder} is in use by another command and was skipped", file=sys.stderr)
+    except OSError as error:  # the status cannot be written
+        fail(os_error_message(error), 1)
 
 
 def _run(verb: str, plain: dict[str, Any], hydra: Any, folder: Path) -> None:
