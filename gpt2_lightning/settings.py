@@ -11,11 +11,13 @@ same checks run before a command starts and when a class is constructed in Pytho
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import math
 import numbers
+import operator
 import re
 import types
 import typing
@@ -174,14 +176,11 @@ def relation_faults(target: type[Settings], values: Mapping[str, Any], unusable:
         if field.default_factory is not dataclasses.MISSING
     }
     vars(instance).update(factories | dict(values))
-    names = dict.fromkeys(name for base in reversed(target.__mro__) for name in vars(base))
     lines: list[str] = []
-    for name in names:
+    for name in dict.fromkeys(name for base in reversed(target.__mro__) for name in vars(base)):
         if getattr(getattr(target, name), _IS_RELATION, False):
-            try:
+            with contextlib.suppress(_UnusableFieldError):
                 lines.extend(getattr(instance, name)())
-            except _UnusableFieldError:
-                continue
     return lines
 
 
@@ -254,15 +253,9 @@ def _own_faults(marks: list[Any], value: Any, name: str, whole: Any) -> list[str
 
 def _fits(mark: Any, value: Any) -> bool:
     """Whether a value satisfies a bound; NaN satisfies none."""
-    match mark:
-        case Ge():
-            return bool(value >= mark.ge)
-        case Gt():
-            return bool(value > mark.gt)
-        case Le():
-            return bool(value <= mark.le)
-        case Lt():
-            return bool(value < mark.lt)
+    if isinstance(mark, Ge | Gt | Le | Lt):
+        ((name, bound),) = dataclasses.asdict(mark).items()  # such as ge: 1, named like the operator
+        return bool(getattr(operator, name)(value, bound))
     return True
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor, strided
 
+from gpt2_lightning.checkpoints.pickle_check import excess_of
 from gpt2_lightning.errors import UserError, listed
 
 _ARCHIVE_START = b"PK\x03\x04"
+_PICKLE = "data.pkl"
+_LEGACY_PICKLES = 5
+"""Pickles at the start of a file that torch wrote before 1.6; the contents of the tensors follow."""
 _MOST_VALUES = 1_000_000
 _DEEPEST = 100
 _ATTRIBUTES = {"_metadata"}
@@ -22,13 +27,17 @@ def require_intact(path: Path) -> None:
     """Check the CRC-32 of every member of a checkpoint's archive, which torch does not; other formats have none.
 
     Compressed and overlapping members, of which torch writes none, are refused: a small file could unpack to any size.
+    Pickles that take more time or memory than their size explains are refused as well.
 
     Raises:
-        UserError: if the members are larger than the file.
+        UserError: stating what is refused.
         zipfile.BadZipFile: if the archive is damaged.
     """
     with path.open("rb") as file:
-        if file.read(len(_ARCHIVE_START)) != _ARCHIVE_START:
+        if file.peek()[: len(_ARCHIVE_START)] != _ARCHIVE_START:
+            for _ in range(_LEGACY_PICKLES):
+                if file.peek():
+                    _require_bounded(file, path)
             return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -39,6 +48,9 @@ def require_intact(path: Path) -> None:
             raise _refusal(path, f"its members declare {size:,} bytes, and the file has {file_size:,}")
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"bad CRC-32 of {damaged}")
+        for member in members:
+            if member.filename.lower().endswith(_PICKLE):
+                _require_bounded(io.BytesIO(archive.read(member)), path)
 
 
 def require_plain(content: Any, path: Path) -> None:
@@ -68,6 +80,11 @@ def require_plain(content: Any, path: Path) -> None:
     size, file_size = sum(storages.values()), path.stat().st_size
     if size > file_size:
         raise _refusal(path, f"its tensors take {size:,} bytes, and the file has {file_size:,}")
+
+
+def _require_bounded(stream: BinaryIO, path: Path) -> None:
+    if excess := excess_of(stream):
+        raise _refusal(path, excess)
 
 
 def _refusal(path: Path, reason: str) -> UserError:

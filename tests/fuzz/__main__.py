@@ -1,27 +1,57 @@
-"""Fuzz all parsers: `python -m tests.fuzz count=10000 seed=0`; exit code 1 if an input failed."""
+"""Fuzz the parsers: `python -m tests.fuzz count=10000 seed=0`; exit code 1 if an input failed.
+
+count=10000          inputs, divided among the parsers
+seed=0               of the mutations
+parser=              a single parser, such as parser=checkpoint
+number=              a single input of that parser, to reproduce its failure with a traceback
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 
 from tests.fuzz.parsers import PARSERS
-from tests.fuzz.runner import fuzz
+from tests.fuzz.runner import Report, fuzz, reproduce
+
+_PROGRESS_SECONDS = 10
 
 
 def main(arguments: list[str]) -> int:
-    settings = {"count": 10_000, "seed": 0} | {k: int(v) for k, _, v in (a.partition("=") for a in arguments)}
-    each, failures = -(-settings["count"] // len(PARSERS)), 0
-    for name in PARSERS:
-        report = fuzz(name, each, settings["seed"])
+    settings = {"count": "10000", "seed": "0", "parser": "", "number": ""}
+    settings |= {key: value for key, _, value in (argument.partition("=") for argument in arguments)}
+    seed, names = int(settings["seed"]), [settings["parser"]] if settings["parser"] else list(PARSERS)
+    if settings["number"]:
+        reproduce(names[0], int(settings["number"]), seed)
+        return 0
+    each, failures = -(-int(settings["count"]) // len(names)), 0
+    print("| parser | inputs | valid | refused | failed | seconds | slowest | memory |", flush=True)
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    for name in names:
+        report = fuzz(name, each, seed, _Progress(name, each))
         print(
-            f"{name:12} {each:6,} inputs: {report.valid:6,} valid, {report.refused:6,} refused, "
-            f"{len(report.failures):3} failed; {report.seconds:5.0f} s, memory +{report.growth / 2**20:,.0f} MiB",
+            f"| {name} | {each:,} | {report.valid:,} | {report.refused:,} | {len(report.failures)} "
+            f"| {report.seconds:.0f} | {report.slowest:.1f} s | +{report.growth / 2**20:,.0f} MiB |",
             flush=True,
         )
-        for failure in report.failures[:20]:
-            print(f"  {failure}", flush=True)
         failures += len(report.failures)
     return int(failures > 0)
+
+
+class _Progress:
+    """Prints failures as they occur, and the number of inputs read every ten seconds, to standard error."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self.name, self.count, self.printed, self.failures = name, count, time.monotonic(), 0
+
+    def __call__(self, report: Report) -> None:
+        for failure in report.failures[self.failures :]:
+            print(f"FAILED {failure}", file=sys.stderr, flush=True)
+        self.failures = len(report.failures)
+        if time.monotonic() > self.printed + _PROGRESS_SECONDS:
+            self.printed = time.monotonic()
+            done = f"{report.valid + report.refused + self.failures:,} of {self.count:,} inputs"
+            print(f"{self.name}: {done}, {self.failures} failed", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,10 +20,14 @@ from gpt2_lightning.errors import UserError
 from tests.fuzz.mutators import mutated
 from tests.fuzz.parsers import PARSERS
 
+STARTUP_SECONDS = 120
 SECONDS = 30
 """Limit of one input."""
 GROWTH = 2**30
 """Limit of the growth of a process's peak memory, in bytes."""
+ADDRESS_SPACE = 2**34
+"""Limit of a worker's virtual memory, in bytes, to protect the machine."""
+_READY = "ready"
 
 
 @dataclass
@@ -35,66 +39,100 @@ class Report:
     growth: int = 0
     """Largest growth of peak memory, in bytes."""
     seconds: float = 0.0
+    slowest: float = 0.0
+    """Longest duration of an input, in seconds."""
     failures: list[str] = field(default_factory=list)
 
 
-def fuzz(name: str, count: int, seed: int) -> Report:
-    """Read `count` mutations of a parser's files."""
-    report, first, start = Report(), 0, time.monotonic()
-    while first < count:
-        first = _worker(name, first, count, seed, report)
-    report.seconds = time.monotonic() - start
+def fuzz(name: str, count: int, seed: int, show: Callable[[Report], object] = lambda report: None) -> Report:
+    """Read `count` mutations of a parser's files.
+
+    Args:
+        name: key of `PARSERS`.
+        count: number of inputs.
+        seed: input n is the same for every `count`.
+        show: called with the report so far after each input.
+    """
+    report, number = Report(), 0
+    with tempfile.TemporaryDirectory() as temporary:  # of this process, as a worker may be killed
+        while number < count:
+            folder = Path(temporary, str(number))
+            for outcome, growth, seconds in _outcomes(name, folder, number, count, seed):
+                report.valid += outcome == "valid"
+                report.refused += outcome == "refused"
+                report.growth, report.slowest = max(report.growth, growth), max(report.slowest, seconds)
+                report.seconds += seconds
+                if outcome not in ("valid", "refused"):
+                    report.failures.append(f"{name} {number} of seed {seed}: {outcome}")
+                number += 1
+                show(report)
+            shutil.rmtree(folder)
     return report
 
 
-def _worker(name: str, first: int, count: int, seed: int, report: Report) -> int:
-    """Read inputs until all are read or one kills the process; return the number of the next input."""
+def reproduce(name: str, number: int, seed: int) -> None:
+    """Read a single input in this process, with the traceback of its failure."""
+    with tempfile.TemporaryDirectory() as temporary:
+        original, place = _made(name, Path(temporary, "files"))
+        with _changed_file(original, place, random.Random(f"{seed} {name} {number}")):
+            try:
+                PARSERS[name].read(place)
+            except UserError as error:
+                print(f"refused: {error}")
+
+
+def _outcomes(name: str, folder: Path, first: int, count: int, seed: int) -> Iterator[tuple[str, int, float]]:
+    """Yield the outcomes of inputs, until all are read or one ends the worker or exceeds a limit.
+
+    Each outcome is a word or a failure, the growth of peak memory in bytes, and the duration in seconds.
+    """
     here, there = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_read_all, args=(name, first, count, seed, there))
+    arguments = (name, folder, first, count, seed, there)
+    process = multiprocessing.get_context("fork").Process(target=_read_all, args=arguments)
     process.start()
     there.close()
-    number = first
-    with contextlib.suppress(EOFError):
-        while number < count:
+    is_ready = False
+    try:
+        is_ready = here.poll(STARTUP_SECONDS) and here.recv() == _READY
+        for _ in range(first, count):
+            start = time.monotonic()
             if not here.poll(SECONDS):
-                report.failures.append(f"{name} {number}: no answer within {SECONDS} s")
-                process.kill()
-                break
+                yield f"no result within {SECONDS} s", 0, time.monotonic() - start
+                return
             outcome, growth = here.recv()
-            report.growth = max(report.growth, growth)
-            report.valid += outcome == "valid"
-            report.refused += outcome == "refused"
-            if outcome not in ("valid", "refused"):
-                report.failures.append(f"{name} {number}: {outcome}")
             if growth > GROWTH:
-                report.failures.append(f"{name} {number}: memory grew by {growth:,} bytes")
-                process.kill()
-                number += 1
-                break
-            number += 1
+                yield f"memory grew by {growth:,} bytes ({outcome})", growth, time.monotonic() - start
+                return
+            yield outcome, growth, time.monotonic() - start
+    except EOFError:
         process.join()
-        return number
-    process.join()
-    if number == first and process.exitcode == 1:
-        raise RuntimeError(f"the valid files of {name} cannot be read")
-    if number < count:
-        report.failures.append(f"{name} {number}: the process ended with {process.exitcode}")
-    return number + 1
+        if not is_ready:
+            raise RuntimeError(f"the valid files of {name} cannot be read") from None
+        yield f"the process ended with {process.exitcode}", 0, 0.0
+    finally:
+        process.kill()
+        process.join()
+        here.close()
 
 
-def _read_all(name: str, first: int, count: int, seed: int, answers: Connection) -> None:
+def _read_all(name: str, folder: Path, first: int, count: int, seed: int, answers: Connection) -> None:
     warnings.simplefilter("ignore")
-    parser = PARSERS[name]
-    with tempfile.TemporaryDirectory() as temporary:
-        original, place = Path(temporary, "original"), Path(temporary, "place")
-        original.mkdir()
-        parser.make(original)
-        shutil.copytree(original, place)
-        parser.read(place)
-        before = _peak()
-        for number in range(first, count):
-            with _changed_file(original, place, random.Random(f"{seed} {name} {number}")):
-                answers.send((_outcome(name, place), _peak() - before))
+    original, place = _made(name, folder)
+    PARSERS[name].read(place)
+    before = _peak()
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    answers.send(_READY)
+    for number in range(first, count):
+        with _changed_file(original, place, random.Random(f"{seed} {name} {number}")):
+            answers.send((_outcome(name, place), _peak() - before))
+
+
+def _made(name: str, folder: Path) -> tuple[Path, Path]:
+    original, place = folder / "original", folder / "place"
+    original.mkdir(parents=True)
+    PARSERS[name].make(original)
+    shutil.copytree(original, place)
+    return original, place
 
 
 @contextlib.contextmanager
