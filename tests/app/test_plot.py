@@ -143,3 +143,34 @@ def test_a_wide_table_fits_the_terminal_with_all_results(run_verb: Run, workplac
     assert shown.count("3.2500") == 3
     assert all(f"2026-01-0{number}_00-00-00" in shown for number in range(3))
     assert "setting_39" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "html"])
+@pytest.mark.parametrize("huge", ["1e308", "-1e308", "1e38", "-9e37"])
+def test_huge_losses_are_drawn_or_named(run_verb: Run, workplace: Path, huge: str, suffix: str) -> None:
+    rows = (
+        f"10,0.1,1000,{huge},,0.001,100\n20,0.2,2000,3,2,0.001,1e-320\n30,0.3,1e308,-{huge.lstrip('-')},{huge},,1e308"
+    )
+    write_run(workplace / "runs" / "huge", rows)
+    outcome = run_verb("plot", f"output=a.{suffix}")
+    assert outcome.code == 0, outcome.err
+    assert ("train/loss is no number from step 10" in " ".join(outcome.out.split())) == ("308" in huge)
+    assert max(map(len, outcome.out.splitlines())) <= max(120, get_console().width)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf", "html"])
+def test_a_file_of_this_verb_is_replaced_without_asking(run_verb: Run, three: Path, suffix: str) -> None:
+    for _ in range(2):
+        assert run_verb("plot", "runs=char", f"output=a.{suffix}").code == 0
+
+
+def test_settings_of_earlier_versions_are_compared_with_their_defaults(run_verb: Run, workplace: Path) -> None:
+    adamw = "gpt2_lightning.training.optimizers.AdamW"
+    old = {"_target_": "gpt2_lightning.data.text.TextCorpus"}
+    new = {"_target_": "gpt2_lightning.data.corpora.text.TextCorpus", "val_fraction": 0.1}
+    write_run(workplace / "runs" / "a", USUAL, {"data": old, "optimizer": {"_target_": adamw}})
+    write_run(workplace / "runs" / "b", USUAL, {"data": new, "optimizer": {"_target_": adamw, "weight_decay": 0.3}})
+    shown = run_verb("plot", "runs=runs", "output=a.html").out
+    assert "weight_decay" in shown
+    assert "val_fraction" not in shown
+    assert "data" not in shown

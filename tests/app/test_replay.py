@@ -55,7 +55,7 @@ def test_overrides_lie_on_top_of_a_replay(run_verb: Run, tiny_run: Path, workpla
     assert printed_hash(outcome.out) != printed_hash((tiny_run / "train.log").read_text())
     (replayed,) = (workplace / "again" / "text-tiny").iterdir()
     config = yaml.safe_load((replayed / "config.yaml").read_text())
-    assert config["schedule"] == {"_target_": "gpt2_lightning.training.schedules.Constant"}
+    assert config["schedule"] == {"_target_": "gpt2_lightning.training.schedules.Constant", "warmup_steps": 100}
     assert (config["optimizer"]["lr"], config["callbacks"]["samples"]) == (1e-3, None)
     trainer = config["trainer"]
     assert (trainer["max_steps"], trainer["val_check_interval"], trainer["precision"]) == (3, 5, "bf16")

@@ -15,7 +15,6 @@ import pytest
 from gpt2_lightning.inspection.curves.page import write_page
 from gpt2_lightning.inspection.curves.panels import make_panels
 from gpt2_lightning.inspection.curves.runs import read_runs
-from gpt2_lightning.inspection.curves.table import labels, tabulate
 from tests.inspection.browser import FLAGS
 from tests.inspection.metrics_of_runs import USUAL, write_run
 
@@ -54,6 +53,16 @@ setTimeout(() => {
   document.getElementById("reset").click();
   document.getElementById("log").click();
   probe.whole = charts[0].scales.range;
+  probe.shades = names().map((_, run) => rows[run].swatch.style.background.includes("gradient"));
+  const filter = document.getElementById("filter");
+  filter.value = "Validation=no  LR=1";
+  filter.dispatchEvent(new Event("input"));
+  probe.none = document.getElementById("count").textContent;
+  filter.value = "good LR=1";
+  filter.dispatchEvent(new Event("input"));
+  probe.filtered = [...document.querySelectorAll("#runs tr")].filter((row) => !row.hidden).length;
+  probe.count = document.getElementById("count").textContent;
+  probe.drawn = visible(data.panels[0]).map((line) => line.run);
   probe.title = document.title;
   probe.faults = faults;
   const result = document.createElement("pre");
@@ -78,7 +87,7 @@ def page(tmp_path: Path) -> Path:
     runs = read_runs(folders)
     file = tmp_path / "page.html"
     panels = make_panels(runs, ["loss", "throughput"], "step", 0.5)
-    write_page(panels, tabulate(runs), labels(runs), f"two runs: {EVIL}", file)
+    write_page(panels, runs, f"two runs: {EVIL}", file)
     return file
 
 
@@ -111,10 +120,10 @@ def test_names_of_runs_stay_text(page: Path) -> None:
     assert html.escape(EVIL) in text
 
 
-def in_a_browser(page: Path, profile: Path) -> dict[str, Any]:
+def in_a_browser(page: Path, profile: Path, script: str = PROBE) -> dict[str, Any]:
     """What the probe saw and did in Chromium."""
     assert CHROMIUM
-    text = page.read_text().replace("<head>", f"<head>{CATCH}").replace("</body>", f"{PROBE}</body>")
+    text = page.read_text().replace("<head>", f"<head>{CATCH}").replace("</body>", f"{script}</body>")
     page.write_text(text)
     command = [CHROMIUM, *FLAGS, "--window-size=1200,900", f"--user-data-dir={profile}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
@@ -143,3 +152,37 @@ def test_a_browser_reads_hides_sorts_and_zooms(page: Path, tmp_path: Path) -> No
     assert probe["byTokens"] == [evil, "good"]
     assert probe["zoomed"] == [[20, 30], [20, 30]]
     assert probe["whole"] == [10, 40]
+    assert probe["none"] == "0 of 2 runs"
+    assert (probe["filtered"], probe["count"], probe["drawn"]) == (1, "1 of 2 runs", [0, 0])
+
+
+SEEDS_PROBE = """<script>
+setTimeout(() => {
+  const probe = { faults };
+  const roles = () => visible(data.panels[0]).map((line) => `${line.run} ${line.role}`);
+  probe.all = roles();
+  document.getElementById("seeds").click();
+  probe.means = roles();
+  probe.swatches = new Set(rows.map(({ swatch }) => swatch.style.background)).size;
+  document.querySelectorAll("#runs input").forEach((box) => box.click());
+  probe.nothing = roles();
+  const result = document.createElement("pre");
+  result.id = "probe";
+  result.textContent = JSON.stringify(probe);
+  document.body.append(result);
+}, 500);
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_a_browser_draws_means_over_seeds_and_forty_groups(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path / "runs" / f"s{seed}", USUAL, {"seed": seed, "lr": 0}) for seed in range(2)]
+    folders += [write_run(tmp_path / "runs" / f"z{lr}", USUAL, {"seed": 0, "lr": lr}) for lr in range(1, 36)]
+    runs = read_runs(folders)
+    write_page(make_panels(runs, ["val/loss"], "step", 0.0), runs, "runs", tmp_path / "page.html")
+    probe = in_a_browser(tmp_path / "page.html", tmp_path / "profile", SEEDS_PROBE)
+    assert probe["faults"] == []
+    assert sorted(probe["all"]) == sorted(["0 seed", "1 seed", "0 mean", *(f"{run} run" for run in range(2, 37))])
+    assert sorted(probe["means"]) == sorted(["0 mean", *(f"{run} run" for run in range(2, 37))])
+    assert probe["nothing"] == []
+    assert probe["swatches"] == 36, "35 styles, and gray"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,7 +13,7 @@ from matplotlib.image import imread
 from gpt2_lightning.inspection.curves.panels import make_panels
 from gpt2_lightning.inspection.curves.plots import COLORS, draw
 from gpt2_lightning.inspection.curves.runs import Run, read_runs
-from gpt2_lightning.inspection.curves.table import labels
+from gpt2_lightning.inspection.curves.table import group_labels
 from tests.inspection.metrics_of_runs import USUAL, write_run
 from tests.inspection.pixels import ink
 
@@ -24,7 +25,7 @@ def runs_in(folder: Path, count: int) -> list[Run]:
 
 
 def picture(runs: list[Run], file: Path, keys: list[str] = KEYS, smoothing: float = 0.5) -> Path:
-    draw(make_panels(runs, keys, "step", smoothing), labels(runs), "a title", file, file.suffix[1:])
+    draw(make_panels(runs, keys, "step", smoothing), group_labels(runs), "a title", file, file.suffix[1:])
     return file
 
 
@@ -84,3 +85,18 @@ def test_a_run_of_one_row_and_one_of_no_numbers_are_drawn(tmp_path: Path) -> Non
     none = write_run(tmp_path / "none", "10,0,1,nan,nan,,\n20,0,2,nan,inf,,")
     file = picture(read_runs([one, none]), tmp_path / "a.png")
     assert amount(file, COLORS[0]) > 20
+
+
+def test_forty_runs_share_colors_by_line_style_before_any_is_gray(tmp_path: Path) -> None:
+    for count, is_gray in ((35, False), (45, True)):
+        file = picture(runs_in(tmp_path / str(count), count), tmp_path / f"{count}.svg", ["learning_rate"])
+        text = file.read_text()
+        assert ("stroke-opacity: 0.4" in text) == is_gray
+        dashes = set(re.findall(r"stroke-dasharray: ([\d. ,]+)", text))
+        assert len(dashes) == 2 * 4, "beside the solid ones, in the widths of a line and of the legend"
+
+
+def test_runs_of_a_group_are_faint_behind_their_mean(tmp_path: Path) -> None:
+    runs = read_runs([write_run(tmp_path / str(seed), USUAL, {"seed": seed, "lr": 1}) for seed in range(3)])
+    text = picture(runs, tmp_path / "a.svg", ["loss"], 0.0).read_text()
+    assert text.count("stroke-opacity: 0.3") == 2 * 3

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gpt2_lightning.inspection.curves.panels import known_columns, make_panels
-from gpt2_lightning.inspection.curves.runs import UNSET, Run, differing_settings, read_runs
-from gpt2_lightning.inspection.curves.table import labels, tabulate
+from gpt2_lightning.inspection.curves.runs import Run, differing_settings, read_runs
+from gpt2_lightning.inspection.curves.table import group_labels, labels, tabulate
 from tests.inspection.metrics_of_runs import USUAL, write_run
 
 ADAMW = {"_target_": "gpt2_lightning.training.optimizers.AdamW", "lr": 0.001}
@@ -59,8 +59,7 @@ def test_only_differing_settings_are_named_and_as_short_as_is_clear(runs: list[R
     assert differing_settings(runs) == {
         "optimizer": ["AdamW", "AdamW", "torch.optim.SGD"],
         "lr": ["0.003", "0.001", "0.001"],
-        "momentum": [UNSET, UNSET, "null"],
-    }
+    }, "a setting of one optimizer alone is not a difference beside the optimizers themselves"
 
 
 def test_names_that_would_be_taken_for_each_other_stay_long(tmp_path: Path) -> None:
@@ -169,3 +168,78 @@ def test_long_runs_are_thinned_and_hundreds_still_more(tmp_path: Path) -> None:
     lines = make_panels(run * 400, ["loss"], "step", 0.9)[0].lines
     assert {len(line.x) for line in lines} == {500}
     assert {len(line.smoothed) for line in lines if line.smoothed is not None} == {500}
+
+
+CHAR, BPE = (f"gpt2_lightning.tokenizers.{name}.from_corpus" for name in ("char", "bpe"))
+
+
+def of_seeds(folder: Path) -> list[Run]:
+    """Two runs that differ only by seed, one with another rate, and one that repeats a seed."""
+    losses = {"a": (1, 0.1, 3.0), "b": (2, 0.1, 4.0), "c": (1, 0.2, 2.0), "d": (1, 0.1, 9.0)}
+    return read_runs(
+        [
+            write_run(
+                folder / name,
+                f"10,0,1000,{loss + 1},,,\n20,0,2000,{loss},{loss},,\n{25 if name == 'b' else 30},0,3000,7,8,,",
+                {"seed": seed, "lr": lr},
+            )
+            for name, (seed, lr, loss) in losses.items()
+        ]
+    )
+
+
+def test_runs_that_differ_only_by_seed_are_a_group(tmp_path: Path) -> None:
+    runs = of_seeds(tmp_path)
+    assert [(run.name, run.group) for run in runs] == [("c", 0), ("a", 1), ("b", 1), ("d", 2)], "d repeats a seed"
+    table = tabulate(runs)
+    cells = [row.cells[table.head.index("mean over seeds")] for row in table.rows]
+    assert cells == ["", "3.5000 ± 0.7071 (2)", "3.5000 ± 0.7071 (2)", ""], "of 3 and 4, with divisor n - 1"
+    assert group_labels(runs) == ["c: lr=0.2", "2 seeds: lr=0.1", "d: lr=0.1"]
+
+
+def test_the_mean_of_a_group_is_at_the_steps_that_all_have_logged(tmp_path: Path) -> None:
+    (panel,) = make_panels(of_seeds(tmp_path), ["loss"], "step", 0.0)
+    lines = {(line.group, line.role, line.part): line for line in panel.lines}
+    assert len(panel.lines) == 2 * 4 + 2
+    assert lines[1, "mean", "train"].x.tolist() == [10, 20]
+    assert lines[1, "mean", "train"].y.tolist() == [4.5, 3.5]
+    assert (lines[1, "mean", "val"].x.tolist(), lines[1, "mean", "val"].best) == ([20], 0)
+    assert lines[1, "seed", "val"].best is None
+    assert lines[0, "run", "val"].best == 0
+
+
+def test_losses_are_ranked_and_drawn_within_their_kind(tmp_path: Path) -> None:
+    """A classifier's loss of 0.5 is no better than a language model's loss of 3."""
+    label_head = "step,epoch,tokens,train/loss,val/loss,lr,tokens_per_second,val/accuracy\n"
+    runs = read_runs(
+        [
+            write_run(tmp_path / "char", "10,0,1,3,3,,", {"tokenizer": {"_target_": CHAR}}),
+            write_run(tmp_path / "bpe", "10,0,1,5,5,,", {"tokenizer": {"_target_": BPE}}),
+            write_run(tmp_path / "spam", "10,0,1,0.5,0.5,,,0.9", {"tokenizer": {"_target_": BPE}}, label_head),
+        ]
+    )
+    assert [(run.name, run.kind) for run in runs] == [
+        ("spam", "classify (single)"),
+        ("bpe", "text (bpe)"),
+        ("char", "text (char)"),
+    ]
+    labels = [panel.label for panel in make_panels(runs, ["loss", "tokens_per_second"], "step", 0.0)]
+    assert labels == [
+        "loss, classify (single)",
+        "loss (nats per token), text (bpe)",
+        "loss (nats per token), text (char)",
+    ]
+    table = tabulate(runs)
+    assert [row.cells[table.head.index("tokenizer")] for row in table.rows] == ["bpe", "bpe", "char"]
+
+
+def test_where_a_search_keeps_its_state_is_no_setting(tmp_path: Path) -> None:
+    folders = [
+        write_run(
+            tmp_path / str(i),
+            USUAL,
+            {"lr": i, "callbacks": {"pruning": {"storage": f"sqlite:{i}", "study": f"s{i}", "trial": i}}},
+        )
+        for i in (1, 2)
+    ]
+    assert list(differing_settings(read_runs(folders))) == ["lr"]

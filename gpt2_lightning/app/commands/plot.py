@@ -13,16 +13,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from gpt2_lightning.app.config.defaults import with_defaults
+from gpt2_lightning.app.config.moved import with_current_targets
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops, wide_console
 from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
-from gpt2_lightning.inspection.curves.page import is_page, write_page
+from gpt2_lightning.inspection.curves.page import write_page
 from gpt2_lightning.inspection.curves.panels import SHORT_NAMES, Panel, known_columns, make_panels
-from gpt2_lightning.inspection.curves.plots import draw
+from gpt2_lightning.inspection.curves.plots import draw, is_drawn
 from gpt2_lightning.inspection.curves.runs import Run, read_runs
-from gpt2_lightning.inspection.curves.table import RunTable, labels, tabulate
+from gpt2_lightning.inspection.curves.table import RunTable, group_labels, tabulate
 from gpt2_lightning.settings import BelowOne, PathText, Settings, relation
 
 _IMAGES = ("png", "svg", "pdf")
@@ -55,7 +57,7 @@ class Config(Settings):
     output: PathText = "curves.html"
     """The output: a .png, .svg, .pdf or .html file."""
     overwrite: bool = False
-    """Whether an existing picture is replaced; a page of this verb is in any case."""
+    """Whether an existing file is replaced; one that this verb made is in any case."""
 
     @relation
     def _output_is_a_page_or_a_picture(self) -> Iterator[str]:
@@ -76,20 +78,24 @@ def run(plain: dict[str, Any]) -> None:
     """
     config = Config(**plain)
     output = Path(config.output).expanduser()
-    if output.exists() and not config.overwrite and not is_page(output):
+    if output.exists() and not config.overwrite and not is_drawn(output):
         raise UserError(f"output: {display_path(output)} exists; name another, or add overwrite=true to replace it")
-    runs = read_runs(find_runs(config.runs, Path(config.runs_dir).expanduser()))
+    runs = read_runs(find_runs(config.runs, Path(config.runs_dir).expanduser()), _completed)
     panels = _panels(runs, config)
-    table = tabulate(runs)
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs: {config.runs}"
     with replacing(output.resolve(), "output") as temporary:
         if config.format == _PAGE:
-            write_page(panels, table, labels(runs), title, temporary)
+            write_page(panels, runs, title, temporary)
         else:
-            draw(panels, labels(runs), title, temporary, config.format)
+            draw(panels, group_labels(runs), title, temporary, config.format)
     with until_the_reader_stops():
-        _print(table)
+        _print(tabulate(runs))
         print(f"drew {display_path(output)}")
+
+
+def _completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run of any version with current targets and their defaults."""
+    return with_defaults(with_current_targets(settings))
 
 
 def find_runs(wanted: str, runs_dir: Path) -> list[Path]:

@@ -37,7 +37,10 @@ def report(
     from optuna.trial import TrialState
 
     trials = study.get_trials(deepcopy=False)
-    statuses = tabulate(folder, [folder / str(trial.number) for trial in trials])
+    logarithmic = {
+        key for trial in trials for key, drawn in trial.distributions.items() if getattr(drawn, "log", False)
+    }
+    statuses = tabulate(folder, [folder / str(trial.number) for trial in trials], logarithmic)
     reached = [
         (trial.number, trial.value, status.state) for trial, status in zip(trials, statuses.values(), strict=True)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +40,13 @@ class _Reached:
     step: float | None = None
 
 
-def tabulate(folder: Path, runs: list[Path]) -> dict[Path, Status]:
+def tabulate(folder: Path, runs: list[Path], logarithmic: Collection[str] = ()) -> dict[Path, Status]:
     """Print the results of a sweep, and write them into its folder as a CSV file and a plot.
 
     Args:
         folder: folder of the sweep.
         runs: folders of the runs.
+        logarithmic: keys that were sampled on a logarithmic scale.
 
     Returns:
         The status of each run by folder.
@@ -56,7 +58,7 @@ def tabulate(folder: Path, runs: list[Path]) -> dict[Path, Status]:
     _write_csv(folder, best_first, keys, statuses, figures)
     _print(best_first, keys, statuses, figures)
     points = [Point(run.name, statuses[run].settings, figures[run].best, statuses[run].state) for run in best_first]
-    draw_sweep(points, keys, folder / PICTURE)
+    draw_sweep(points, keys, folder / PICTURE, logarithmic)
     log.info("  %-16s %s", "table", f"{display_path(folder)}/{CSV_FILE}")
     log.info("  %-16s %s", "picture", f"{display_path(folder)}/{PICTURE}")
     return statuses

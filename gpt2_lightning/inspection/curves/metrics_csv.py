@@ -15,6 +15,10 @@ from gpt2_lightning.inspection.curves.smoothing import Floats
 
 FILE = "metrics.csv"
 STEP = "step"
+_LARGEST = 1e38
+"""About the largest number of float32; a metric beyond it has overflowed, and no axis could show it."""
+_SLOWEST = 1e-9
+"""Tokens per second below which a number is no throughput."""
 _TOKENS, _SPEED = "tokens", "tokens_per_second"
 
 
@@ -43,10 +47,11 @@ class Metrics:
         return self.columns.get(key, Column(np.empty(0, np.int64), np.empty(0)))
 
     def points(self, x: str, y: str) -> tuple[Floats, Floats]:
-        """Values of two columns in the rows where both are numeric."""
+        """Values of two columns in the rows where both are numeric, and the first is finite."""
         across = self.seconds() if x == "time" else self.column(x)
         _, first, second = np.intersect1d(across.rows, self.column(y).rows, assume_unique=True, return_indices=True)
-        return across.values[first], self.column(y).values[second]
+        finite = np.isfinite(across.values[first])
+        return across.values[first][finite], self.column(y).values[second][finite]
 
     def seconds(self) -> Column:
         """Training time up to each row in seconds, without validation and samples.
@@ -54,7 +59,7 @@ class Metrics:
         A row with a throughput gives the seconds since the last such row; rows between are interpolated by tokens.
         """
         tokens, speed = self.points(_TOKENS, _SPEED)
-        usable = np.isfinite(speed) & (speed > 0)
+        usable = np.isfinite(speed) & (speed > _SLOWEST)
         tokens, speed = tokens[usable], speed[usable]
         passed = np.cumsum(np.maximum(np.diff(tokens, prepend=0.0), 0) / speed)
         every = self.column(_TOKENS)
@@ -112,6 +117,7 @@ def _is_broken(row: list[str], where: int, width: int) -> bool:
 
 def _number(cells: list[str]) -> float | None:
     try:
-        return float(cells[0])
+        number = float(cells[0])
     except (IndexError, ValueError):
         return None
+    return math.copysign(math.inf, number) if abs(number) > _LARGEST else number

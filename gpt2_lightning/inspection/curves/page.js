@@ -3,10 +3,13 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const MARGIN = { left: 56, right: 24, top: 8, bottom: 36 };
 const COLORS = 7;
+const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3], [14, 4]]; // lengths of strokes and gaps
 const MOST_IN_TIP = 8;
 const PART_NAMES = { train: "training", val: "validation", "": "" };
 
-const hidden = new Set(); // runs
+const hidden = new Set(); // runs without a tick
+let chosen = new Set(data.runs.keys()); // runs that fit the filter
+let styles = new Map(); // a number for each group of the chosen runs
 let highlighted = null; // a run
 let range = null; // of x, where the reader has zoomed
 const option = (id) => document.getElementById(id).checked;
@@ -17,11 +20,26 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const stepsBack = (line) => data.runs.length > 1 && line.run >= COLORS && line.run !== highlighted;
+const members = data.groups.map((_, group) => [...data.runs.keys()].filter((run) => data.runs[run].group === group));
+const group = (line) => data.runs[line.run].group;
+const isDrawn = (run) => chosen.has(run) && !hidden.has(run);
+const isHighlighted = (line) => highlighted !== null && group(line) === data.runs[highlighted].group;
+const style = (line) => styles.get(group(line)) ?? Infinity;
+const stepsBack = (line) => style(line) >= COLORS * DASHES.length && !isHighlighted(line);
+
+/* Each group of the chosen runs has a color and a line style, as long as there are any. */
+function assignStyles() {
+  const groups = new Set([...chosen].sort((a, b) => a - b).map((run) => data.runs[run].group));
+  styles = new Map([...groups].map((number, place) => [number, place]));
+}
+
+function colorName(number, part) {
+  if (data.groups.length === 1) return `--color-${part === "val" ? 1 : 0}`;
+  return number < COLORS * DASHES.length ? `--color-${number % COLORS}` : "--other";
+}
 
 function color(line) {
-  const number = data.runs.length > 1 ? line.run : line.part === "val" ? 1 : 0;
-  const name = number < COLORS ? `--color-${number}` : line.run === highlighted ? "--text" : "--other";
+  const name = isHighlighted(line) && style(line) >= COLORS * DASHES.length ? "--text" : colorName(style(line), line.part);
   return getComputedStyle(document.documentElement).getPropertyValue(name);
 }
 
@@ -32,7 +50,12 @@ function shown(value) {
 }
 
 const readings = (line) => line.s ?? line.y;
-const visible = (panel) => panel.lines.filter((line) => !hidden.has(line.run));
+function isVisible(line) {
+  if (line.role === "mean") return members[group(line)].some(isDrawn);
+  return isDrawn(line.run) && (line.role === "run" || option("seeds"));
+}
+
+const visible = (panel) => panel.lines.filter(isVisible);
 
 /* Scales */
 
@@ -116,7 +139,11 @@ function draw(chart) {
   pen.beginPath();
   pen.rect(MARGIN.left, 0, width - MARGIN.left, height - MARGIN.bottom);
   pen.clip();
-  const order = [...visible(panel)].sort((a, b) => (a.run === highlighted) - (b.run === highlighted) || b.run - a.run);
+  const rank = (line) => [isHighlighted(line), line.role !== "seed", -line.run];
+  const order = [...visible(panel)].sort((a, b) => {
+    const [first, second] = [rank(a), rank(b)];
+    return first[0] - second[0] || first[1] - second[1] || first[2] - second[2];
+  });
   for (const line of order) drawLine(pen, line, chart.scales);
   drawSelection(pen, chart, height);
   pen.restore();
@@ -144,16 +171,19 @@ function drawAxes(pen, panel, scale, width, height) {
 }
 
 function drawLine(pen, line, scale) {
-  const strong = line.run === highlighted ? 1.2 : 0;
+  const strong = isHighlighted(line) ? 1.2 : 0;
+  const isSeed = line.role === "seed";
   pen.strokeStyle = color(line);
-  if (line.s && option("raw") && !stepsBack(line)) {
+  if (line.s && option("raw") && !isSeed && !stepsBack(line)) {
     pen.globalAlpha = 0.25;
     pen.lineWidth = 1;
     trace(pen, line.x, line.y, scale);
   }
-  pen.globalAlpha = stepsBack(line) ? 0.4 : 1;
-  pen.lineWidth = stepsBack(line) ? 0.6 : (line.part === "val" ? 2 : 1.2) + strong;
+  pen.globalAlpha = stepsBack(line) || (isSeed && line.run !== highlighted) ? 0.4 : 1;
+  pen.lineWidth = stepsBack(line) || isSeed ? 0.6 + strong : (line.part === "val" ? 2 : 1.2) + strong;
+  pen.setLineDash(DASHES[Math.floor(style(line) / COLORS)] ?? []);
   trace(pen, line.x, readings(line), scale);
+  pen.setLineDash([]);
   pen.globalAlpha = 1;
 }
 
@@ -236,7 +266,8 @@ function read(chart, x, pixelY = null) {
 function tipRow({ line, at }, isNearest) {
   const swatch = make("i", { className: "swatch" });
   swatch.style.background = color(line);
-  const name = data.runs.length > 1 ? data.runs[line.run].label : PART_NAMES[line.part] || "value";
+  const label = line.role === "mean" ? `mean of ${data.groups[group(line)]}` : data.runs[line.run].label;
+  const name = data.runs.length > 1 ? label : PART_NAMES[line.part] || "value";
   const part = data.runs.length > 1 && line.part ? `${PART_NAMES[line.part]} ` : "";
   const value = line.y[at] === null ? "no number" : shown(readings(line)[at]);
   const logged = isNearest && line.s && line.y[at] !== null ? ` (logged ${shown(line.y[at])})` : "";
@@ -297,7 +328,7 @@ function addChart(panel) {
 function addLegend() {
   const parts = new Set(data.panels.flatMap((panel) => panel.lines.map((line) => line.part)));
   if (!parts.has("train") || !parts.has("val")) return;
-  const single = data.runs.length === 1;
+  const single = data.groups.length === 1;
   for (const [number, part] of ["train", "val"].entries()) {
     const swatch = make("i", { className: "swatch" });
     swatch.style.background = single ? `var(--color-${number})` : "var(--faint)";
@@ -313,13 +344,38 @@ function addRun(run, number) {
     drawAll();
   });
   const swatch = make("i", { className: "swatch" });
-  swatch.style.background = number < COLORS ? `var(--color-${number})` : "var(--other)";
-  const first = make("td", {}, box, ...(data.runs.length > 1 ? [swatch] : []), run.name);
+  const first = make("td", {}, box, ...(data.groups.length > 1 ? [swatch] : []), run.name);
   const rest = run.cells.map((cell, i) => make("td", { textContent: cell, className: data.isNumeric[i] ? "figure" : "" }));
   const row = make("tr", {}, first, ...rest);
   row.addEventListener("pointerenter", () => highlight(number));
   row.addEventListener("pointerleave", () => highlight(null));
-  return { row, values: [run.name, ...run.values] };
+  const texts = [run.name, run.label, ...run.cells.map((cell, i) => `${data.head[i]}=${cell}`)];
+  return { row, swatch, number, text: texts.join("\n").toLowerCase(), values: [run.name, ...run.values] };
+}
+
+/* The color of a group with the strokes and gaps of its lines. */
+function paintSwatch({ swatch, number }) {
+  const place = styles.get(data.runs[number].group) ?? Infinity;
+  const ink = `var(${colorName(place, "")})`;
+  let at = 0;
+  const stops = (DASHES[Math.floor(place / COLORS)] ?? []).map((length, i) => {
+    const from = at;
+    at += length;
+    return `${i % 2 ? "transparent" : ink} ${from}px ${at}px`;
+  });
+  swatch.style.background = stops.length ? `repeating-linear-gradient(90deg, ${stops.join(", ")})` : ink;
+}
+
+/* Keep the runs that have all words of the filter in their name, results or settings. */
+function choose(filter) {
+  const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const fitting = rows.filter(({ text }) => words.every((word) => text.includes(word)));
+  chosen = new Set(fitting.map(({ number }) => number));
+  for (const one of rows) one.row.hidden = !chosen.has(one.number);
+  document.getElementById("count").textContent = words.length ? `${chosen.size} of ${rows.length} runs` : "";
+  assignStyles();
+  rows.forEach(paintSwatch);
+  drawAll();
 }
 
 function highlight(run) {
@@ -358,7 +414,10 @@ document.getElementById("runs").append(...rows.map(({ row }) => row));
 addHead(["run", ...data.head], rows);
 addLegend();
 document.getElementById("reset").addEventListener("click", showAll);
-for (const id of ["log", "raw"]) document.getElementById(id).addEventListener("change", drawAll);
+document.getElementById("filter").addEventListener("input", (event) => choose(event.target.value));
+document.getElementById("filter-label").hidden = data.runs.length === 1;
+document.getElementById("seeds-label").hidden = !data.panels.some((panel) => panel.lines.some((line) => line.role === "mean"));
+for (const id of ["log", "raw", "seeds"]) document.getElementById(id).addEventListener("change", drawAll);
 document.getElementById("raw-label").hidden = !data.panels.some((panel) => panel.lines.some((line) => line.s));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
-drawAll();
+choose("");

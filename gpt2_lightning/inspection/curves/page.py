@@ -11,29 +11,36 @@ from typing import Any
 import numpy as np
 
 from gpt2_lightning.inspection.curves.panels import Line, Panel
+from gpt2_lightning.inspection.curves.runs import Run
 from gpt2_lightning.inspection.curves.smoothing import Floats
-from gpt2_lightning.inspection.curves.table import RunTable
+from gpt2_lightning.inspection.curves.table import group_labels, labels, tabulate
 
 _HERE = Path(__file__).parent
-_GENERATOR = b'<meta name="generator" content="gpt2-lightning plot">'
 
 
-def write_page(panels: Sequence[Panel], table: RunTable, labels: Sequence[str], title: str, page: Path) -> None:
+def write_page(panels: Sequence[Panel], runs: Sequence[Run], title: str, page: Path) -> None:
     """Write the page; text from runs is escaped.
 
     Args:
-        panels: the charts.
-        table: of the runs, in the order of colors.
-        labels: of the runs in the legend.
+        panels: the charts of the runs.
+        runs: in the order of colors.
         title: of the page.
         page: the file to write.
     """
+    table = tabulate(runs)
     data = {
+        "groups": group_labels(runs),
         "head": table.head,
         "isNumeric": table.is_numeric,
         "runs": [
-            {"name": row.name, "label": label, "cells": row.cells, "values": [_finite(value) for value in row.values]}
-            for row, label in zip(table.rows, labels, strict=True)
+            {
+                "name": row.name,
+                "group": run.group,
+                "label": label,
+                "cells": row.cells,
+                "values": [_finite(value) for value in row.values],
+            }
+            for run, row, label in zip(runs, table.rows, labels(runs), strict=True)
         ],
         "panels": [
             {"label": panel.label, "xLabel": panel.x_label, "lines": [_plain(line) for line in panel.lines]}
@@ -51,6 +58,7 @@ def _plain(line: Line) -> dict[str, Any]:
     smoothed = None if line.smoothed is None else _numbers(line.smoothed)
     return {
         "run": line.run,
+        "role": line.role,
         "part": line.part,
         "x": _numbers(line.x),
         "y": _numbers(line.y),
@@ -70,11 +78,3 @@ def _finite(value: Any) -> Any:
 
 def _read(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
-
-
-def is_page(file: Path) -> bool:
-    """Whether a file is a page of this module."""
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return _GENERATOR in opened.read(1000)

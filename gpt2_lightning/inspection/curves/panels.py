@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Literal
 
 import numpy as np
 
 from gpt2_lightning.inspection.curves.metrics_csv import STEP
-from gpt2_lightning.inspection.curves.runs import Run
+from gpt2_lightning.inspection.curves.runs import Run, members
 from gpt2_lightning.inspection.curves.smoothing import Floats, default_weight, smooth, thin
 
 SHORT_NAMES = {"learning_rate": "lr", "gradient_norm": "grad_norm", "throughput": "tokens_per_second"}
@@ -24,6 +26,8 @@ _LABELS = {
     "seconds_left": "seconds left",
     "peak_memory_gb": "peak memory, GB",
 }
+_OF_A_KIND = ("loss", "perplexity")
+"""Metrics that are comparable only within a kind of loss."""
 _LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
 _MOST_POINTS, _MOST_POINTS_IN_ALL, _LEAST_POINTS = 2000, 200_000, 100
 _UNITS = ((2 * 3600.0, "hours", 3600.0), (120.0, "minutes", 60.0), (0.0, "seconds", 1.0))
@@ -31,10 +35,14 @@ _UNITS = ((2 * 3600.0, "hours", 3600.0), (120.0, "minutes", 60.0), (0.0, "second
 
 @dataclass(frozen=True)
 class Line:
-    """A column of one run."""
+    """A column of one run, or its mean over the runs of a group."""
 
     run: int
-    """Index of the run."""
+    """Index of the run; for a mean, of the first run of its group."""
+    group: int
+    """Number of the group of the run; see `Run.group`."""
+    role: Literal["run", "seed", "mean"]
+    """`seed` for a run of a group of several, `mean` for the mean of such a group."""
     part: str
     """`train`, `val`, or empty for a column of neither."""
     x: Floats
@@ -58,12 +66,12 @@ class Panel:
 
 
 def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float | None) -> list[Panel]:
-    """Make a panel for each key that any run has logged.
+    """Make a panel for each key that any run has logged; losses of each kind have a panel of their own.
 
     Args:
         runs: in the order of colors.
         keys: `loss` for both train/loss and val/loss, and so on; a name in `SHORT_NAMES`; or a column.
-        x: `step`, `tokens`, `epoch`, or `time` in training.
+        x: `step`, `tokens`, `epoch`, or `time` in training, for which there are no means over seeds.
         weight: for `smooth`; None for `default_weight` of each line. Validation metrics, learning rate and attention
             scores are not smoothed.
     """
@@ -71,16 +79,22 @@ def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float 
     label = {STEP: "optimizer steps", "tokens": "tokens", "epoch": "epochs", "time": f"{unit} of training"}[x]
     wanted = [(key, run, column) for key in keys for run in runs for column in _columns(key, run)]
     most = int(np.clip(_MOST_POINTS_IN_ALL / max(1, len(wanted)), _LEAST_POINTS, _MOST_POINTS))
+    kinds = sorted({run.kind for run in runs})
     panels = []
     for key in dict.fromkeys(keys):
-        lines = [
-            _line(number, run, column, x, divisor, weight, most)
-            for number, run in enumerate(runs)
-            for column in _columns(key, run)
-        ]
-        drawn = tuple(line for line in lines if len(line.x))
-        if drawn:
-            panels.append(Panel(key, _LABELS.get(SHORT_NAMES.get(key, key), key), label, drawn))
+        name = SHORT_NAMES.get(key, key)
+        is_of_a_kind = name.rpartition("/")[2] in _OF_A_KIND
+        for kind in kinds if is_of_a_kind else [""]:
+            group_lines = [
+                line
+                for group in members(runs)
+                if kind in ("", runs[group[0]].kind)
+                for line in _lines(runs, group, key, x, divisor, weight, most)
+            ]
+            if group_lines:
+                text = "loss" if name == "loss" and kind.startswith("classify") else _LABELS.get(name, key)
+                of_kind = f", {kind}" if kind and len(kinds) > 1 else ""
+                panels.append(Panel(key, text + of_kind, label, tuple(group_lines)))
     return panels
 
 
@@ -94,21 +108,62 @@ def _columns(key: str, run: Run) -> list[str]:
     return [column for column in (f"train/{name}", f"val/{name}", name) if column in run.metrics.columns]
 
 
-def _line(number: int, run: Run, column: str, x: str, divisor: float, weight: float | None, most: int) -> Line:
+def _lines(
+    runs: Sequence[Run], group: Sequence[int], key: str, x: str, divisor: float, weight: float | None, most: int
+) -> list[Line]:
+    """Lines of the runs of a group, and their means at the places that all of them have logged."""
+    lines: dict[str, list[Line]] = {}
+    for run in group:
+        for column in _columns(key, runs[run]):
+            line = _line(run, runs[run], len(group) > 1, column, x, divisor, weight)
+            if len(line.x):
+                lines.setdefault(column, []).append(line)
+    means = []
+    for column, of_column in lines.items():
+        if len(of_column) == len(group) > 1 and x != "time":
+            common = reduce(np.intersect1d, [line.x for line in of_column])
+            values = [line.y if line.smoothed is None else line.smoothed for line in of_column]
+            at = [np.unique(line.x, return_index=True) for line in of_column]
+            rows = [y[index[np.isin(xs, common)]] for y, (xs, index) in zip(values, at, strict=True)]
+            mean = np.mean(rows, axis=0)
+            if len(common):
+                first = of_column[0]
+                means.append(Line(first.run, first.group, "mean", first.part, common, mean, None, _best(column, mean)))
+    return [_thinned(line, most) for line in [*(line for each in lines.values() for line in each), *means]]
+
+
+def _line(number: int, run: Run, is_seed: bool, column: str, x: str, divisor: float, weight: float | None) -> Line:
     across, values = run.metrics.points(x, column)
     weight = default_weight(len(values)) if weight is None else weight
     part, _, name = column.rpartition("/")
-    kept = thin(values, most)
     is_exact = part == "val" or name == "lr" or part.startswith("attention")
-    finite = np.where(np.isfinite(values), values, np.inf)[kept]
-    has_best = part == "val" and name in _LOWER_IS_BETTER and np.isfinite(finite).any()
     return Line(
         run=number,
+        group=run.group,
+        role="seed" if is_seed else "run",
         part=part if part in ("train", "val") else "",
-        x=across[kept] / divisor,
-        y=values[kept],
-        smoothed=smooth(values, weight)[kept] if weight > 0 and not is_exact else None,
-        best=int(finite.argmin()) if has_best else None,
+        x=across / divisor,
+        y=values,
+        smoothed=smooth(values, weight) if weight > 0 and not is_exact else None,
+        best=None if is_seed else _best(column, values),
+    )
+
+
+def _best(column: str, values: Floats) -> int | None:
+    part, _, name = column.rpartition("/")
+    finite = np.where(np.isfinite(values), values, np.inf)
+    has_best = part == "val" and name in _LOWER_IS_BETTER and np.isfinite(finite).any()
+    return int(finite.argmin()) if has_best else None
+
+
+def _thinned(line: Line, most: int) -> Line:
+    kept = thin(line.y, most)
+    return replace(
+        line,
+        x=line.x[kept],
+        y=line.y[kept],
+        smoothed=None if line.smoothed is None else line.smoothed[kept],
+        best=None if line.best is None else int(np.searchsorted(kept, line.best)),
     )
 
 

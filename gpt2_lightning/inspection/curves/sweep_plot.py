@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +20,14 @@ _UNFINISHED = "#999999"
 _MOST_ROWS = 12
 _MOST_PANELS = 8
 _MOST_TICKS = 5
+_LEAST_GAP = 0.15
+"""Smallest distance between labeled values, as a share of the axis."""
+_LONG_LABELS = 32
+"""Characters of all labels from which they are slanted."""
 _LONG = 8
 """Characters from which a fraction is rounded."""
-_LOGARITHMIC_FROM = 9.0
-"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
+_LOGARITHMIC_FROM, _POWERS_FROM = 9.0, 100.0
+"""Ratios of the largest to the smallest value from which an axis is logarithmic, and only powers of ten are ticks."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +41,14 @@ class Point:
     state: str
 
 
-def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path) -> None:
+def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path, logarithmic: Collection[str] = ()) -> None:
     """Plot the first swept keys in a panel each, with the best run marked, and a table of the best runs, as PNG.
 
     Args:
         points: runs in ascending order of the loss.
         keys: the swept settings.
         picture: the file to write.
+        logarithmic: keys that were sampled on a logarithmic scale; others have one if their values spread widely.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -57,7 +62,7 @@ def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path) -> N
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[*[3.2] * rows, height])
     for number, key in enumerate(shown):
-        _draw_panel(figure.add_subplot(grid[number // columns, number % columns]), points, key)
+        _draw_panel(figure.add_subplot(grid[number // columns, number % columns]), points, key, key in logarithmic)
     _draw_table(figure.add_subplot(grid[rows, :]), points[:_MOST_ROWS], shown)
     with replacing(picture) as temporary:
         figure.savefig(temporary, format="png")
@@ -69,23 +74,19 @@ def short(value: str) -> str:
     return value if number is None or number.is_integer() or len(value) < _LONG else f"{number:.4g}"
 
 
-def _draw_panel(axes: Axes, points: Sequence[Point], key: str) -> None:
+def _draw_panel(axes: Axes, points: Sequence[Point], key: str, logarithmic: bool) -> None:
     reached = [(p.settings[key], p.loss, p.state) for p in points if key in p.settings and p.loss is not None]
     values = list(dict.fromkeys(p.settings[key] for p in points if key in p.settings))
     numbers = [_number(value) for value in values]
     known = [number for number in numbers if number is not None]
     if len(known) == len(values):
         places = dict(zip(values, known, strict=True))
-        if known and min(known) > 0 and max(known) / min(known) >= _LOGARITHMIC_FROM:
-            axes.set_xscale("log")
-        else:
-            axes.locator_params("x", nbins=5)
+        spread = max(known) / min(known) if known and min(known) > 0 else 0.0
+        _scale_numbers(axes, places, spread, bool(spread) and (logarithmic or spread >= _LOGARITHMIC_FROM))
     else:
         places = {value: float(number) for number, value in enumerate(sorted(values))}
         axes.margins(x=0.2)
-    if len(known) < len(values) or len(values) <= _MOST_TICKS:
-        axes.set_xticks(list(places.values()), [escape_mathtext(value) for value in places])
-        axes.minorticks_off()
+        _label(axes, places)
     x, y = [places[value] for value, _, _ in reached], [loss for _, loss, _ in reached]
     axes.scatter(x, y, s=16, c=[COLORS[0] if state == "done" else _UNFINISHED for _, _, state in reached], zorder=2)
     if reached:
@@ -94,6 +95,38 @@ def _draw_panel(axes: Axes, points: Sequence[Point], key: str) -> None:
     axes.set(xlabel=key, ylabel="best validation loss")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale_numbers(axes: Axes, places: dict[str, float], spread: float, logarithmic: bool) -> None:
+    """Scale the axis of numbers; a few values that are far enough apart are its ticks."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+    at = np.sort(np.log([*places.values()]) if logarithmic else [*places.values()])
+    if logarithmic:
+        axes.set_xscale("log")
+    if len(at) <= _MOST_TICKS and (np.diff(at) >= _LEAST_GAP * np.ptp(at)).all():
+        _label(axes, places)
+    elif logarithmic:
+        subs = (1, 2, 5) if spread < _POWERS_FROM else (1,)
+        within_a_decade = MaxNLocator(nbins=4) if spread < _LOGARITHMIC_FROM else None
+        axes.xaxis.set_major_locator(within_a_decade or LogLocator(subs=subs, numticks=6))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}"))
+        axes.minorticks_off()
+    else:
+        axes.locator_params("x", nbins=5)
+
+
+def _label(axes: Axes, places: dict[str, float]) -> None:
+    """Label the values at their places."""
+    labels = [short(value) for value in places]
+    is_long = sum(map(len, labels)) > _LONG_LABELS
+    axes.set_xticks(
+        list(places.values()),
+        [escape_mathtext(label) for label in labels],
+        rotation=20 if is_long else 0,
+        ha="right" if is_long else "center",
+    )
+    axes.minorticks_off()
 
 
 def _draw_table(axes: Axes, points: Sequence[Point], keys: Sequence[str]) -> None:
