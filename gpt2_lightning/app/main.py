@@ -18,7 +18,7 @@ from gpt2_lightning.app.output.exits import (
     os_error_message,
     raise_at_interrupt,
 )
-from gpt2_lightning.app.output.streams import guard_output
+from gpt2_lightning.app.output.streams import guard_output, raise_logging_errors
 from gpt2_lightning.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
         with until_the_reader_stops():
             print(help_text(verb, command_line.folders))
         sys.exit(0)
+    if command_line.only_shows:
+        raise_logging_errors()
     sys.argv = [sys.argv[0], *command_line.arguments]
     register_with_hydra(verb, *(_TRAINING if verb == "sweep" else ()))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # propagate Hydra's exceptions, reported below
@@ -96,10 +98,13 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
     try:
         with exiting_at_sigterm():
             hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+            print(end="", flush=True)
     except UserError as error:
         fail(str(error))
     except KeyboardInterrupt:
         fail("stopped", INTERRUPTED)
+    except BrokenPipeError:  # the reader has seen enough, as in --info defaults-tree | head
+        sys.exit(0)
     except OSError as error:  # of a sweep
         fail(os_error_message(error))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:

@@ -78,3 +78,23 @@ def test_results_that_cannot_be_printed_are_an_error(tmp_path: Path, unbuffered:
     assert program.returncode == 1
     assert program.stderr.endswith("No space left on device: 'standard output'\n")
     assert not (tmp_path / "it.txt").exists()
+
+
+@pytest.mark.parametrize("flags", [["--info", "all"], ["--info", "defaults-tree"], ["--cfg", "job"], ["--help"]])
+def test_what_a_command_shows_may_be_cut_off_by_its_reader(flags: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    program = [sys.executable, "-m", "gpt2_lightning", "params", *flags]
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_a_command_shows_is_not_lost_on_a_full_disk_without_a_word() -> None:
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-m", "gpt2_lightning", "params", "--info", "defaults-tree"]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 from typing import Any
@@ -62,3 +63,12 @@ def discard(descriptor: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)
     os.close(null)
+
+
+def raise_logging_errors() -> None:
+    """Let errors of writing a log message propagate; by default, logging prints a traceback for each and continues."""
+
+    def handle(self: logging.Handler, record: logging.LogRecord) -> None:
+        raise  # called by logging in its `except` block
+
+    logging.Handler.handleError = handle  # type: ignore[method-assign]  # of all handlers, including Hydra's
