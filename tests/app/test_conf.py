@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from gpt2_lightning.app.commands import finetune, train
+from gpt2_lightning.app.config.help import help_text
 from gpt2_lightning.app.config.overrides import CommandLine
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.config.schema import settings_of, settings_of_verb
@@ -165,3 +166,19 @@ def test_showing_the_configuration_imports_neither_torch_nor_lightning(root: Pat
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("verb", "groups"),
+    [("prepare", "tokenizer data"), ("tokenizer", "tokenizer data"), ("params", "data tokenizer model")],
+)
+def test_the_help_of_a_verb_without_training_lists_only_what_it_uses(verb: str, groups: str) -> None:
+    text = help_text(verb, [CONF])
+    listed, settings = text.split("Groups, each")[1].split("Settings: KEY=VALUE")
+    assert re.findall(r"^  (\w+)", listed, re.MULTILINE) == groups.split()
+    assert {key.partition(".")[0] for key in re.findall(r"^  ([\w.]+):", settings, re.MULTILINE)} <= {
+        *groups.split(),
+        *settings_of_verb(verb),
+    }
+    for foreign in ("trainer", "lora", "logger", "optimizer", "callbacks"):
+        assert not re.search(rf"^  {foreign}\b", text, re.MULTILINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gpt2_lightning.app.config.defaults import with_defaults
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.run.resume import log_changes
 from tests.app.compositions import composed, named, schema_of
+from tests.outcomes import Outcome
 
 
 def stated_defaults(node: Any) -> list[tuple[str, Any, Any]]:
@@ -78,3 +80,15 @@ def test_defaults_that_an_earlier_version_did_not_state_are_no_change(caplog: py
     plain, _ = preflight(named(composed("train")), schema_of("train"))
     log_changes(plain, with_defaults(plain))
     assert "changed since the checkpoint" not in caplog.text
+
+
+def test_a_run_is_replayed_from_its_own_complete_configuration(
+    run_verb: Callable[..., Outcome], tiny_run: Path, workplace: Path
+) -> None:
+    """All of its keys are known to the version that wrote them, and the replay states the same."""
+    outcome = run_verb("train", f"replay={tiny_run}", "runs_dir=again")
+    assert outcome.code == 0, outcome.err
+    (replayed,) = (workplace / "again" / "text-tiny").iterdir()
+    first, second = (yaml.safe_load((run / "config.yaml").read_text("utf-8")) for run in (tiny_run, replayed))
+    places = {key for key in first if first[key] != second[key]}
+    assert places <= {"run_dir", "runs_dir", "replay"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.app.config.targets import Task, Tokenizer, kinds_of, locate
+from gpt2_lightning.app.config.targets import Optimizer, Task, Tokenizer, kinds_of, locate
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PositiveInt
 from tests.app.tiny_runs import TINY
@@ -107,3 +107,11 @@ def test_a_module_of_ones_own_is_trusted_by_the_command_line_alone(
     refused(
         run_verb("train", *TINY, *data, *own_callback, *trusted, "callbacks.hello.word=1"), "callbacks.hello.word: 1"
     )
+
+
+@pytest.mark.parametrize("name", ["torch.optim.SGD", "transformers.Adafactor", "os.system", "builtins.eval"])
+def test_trust_is_not_suggested_for_libraries_where_it_cannot_help(name: str) -> None:
+    package = name.partition(".")[0]
+    with pytest.raises(UserError, match=f"'{package}' has none, so write a class of your own") as caught:
+        locate(name, kinds_of(Optimizer))
+    assert "trusted_modules" not in str(caught.value)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import sys
 import types
 import typing
@@ -102,11 +103,11 @@ def locate(name: Any, kinds: tuple[type, ...]) -> Callable[..., Any]:
     trusted = trusted_modules()
     if not any(f"{module_name}.".startswith(f"{module}.") for module in (*ALLOWED_MODULES, *trusted)):
         own = module_name.partition(".")[0]
-        hint = (
-            f"; if you trust your module '{own}', add '{TRUST}=[{own}]' to the command line"
-            if own.isidentifier()
-            else ""
-        )
+        hint = f"; if you trust your module '{own}', add '{TRUST}=[{own}]' to the command line"
+        if not own.isidentifier():
+            hint = ""
+        elif _is_library(own):
+            hint = f"; '{own}' has none, so write a class of your own that uses it (docs/extending.md)"
         where = ", ".join(ALLOWED_MODULES)
         raise UserError(f"'{name}' is refused; a target lies in one of {where}, and makes a {_shown(kinds)} here{hint}")
     if trusted and str(Path.cwd()) not in sys.path:
@@ -134,6 +135,17 @@ def trusted_modules() -> list[str]:
     values = [value for key, _, value in (one.lstrip("+").partition("=") for one in given) if key == TRUST]
     stated = yaml.safe_load(values[-1]) if values else None
     return [str(one) for one in stated] if isinstance(stated, list) else []
+
+
+def _is_library(package: str) -> bool:
+    """Whether a package belongs to Python or is required by this project, so that it has no classes for a place."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        required = [re.split(r"[^\w-]", one)[0].replace("-", "_") for one in requires("gpt2-lightning") or []]
+    except PackageNotFoundError:  # used without installation
+        required = []
+    return package in sys.stdlib_module_names or package in required
 
 
 def holds_target(value: Any) -> bool:
