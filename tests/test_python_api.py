@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 import subprocess
@@ -133,6 +134,55 @@ def test_a_model_trained_on_instructions_answers_in_its_template(workplace: Path
     assert loaded.generate("ab", **given) == answered(outcome, "")
     with pytest.raises(g.UserError, match="system: "):
         bare.generate("ab", system="f")
+    with pytest.raises(g.UserError, match=r"special_tokens: .* encoded as text"):
+        loaded.generate("ab", special_tokens=True)
+    assert loaded.generate("ab", raw=True, special_tokens=True, **given) == bare.generate("ab", **given)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model, text: model.generate(text, max_new_tokens=3),
+        lambda model, text: "".join(model.stream(text, max_new_tokens=3)),
+        lambda model, text: model.logits(text).tolist(),
+        lambda model, text: model.loss(text),
+        lambda model, text: model.attention(text).tolist(),
+    ],
+)
+def test_characters_that_the_tokenizer_lacks_are_replaced_with_a_warning(
+    checkpoint: Path, call: Callable[[g.LanguageModel, str], object]
+) -> None:
+    model = g.load(checkpoint)
+    with pytest.warns(UserWarning, match=r"base\.ckpt: 1 character \('ä'\) .* was replaced by 'a'"):
+        found = call(model, "cäb")
+    assert found == call(model, "cab")
+
+
+@pytest.mark.filterwarnings("ignore:.* are not in the tokenizer's alphabet:UserWarning")
+def test_special_tokens_in_a_prompt_are_text_unless_they_are_asked_for(
+    checkpoint: Path, run_verb: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompt = g.load(checkpoint), "cab<|endoftext|>a"
+    given = {"max_new_tokens": 9, "temperature": 0}
+    words = [f"checkpoint={checkpoint}", *(f"{name}={value}" for name, value in given.items())]
+
+    def after(ids: list[int]) -> str:
+        return LETTERS.decode(model.generate(ids, ignore_end_of_text=True, **given)[len(ids) :])
+
+    letters = CharTokenizer.from_fields(LETTERS.fields())
+    literal, asked = after(letters.encode(prompt).tolist()), after([2, 0, 1, LETTERS.vocab_size - 1, 0])
+    assert literal != asked
+    assert model.generate(prompt, ignore_end_of_text=True, **given) == literal
+    assert model.generate(prompt, ignore_end_of_text=True, special_tokens=True, **given) == asked
+    words.append("ignore_end_of_text=true")
+    assert answered(run_verb("generate", *words, f"prompt={prompt}"), prompt) == literal
+    assert answered(run_verb("generate", *words, f"prompt={prompt}", "special_tokens=true"), prompt) == asked
+    Path("prompts.txt").write_text(prompt)
+    assert run_verb("generate", *words, "special_tokens=true", "prompts=prompts.txt", "output=a.jsonl").code == 0
+    assert json.loads(Path("a.jsonl").read_text())["answers"][0]["text"] == asked
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{prompt}\n/set special_tokens true\n{prompt}\n"))
+    outcome = run_verb("generate", *words, "interactive=true", "cache_dir=cache")
+    assert outcome.out == f"{prompt}{literal}\n{prompt}{asked}\n"
 
 
 # --- ids, compared with transformers ---
@@ -299,12 +349,12 @@ def test_latest_without_a_run_has_the_message_of_the_command_line(workplace: Pat
         (lambda model: model.generate("cab", max_length=3), "max_length: 3 .* 3 tokens"),
         (lambda model: model.generate(["cab", "a"], max_length=9), "max_length: 9 .* 1 to 3 tokens"),
         (lambda model: model.generate("cab", max_length=9, max_new_tokens=2), "max_new_tokens=2"),
-        (lambda model: model.generate("cäb"), "ä"),
         (lambda model: model.generate([]), "ids: "),
         (lambda model: model.generate([1, 23]), "ids: 23 .* 0 to 22"),
         (lambda model: model.generate([1, -2]), "ids: -2"),
         (lambda model: model.generate(torch.ones(3)), "ids: .*float32"),
         (lambda model: model.generate([1], stop=["a"]), "stop: "),
+        (lambda model: model.generate([1], special_tokens=True), "special_tokens: "),
         (lambda model: model.stream("cab", num_samples=2), "num_samples=1"),
         (lambda model: model.logits("c" * 14), "14 tokens, .* 13"),
         (lambda model: model.logits(""), "empty"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Unpack, cast, overload
 
@@ -75,6 +76,8 @@ class GenerationMixin:
             For token ids token ids, with the prompt, as from `generate` in transformers: a list for a list; for a
             tensor or array (T,) or (B, T) a tensor (T',) or (B, T'), with `num_samples` (B * num_samples, T'). Rows
             that ended earlier are padded with the end-of-text token.
+
+        Characters that the tokenizer lacks are replaced or left out, with a `UserWarning`.
 
         Raises:
             UserError: if a setting is out of range or the prompt cannot be used.
@@ -178,10 +181,16 @@ class GenerationMixin:
         chosen = with_changes(settings or GenerationSettings(), changes)
         generator = self.text_generator(chosen)
         ids = [generator.encode(prompt) for prompt in prompts]
+        self._warn_of_unknown_characters()
         if max_length is not None:
             room = new_tokens(max_length, list(map(len, ids)), changes)
             generator = self.text_generator(with_changes(chosen, {"max_new_tokens": room}))
         return generator, ids
+
+    def _warn_of_unknown_characters(self) -> None:
+        """Warn of characters of the encoded texts that the tokenizer lacks, and replaced or left out."""
+        if self._loaded.tokenizer is not None and (note := self._loaded.tokenizer.take_note()):
+            warnings.warn(f"{self._loaded.location}: {note}", stacklevel=2)
 
 
 def _texts(completions: list[Completion], several: bool) -> str | list[str]:

@@ -78,6 +78,8 @@ class LanguageModel(GenerationMixin):
     def logits(self, text: str | Ids) -> Tensor:
         """Logits of the next token after each token of a text.
 
+        Characters that the tokenizer lacks are replaced or left out, with a `UserWarning`.
+
         Args:
             text: a text of T tokens, or token ids, (T,) or (B, T); T is at most `block_size`.
 
@@ -154,6 +156,7 @@ class LanguageModel(GenerationMixin):
         given = [texts] if isinstance(texts, str) else texts
         encoded = EncodedTexts(given, self.tokenizer, labels.truncation, labels.add_prefix_space)
         predictions = predictions_of(given, predict(classifier, encoded, labels.kind, batch_size), labels)
+        self._warn_of_unknown_characters()
         return predictions[0] if isinstance(texts, str) else predictions
 
     def save(self, path: str | os.PathLike[str], to: SavedAs | None = None, overwrite: bool = False) -> Path:
@@ -188,7 +191,9 @@ class LanguageModel(GenerationMixin):
             return batch_of(text, self.network)
         if not text:
             raise UserError("the text is empty: one token or more is needed")
-        return batch_of(torch.from_numpy(self.tokenizer.encode(text).astype("int64")), self.network)
+        ids = torch.from_numpy(self.tokenizer.encode(text).astype("int64"))
+        self._warn_of_unknown_characters()
+        return batch_of(ids, self.network)
 
     def _ids_in_context(self, text: str | Ids) -> Tensor:
         ids = self._ids(text)

@@ -31,6 +31,8 @@ class GenerationSettings(Sampling):
     """Texts of which one is the answer, each with a space before it where the prompt does not end in one."""
     ignore_end_of_text: bool = False
     """Whether texts continue after an end-of-text token, up to `max_new_tokens`."""
+    special_tokens: bool = False
+    """Whether names of special tokens in a prompt, such as `<|endoftext|>`, are encoded as these tokens, or as text."""
     raw: bool = False
     """Whether a model that was trained on instructions continues the prompt as it stands, without its template."""
     system: Annotated[str, FreeText(nullable=True)] | None = None
@@ -157,5 +159,6 @@ class GenerationOptions(TypedDict, total=False):
     choices: list[str]
     stop: list[str]
     ignore_end_of_text: bool
+    special_tokens: bool
     raw: bool
     system: str | None

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gpt2_lightning.api.chat import Chat
 from gpt2_lightning.api.settings import GenerationSettings, with_token_ids
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Piece, Token, search, write
 from gpt2_lightning.generation.beams import Beam
 from gpt2_lightning.generation.decoder import Finish
@@ -56,6 +57,9 @@ class TextGenerator:
         chat: renders prompts in the template of a model that was trained on instructions; None to continue them.
         slid: initial value of `slid`.
         ends: ids that end a text; None for the tokenizer's end of text.
+
+    Raises:
+        UserError: if a setting does not fit the tokenizer or the template.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class TextGenerator:
         slid: bool = False,
         ends: Collection[int] | None = None,
     ) -> None:
+        if chat is not None and settings.special_tokens:
+            raise UserError("special_tokens: the text of a question is encoded as text; leave it out, or set raw=true")
         self.model, self.tokenizer, self.settings, self.chat = model, tokenizer, settings, chat
         self._sampling = with_token_ids(settings, tokenizer)
         self.slid = slid
@@ -109,7 +115,7 @@ class TextGenerator:
         """
         if self.chat is not None:
             return self.chat.encode(prompt, self.settings.max_new_tokens)
-        return prompt_ids(prompt, self.tokenizer)
+        return prompt_ids(prompt, self.tokenizer, self.settings.special_tokens)
 
     def notes(self, prompt: str, ids: Tensor) -> Iterator[str]:
         """Notes about a prompt for the user."""

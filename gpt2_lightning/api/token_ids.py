@@ -57,7 +57,7 @@ def generate_ids(
     Raises:
         UserError: if a setting does not apply to ids.
     """
-    for name in ("stop", "bad_words", "choices"):
+    for name in ("stop", "bad_words", "choices", "special_tokens"):
         if getattr(settings, name):
             raise UserError(f"{name}: it applies to prompts that are texts; leave it out, or pass a string")
     refuse_system(settings)

@@ -34,7 +34,7 @@ class Target:
     max_shard_bytes: int = 5 * 10**9
     """Maximum size of a safetensors file in bytes."""
     base_name: str | None = None
-    """Name of the base model in a PEFT adapter; None for its location."""
+    """Name of the base model in a PEFT adapter; None for its location, if PEFT can load it."""
     runs_dir: Path = Path("runs")
     """Folder of all runs, for an adapter whose base is `latest`."""
 

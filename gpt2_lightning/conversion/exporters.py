@@ -65,6 +65,11 @@ def huggingface_folder(source: LoadedModel, max_shard_bytes: int, name: str) -> 
             card = card_of(source, name, None).text(model, source.tokenizer)
             folder.write(model, source.tokenizer, path, card, max_shard_bytes, ends=source.ends_of_text())
             check.folder(path, model, source.tokenizer)
+            if source.tokenizer is not None and source.tokenizer.end_of_text is None:
+                check.lines.append(
+                    "  its tokenizer has no end-of-text token: texts end at their greatest length, and CTranslate2, "
+                    "which requires the token, cannot load the model"
+                )
             if (template := trained_template(source)) is not None:
                 chat_template.write(template.to_plain(), path)
                 check.template(path, template)
@@ -87,13 +92,20 @@ def peft_adapter(source: LoadedModel, base_name: str | None, runs_dir: Path) -> 
 
     Args:
         source: model with the merged adapter.
-        base_name: name of the base model in adapter_config.json; None for its location.
+        base_name: name of the base model in adapter_config.json; None for its location, if PEFT can load it.
         runs_dir: folder of all runs, for a base model that is `latest`.
 
     Raises:
-        UserError: if the source is not an adapter, or a classifier that PEFT cannot express.
+        UserError: if the source is not an adapter, or a classifier that PEFT cannot express, or no `base_name` is given
+            for a base that is a checkpoint file.
     """
     adapter = _adapter_of(source)
+    if base_name is None and Path(adapter.base).is_file():
+        raise UserError(
+            f"base_name: missing; the base of the adapter is {adapter.base}, a checkpoint that peft cannot load; write "
+            f"it as a folder with convert source={adapter.base} target=FOLDER, and repeat this command with "
+            "base_name=FOLDER, or with the name that the folder will have on the Hub"
+        )
     if source.score is not None:
         _task_for_transformers(source)
     base = load_pretrained(adapter.base, LoadOptions(runs_dir)).model
@@ -106,11 +118,6 @@ def peft_adapter(source: LoadedModel, base_name: str | None, runs_dir: Path) -> 
         check_in_peft(check, path, adapter, base, source.score)
         how = "" if source.score is None else f", loaded for classification with num_labels={len(source.score)}"
         check.lines.append(f"  for peft over {named}, which must be a Hugging Face model{how}")
-        if base_name is None and Path(adapter.base).is_file():
-            check.lines.append(
-                f"  peft cannot load {named}, a checkpoint of this program: convert it with convert source={named} "
-                "target=FOLDER, and set base_name=FOLDER, or pass the model of that folder to PeftModel.from_pretrained"
-            )
         if (question := written_question(source)) is not None:
             check.lines.append(f"  its template is not in the folder; it renders a question as {question!r}")
 
@@ -130,7 +137,8 @@ def adapter_checkpoint(source: LoadedModel, runs_dir: Path) -> Write:
     adapter = _adapter_of(source)
     task = source.task | {ADAPTER: adapter.to_plain()}
     base = load_pretrained(adapter.base, LoadOptions(runs_dir)).model
-    description = Description(base.config, source.description().tokenizer, source.run_config, task)
+    tokenizer = source.description().tokenizer
+    description = Description(base.config, tokenizer, source.run_config, task, source.eos_token_ids)
 
     def write(check: Check, model: GPT2, path: Path) -> None:
         tensors = adapter.tensors() | ({} if source.score is None else {SCORE: source.score})

@@ -10,8 +10,13 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
 
 
-def prompt_ids(prompt: str, tokenizer: Tokenizer) -> Tensor:
+def prompt_ids(prompt: str, tokenizer: Tokenizer, special_tokens: bool = False) -> Tensor:
     """Ids (T,), T >= 1, of a prompt; for an empty one see `empty_start`.
+
+    Args:
+        prompt: the prompt.
+        tokenizer: the model's.
+        special_tokens: whether names of special tokens in the prompt are encoded as these tokens.
 
     Raises:
         UserError: if characters of the prompt have no token, or none remains.
@@ -19,7 +24,7 @@ def prompt_ids(prompt: str, tokenizer: Tokenizer) -> Tensor:
     if not prompt:
         return torch.tensor([empty_start(tokenizer)[0]])
     try:
-        ids = tokenizer.encode(prompt)
+        ids = tokenizer.encode_with_special_tokens(prompt) if special_tokens else tokenizer.encode(prompt)
     except UserError as error:
         raise UserError(f"in the prompt: {error}") from None
     if not len(ids):

@@ -126,8 +126,11 @@ def _of_bpe(tokenizer: BPETokenizer) -> dict[str, Any]:
 
 
 def _as_bpe(definition: dict[str, Any]) -> BPETokenizer | GPT2Tokenizer | None:
-    if not all(token["special"] for token in definition.get("added_tokens") or []):
-        return None  # such added tokens are recognized in every text
+    for token in definition.get("added_tokens") or []:
+        if not token["special"]:
+            return None  # it is recognized in every text
+        if any(token.get(flag) for flag in ("single_word", "lstrip", "rstrip")):
+            return None  # where it is recognized depends on the characters around it
     added, lines = added_tokens(definition), merge_lines(definition["model"])
     tokenizer = BPETokenizer.from_merge_lines(lines, sorted(added, key=added.__getitem__))
     ours = _of_bpe(tokenizer)["model"]

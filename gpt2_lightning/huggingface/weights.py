@@ -24,6 +24,8 @@ _MASK = re.compile(r"\.attn\.(bias|masked_bias)$")
 _CLASSIFIER = "score.weight"
 _HEAD, _EMBEDDING = "lm_head.weight", "wte.weight"
 _FIRST = "h.0.attn.c_attn.weight"
+_PADDED_MULTIPLES = tuple(2**power for power in range(3, 11))
+"""Multiples to which programs round the rows of a vocabulary up: 8, 16, …, 1,024."""
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -125,6 +127,11 @@ def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
     twin.load_state_dict({name: tensor.to(dtype) for name, tensor in model.state_dict().items()}, assign=True)
     twin.tie_head()
     return twin.eval()
+
+
+def is_padded(rows: int, tokens: int) -> bool:
+    """Whether an embedding of so many rows is one of so many tokens, padded to a multiple."""
+    return rows > tokens and any(rows == -(-tokens // multiple) * multiple for multiple in _PADDED_MULTIPLES)
 
 
 def with_vocabulary(model: GPT2, size: int) -> GPT2:

@@ -22,13 +22,11 @@ from gpt2_lightning.huggingface.imported import mingpt, nanogpt
 from gpt2_lightning.huggingface.imported.model import ImportedModel
 from gpt2_lightning.huggingface.peft import adapters
 from gpt2_lightning.huggingface.tokenizer_files import read_tokenizer
-from gpt2_lightning.huggingface.weights import dtype_name, is_huggingface, with_vocabulary
+from gpt2_lightning.huggingface.weights import dtype_name, is_huggingface, is_padded, with_vocabulary
 from gpt2_lightning.pretrained.load_adapter import Read, from_checkpoint, from_peft
 from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel, from_own_checkpoint
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer, Tokenizer
 
-_PADDED_MULTIPLES = tuple(2**power for power in range(3, 11))
-"""Multiples to which programs round the rows of a vocabulary up: 8, 16, …, 1,024."""
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -105,7 +103,7 @@ def _with_fitting_vocabulary(found: LoadedModel) -> LoadedModel:
         return found
     rows, tokens = found.model.config.vocab_size, found.tokenizer.vocab_size
     if rows != tokens:
-        if not any(rows == -(-tokens // multiple) * multiple for multiple in _PADDED_MULTIPLES):
+        if not is_padded(rows, tokens):
             raise UserError(
                 f"{found.location}: the model has vocab_size={rows}, the tokenizer has {tokens} tokens; name the right "
                 "one with convert tokenizer_from="

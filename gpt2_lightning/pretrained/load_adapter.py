@@ -52,6 +52,7 @@ def from_checkpoint(
         notes=(f"its LoRA adapter is merged into {found.location}",),
         task=task,
         adapter=dataclasses.replace(adapter, base=found.location),
+        eos_token_ids=description.eos_token_ids or found.eos_token_ids,
     )
 
 

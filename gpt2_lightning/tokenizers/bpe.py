@@ -83,6 +83,9 @@ class BPETokenizer(Tokenizer):
                     ids += self._encode_word(word) if len(word) <= _LONGEST_REMEMBERED else self._merge_long_word(word)
         return np.array(ids, dtype=self.dtype)
 
+    def encode_with_special_tokens(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
+        return self.encode(text, self.special_tokens)
+
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join([self._tokens[i] for i in ids]).decode(errors="replace")
 

@@ -85,11 +85,10 @@ class HuggingFaceTokenizer(Tokenizer):
         return self._n_tokens
 
     def encode(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
-        try:
-            encoding = self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
-        except Exception as error:  # the library raises nothing more precise
-            raise UserError(f"the tokenizer cannot encode the text: {error}") from None
-        return np.array(encoding.ids, dtype=self.dtype)
+        return self._encode(text, self._tokenizer)
+
+    def encode_with_special_tokens(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
+        return self._encode(text, self._recognizing_special_tokens)
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
         try:
@@ -129,6 +128,23 @@ class HuggingFaceTokenizer(Tokenizer):
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Self:
         return cls(**fields)
+
+    def _encode(self, text: str, tokenizer: tokenizers.Tokenizer) -> NDArray[np.unsignedinteger[Any]]:
+        try:
+            encoding = tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
+        except Exception as error:  # the library raises nothing more precise
+            raise UserError(f"the tokenizer cannot encode the text: {error}") from None
+        return np.array(encoding.ids, dtype=self.dtype)
+
+    @functools.cached_property
+    def _recognizing_special_tokens(self) -> tokenizers.Tokenizer:
+        """The tokenizer with the special tokens of the definition and those that the configuration names."""
+        tokenizer = _run_by_library(self.plain_definition)
+        tokenizer.encode_special_tokens = False
+        added = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+        named = [*([] if self.end_token is None else [self.end_token]), *self.special_tokens.values()]
+        tokenizer.add_special_tokens([token for token in named if token not in added])
+        return tokenizer
 
     @functools.cached_property
     def _beginning(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.tokenizers.byte_level import END_OF_TEXT
 
 
 class Tokenizer(ABC):
@@ -38,6 +39,21 @@ class Tokenizer(ABC):
         Raises:
             UserError: naming characters without an id, and their positions.
         """
+
+    def encode_with_special_tokens(self, text: str) -> NDArray[np.unsignedinteger[Any]]:
+        """Ids of a text in which the names of special tokens, such as `<|endoftext|>`, are encoded as these tokens.
+
+        For `encode` they are ordinary text; the tokenizers of transformers recognize them unless
+        `split_special_tokens=True`.
+
+        Raises:
+            UserError: see `encode`.
+        """
+        if self.end_of_text is None:
+            return self.encode(text)
+        end = np.array([self.end_of_text], dtype=self.dtype)
+        first, *others = (self.encode(part) for part in text.split(END_OF_TEXT))
+        return np.concatenate([first, *(ids for part in others for ids in (end, part))])
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.unsignedinteger[Any]]]:
         """Ids of several texts, equal to those of `encode`; on several threads where a library supports it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ from gpt2_lightning.evaluation.parity import load_theirs
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
+from tests.app.made_checkpoints import LETTERS, save_base
 from tests.huggingface.networks import CONFIG as SHORT
 from tests.huggingface.networks import lively
 from tests.outcomes import refused
@@ -70,6 +72,20 @@ def test_texts_are_shortened_to_the_context_unless_their_length_was_asked_for(
     assert "texts have 7 new tokens: more do not fit into the context of 13\n" in outcome.out
     refused(run_verb(*command, "max_new_tokens=24"), "do not fit into the context of 13", "use max_new_tokens=7")
     refused(run_verb(*command, f"prompt={'hidden' * 3}"), "do not fit into the context of 13", "use a shorter prompt")
+
+
+def test_characters_that_the_tokenizer_lacks_are_counted_once(
+    run_verb: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    save_base(workplace / "letters.ckpt")
+    texts = ["prompt=häd", "text=möö", "max_new_tokens=2", "n_beams=2"]
+    outcome = run_verb("compare", "checkpoint=letters.ckpt", *texts)
+    assert outcome.code == 0, outcome.err
+    assert (
+        "in the prompt, 1 character ('ä') is not in the tokenizer's alphabet and was replaced by 'a'\n" in outcome.out
+    )
+    assert "in the text, 2 characters (1 distinct: 'ö') are not in the tokenizer's alphabet" in outcome.out
 
 
 def test_an_exact_gelu_is_named(run_verb: Run, ours: Path, theirs: Path) -> None:
@@ -153,11 +169,29 @@ def test_without_transformers_it_says_what_to_install(
     refused(outcome, 'pip install "gpt2-lightning[huggingface]"')
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_that_pad_the_vocabulary_have_no_part_in_it(
+    run_verb: Run, workplace: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = dataclasses.replace(SHORT, vocab_size=24, tied_head=tied)
+    folder.write(lively(config), LETTERS, workplace / "padded", "", 10**9)
+    assert run_verb("convert", "source=padded", "target=cut.ckpt").code == 0
+    for checkpoint in ("padded", "cut.ckpt"):
+        outcome = run_verb("compare", f"checkpoint={checkpoint}", "with=padded", "prompt=cab", "max_new_tokens=5")
+        assert outcome.code == 0, outcome.err
+        assert "padded: its embedding was cut from 24 to 23 rows for the comparison" in outcome.out
+        assert "Both sides compute the same" in " ".join(outcome.out.split())
+    more = CharTokenizer("abcdefghijklmnopqrstuvw", end_of_text=True)
+    folder.write(lively(config), more, workplace / "other", "", 10**9)
+    refused(run_verb("compare", "checkpoint=cut.ckpt", "with=other"), "vocab_size is 23 here and 24 there")
+
+
 @pytest.mark.parametrize(
     ("letters", "is_told"), [("abcdefghijklmnopqrstuv ", False), ("abcdefghijklmnopqrstuv ;", True)]
 )
 def test_a_tokenizer_of_another_size_than_its_model_is_told(tmp_path: Path, letters: str, is_told: bool) -> None:
     folder.write(lively(), CharTokenizer(letters), tmp_path / "model", "", 10**9)
     note = compare._vocabulary_note(load_theirs(tmp_path / "model", torch.device("cpu"), "theirs"))
-    told = "theirs: in transformers its tokenizer has 24 tokens, and its model 23"
+    told = "in transformers its tokenizer has 24 tokens, and its model 23"
     assert note == (told if is_told else None)

@@ -69,6 +69,15 @@ def test_a_run_becomes_a_folder_that_transformers_loads(run_verb: Run, tiny_run:
     assert AutoTokenizer.from_pretrained("model")("the ship goes")["input_ids"] == ids[0].tolist()
 
 
+@pytest.mark.parametrize("end_of_text", [True, False])
+def test_a_tokenizer_without_an_end_of_text_is_told(run_verb: Run, workplace: Path, end_of_text: bool) -> None:
+    tokenizer = CharTokenizer(LETTERS.alphabet[end_of_text:], end_of_text=end_of_text)
+    files.write(weights_alone(lively(), Description(CONFIG, tokenizer, {})), workplace / "a.ckpt")
+    outcome = run_verb("convert", "source=a.ckpt", "target=model")
+    assert ("has no end-of-text token" in outcome.out) == (not end_of_text)
+    assert ("eos_token" in json.loads(Path("model/tokenizer_config.json").read_text())) == end_of_text
+
+
 def test_the_comparison_is_told(run_verb: Run, ours: Path) -> None:
     out = run_verb("convert", f"source={ours}", "target=model").out
     assert "wrote model, " in out

@@ -60,7 +60,7 @@ def test_an_adapter_loads_in_peft_with_the_same_logits(run_verb: Run, adapted: G
 
 
 def test_an_adapter_of_pefts_is_compared_merged_into_its_base(run_verb: Run, adapted: GPT2) -> None:
-    assert run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft").code == 0
+    assert run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base_name=base.ckpt").code == 0
     outcome = run_verb("compare", "checkpoint=adapter", "prompt=ab", "max_new_tokens=2")
     assert outcome.code == 0, outcome.err
     page = " ".join(outcome.out.split())
@@ -72,16 +72,18 @@ def test_without_peft_the_adapter_is_checked_by_our_reader(
     run_verb: Run, adapted: GPT2, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verify.importlib.util, "find_spec", lambda name: None)
-    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft")
+    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base_name=base.ckpt")
     assert outcome.code == 0, outcome.err
     assert "peft is not installed" in outcome.out
     assert "logits over the base when read back: largest difference 0.0e+00" in outcome.out
 
 
 def test_the_base_has_its_place_for_a_name(run_verb: Run, adapted: GPT2, workplace: Path) -> None:
-    assert run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft").code == 0
+    assert run_verb("convert", "source=base.ckpt", "target=base").code == 0
+    base = f"base={workplace / 'base'}"
+    assert run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", base).code == 0
     named = json.loads(Path("adapter/adapter_config.json").read_text())["base_model_name_or_path"]
-    assert named == str(workplace / "base.ckpt")
+    assert named == str(workplace / "base")
     assert run_verb("generate", "checkpoint=adapter", "prompt=a", "max_new_tokens=3").code == 0
 
 
@@ -92,19 +94,33 @@ def test_a_model_of_the_hub_is_called_as_it_is_there(place: str, name: str | Non
     assert exporters.name_on_the_hub(place) == name
 
 
-def test_a_base_that_peft_cannot_load_is_told_with_the_remedy(run_verb: Run, adapted: GPT2) -> None:
-    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft")
-    assert "base.ckpt, a checkpoint of this program: convert it with convert source=" in outcome.out
-    assert (
-        "peft cannot load"
-        not in run_verb("convert", "source=tuned.ckpt", "target=named", "to=peft", "base_name=me/base").out
-    )
+def test_a_base_that_peft_cannot_load_needs_a_name(
+    run_verb: Run, adapted: GPT2, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peft = pytest.importorskip("peft")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    command = ["convert", "source=tuned.ckpt", "target=adapter", "to=peft"]
+    place = workplace / "base.ckpt"
+    first = f"convert source={place} target=FOLDER"
+    refused(run_verb(*command), f"base_name: missing; the base of the adapter is {place}", first, "base_name=FOLDER")
+    assert not Path("adapter").exists()
+    assert run_verb(*first.replace("FOLDER", "folder").split()).code == 0
+    assert run_verb(*command, "base_name=folder").code == 0
+    with torch.no_grad():
+        logits = peft.AutoPeftModelForCausalLM.from_pretrained("adapter")(some_ids()).logits
+        torch.testing.assert_close(logits, adapted(some_ids()), rtol=0, atol=1e-5)
 
 
 def test_a_base_that_was_moved_is_named(run_verb: Run, adapted: GPT2, workplace: Path) -> None:
     (workplace / "base.ckpt").rename(workplace / "moved.ckpt")
-    refused(run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft"), "base.ckpt", "base=")
-    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base=moved.ckpt")
+    refused(
+        run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base_name=base.ckpt"),
+        "base.ckpt",
+        "base=",
+    )
+    outcome = run_verb(
+        "convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base=moved.ckpt", "base_name=me/base"
+    )
     assert outcome.code == 0, outcome.err
     assert "is merged into moved.ckpt" in outcome.out
 
@@ -171,7 +187,7 @@ def test_a_classifiers_adapter_loads_in_peft_with_the_same_scores(run_verb: Run,
     base = save_base(workplace / "base.ckpt")
     save_adapter(workplace / "tuned.ckpt", base, SPEC, task=ONE_OF_THREE)
     assert run_verb("convert", "source=base.ckpt", "target=base").code == 0
-    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft")
+    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base_name=base.ckpt")
     assert outcome.code == 0, outcome.err
     assert "scores over the base in peft" in outcome.out
     network = AutoModelForSequenceClassification.from_pretrained("base", num_labels=3, pad_token_id=22)
@@ -186,7 +202,7 @@ def test_the_labels_of_a_classifiers_adapter_are_those_of_its_base(run_verb: Run
     save_classifier(workplace / "spam.ckpt")
     save_adapter(workplace / "tuned.ckpt", workplace / "spam.ckpt", SPEC, task=ONE_OF_THREE)
     save_base(workplace / "base.ckpt")
-    assert run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft").code == 0
+    assert run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base_name=base.ckpt").code == 0
     assert run_verb("convert", "source=adapter", "target=back.ckpt", "base=spam.ckpt").code == 0
     assert run_verb("convert", "source=adapter", "target=unnamed.ckpt", "base=base.ckpt").code == 0
     before, after, unnamed = (files.read(Path(f"{name}.ckpt")) for name in ("tuned", "back", "unnamed"))
@@ -210,7 +226,7 @@ def test_an_adapter_that_is_written_wrongly_is_noticed(
             right(PeftAdapter(LoRASpec(rank=3, alpha=2.0001, targets=SPEC.targets), state), folder)
 
     monkeypatch.setattr(adapters, "write", wrong)
-    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft")
+    outcome = run_verb("convert", "source=tuned.ckpt", "target=adapter", "to=peft", "base_name=base.ckpt")
     refused(outcome, "h.1.attn.c_attn.lora_B.v" if fault == "a wrong weight" else "differ by up to")
     assert not (workplace / "adapter").exists()
 
@@ -226,8 +242,10 @@ def test_what_does_not_go_together_is_told(run_verb: Run, adapted: GPT2, workpla
     (workplace / "a").mkdir()
     (workplace / "a" / "notes.txt").touch()
     refused(run_verb("convert", *command, "to=peft", "overwrite=true"), "notes.txt, which no conversion wrote")
-    assert run_verb("convert", "source=tuned.ckpt", "target=b", "to=peft").code == 0
-    assert run_verb("convert", "source=tuned.ckpt", "target=b", "to=peft", "overwrite=true").code == 0
+    assert run_verb("convert", "source=tuned.ckpt", "target=b", "to=peft", "base_name=me/base").code == 0
+    assert (
+        run_verb("convert", "source=tuned.ckpt", "target=b", "to=peft", "base_name=me/base", "overwrite=true").code == 0
+    )
 
 
 def test_an_adapter_of_gpt2s_attention_takes_less_than_3_mb(tmp_path: Path) -> None:

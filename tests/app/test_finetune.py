@@ -48,6 +48,18 @@ def test_all_weights_train_from_where_they_were(finetune: Run, tiny_run: Path, w
     assert "(100.00 %)" in outcome.out
 
 
+@pytest.mark.parametrize("lora", ["none", "attention"])
+def test_all_ends_of_a_text_of_the_base_are_kept(finetune: Run, tiny_run: Path, workplace: Path, lora: str) -> None:
+    content = files.read(tiny_run / "checkpoints" / "best.ckpt")
+    content[KEY]["eos_token_ids"] = [5, 3]
+    files.write(content, workplace / "base.ckpt")
+    outcome = finetune("init_from=base.ckpt", f"lora={lora}", "lora.rank=2" if lora != "none" else "freeze=none")
+    assert outcome.code == 0, outcome.err
+    tuned = load_pretrained(str(newest_run(workplace / "runs" / "tuned")))
+    end = tuned.tokenizer.end_of_text if tuned.tokenizer else None
+    assert tuned.ends_of_text() == [*([] if end is None else [end]), 5, 3]
+
+
 @pytest.mark.parametrize(
     ("freezing", "moving"),
     [

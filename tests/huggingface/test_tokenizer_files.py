@@ -156,6 +156,37 @@ def test_special_tokens_in_a_text_are_found_as_is_their_custom(exported: Exporte
         assert ours.end_of_text not in ours.encode(f"a{end}")
 
 
+@pytest.mark.parametrize(
+    "text", [f"a{END}b", END, f"{END}{END} a </s> c {END}", f"x <|user|>{END} {TEXT}", "a</s>b<unk> c", "a"]
+)
+def test_special_tokens_are_encoded_as_theirs_on_request(exported: Exported, text: str) -> None:
+    ours, theirs, _ = exported
+    ids = ours.encode_with_special_tokens(text)
+    assert ids.tolist() == theirs(text)["input_ids"]
+    assert ids.dtype == ours.dtype
+
+
+@pytest.mark.parametrize("added", [True, False])
+def test_special_tokens_that_only_the_configuration_names_are_encoded_as_theirs(tmp_path: Path, added: bool) -> None:
+    theirs, config = bert_like({"eos_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}, added)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    ours, text = tokenizer_from_text(read_tokenizer(tmp_path).to_text()), "the [SEP] ships[PAD] [UNK]the"
+    assert ours.encode_with_special_tokens(text).tolist() == AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"]
+    assert ours.end_of_text in ours.encode_with_special_tokens(text)
+    assert ours.end_of_text not in ours.encode(text)
+
+
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
+def test_a_special_token_that_depends_on_its_neighbors_is_encoded_as_theirs(tmp_path: Path, flag: str) -> None:
+    theirs = byte_level_of_theirs([END])
+    theirs.add_special_tokens([tokenizers.AddedToken("<mask>", normalized=False, **{flag: True})])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+    ours, text = read_tokenizer(tmp_path), "a <mask> b<mask>c"
+    assert ours.encode_with_special_tokens(text).tolist() == AutoTokenizer.from_pretrained(tmp_path)(text)["input_ids"]
+
+
 def test_read_back_it_is_the_same(exported: Exported) -> None:
     ours, _, folder = exported
     again = read_tokenizer(folder)

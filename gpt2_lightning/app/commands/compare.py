@@ -20,7 +20,7 @@ from gpt2_lightning.app.reports.comparison_page import page
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.parity import Ours, Padding, load_theirs, measure
-from gpt2_lightning.evaluation.parity.sides import Theirs
+from gpt2_lightning.evaluation.parity.sides import Theirs, remove_padding
 from gpt2_lightning.evaluation.parity.texts import ragged
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import folder, hub
@@ -119,9 +119,14 @@ def run(plain: dict[str, Any]) -> None:
     description = source.description()
     with _their_folder(config, source) as (path, place):
         theirs = load_theirs(path, device, place)
-    if note := _vocabulary_note(theirs):
-        print(note)
     ours = Ours(source.model.to(device).eval(), description.tokenizer, source.location)
+    for note in (remove_padding(ours.model, theirs), _vocabulary_note(theirs)):
+        if note is not None:
+            print(f"{theirs.place}: {note}")
+    for name, text in (("prompt", config.prompt), ("text", config.text or "")):
+        ours.ids(text)
+        if note := ours.tokenizer.take_note():
+            print(f"in the {name}, {note}")
     theirs.model.train(config.training_mode)
     padding = Padding(config.padding_side, config.attention_mask, config.position_ids)
     report = measure(ours, theirs, config.prompt, _fitting_sampling(config, ours), config.n_beams, config.text, padding)
@@ -138,7 +143,7 @@ def _vocabulary_note(theirs: Theirs) -> str | None:
     rows = theirs.model.config.vocab_size
     if theirs.tokenizer is None or len(theirs.tokenizer) == rows:
         return None
-    return f"{theirs.place}: in transformers its tokenizer has {len(theirs.tokenizer)} tokens, and its model {rows}"
+    return f"in transformers its tokenizer has {len(theirs.tokenizer)} tokens, and its model {rows}"
 
 
 def _fitting_sampling(config: Config, ours: Ours) -> Sampling:

@@ -49,7 +49,7 @@ class Config(Settings):
     to: Format | None = None
     """The format; null for a Hugging Face folder from a checkpoint of this program, and for a checkpoint otherwise."""
     base_name: Annotated[str, FreeText()] | None = None
-    """Name of the base in a PEFT adapter; null for its location."""
+    """Name of the base in a PEFT adapter; null for its location, unless that is a checkpoint file."""
     dtype: Literal["fp32", "fp16", "bf16"] | None = None
     """Data type of the converted weights; null to keep that of the source."""
     tokenizer_from: PathText | None = None

@@ -89,7 +89,8 @@ class FinetuneContext:
             location = absolute_location(self.pretrained.location)
             adapter = TrainedAdapter(self.lora, {}, location, weights_hash(self.pretrained.model)).to_plain()
             task = {**task, ADAPTER: adapter}
-        return Description(self.model_config, self.tokenizer, self.resolved_config, task)
+        ends = () if self.pretrained is None else self.pretrained.eos_token_ids
+        return Description(self.model_config, self.tokenizer, self.resolved_config, task, ends)
 
     def optimizer_and_schedule(self) -> tuple[Any, Any]:
         """Return the optimizer's and the schedule's settings."""

@@ -116,8 +116,9 @@ class _Repl:
         values, faults = preflight(OmegaConf.create({**dataclasses.asdict(self.config), **changes}), Config)
         if faults:
             raise UserError("\n  ".join(faults))
-        self.config, last = Config(**values), self.generator
-        self.generator = last.with_settings(self.config.generation())
+        config = Config(**values)
+        self.generator = self.generator.with_settings(config.generation())
+        self.config = config
 
     def _reset(self, _: str) -> None:
         assert self.generator.chat is not None

@@ -16,6 +16,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.huggingface.config import MODEL_TYPE
 from gpt2_lightning.huggingface.folder import TOKENIZER_FILES
+from gpt2_lightning.huggingface.weights import is_padded
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -120,6 +121,23 @@ def load_theirs(folder: Path, device: torch.device, place: str | None = None) ->
         has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None
     return Theirs(model.to(device), tokenizer, place or str(folder))
+
+
+def remove_padding(ours: GPT2, theirs: Theirs) -> str | None:
+    """Remove rows of their embedding and head that pad our vocabulary, and that their tokenizer does not use.
+
+    Returns:
+        A sentence for the user; None if there are no such rows.
+    """
+    rows, tokens = theirs.model.config.vocab_size, ours.config.vocab_size
+    if not is_padded(rows, tokens) or (theirs.tokenizer is not None and len(theirs.tokenizer) > tokens):
+        return None
+    with quiet():
+        theirs.model.resize_token_embeddings(tokens)
+    return (
+        f"its embedding was cut from {rows} to {tokens} rows for the comparison; the others represent no token, but "
+        "transformers can choose them"
+    )
 
 
 def require_same_shape(ours: GPT2, theirs: TheirModel) -> None:
