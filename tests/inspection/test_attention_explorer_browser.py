@@ -102,6 +102,13 @@ seen.weights_again = [text("view-title"), ticks()];
 key(document.body, "[");
 key(document.body, "Escape");
 seen.none = text("details-title");
+document.body.style.width = "1280px";
+key(document.body, "2");
+const view = document.getElementById("view");
+const box = view.getBoundingClientRect();
+const labels = [...view.querySelectorAll("text")].map((label) => label.getBoundingClientRect());
+const farthest = Math.max(...labels.map((label) => label.right));
+seen.lines = [labels.length, farthest - box.right, view.scrollWidth - view.clientWidth];
 
 function pixel(query, column) {
   return pixels(query)[column];
@@ -287,3 +294,10 @@ def test_the_difference_is_switched_off_again(visit: Visit) -> None:
 def test_rollout_and_no_token_can_be_chosen(visit: Visit) -> None:
     assert visit.seen["rollout"] == "Rollout of all layers"
     assert visit.seen["none"] == "Token"
+
+
+def test_labels_of_lines_are_whole_in_a_window_of_1280_pixels(visit: Visit) -> None:
+    count, beyond, hidden = visit.seen["lines"]
+    assert count == 2 * len(visit.seen["labels"])
+    assert beyond <= 0
+    assert hidden == 0

@@ -30,16 +30,34 @@ point(section.querySelector('.tokens [data-token="{TOKEN}"]'));
 const marked = [...document.querySelectorAll(".here")].map((node) => [node.tagName, node.textContent]);
 const read = reading.textContent;
 point(section.querySelector("h2"));
+const press = (key) => section.querySelector(".tokens").dispatchEvent(new KeyboardEvent("keydown", {{ key }}));
+const keys = ["ArrowRight", "ArrowRight", "ArrowLeft", "End", "ArrowRight", "Home", "ArrowLeft", "Escape"];
+const chosen = keys.map((key) => {{
+  press(key);
+  return section.querySelector(".here")?.dataset.token ?? null;
+}});
+["Home", "ArrowRight", "ArrowRight"].forEach(press);
+const typed = reading.textContent;
+section.querySelector(".tokens").focus();
+const focused = document.activeElement.className;
+document.activeElement.blur();
 const solid = [...document.querySelectorAll(".legend span")].map((node) => {{
   const style = getComputedStyle(node);
   return [style.backgroundColor, style.color];
 }});
 const page = [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color];
 const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+document.documentElement.style.width = "400px";
+const scrolled = ".scroll *, .tokens *";
+const rights = [...document.querySelectorAll("body *")]
+  .filter((node) => !node.matches(scrolled))
+  .map((node) => node.getBoundingClientRect().right);
+const narrow = Math.max(...rights);
+document.documentElement.style.width = "";
 const result = document.createElement("pre");
 result.id = "result";
 const back = reading.textContent === idle && !document.querySelector(".here");
-result.textContent = JSON.stringify({{ marked, read, back, solid, page, wide }});
+result.textContent = JSON.stringify({{ marked, read, back, solid, page, wide, chosen, typed, focused, narrow }});
 document.body.append(result);
 </script>"""
 
@@ -79,6 +97,7 @@ def contrast(ground: str, text: str) -> float:
 def test_nothing_is_complained_of_and_nothing_is_cut_off(visit: dict[str, Any]) -> None:
     assert visit["console"] == []
     assert visit["wide"] == 0
+    assert visit["narrow"] <= 400
 
 
 def test_pointing_at_a_token_marks_it_everywhere_and_reads_its_values(visit: dict[str, Any]) -> None:
@@ -89,6 +108,13 @@ def test_pointing_at_a_token_marks_it_everywhere_and_reads_its_values(visit: dic
     expected = ", ".join(f"{known.name} {format_value(values[m], known.is_signed)}" for m, known in METHODS.items())
     assert visit["read"] == f"{text.tokens[TOKEN]} (token {TOKEN}): {expected}"
     assert visit["back"]
+
+
+def test_arrow_keys_choose_tokens_as_the_pointer_does(visit: dict[str, Any]) -> None:
+    last = str(len(explained(TEXTS)[1].tokens) - 1)
+    assert visit["chosen"] == ["0", "1", "0", last, last, "0", "0", None]
+    assert visit["typed"] == visit["read"], "both of token 2"
+    assert visit["focused"] == "tokens"
 
 
 def test_letters_are_read_on_every_color(visit: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from gpt2_lightning.inspection.attribution.methods import METHODS
 
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _READS = {"last": "its last token", "first": "its first token alone", "mean": "the mean over its tokens"}
+_IDLE = "Point at a token to read its values, or use the arrow keys in a text."
 _CAPTION = "Without the tokens that each method ranks highest"
 _READ_ALOUD = 5
 _BEGINNING = 60
@@ -80,7 +81,8 @@ def _summary(texts: Sequence[AttributedText], unit: str) -> str:
     head = _head("method", f"{unit} falls", "evidence falls")
     return (
         f'<section aria-label="All texts"><h2>{len(texts)} texts, on average</h2>'
-        f"<table><caption>{_CAPTION}</caption>{head}<tbody>{rows}</tbody></table>"
+        '<div class="scroll" tabindex="0" role="region" aria-label="Mean scores">'
+        f"<table><caption>{_CAPTION}</caption>{head}<tbody>{rows}</tbody></table></div>"
         f'<nav aria-label="Texts"><ol>{links}</ol></nav></section>'
     )
 
@@ -100,9 +102,9 @@ def _text(number: int, text: AttributedText, unit: str, is_numbered: bool) -> st
     heading = escape(f"{number}. {text.heading}" if is_numbered else text.heading)
     methods = "".join(_method(text, method) for method in METHODS)
     return (
-        f'<section data-text aria-labeledby="text-{number}"><h2 id="text-{number}">{heading}</h2>{note}'
+        f'<section data-text aria-labelledby="text-{number}"><h2 id="text-{number}">{heading}</h2>{note}'
         f'<div class="methods">{methods}</div>'
-        '<p class="reading faint" aria-hidden="true">Point at a token to read its values.</p>'
+        f'<p class="reading faint" role="status">{_IDLE}</p>'
         f"{_scores(text, unit)}{_values(text)}</section>"
     )
 
@@ -118,7 +120,8 @@ def _method(text: AttributedText, method: str) -> str:
         for i, (token, shade) in enumerate(zip(text.tokens, text.shades(method), strict=True))
     )
     spoken = escape(f"The text by {known.name}. Strongest tokens: {strongest}. All values are in the table below.")
-    return f'<div><h3>{escape(known.name)}</h3><p class="tokens" role="img" aria-label="{spoken}">{tokens}</p></div>'
+    text_element = f'<p class="tokens" tabindex="0" role="group" aria-label="{spoken}">{tokens}</p>'
+    return f"<div><h3>{escape(known.name)}</h3>{text_element}</div>"
 
 
 def _kind(shade: float, is_signed: bool) -> str:
