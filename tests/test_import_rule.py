@@ -20,7 +20,7 @@ PACKAGE = "gpt2_lightning"
 LEVELS = {
     PACKAGE: [
         {"errors"},
-        {"memory", "json_text", "atomic", "regular_files", "settings"},
+        {"memory", "json_text", "atomic", "regular_files", "process_folder", "settings"},
         {"atomic_replace"},
         {"model", "tokenizers"},
         {"label_kinds"},

@@ -68,10 +68,11 @@ def compare(expected: dict[str, str], found: dict[str, str]) -> Iterator[Violati
 
 
 def leftovers(place: Path) -> Iterator[Violation]:
-    """Temporary files below a folder; a run that was killed before its first checkpoint remains as it is."""
+    """Temporary files below a folder; a run without a checkpoint, killed before its first, remains as it is."""
     for file in place.rglob(".*"):
-        is_first = file.parent.name == _TRAINED and not any(file.parent.glob("[!.]*.ckpt"))
-        if file.suffix in (".tmp", ".old", ".part") and not is_first:
+        trained = file.parent if file.parent.name == _TRAINED else file.parent / _TRAINED
+        is_given_up = trained.is_dir() and not any(trained.glob("[!.]*.ckpt"))
+        if file.suffix in (".tmp", ".old", ".part") and not is_given_up:
             yield Violation("strays", f"{file.relative_to(place)} is left over")
 
 

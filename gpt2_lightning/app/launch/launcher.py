@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gpt2_lightning.app.config import build
-from gpt2_lightning.app.launch import forkserver
 from gpt2_lightning.app.launch.elastic import Agent
 from gpt2_lightning.app.launch.rendezvous import Rendezvous
 from gpt2_lightning.app.output.exits import Failure, fail
@@ -22,6 +21,7 @@ from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.app.run.resume import as_restarted, require_same_settings
 from gpt2_lightning.app.run.settings import require_shares
+from gpt2_lightning.process_folder import process_folder
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.strategies.fsdp import require_sharding_support
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -74,7 +74,7 @@ def _start(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
     """Start the ranks, restart them if one dies, and print the cause of failures."""
     agent = Agent(spec, _open_rendezvous(spec) if spec.num_nodes > 1 else None)
     for start in itertools.count():
-        with tempfile.TemporaryDirectory(dir=forkserver.temporary_folder()) as folder:
+        with tempfile.TemporaryDirectory(dir=process_folder()) as folder:
             end = agent.run(functools.partial(_run_rank, verb, plain, spec), start, Path(folder))
             run_dir = rank_failures.noted_run(Path(folder))
         if not isinstance(end, Death):

@@ -16,6 +16,7 @@ from gpt2_lightning.data.corpus import Corpus, Piece
 from gpt2_lightning.data.shards.encode import PieceEncoder
 from gpt2_lightning.data.shards.reports import clear_up
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.process_folder import process_folder
 from gpt2_lightning.tokenizers import tokenizer_from_text
 
 
@@ -38,6 +39,7 @@ def encode_in_processes(
     arguments = (encoder.corpus, encoder.tokenizer.to_text(), encoder.source, encoder.folder)
     # Not fork, since torch may have started threads in this process.
     context = multiprocessing.get_context("spawn")
+    process_folder()  # names the semaphores of the pool
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=arguments)
     try:
         with _blocked_interrupts():
