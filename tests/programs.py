@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class _Start:
         os.environ.clear()
         os.environ.update(self.environment)
         os.chdir(self.folder)
+        tempfile.tempdir = None  # the server has asked for its own
         # A terminal that a leader of a session opens is from then on the one of its signals.
         said = os.open(self.output, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         for number in (0, 1, 2) if os.isatty(said) else (1, 2):
