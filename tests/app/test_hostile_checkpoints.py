@@ -108,16 +108,37 @@ def test_every_flipped_bit_of_a_checkpoint_is_refused(tiny_run: Path, workplace:
     assert unchanged < 30
 
 
-def test_crafted_state_of_adam_is_refused_on_resume(
-    run_verb: Run, crafted: Callable[..., Path], small_text: Path
-) -> None:
-    def shrink(content: Content) -> None:
-        for state in content["optimizer_states"][0]["state"].values():
-            state["exp_avg"] = torch.zeros(1)
+def shrink_adam(content: Content) -> None:
+    for state in content["optimizer_states"][0]["state"].values():
+        state["exp_avg"] = torch.zeros(1)
 
-    path = crafted(shrink, "step-000012.ckpt")
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (shrink_adam, "exp_avg: has shape [1], needs"),
+        (lambda c: c["optimizer_states"][0].update(param_groups=[]), "param_groups: they do not hold"),
+        (lambda c: c["loops"]["fit_loop"].update(epoch_progress=7), "loops.fit_loop.epoch_progress"),
+        (lambda c: c["callbacks"].update(dict.fromkeys(c["callbacks"], 3)), "callbacks."),
+        (lambda c: weight(c, lambda t: t.unsqueeze(0)), "ln_f.bias"),
+        (lambda c: c["random_states"][0].update(cpu=torch.zeros(1)), "random_states"),
+    ],
+    ids=["adam", "groups", "loops", "callbacks", "weights", "random states"],
+)
+def test_a_crafted_training_state_is_refused_on_resume_and_leaves_no_run(
+    run_verb: Run,
+    workplace: Path,
+    crafted: Callable[..., Path],
+    small_text: Path,
+    change: Callable[[Content], object],
+    message: str,
+) -> None:
+    path = crafted(change, "step-000012.ckpt")
     outcome = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "trainer.max_steps=20", f"resume={path}")
-    refused(outcome, "exp_avg: has shape [1], needs")
+    refused(outcome, message)
+    assert not list(workplace.rglob("*.yaml"))
+    assert not list(workplace.rglob("metrics.csv"))
+    assert not list((workplace / "runs").glob("*"))
 
 
 @pytest.mark.parametrize(

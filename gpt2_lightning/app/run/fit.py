@@ -61,7 +61,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
         start = _start(settings, job, max_steps, checkpoint_io, opened)
         plain |= {**batch_sizes(settings, job), "run_dir": str(start.folder)}
         rank_failures.note_run(start.folder)
-        reporter = opened.enter_context(open_reporter(verb, settings, plain, start.folder, start.is_new))
+        reporter = opened.enter_context(open_reporter(verb, settings, plain, start.folder, start.first_step))
         if start.run_config is not None:
             log_changes(start.run_config, plain)
         length = max_steps if start.last_step is None else start.last_step
@@ -107,8 +107,8 @@ class _Start:
     """Configuration of the run that wrote the checkpoint."""
     last_step: int | None = None
     """Step at which training has ended, if only the report is missing."""
-    is_new: bool = False
-    """Whether the folder was made for this run."""
+    first_step: int | None = None
+    """Step from which the run continues in a folder that was made for it; None for a folder that existed."""
 
 
 def _start(
@@ -131,12 +131,13 @@ def _start(
         folder = own or make_folder(wanted, may_be_there)
         opened.enter_context(locked(folder))
         if loaded is None:
-            return _Start(folder, None, None, is_new=not may_be_there)
+            return _Start(folder, None, None, first_step=None if may_be_there else 0)
         if checkpoint_to_resume(settings.resume, wanted) != loaded.path:
             raise UserError(f"resume: another program has just continued {display_path(folder)}; repeat the command")
         checkpoint_io.preload(loaded.content)
-        last_step = loaded.content["global_step"] if loaded.lacks_report else None
-        return _Start(folder, loaded.path, loaded.run_config, last_step)
+        step = loaded.content["global_step"]
+        last_step = step if loaded.lacks_report else None
+        return _Start(folder, loaded.path, loaded.run_config, last_step, None if own or may_be_there else step)
 
     return distributed.broadcast(choose)
 

@@ -67,15 +67,15 @@ class RankZeroReporter(Reporter):
         settings: settings of the run.
         plain: the resolved configuration, which is saved.
         run_dir: the run's folder.
-        is_new: whether the folder was made for this run. A user's mistake that is found before the first step then
-            leaves nothing behind.
+        first_step: step from which the run continues in a folder that was made for it; None for a folder that existed.
+            A user's mistake that is found before another step removes the new folder.
     """
 
     def __init__(
-        self, verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path, is_new: bool = False
+        self, verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path, first_step: int | None = None
     ) -> None:
         self._verb, self._name, self._plain, self._run_dir = verb, settings.name, plain, run_dir
-        self._is_new = is_new
+        self._first_step = first_step
         self._run: Run | None = None
         self._exit = contextlib.ExitStack()
         self._log_file = _open_folder(run_dir, plain)
@@ -91,8 +91,10 @@ class RankZeroReporter(Reporter):
             if isinstance(error, UserError):
                 self._log_file.emit(logging.makeLogRecord({"msg": f"error: {error}", "level": logging.ERROR}))
             stop_logging_to(self._log_file)
-            if isinstance(error, UserError) and self._is_new and not (self._run and self._run.task.global_step):
-                remove_folder(self._run_dir)
+            if isinstance(error, UserError) and self._first_step is not None:
+                step = self._run.task.global_step if self._run else self._first_step
+                if step <= self._first_step:
+                    remove_folder(self._run_dir)
 
     def on_start(self, run: Run) -> None:
         self._run = run
@@ -132,9 +134,11 @@ class RankZeroReporter(Reporter):
                 logger.log_picture(plot.stem, plot, step)
 
 
-def open_reporter(verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path, is_new: bool) -> Reporter:
+def open_reporter(
+    verb: str, settings: RunSettings, plain: dict[str, Any], run_dir: Path, first_step: int | None
+) -> Reporter:
     """Return the reporter of this rank; see `RankZeroReporter`."""
-    return RankZeroReporter(verb, settings, plain, run_dir, is_new) if distributed.is_rank_zero() else Reporter()
+    return RankZeroReporter(verb, settings, plain, run_dir, first_step) if distributed.is_rank_zero() else Reporter()
 
 
 def make_loggers(settings: RunSettings, run_dir: Path) -> list[Guarded]:
