@@ -19,6 +19,7 @@ from gpt2_lightning.data.shards.format import MAGIC
 from gpt2_lightning.data.shards.prepared import Tokens, open_prepared
 from gpt2_lightning.data.shards.sequence import TokenSequence
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.regular_files import require_regular
 from gpt2_lightning.settings import PathText, ProperShare, Settings
 from gpt2_lightning.tokenizers import CharTokenizer, Tokenizer, nanogpt
 
@@ -125,6 +126,7 @@ def _require_binary(file: Path) -> None:
 def _whole(file: Path) -> TokenRange:
     """Locate the ids of a file by its header."""
     try:
+        require_regular(file)
         with file.open("rb") as content:
             start = content.read(_LLMC_LAYOUT.size)
         size = file.stat().st_size
@@ -193,7 +195,7 @@ def _require_known_ids(tokens: TokenRange, tokenizer: Tokenizer, cache_dir: Path
     is_large = len(sequence) > _SCANNED_AT_ONCE
     memory, identity = memory_of(file, offset, cache_dir, "largest_ids")
     if is_large:
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             remembered = json.loads(memory.read_text(encoding="utf-8"))
             if remembered["identity"] == identity and remembered["largest"] < tokenizer.vocab_size:
                 return

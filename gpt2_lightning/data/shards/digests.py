@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.regular_files import require_regular
 
 _REMEMBERED_FROM = 16 * 2**20
 """Size in bytes below which files are always read, since a change within the clock's resolution is not detectable."""
@@ -23,9 +24,10 @@ def digest(file: Path, cache_dir: Path, skip: int = 0) -> str:
         skip: number of bytes at the start to exclude.
 
     Raises:
-        UserError: if the file cannot be read.
+        UserError: if the file cannot be read, or is a device or a pipe.
     """
     try:
+        require_regular(file)
         return _digest(file, cache_dir, skip)
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}; check the path and its permissions") from None
@@ -35,7 +37,7 @@ def _digest(file: Path, cache_dir: Path, skip: int) -> str:
     if file.stat().st_size < _REMEMBERED_FROM:
         return _read(file, skip)
     memory, identity = memory_of(file, skip, cache_dir, "digests")
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         remembered = json.loads(memory.read_text(encoding="utf-8"))
         if remembered["identity"] == identity:
             return remembered["sha256"]

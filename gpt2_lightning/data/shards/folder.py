@@ -26,6 +26,7 @@ from gpt2_lightning.data.shards.reports import (
     shard_name,
 )
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.regular_files import read_whole
 from gpt2_lightning.tokenizers import Tokenizer
 from gpt2_lightning.tokenizers.saved import FILE as TOKENIZER
 from gpt2_lightning.tokenizers.saved import write_tokenizer
@@ -67,10 +68,10 @@ def claim(folder: Path, corpus: Corpus, tokenizer: Tokenizer, source: str) -> No
                 raise UserError(f"the folder {folder} holds other things than token shards; name another with output=")
             write_tokenizer(tokenizer, folder / TOKENIZER)
             write_text(file, json.dumps(wanted, indent=2) + "\n")
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_whole(file))
     except OSError as error:
         raise UserError(f"the folder {folder} cannot be written: {error.strerror}; name another with output=") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged; delete the folder, or name another with output=") from None
     if differing := list(_differences(found, json.loads(json.dumps(wanted)))):
         listed = "\n  ".join(differing)
@@ -83,8 +84,8 @@ def claim(folder: Path, corpus: Corpus, tokenizer: Tokenizer, source: str) -> No
 def is_ready(folder: Path, source: str) -> bool:
     """Whether `meta.json` exists and all pieces are complete."""
     try:
-        pieces = int(json.loads((folder / META).read_text(encoding="utf-8"))["pieces"])
-    except (OSError, ValueError, KeyError, TypeError):
+        pieces = int(json.loads(read_whole(folder / META))["pieces"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, UserError):
         return False
     return all(is_whole(folder, number, source) for number in range(pieces))
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from gpt2_lightning.atomic import open_binary
 from gpt2_lightning.data.shards.digests import digest
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.regular_files import require_regular
 from gpt2_lightning.tokenizers import Tokenizer
 
 MAGIC = b"GPT2LTOK"
@@ -71,6 +72,7 @@ def read_header(file: Path) -> Header:
         UserError: if the file is missing, not a shard, of a later format or truncated.
     """
     try:
+        require_regular(file)
         with file.open("rb") as content:
             start = content.read(HEADER_BYTES)
     except OSError as error:

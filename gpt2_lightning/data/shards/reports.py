@@ -9,6 +9,7 @@ from pathlib import Path
 from gpt2_lightning.data.corpus import Split
 from gpt2_lightning.data.shards.format import read_header
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.regular_files import read_whole
 
 REPORTS = "pieces"
 """Subfolder of the reports in the folder of the shards."""
@@ -33,12 +34,12 @@ def count_done(folder: Path) -> int:
 def is_whole(folder: Path, number: int, source: str) -> bool:
     """Whether a piece has a report, and its shards exist, are complete and match the report."""
     try:
-        report = json.loads(report_file(folder, number).read_text(encoding="utf-8"))
+        report = json.loads(read_whole(report_file(folder, number)))
         for split in [split for split in SPLITS if split in report]:
             header = read_header(folder / shard_name(split, number))
             if header.source != source or header.checksum != report[split]["checksum"]:
                 return False
-    except (OSError, ValueError, KeyError, TypeError, UserError):
+    except (ValueError, KeyError, TypeError, RecursionError, UserError):
         return False
     return True
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gpt2_lightning.data.tables.lines import BYTE_ORDER_MARK, Lines, not_utf8
+from gpt2_lightning.data.tables.lines import BYTE_ORDER_MARK, LONGEST_LINE, Lines, not_utf8
 from gpt2_lightning.data.tables.records import BadRows, Record
 from gpt2_lightning.errors import UserError, listed
+from gpt2_lightning.regular_files import require_regular
 
 Format = Literal["json", "jsonl", "csv", "tsv", "parquet"]
-_LONGEST_FIELD = 2**31 - 1
+_MOST_BYTES_OF_JSON = 2**30
+"""Size limit of a JSON file, which is read as a whole into several times as much memory."""
 _IF_LINES = "; for a file with an object on each line set data.format=jsonl"
 _IF_UNQUOTED = "; for a file without quoting set data.quote=null"
 
@@ -53,9 +55,11 @@ def read_file(file: Path, kind: Format, columns: Columns, bad: BadRows) -> Itera
     """Yield the records of a file. Rows that cannot be read are added to `bad`.
 
     Raises:
-        UserError: if the file is missing or empty, or cannot be read as a whole.
+        UserError: if the file is missing, empty, a device or a pipe, cannot be read as a whole, or has a line or field
+            longer than `LONGEST_LINE`.
     """
     try:
+        require_regular(file)
         if file.stat().st_size == 0:
             raise UserError(f"data.path: {file} is empty; name a file with rows in it")
         if kind == "json":
@@ -73,6 +77,11 @@ def read_file(file: Path, kind: Format, columns: Columns, bad: BadRows) -> Itera
 
 
 def _json(file: Path, bad: BadRows) -> Iterator[Record]:
+    if (size := file.stat().st_size) > _MOST_BYTES_OF_JSON:
+        raise UserError(
+            f"data.path: {file} has {size:,} bytes, and a JSON file, which is read as a whole, may have "
+            f"{_MOST_BYTES_OF_JSON:,}; convert it to JSONL, with an object on each line"
+        )
     content = file.read_bytes()
     try:
         rows = json.loads(content.decode("utf-8-sig"))
@@ -105,7 +114,7 @@ def _jsonl(file: Path, bad: BadRows) -> Iterator[Record]:
 
 
 def _separated(file: Path, columns: Columns, bad: BadRows) -> Iterator[Record]:
-    csv.field_size_limit(_LONGEST_FIELD)  # a document may exceed the default of 131,072 characters
+    csv.field_size_limit(LONGEST_LINE)  # a document may exceed the default of 131,072 characters
     quoting: Literal[0, 3] = csv.QUOTE_NONE if columns.quote is None else csv.QUOTE_MINIMAL
     names = columns.names
     with file.open("rb") as raw:

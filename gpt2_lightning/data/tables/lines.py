@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from gpt2_lightning.errors import UserError
+
+LONGEST_LINE = 2**26
+"""Length limit of a line in bytes."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -23,8 +27,13 @@ class Lines:
 
     def __iter__(self) -> Iterator[str]:
         offset = 0
-        for raw in self.file:
+        while raw := self.file.readline(LONGEST_LINE + 1):
             self.number += 1
+            if len(raw) > LONGEST_LINE:
+                raise UserError(
+                    f"data.path: {self.file.name}, line {self.number} has more than {LONGEST_LINE:,} bytes; check the "
+                    "file, or divide the line"
+                )
             start, offset = offset, offset + len(raw)
             if start == 0 and raw.startswith(BYTE_ORDER_MARK):
                 start, raw = len(BYTE_ORDER_MARK), raw.removeprefix(BYTE_ORDER_MARK)
