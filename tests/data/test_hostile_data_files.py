@@ -43,7 +43,7 @@ def test_a_device_or_pipe_is_refused(tmp_path: Path, reader: str, kind: str) -> 
     file = Path("/dev/zero") if kind == "device" else tmp_path / "pipe.bin"
     if kind == "pipe":
         os.mkfifo(file)
-    with pytest.raises(UserError, match="is a device, pipe or socket|there is no file or folder"):
+    with pytest.raises(UserError, match=r"is a device, pipe or socket|there is no file or folder"):
         READERS[reader](file, tmp_path)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from gpt2_lightning.app.config.preflight import Node, preflight
+from gpt2_lightning.app.config.preflight import preflight
+from gpt2_lightning.app.config.targets import Data
 from gpt2_lightning.data.tables import LabeledText, LabeledTexts, Splits
 from gpt2_lightning.errors import UserError
 
@@ -214,7 +215,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
 
 @dataclass(frozen=True)
 class Config:
-    data: Node
+    data: Data
 
 
 def test_a_yaml_is_checked_by_the_signature() -> None:
