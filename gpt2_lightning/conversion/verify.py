@@ -90,7 +90,9 @@ class Check:
     def template(self, written: Path, template: Template) -> None:
         """Compare an instruction template, as read by this program and as rendered by transformers."""
         if chat_template.read(written) != template.to_plain():
-            raise UserError(f"{written} does not contain the template that was written to it; it was removed")
+            raise UserError(
+                f"{written}: the template read back differs from the one written, so the conversion was discarded"
+            )
         question = "QUESTION"
         theirs = chat_template.transformers_text(written, [{"role": "user", "content": question}])
         if theirs is None:
@@ -107,5 +109,7 @@ class Check:
         if found is None or [found.token_bytes(i) for i in range(count)] != list(
             map(expected.token_bytes, range(count))
         ):
-            raise UserError(f"{written} does not contain the tokenizer that was written to it; it was removed")
+            raise UserError(
+                f"{written}: the tokenizer read back differs from the one written, so the conversion was discarded"
+            )
         self.lines.append(f"  {count:,} tokens of the tokenizer are the same when read back")

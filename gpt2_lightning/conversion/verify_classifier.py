@@ -29,7 +29,7 @@ def check_classifier(check: Check, written: Path, model: GPT2, head: LabelHead, 
     """
     again, found = folder.read(written), folder.read_head(written)
     if found is None or found.metadata() != head.metadata():
-        raise UserError(f"{written} does not contain the labels that were written to it; it was removed")
+        raise UserError(f"{written}: the labels read back differ from those written, so the conversion was discarded")
     theirs, ours = (to_huggingface(m) | {SCORE: h.score} for m, h in ((again.model, found), (model, head)))
     check.same(theirs, ours, written)
     pad = tokenizer.end_of_text if tokenizer else None

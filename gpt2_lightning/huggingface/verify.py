@@ -144,7 +144,8 @@ def require_same(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], wh
         or not torch.equal(found[name], expected[name])
     ]
     if different:
-        raise UserError(f"{where} does not contain what was written to it; it was removed\n  " + "\n  ".join(different))
+        fault = f"{where}: tensors read back differ from those written, so the conversion was discarded"
+        raise UserError("\n  ".join([fault, *different]))
 
 
 def require_agreement(found: Tensor, expected: Tensor, what: str) -> Comparison:

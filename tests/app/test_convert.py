@@ -243,16 +243,16 @@ def test_nothing_is_destroyed_by_a_conversion_that_fails(
     right = folder.write
     before = {file.name: file.read_bytes() for file in theirs.iterdir()}
 
-    def wrong(model: GPT2, *rest: object) -> None:
+    def wrong(model: GPT2, *rest: object, **named: object) -> None:
         with torch.no_grad():
             planted = GPT2(model.config)
             planted.load_state_dict(model.state_dict())
             planted.h[1].mlp.c_fc.weight[0, 0] += 1e-6
-        right(planted, *rest)
+        right(planted, *rest, **named)
 
     monkeypatch.setattr(folder, "write", wrong)
     outcome = run_verb("convert", f"source={ours}", f"target={theirs}", "overwrite=true")
-    refused(outcome, ".theirs.", "transformer.h.1.mlp.c_fc.weight")
+    refused(outcome, f"{theirs}: tensors read back differ", "transformer.h.1.mlp.c_fc.weight")
     assert {file.name: file.read_bytes() for file in theirs.iterdir()} == before
     assert sorted(file.name for file in workplace.iterdir()) == ["ours.ckpt", "theirs"]
 

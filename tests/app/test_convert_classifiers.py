@@ -207,7 +207,7 @@ def test_a_classifier_that_is_written_wrongly_is_noticed(
 
     monkeypatch.setattr(folder, "write", wrong)
     what = {
-        "labels": "does not contain the labels",
+        "labels": "the labels read back differ",
         "score": SCORE,
         "padding": "scores of padded texts in transformers differ",
     }[fault]
