@@ -54,6 +54,7 @@ SHORT: dict[str, list[str]] = {
     "python train.py replay=RUN seed=2": STEPS,
     "python train.py debug=overfit": ["callbacks.overfit.loss=9"],
     "python train.py --help": [],
+    "python train.py optimizer=muon --help": [],
     "python train.py --cfg job": [],
     "python -m gpt2_lightning prepare data=text data.path=big.jsonl output=shards": [],
     "python train.py data=text data.path=books data.limit=100": STEPS,

@@ -82,7 +82,7 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
         from gpt2_lightning.app.output.terminal import until_the_reader_stops
 
         with until_the_reader_stops():
-            print(help_text(verb, command_line.folders))
+            print(help_text(verb, command_line.folders, given))
         sys.exit(0)
     if command_line.only_shows:
         raise_logging_errors()

@@ -182,3 +182,13 @@ def test_the_help_of_a_verb_without_training_lists_only_what_it_uses(verb: str, 
     }
     for foreign in ("trainer", "lora", "logger", "optimizer", "callbacks"):
         assert not re.search(rf"^  {foreign}\b", text, re.MULTILINE)
+
+
+def test_the_help_lists_the_settings_of_the_options_that_are_selected() -> None:
+    text = help_text("train", [CONF], ["optimizer=muon", "callbacks=[attention,early_stopping]", "batch_size=4"])
+    found = dict(re.findall(r"^Settings of (\w+)=(\w+)$", text, re.MULTILINE))
+    assert (found["optimizer"], found["schedule"]) == ("muon", "cosine")
+    assert "Settings of callbacks=attention" in text
+    assert "Settings of callbacks=early_stopping" in text
+    assert "  optimizer (adamw by default)" in text
+    assert "optimizer.muon_lr" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ _SUPPLIED = {"run_dir", "run_name", "sweep", "texts", "all_texts", "several_docu
 """Parameters of targets that are supplied by the run rather than the user."""
 
 
-def help_text(verb: str, folders: list[Path]) -> str:
+def help_text(verb: str, folders: list[Path], arguments: Sequence[str] = ()) -> str:
     """Render purpose and examples, groups and their options, and all settings with type, range, default, description.
 
     Args:
         verb: the verb, which is also the name of its root configuration.
         folders: folders of YAML files; the first one has the root configuration.
+        arguments: the command line, for settings of the options that it selects in place of the default ones.
     """
     root = yaml.safe_load((folders[0] / f"{verb}.yaml").read_text(encoding="utf-8"))
     width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns)
@@ -38,9 +39,11 @@ def help_text(verb: str, folders: list[Path]) -> str:
         parts += [_group(verb, group, chosen, folders, width) for group, chosen in choices.items()]
     own = [_setting(name, one, root.get(name), width) for name, one in settings.items() if not one.is_group]
     parts += ["Settings: KEY=VALUE", "\n".join(own)]
-    for group, chosen in choices.items():
-        if chosen is not None and (lines := list(_members(group, chosen, folders, width))):
-            parts += [f"Settings of {group}={chosen}", "\n".join(lines)]
+    typed = {key: value for key, _, value in (one.partition("=") for one in arguments) if key in choices}
+    for group, selected in (choices | typed).items():
+        for chosen in (selected or "").strip("[]").split(","):
+            if lines := list(_members(group, chosen.strip(), folders, width)):
+                parts += [f"Settings of {group}={chosen}", "\n".join(lines)]
     parts += ["--cfg job shows what is stated, --info defaults-tree where it comes from, and config.yaml of a run all."]
     return "\n\n".join(parts)
 
