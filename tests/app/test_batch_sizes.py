@@ -78,8 +78,8 @@ def test_nothing_is_left_where_not_even_one_fits(
         (["batch_tokens=100"], "batch_tokens: 100 are no whole number of samples of 32 tokens (model.block_size); the "
                                "nearest that are: 96 (3 × 32) and 128 (4 × 32)"),
         (["batch_tokens=7"], "the nearest that are: 32 (1 × 32)"),
-        (["batch_tokens=0"], "batch_tokens: 0 is out of range, 1 or more is allowed"),
-        (["batch_size=-2"], "batch_size: -2 is out of range, 1 or more is allowed"),
+        (["batch_tokens=0"], "batch_tokens: 0 is out of range, 1 up to"),
+        (["batch_size=-2"], "batch_size: -2 is out of range, 1 up to"),
         (["batch_size=4", "batch_tokens=128"], "batch_size=4 and batch_tokens=128 exclude each other; set one of them"),
         (["batch_tokens=1.5"], "batch_tokens: 1.5 does not fit"),
         (["batch_tokens=192", "micro_batch_size=4"], "micro_batch_size: 4 does not divide batch_size=6; the nearest "

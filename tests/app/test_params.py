@@ -167,7 +167,7 @@ def test_output_that_nobody_reads_on_is_no_fault(root: Path) -> None:
 def test_settings_that_do_not_go_together_are_named(run_verb: Run) -> None:
     outcome = run_verb("params", "model=tiny", "checkpoint=a", "compare=b", "view=tree")
     refused(outcome, "checkpoint: a is given, and a model too", "compare: a tree", "compare: an architecture")
-    refused(run_verb("params", "model.n_layer=3"), "model: ", "choose an option")
+    refused(run_verb("params", "model.n_layer=3"), "model: ", "it has no _target_")
     refused(run_verb("params", "view=list"), "view: 'list' does not fit", "'table', 'tree' or 'csv'")
 
 

@@ -114,8 +114,9 @@ def test_a_row_that_does_not_fit_is_told_with_its_number() -> None:
     chat = Conversation.from_messages(tuple(Message(r, "a") for r in ("user", "assistant", "user", "assistant")))
     with pytest.raises(UserError, match=r"row 2 of the training part: .*alpaca"):
         encode_rows([row("a", "b"), chat], "training", shipped("alpaca"), GPT2, block_size=5)
+    strict = CharTokenizer(LETTERS.alphabet, unknown="error", end_of_text=True)
     with pytest.raises(UserError, match=r"row 2 of the validation part: .* 'x'"):
-        encode_rows([row("a", "b"), row("x", "b")], "validation", BARE, LETTERS, block_size=5)
+        encode_rows([row("a", "b"), row("x", "b")], "validation", BARE, strict, block_size=5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -206,7 +206,7 @@ def test_a_class_that_validation_lacks_is_told(caplog: pytest.LogCaptureFixture)
 
 def test_a_text_that_the_tokenizer_cannot_encode_is_named() -> None:
     with pytest.raises(UserError, match=r"the text 'abcé' cannot be encoded: .*é"):
-        module_of([HAM, SPAM, LabeledText("abcé", "ham")])
+        EncodedTexts(["abc", "abcé"], CharTokenizer(ALPHABET, unknown="error"), 5)
 
 
 def test_a_text_without_a_token_is_named() -> None:
