@@ -20,9 +20,8 @@ _SEMAPHORES = Path("/dev/shm")
 def process_folder() -> Path:
     """Create the folder of this process for temporary files of its children; it is removed at exit.
 
-    Semaphores of `multiprocessing` are named after it; child processes use that of their parent. What a process leaves
-    that was killed together with its resource tracker, as with its process group or container, is removed by the next
-    one: no process holds the lock of its folder.
+    Semaphores of `multiprocessing` are named after it; child processes use that of their parent. After a kill, both
+    remain until `remove_abandoned`.
     """
     if sys.platform != "linux":
         return Path(tempfile.gettempdir())
@@ -30,18 +29,23 @@ def process_folder() -> Path:
     settings = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # see above
     if multiprocessing.parent_process() is not None and "tempdir" in settings:
         return Path(settings["tempdir"])
-    for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if _lock(left):
-                for semaphore in _SEMAPHORES.glob(f"sem.{left.name}-*"):
-                    semaphore.unlink()
-                shutil.rmtree(left)
     unlocked = Path(tempfile.mkdtemp(prefix="gpt2-"))
     _lock(unlocked)
     folder = unlocked.rename(unlocked.with_name(f"{_PREFIX}{unlocked.name.removeprefix('gpt2-')}"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings.update(semprefix=f"/{folder.name}", tempdir=str(folder))
     return folder
+
+
+def remove_abandoned() -> None:
+    """Remove the folders and semaphores of killed processes: no process holds the lock of these folders."""
+    if sys.platform == "linux":
+        for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if _lock(left):
+                    for semaphore in _SEMAPHORES.glob(f"sem.{left.name}-*"):
+                        semaphore.unlink()
+                    shutil.rmtree(left)
 
 
 def _lock(folder: Path) -> bool:

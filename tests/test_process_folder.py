@@ -34,6 +34,7 @@ def test_what_a_killed_launcher_left_is_removed(tmp_path: Path, monkeypatch: pyt
         (tmp_path / f"sem.{folder.name}-1").touch()
     assert process_folder._lock(running)
     own = process_folder.process_folder.__wrapped__()
+    process_folder.remove_abandoned()
     left = {running.name, own.name, f"sem.{running.name}-1"}
     assert {file.name for file in tmp_path.iterdir()} == left
     assert not process_folder._lock(own), "it is locked against the next"

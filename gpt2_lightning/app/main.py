@@ -20,6 +20,7 @@ from gpt2_lightning.app.output.exits import (
 )
 from gpt2_lightning.app.output.streams import guard_output, raise_logging_errors
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.process_folder import remove_abandoned
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -59,6 +60,8 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
 
 def _main(verb: str, arguments: list[str] | None) -> NoReturn:
     guard_output(required=verb not in _WITH_FILES)
+    if verb in _WITH_FILES:
+        remove_abandoned()
     if sys.version_info >= (3, 14):
         found = ".".join(map(str, sys.version_info[:3]))
         fail(f"GPT-2 Lightning runs on Python 3.11 to 3.13, this is {found}: make the environment with one of those")

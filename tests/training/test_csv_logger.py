@@ -1,5 +1,7 @@
 import csv
+import errno
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -101,6 +103,42 @@ def test_no_temporary_file_stays(killed: Path) -> None:
     assert [file.name for file in killed.iterdir()] == ["metrics.csv"]
 
 
-def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"metrics\.csv cannot be written"):
-        CSVLogger(tmp_path / "gone").log_metrics({"train/loss": 1.0}, 1)
+@pytest.mark.parametrize("part", ["", "2,1.0,3"], ids=["nothing", "half a row"])
+def test_rows_that_could_not_be_written_are_written_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    rows = [
+        (1, {"train/loss": 4.0}),
+        (2, {"train/loss": 3.0}),
+        (2, {"val/loss": 3.5}),
+        (3, {"train/loss": 2.0}),
+        (4, {}),
+    ]
+    (tmp_path / "whole").mkdir()
+    logger, undisturbed = CSVLogger(tmp_path), CSVLogger(tmp_path / "whole")
+    for step, values in rows:
+        undisturbed.log_metrics(values, step)
+
+    def fail(writer: Any, row: object) -> NoReturn:
+        with (tmp_path / "metrics.csv").open("a") as file:
+            file.write(part)
+        raise OSError(errno.EIO, "Input/output error")
+
+    for number, (step, values) in enumerate(rows):
+        with monkeypatch.context() as patch:
+            if number in (2, 3):
+                patch.setattr(csv.DictWriter, "writerow", fail)
+                patch.setattr(csv.DictWriter, "writerows", fail)
+            logger.log_metrics(values, step)
+    assert caplog.text.count("metrics.csv cannot be written: Input/output error") == 1
+    assert (tmp_path / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+
+
+def test_rows_that_are_lost_at_the_end_of_a_run_are_counted(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path / "gone")
+    logger.log_metrics({"train/loss": 1.0}, 1)
+    with pytest.raises(UserError, match=r"metrics\.csv cannot be written: .*; 1 rows are lost"):
+        logger.finalize("success")
+    (tmp_path / "gone").mkdir()
+    logger.finalize("success")
+    assert column(tmp_path / "gone", "train/loss") == ["1.0"]

@@ -19,19 +19,29 @@ _PRELOADED = (
     "gpt2_lightning.app.commands.train",
     "gpt2_lightning.app.commands.finetune",
 )
+_INTERRUPT = {signal.SIGINT}
 _AT_IMPORT = dict(os.environ)
 """In a forked process, the environment of the server."""
 
 
 def preload(more: Iterable[str] = ()) -> None:
-    """Set the modules that the fork server imports when it starts.
+    """Start the fork server, which imports the modules of this package, unless it is running.
+
+    SIGINT is blocked in it, since a Ctrl-C during these imports would print a trace; `enter` unblocks it.
 
     Args:
         more: modules in addition to those of this package.
     """
     if METHOD == "forkserver":
+        from multiprocessing.forkserver import ensure_running
+
         process_folder()
         multiprocessing.get_context(METHOD).set_forkserver_preload([*_PRELOADED, *more])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+        try:
+            ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def enter(environment: Mapping[str, str]) -> None:
@@ -41,6 +51,8 @@ def enter(environment: Mapping[str, str]) -> None:
         environment: environment of the parent, which may have changed since the server started. Variables set for
             this process only are kept.
     """
+    if METHOD == "forkserver":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
     given = {name: value for name, value in os.environ.items() if _AT_IMPORT.get(name) != value}
     os.environ.clear()
     os.environ.update({**environment, **given})
