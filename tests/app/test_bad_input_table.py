@@ -35,6 +35,7 @@ def contents(folder: Path) -> dict[Path, tuple[int, int]]:
     } | {path: (0, 0) for path in folder.rglob("*") if path.is_dir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "arguments", "fragments"), cases())
 def test_wrong_command(
     run_verb: Callable[..., Outcome],

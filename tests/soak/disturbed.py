@@ -26,6 +26,8 @@ _OF_LIBRARIES = re.compile(r"torchinductor_.*|[a-z0-9_]{8}")
 """A folder of torch's compiler, which undisturbed commands leave as well; the file by which Python's `tempfile` tries a
 folder, for a process that is killed before the next system call removes it."""
 _SHARED_MEMORY = Path("/dev/shm")
+_UNNAMED_SEMAPHORE = re.compile(r"sem\.[A-Za-z0-9]{6}")
+"""A file that the C library renames to that of a semaphore, for a process that is killed before."""
 
 
 @dataclass
@@ -133,7 +135,8 @@ class Disturbed:
         else:
             yield Violation("unreadable", f"code {end.code} of an undisturbed restart: {_last(end.output)}")
         for file in _SHARED_MEMORY.iterdir() if self.owns_shared_memory else []:
-            yield Violation("strays", str(file))
+            if not _UNNAMED_SEMAPHORE.fullmatch(file.name):
+                yield Violation("strays", str(file))
             file.unlink()
 
     def _break(self, *violations: Violation) -> None:

@@ -171,7 +171,7 @@ def _watch(
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(target, fault.timed.number)
                 sent = now - begin
-                if fault.signal != signal.SIGKILL:
+                if fault.signal != signal.SIGKILL and fault.timed.target != "process":  # which may be a tracker
                     deadline = min(deadline, now + SECONDS_TO_STOP)
                     what = f"no end within {SECONDS_TO_STOP:.0f} s of {fault.timed.number.name}"
         elif fault.strike.signal in (signal.SIGTERM, signal.SIGINT) and sent is None and Count.read(control).struck:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
+from gpt2_lightning.checkpoints import files, folder
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2
@@ -68,6 +69,38 @@ def test_the_best_checkpoint_has_the_lowest_validation_loss(train: Train, tmp_pa
     assert min(losses, key=lambda step: losses[step]) == 8
     assert max(losses, key=lambda step: losses[step]) == 12
     assert same_tensors(run.checkpoint("best.ckpt")["state_dict"], run.checkpoint("step-000008.ckpt")["state_dict"])
+
+
+def test_a_run_that_is_killed_between_its_two_checkpoints_of_a_step_has_the_best_one(
+    train: Train, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    right = files.link
+
+    def kill(existing: Path, path: Path) -> None:
+        if folder.step_name(12) in (existing.name, path.name):
+            raise Killed
+        right(existing, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "link", kill)
+        with pytest.raises(Killed):
+            train(Plan(tmp_path))
+    newest = folder.newest(tmp_path)
+    assert newest is not None
+    again = train(Plan(tmp_path), resume=newest)
+    for name in run.checkpoint_names():
+        assert same_tensors(again.checkpoint(name)["state_dict"], run.checkpoint(name)["state_dict"]), name
+
+
+def test_a_checkpoint_that_a_killed_run_did_not_remove_is_removed_by_its_resume(train: Train, tmp_path: Path) -> None:
+    whole = train(Plan(tmp_path, checkpointing={"keep": 1}))
+    last = tmp_path / "checkpoints" / folder.step_name(12)
+    files.link(last, last.with_name(folder.step_name(10)))
+    train(Plan(tmp_path, checkpointing={"keep": 1}), resume=last)
+    assert whole.checkpoint_names() == ["best.ckpt", last.name]
 
 
 def test_keys_are_those_of_the_plain_model(run: Run) -> None:

@@ -74,6 +74,7 @@ class Agent:
             with keeping_handlers():
                 found = elastic_launch(config, _rank_main)(work, job, folder, dict(os.environ))
         except SignalException as stop:
+            forkserver.kill()
             code = 128 + stop.sigval
             if any(report.code == code for report in rank_failures.read(folder)):
                 raise SystemExit(code) from None

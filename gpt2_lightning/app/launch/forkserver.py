@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -33,15 +34,28 @@ def preload(more: Iterable[str] = ()) -> None:
         more: modules in addition to those of this package.
     """
     if METHOD == "forkserver":
-        from multiprocessing.forkserver import ensure_running
+        from multiprocessing import forkserver, resource_tracker
 
         process_folder()
         multiprocessing.get_context(METHOD).set_forkserver_preload([*_PRELOADED, *more])
+        resource_tracker.ensure_running()  # the server starts it otherwise, which unblocks SIGINT
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
         try:
-            ensure_running()
+            forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def kill() -> None:
+    """Kill the fork server of this process, which may still have to start processes that nothing waits for."""
+    if METHOD == "forkserver":
+        from multiprocessing import forkserver
+
+        # Private, and without a public equivalent.
+        pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # see above
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def enter(environment: Mapping[str, str]) -> None:

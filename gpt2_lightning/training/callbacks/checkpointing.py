@@ -53,30 +53,42 @@ class Checkpointing(L.Callback):
             self.lowest_val_loss = loss
         self._save_if_due(trainer, is_best)
 
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._remove_old(trainer)  # also after a kill between the last checkpoint and the removal of the one before
+
     def state_dict(self) -> dict[str, Any]:
         return {"lowest_val_loss": self.lowest_val_loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.lowest_val_loss = state_dict["lowest_val_loss"]
 
-    def save_step(self, trainer: L.Trainer) -> Path:
-        """Save a checkpoint of the current step, and delete the oldest beyond `keep`."""
+    def save_step(self, trainer: L.Trainer, saved: Path | None = None) -> Path:
+        """Save a checkpoint of the current step, and delete the oldest beyond `keep`.
+
+        Args:
+            trainer: the Trainer, at the end of a step.
+            saved: another file with this checkpoint, to link to.
+        """
         checkpoint = self._path(folder.step_name(trainer.global_step))
         if not distributed.broadcast(checkpoint.exists):
-            trainer.save_checkpoint(checkpoint)
-        if not trainer.is_global_zero:
-            return checkpoint
-        for old in folder.by_step(self.run_dir)[: -self.keep]:
-            old.unlink()
+            if saved is None:
+                trainer.save_checkpoint(checkpoint)
+            elif trainer.is_global_zero:
+                files.link(saved, checkpoint)
+        self._remove_old(trainer)
         return checkpoint
 
     def _save_if_due(self, trainer: L.Trainer, is_best: bool = False) -> None:
+        best = self._path(folder.BEST)
+        if is_best:  # first: a run that is killed here resumes from an earlier step, and saves it again
+            trainer.save_checkpoint(best)
         if trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
-            checkpoint = self.save_step(trainer)
-            if is_best and trainer.is_global_zero:
-                files.link(checkpoint, self._path(folder.BEST))
-        elif is_best:
-            trainer.save_checkpoint(self._path(folder.BEST))
+            self.save_step(trainer, best if is_best else None)
+
+    def _remove_old(self, trainer: L.Trainer) -> None:
+        if trainer.is_global_zero:
+            for old in folder.by_step(self.run_dir)[: -self.keep]:
+                old.unlink()
 
     def _path(self, name: str) -> Path:
         return self.run_dir / folder.FOLDER / name

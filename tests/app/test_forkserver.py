@@ -1,0 +1,42 @@
+"""The fork server during its imports."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import re
+from multiprocessing import forkserver as server
+from pathlib import Path
+
+import pytest
+
+from gpt2_lightning.app.launch import forkserver
+
+pytestmark = pytest.mark.skipif(forkserver.METHOD != "forkserver", reason="only Linux has a fork server")
+
+SIGINT_IN_A_MASK = 1 << 1
+
+
+def test_ctrl_c_is_blocked_in_the_server_and_not_here_or_in_its_children() -> None:
+    forkserver.preload()
+    assert not blocked(Path("/proc/self/status")) & SIGINT_IN_A_MASK
+    pid = server._forkserver._forkserver_pid  # type: ignore[attr-defined]  # private
+    assert blocked(Path(f"/proc/{pid}/status")) & SIGINT_IN_A_MASK
+    context = multiprocessing.get_context("forkserver")
+    receiving, sending = context.Pipe(duplex=False)
+    process = context.Process(target=enter, args=(sending,))
+    process.start()
+    assert not receiving.recv() & SIGINT_IN_A_MASK
+    process.join()
+
+
+def enter(connection: multiprocessing.connection.Connection) -> None:
+    forkserver.enter({})
+    connection.send(blocked(Path("/proc/self/status")))
+
+
+def blocked(status: Path) -> int:
+    """The mask of blocked signals of a process, bit n - 1 for signal n."""
+    mask = re.search(r"SigBlk:\s*(\w+)", status.read_text())
+    assert mask is not None
+    return int(mask[1], 16)
