@@ -94,7 +94,7 @@ class Disturbed:
         for _ in range(_DELETIONS):
             if damage is None or damage.is_answers:
                 break
-            refused = end.code == 2
+            refused = end.code == _refusal(self.scenario)
             damage.end(refused)
             if not refused:
                 break
@@ -162,7 +162,7 @@ def _broken(scenario: Scenario, fault: Fault, end: End, damage: Damage | None) -
     if end.code == 0 or fault is UNDISTURBED:
         return
     if not end.struck:
-        if not (end.code == 2 and damage):
+        if not (end.code == _refusal(scenario) and damage):
             yield Violation("messages", f"code {end.code}, though nothing was disturbed: {_last(end.output)}")
         return
     if fault.error and (end.code < 0 or fault.error not in end.output):
@@ -170,6 +170,11 @@ def _broken(scenario: Scenario, fault: Fault, end: End, damage: Damage | None) -
     is_direct = fault.timed.target != "process" if fault.timed else fault.strike.group or not scenario.processes
     if fault.signal and is_direct and end.code not in _codes_of(fault.signal):
         yield Violation("messages", f"code {end.code} after signal {fault.signal}: {_last(end.output)}")
+
+
+def _refusal(scenario: Scenario) -> int:
+    """Exit code where a file is refused: of a sweep, that of runs that have not ended."""
+    return 1 if "-m" in scenario.arguments else 2
 
 
 def _codes_of(number: int) -> set[int]:

@@ -71,7 +71,8 @@ def leftovers(place: Path) -> Iterator[Violation]:
     """Temporary files below a folder; a run without a checkpoint, killed before its first, remains as it is."""
     for file in place.rglob(".*"):
         trained = file.parent if file.parent.name == _TRAINED else file.parent / _TRAINED
-        is_given_up = trained.is_dir() and not any(trained.glob("[!.]*.ckpt"))
+        is_run = trained.is_dir() or (file.parent / "run.lock").exists()
+        is_given_up = is_run and not any(trained.glob("[!.]*.ckpt"))
         if file.suffix in (".tmp", ".old", ".part") and not is_given_up:
             yield Violation("strays", f"{file.relative_to(place)} is left over")
 
