@@ -130,7 +130,7 @@ def recast(model: GPT2, dtype: torch.dtype) -> GPT2:
 
 
 def is_padded(rows: int, tokens: int) -> bool:
-    """Whether an embedding of so many rows is one of so many tokens, padded to a multiple."""
+    """Whether a number of rows is a vocabulary size rounded up to a multiple for faster products."""
     return rows > tokens and any(rows == -(-tokens // multiple) * multiple for multiple in _PADDED_MULTIPLES)
 
 

@@ -1,4 +1,4 @@
-"""Neither a reader who has seen enough nor a full disk ends a program that writes files."""
+"""Programs that write files continue when their output is closed or its disk is full."""
 
 from __future__ import annotations
 
