@@ -95,8 +95,12 @@ def test_a_metrics_file_that_cannot_be_written_does_not_end_a_run(tmp_path: Path
     logger.log_metrics({"train/loss": 1.0}, 1)
     logger.log_metrics({"train/loss": 1.0}, 2)
     (message,) = messages
+    assert "metrics.csv cannot be written" in message
+    logger.end("success")
+    _, message = messages
     assert "CSVLogger failed" in message
     assert "metrics.csv cannot be written" in message
+    assert "2 rows are lost" in message
 
 
 def test_what_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
