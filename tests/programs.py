@@ -48,7 +48,7 @@ class _Start:
     enter: Callable[[], None] | None
 
     def become(self) -> NoReturn:
-        """Be the program, in a fork of the server."""
+        """Be the program, in a fork of the server, which blocks SIGINT."""
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -67,8 +67,11 @@ class _Start:
         if self.enter is not None:
             self.enter()
         from gpt2_lightning.app.main import main
+        from gpt2_lightning.app.output.exits import exiting_at_interrupt
 
-        main(self.verb)
+        with exiting_at_interrupt():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+            main(self.verb)
 
 
 @dataclass
@@ -203,6 +206,7 @@ def serve(fd: int) -> None:
     for name in _PRELOADED:
         importlib.import_module(name)
     gc.freeze()  # the end of a program takes a second less without these objects
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # until a fork can say that it was interrupted
     with Connection(fd) as connection:
         start = _next_start(connection)
     if start is not None:

@@ -38,8 +38,10 @@ def test_what_a_killed_launcher_left_is_removed(tmp_path: Path, monkeypatch: pyt
     left = {running.name, own.name, f"sem.{running.name}-1"}
     assert {file.name for file in tmp_path.iterdir()} == left
     assert not process_folder._lock(own), "it is locked against the next"
-    with multiprocessing.get_context("spawn").Semaphore() as _:
-        assert list(Path("/dev/shm").glob(f"sem.{own.name}-*"))
+    semaphore = multiprocessing.get_context("spawn").Semaphore()
+    name = semaphore._semlock.name  # type: ignore[attr-defined]  # private
+    assert name.startswith(f"/{own.name}-"), multiprocessing.current_process()
+    assert Path(f"/dev/shm/sem.{name[1:]}").exists()
     shutil.rmtree(own)
 
 
