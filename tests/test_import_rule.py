@@ -40,6 +40,11 @@ LEVELS = {
         {"tables"},
         {"classification", "instruction"},
     ],
+    f"{PACKAGE}.evaluation": [
+        {"language_metrics"},
+        {"answers", "likelihood", "linear_baseline", "parity", "predictions", "responses", "results"},
+        {"benchmarks"},
+    ],
     f"{PACKAGE}.app": [
         {"output"},
         {"config"},

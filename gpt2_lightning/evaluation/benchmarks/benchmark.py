@@ -1,0 +1,88 @@
+"""Interface of benchmarks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.evaluation.results.metric import Metric
+from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.tokenizers import Tokenizer
+
+ItemRecord = Mapping[str, Any]
+"""What a benchmark found for one item: plain values for a line of JSON, with the item's `id`."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model under evaluation."""
+
+    model: GPT2
+    """In evaluation mode, on its device."""
+    tokenizer: Tokenizer
+    location: str
+    """For messages."""
+    task: Mapping[str, Any] = field(default_factory=dict)
+    """Fine-tuning task; see `checkpoints.content.Description.task`."""
+    classifier: Classifier | None = None
+    """The same model with its head, in evaluation mode on the same device."""
+    tokens_per_batch: int = 8192
+    """Largest number of tokens of a forward pass, padding included."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item of a benchmark: a question, a document or a part of it, a labeled text."""
+
+    id: str
+    """Stable name, such as the number of the row, by which evaluations are resumed and compared."""
+    content: Any
+    """What the benchmark needs for its record."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """All items of a benchmark, and where they came from."""
+
+    items: Sequence[Item]
+    source: str
+    """The file or data set, for people."""
+    digest: str
+    """SHA-256 of the data. An interrupted evaluation continues only with equal data and settings."""
+    notes: tuple[str, ...] = ()
+    """What differs from the published benchmark, one sentence each: another file, fewer rows, …"""
+
+
+class Benchmark(ABC):
+    """A measurement of a model: items, a record for each of them, and metrics over all records.
+
+    Subclasses are frozen dataclasses of settings with annotated ranges, as all targets of a configuration.
+    """
+
+    @abstractmethod
+    def items(self, subject: Subject, data_dir: Path | None) -> Items:
+        """Read the items.
+
+        Args:
+            subject: the model, for its tokenizer and context.
+            data_dir: a folder with a folder for each benchmark; None to fetch the data.
+
+        Raises:
+            UserError: if the data is absent or invalid, or if the model cannot be measured by this benchmark.
+        """
+
+    @abstractmethod
+    def records(self, subject: Subject, items: Sequence[Item]) -> Iterator[ItemRecord]:
+        """Measure items, in any order; a record is yielded as soon as it is known.
+
+        Raises:
+            UserError: if logits are NaN.
+        """
+
+    @abstractmethod
+    def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:
+        """Compute the metrics over the records of all items, in the order of the items; the first is the main one."""
