@@ -95,6 +95,7 @@ for verb, arguments in {list(commands.values())}:
     return dict(zip(commands, run(extended, "-c", program).split(BETWEEN), strict=False))
 
 
+@pytest.mark.slow
 def test_all_examples_train_together(trained: dict[str, str]) -> None:
     losses = [float(loss) for loss in re.findall(r"validation loss (\d\.\d+),", trained["train"])]
     assert losses[-1] < losses[0] - 0.5
@@ -166,6 +167,7 @@ print("equal")
     assert run(extended, "-c", program).strip() == "equal"
 
 
+@pytest.mark.slow
 def test_chunked_attention_is_that_of_torch(extended: Path) -> None:
     program = """
 import torch
@@ -183,6 +185,7 @@ print("equal")
     assert run(extended, "-c", program).strip() == "equal"
 
 
+@pytest.mark.slow
 def test_a_filter_is_a_setting_of_the_command_line(extended: Path, trained: tuple[str, str]) -> None:
     program = """
 import torch

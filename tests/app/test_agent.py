@@ -29,6 +29,7 @@ def divide_by_zero_on_the_second() -> None:
     distributed.barrier()
 
 
+@pytest.mark.slow
 def test_the_traceback_of_the_process_that_failed_is_the_one_that_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,6 +219,7 @@ def test_of_several_answers_the_first_is_remembered(
     assert texts == [f"{text}\n" for text in [first, second, *after(first)]]
 
 
+@pytest.mark.slow
 def test_a_chat_on_a_terminal_reads_what_was_said(model: GPT2, tmp_path: Path) -> None:
     checkpoint = save(model, tmp_path / "instruct.ckpt")
     settings = [f"checkpoint={checkpoint}", "interactive=true", "temperature=0", "max_new_tokens=4"]

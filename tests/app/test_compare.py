@@ -88,6 +88,7 @@ def test_characters_that_the_tokenizer_lacks_are_counted_once(
     assert "in the text, 2 characters (1 distinct: 'ö') are not in the tokenizer's alphabet" in outcome.out
 
 
+@pytest.mark.slow
 def test_an_exact_gelu_is_named(run_verb: Run, ours: Path, theirs: Path) -> None:
     file = theirs / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"activation_function": "gelu"}))

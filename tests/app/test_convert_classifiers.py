@@ -215,6 +215,7 @@ def test_a_classifier_that_is_written_wrongly_is_noticed(
     assert not (workplace / "theirs").exists()
 
 
+@pytest.mark.slow
 def test_a_run_becomes_a_folder_whose_card_has_its_report(
     run_verb: Run, tiny_run: Path, workplace: Path, tmp_path: Path
 ) -> None:

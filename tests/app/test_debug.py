@@ -52,6 +52,7 @@ def test_overfit_that_fails_names_the_losses(run_verb: Run, small: list[str]) ->
     assert re.search(r"from \d\.\d+ to \d\.\d+ in 2 steps and not below callbacks\.overfit\.loss=0\.1", outcome.err)
 
 
+@pytest.mark.slow
 def test_profile_lists_ten_operations_and_leaves_a_trace(run_verb: Run, workplace: Path, small: list[str]) -> None:
     outcome = run_verb("train", *small, "debug=profile", "micro_batch_size=2")
     assert outcome.code == 0, outcome

@@ -101,6 +101,7 @@ def test_an_adapter_is_saved_alone_and_used_by_all(
     assert "adapter is merged" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", ["none", "attention"])
 def test_a_resumed_run_ends_like_one_that_was_not_stopped(finetune: Run, workplace: Path, lora: str) -> None:
     assert finetune(f"lora={lora}", "schedule=constant").code == 0

@@ -72,6 +72,7 @@ def test_a_first_run_is_tuned_on_texts_beyond_its_alphabet_and_context(run_verb:
     assert told.err.count("are not in the tokenizer's alphabet and were replaced by '?'") == 1
 
 
+@pytest.mark.slow
 def test_unknown_characters_of_later_texts_can_be_refused(run_verb: Run, base: Path) -> None:
     outcome = run_verb("finetune", *TASKS["pretrain"], f"init_from={base}", *SHORT, "tokenizer.unknown=error")
     assert outcome.code == 2
@@ -89,6 +90,7 @@ def test_settings_of_a_tokenizer_that_is_not_used_are_refused(run_verb: Run, tin
     assert f"{given.partition('=')[0]}: unknown key" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_from_random_weights_a_tokenizer_is_trained_on_the_texts_of_the_task(
     run_verb: Run, rows: Path, task: str
@@ -102,6 +104,7 @@ def test_from_random_weights_a_tokenizer_is_trained_on_the_texts_of_the_task(
     assert len(tokenizer.encode(BEYOND)) < len(BEYOND.encode()), "its merges are of these texts"
 
 
+@pytest.mark.slow
 def test_a_recipe_with_a_tokenizer_of_its_own_takes_that_of_the_pretrained_model(run_verb: Run, base: Path) -> None:
     recipe = ["experiment=sst2_cpu", "data=table", "data.path=rows.jsonl", "task.add_prefix_space=false"]
     outcome = run_verb("finetune", *recipe, f"init_from={base}", *SHORT)

@@ -143,6 +143,7 @@ def test_costs_are_told(run_verb: Run) -> None:
     assert "36,864 bytes a token in bfloat16" in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a program alone is told by Linux")
 def test_the_largest_size_is_not_allocated(root: Path) -> None:
     """1.6 billion parameters would take 6 GB."""
@@ -228,6 +229,7 @@ def test_a_diagram_of_any_source_is_drawn(run_verb: Run, workplace: Path) -> Non
         assert f">GPT-2: {count:,} parameters</text>" in text
 
 
+@pytest.mark.slow
 def test_each_part_has_a_diagram(run_verb: Run, workplace: Path) -> None:
     command = ("params", "model=tiny", "model.vocab_size=23", "model.n_layer=7", "diagram=tiny-{part}.PNG")
     outcome = run_verb(*command)

@@ -68,7 +68,7 @@ def test_temporary_files_of_a_killed_save_are_removed(run_verb: Run, settings: l
     assert all(file.exists() for file in kept)
 
 
-@pytest.mark.parametrize("resume", ["auto", "runs/text-tiny/first"])
+@pytest.mark.parametrize("resume", ["auto", pytest.param("runs/text-tiny/first", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("early", [[], ["callbacks=early_stopping", "callbacks.early_stopping.min_delta=99"]])
 def test_a_run_killed_before_its_report_is_completed_without_training(
     run_verb: Run,

@@ -96,6 +96,7 @@ def test_every_verb_takes_the_place_of_a_base_that_was_moved(
     assert outcome.code == 0, outcome.err
 
 
+@pytest.mark.slow
 def test_an_adapter_is_trained_on_from_a_base_that_was_moved(
     run_verb: Run, tuned: Path, small_text: Path, tmp_path: Path
 ) -> None:

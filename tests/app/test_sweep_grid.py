@@ -114,7 +114,7 @@ def test_a_killed_run_is_named_and_goes_on_from_its_checkpoint(
     assert starts(workplace / "sweep" / "1") == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_stops_the_whole_sweep_and_says_how_to_go_on(
     run_verb: Run, small_text: Path, workplace: Path, number: signal.Signals
 ) -> None:
@@ -149,6 +149,7 @@ def test_a_fault_of_any_run_is_told_before_the_first(
     assert not (workplace / "runs").exists()
 
 
+@pytest.mark.slow
 def test_more_values_add_runs_to_the_same_folder(run_verb: Run, small_text: Path, workplace: Path) -> None:
     common = ["-m", *SHORT, f"data.path={small_text}", "hydra.sweep.dir=sweep"]
     assert run_verb("train", *common, "seed=1").code == 0

@@ -182,6 +182,7 @@ def long_run(small_text: Path) -> list[str]:
     return [*text, *intervals, "trainer.max_steps=240"]
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_as_if_nothing_had_happened(run_verb: Run, workplace: Path, long_run: list[str]) -> None:
     with running("train", *TINY, *long_run, output=workplace / "said") as program:
         run = with_a_checkpoint(workplace / "runs", program)
@@ -212,6 +213,7 @@ def stopped_by(number: signal.Signals, workplace: Path, *settings: str) -> tuple
     return run, code, program.output()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_the_command_that_is_told_goes_on(
     workplace: Path, root: Path, small_text: Path
 ) -> None:

@@ -43,6 +43,7 @@ def outputs(programs: list[Program]) -> list[str]:
     return [program.output() for program in programs]
 
 
+@pytest.mark.slow
 def test_processes_of_srun_with_other_settings_are_told_apart_before_anything_is_written(
     start: Callable[..., Program], workplace: Path, small_text: Path
 ) -> None:

@@ -120,6 +120,7 @@ def test_shards_are_complete_and_train(run_verb: Run, fixtures: Path) -> None:
     assert_close(losses(fixtures / "here"), losses(FIXTURES / "bpe"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweep", ["sweep", "study"])
 def test_a_sweep_that_has_ended_has_nothing_to_do(sweep: str, run_verb: Run, fixtures: Path) -> None:
     before = {file: file.read_text() for file in fixtures.glob("*/*/status.json")}

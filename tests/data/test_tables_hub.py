@@ -116,6 +116,7 @@ def test_code_of_a_data_set_is_never_run(folder: Path) -> None:
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.slow
 def test_without_a_network_the_way_around_is_told(tmp_path: Path) -> None:
     program = (
         "from gpt2_lightning.data.tables import LabeledTexts\n"

@@ -56,6 +56,7 @@ def test_merges_are_those_of_huggingface_on_any_text(text: str, n_tokens: int) -
     assert learn_merges(count_words([text]), n_tokens) == merges_of_huggingface(text, n_tokens)
 
 
+@pytest.mark.slow
 def test_merges_are_those_of_huggingface_on_real_text(shared_data: Path) -> None:
     text = (shared_data / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
     assert learn_merges(count_words([text]), 10_000) == merges_of_huggingface(text, 10_000)

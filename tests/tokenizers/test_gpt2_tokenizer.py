@@ -205,6 +205,7 @@ def test_an_equal_table_elsewhere_is_read(tmp_path: Path) -> None:
     assert read_ranks(path) == read_ranks(MERGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("space", [" ", "\n\u3000"])
 def test_a_long_run_of_white_space_is_encoded(tokenizer: GPT2Tokenizer, theirs: TheirTokenizer, space: str) -> None:
     """tiktoken alone does not match a run of a million characters before a word."""

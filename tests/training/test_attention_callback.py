@@ -142,6 +142,7 @@ def test_matplotlib_is_imported_for_pictures_alone(
         train(Plan(tmp_path, 4, callbacks=[Attention(tmp_path, 2, 2)]))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_measures_what_it_does_again_once(train: Train, run: Run, tmp_path: Path) -> None:
     def plan(steps: int) -> Plan:
         attention = Attention(tmp_path, 4, pictures_every_n_steps=5, prompts=["abc", "fgh fgh fgh"])

@@ -102,12 +102,14 @@ def test_a_small_classifier_learns_what_can_be_told_apart(tmp_path: Path) -> Non
     assert (answers == data.test.labels.numpy()).mean() > 0.95
 
 
+@pytest.mark.slow
 def test_several_classes_are_learned(tmp_path: Path) -> None:
     rows = fit(task_of("multi"), data_of("multi"), tmp_path, 150)
     assert float(rows[-1]["val/exact_match"]) > 0.95
     assert float(rows[-1]["val/macro_f1"]) > 0.95
 
 
+@pytest.mark.slow
 def test_numbers_are_learned(tmp_path: Path) -> None:
     task, data = task_of("regression"), data_of("regression")
     rows = fit(task, data, tmp_path, 150)
@@ -252,6 +254,7 @@ def test_validation_figures_are_means_over_all_rows(tmp_path: Path) -> None:
     assert float(row["val/macro_f1"]) == pytest.approx(np.mean(scores), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_one_class_that_applies_or_not_can_be_learned(tmp_path: Path) -> None:
     rows = [LabeledText(row.text, tuple(set(row.label) & {"has a"})) for row in table("multi", 120, 3)]  # type: ignore[arg-type]
     data = LabelDataModule(Splits(rows, rows, []), TOKENIZER, ("has a",), KINDS["multi"], 23, 8, 8, seed=0)

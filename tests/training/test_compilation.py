@@ -53,6 +53,7 @@ def test_a_compiled_run_learns_the_same_and_leaves_the_same_behind(
     assert samples[0] == samples[1]
 
 
+@pytest.mark.slow
 def test_compiled_blocks_that_compute_again_have_the_same_gradients() -> None:
     ids = torch.randint(CONFIG.vocab_size, (3, 7), generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)

@@ -32,6 +32,7 @@ from tests.training.raised_signals import RaiseSignal
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 from tests.training.two_processes import on_two_processes
 
+pytestmark = pytest.mark.slow
 Train = Callable[..., Run]
 HALFWAY, LAST = "step-000006.ckpt", "step-000012.ckpt"
 WITH_DROPOUT = dataclasses.replace(CONFIG, embd_pdrop=0.1, attn_pdrop=0.1, resid_pdrop=0.1)

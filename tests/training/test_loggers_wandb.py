@@ -94,6 +94,7 @@ def test_jobs_of_a_sweep_are_runs_of_one_group(run_verb: Callable[..., Any], wor
     assert jobs[0].about.run_id != jobs[1].about.run_id
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_a_resumed_run_is_the_same_run(run_verb: Callable[..., Any], workplace: Path) -> None:
     settings = [*TINY[:3], "callbacks.samples=null", "logger=wandb", "run_dir=here"]

@@ -61,6 +61,7 @@ def test_all_fits_where_there_is_room(data: TokenDataModule) -> None:
     assert data.tokens_seen == 0
 
 
+@pytest.mark.slow
 def test_on_the_cpu_the_rest_is_forecast_from_two_sizes(data: TokenDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of 1 GB that takes 60 MB for a sample, in 1.4 GB beside the headroom: there is room for six."""
     tried: list[int] = []

@@ -115,7 +115,7 @@ def without_the_samples(tokens: Tokens, run_dir: Path, seed: int, **more: Any) -
     return run.fit()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_a_planted_spike_is_undone_as_if_its_samples_had_never_been(
     tokens: Tokens, tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,6 +231,7 @@ def test_two_processes_go_back_together(tokens: Tokens, tmp_path: Path) -> None:
     assert list(results.values()) == [[1, True, True], [1, True, True]]
 
 
+@pytest.mark.slow
 def test_the_program_undoes_a_spike_and_writes_no_step_twice(
     run_verb: Callable[..., Outcome], workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
