@@ -20,7 +20,7 @@ PACKAGE = "gpt2_lightning"
 LEVELS = {
     PACKAGE: [
         {"errors"},
-        {"memory", "json_text", "atomic", "regular_files", "process_folder", "settings"},
+        {"memory", "json_text", "config_folder", "atomic", "regular_files", "process_folder", "settings"},
         {"atomic_replace"},
         {"model", "tokenizers"},
         {"label_kinds"},
@@ -44,6 +44,7 @@ LEVELS = {
         {"language_metrics"},
         {"answers", "likelihood", "linear_baseline", "parity", "predictions", "responses", "results"},
         {"benchmarks"},
+        {"evaluate"},
     ],
     f"{PACKAGE}.app": [
         {"output"},

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2_lightning import __version__
-from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
+from gpt2_lightning.app.config.registration import register_with_hydra
 from gpt2_lightning.app.output.exits import (
     INTERRUPTED,
     exiting_at_interrupt,
@@ -19,6 +19,7 @@ from gpt2_lightning.app.output.exits import (
     raise_at_interrupt,
 )
 from gpt2_lightning.app.output.streams import guard_output, raise_logging_errors
+from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.process_folder import remove_abandoned
 

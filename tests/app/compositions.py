@@ -9,7 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
+from gpt2_lightning.app.config.registration import register_with_hydra
+from gpt2_lightning.config_folder import config_folder
 
 CONF = config_folder()
 RECIPES = CONF / "experiment"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.config.overrides import CommandLine, as_typed, without_dashes
+from gpt2_lightning.config_folder import config_folder
 
 LETTERS = st.text(st.sampled_from("a'\"\\${}[](),:=~ €?"), max_size=12)
 

@@ -12,11 +12,12 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from gpt2_lightning.app.config.folder import config_folder, register_with_hydra
+from gpt2_lightning.app.config.registration import register_with_hydra
 from gpt2_lightning.app.finetuning.settings import FinetuneSettings
 from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
+from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from tests.app.tiny_runs import TINY
 from tests.programs import running

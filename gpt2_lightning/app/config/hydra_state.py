@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
-from gpt2_lightning.app.config.folder import config_folder
+from gpt2_lightning.config_folder import config_folder
 
 
 def portable_hydra_config() -> DictConfig:

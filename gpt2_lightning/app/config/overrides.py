@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2_lightning.app.config import recipes
-from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.config.schema import Setting, settings_of, settings_of_verb
+from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.settings import FreeText, PathLike
 
 _TARGETS = re.compile(r"^\s*_target_:\s*(\S+)", re.MULTILINE)

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.checkpoints import runs
+from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.strategies.placement import Placement
 

@@ -19,7 +19,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from gpt2_lightning.app.config.folder import config_folder
 from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.config.overrides import CommandLine, as_typed, command
 from gpt2_lightning.app.output.exits import fault_list
@@ -31,6 +30,7 @@ from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status, digest_of
 from gpt2_lightning.app.sweeping.study_report import report
+from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks.pruning import PRUNED_AT, Pruning, make_pruner
 

@@ -1,18 +1,6 @@
-"""Folder of the YAML files, and the resolvers and defaults that they refer to."""
+"""Resolvers and defaults that the YAML files refer to."""
 
 from __future__ import annotations
-
-import functools
-from pathlib import Path
-
-_PACKAGE = Path(__file__).parents[2]
-
-
-@functools.cache
-def config_folder() -> Path:
-    """Return the folder `conf`: inside the package in a wheel, beside it in a checkout."""
-    inside = _PACKAGE / "conf"
-    return inside if inside.is_dir() else _PACKAGE.parent / "conf"
 
 
 def register_with_hydra(*verbs: str) -> None:
