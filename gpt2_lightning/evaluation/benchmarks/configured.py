@@ -30,7 +30,7 @@ def benchmark(name: str, **settings: Any) -> Benchmark:
     """
     file = config_folder() / GROUP / f"{name}.yaml"
     if name not in names():
-        raise UserError(f"there is no benchmark '{name}'{did_you_mean(name, names())} There are {listed(names())}")
+        raise UserError(f"benchmarks: there is no '{name}', there are {listed(names())}{did_you_mean(name, names())}")
     stated = yaml.safe_load(file.read_text(encoding="utf-8"))[name]
     return made(name, {**stated, **settings})
 
@@ -53,7 +53,9 @@ def made(name: str, node: Mapping[str, Any]) -> Benchmark:
     target = pkgutil.resolve_name(node[_TARGET])
     known = [field.name for field in dataclasses.fields(target)]
     for setting in node.keys() - {_TARGET, *known}:
-        raise UserError(f"{name}: there is no setting '{setting}'{did_you_mean(setting, known)} It has {listed(known)}")
+        raise UserError(
+            f"{name}: there is no setting '{setting}', it has {listed(known)}{did_you_mean(setting, known)}"
+        )
     try:
         found = target(**{key: _made(value) for key, value in node.items() if key != _TARGET})
     except ValueError as error:
