@@ -13,8 +13,8 @@ from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 ITEMS_PER_CHUNK = 128
 """Items that are measured together, and recorded together.
 
-The batches of a chunk depend on its items alone, so that an evaluation that continues after an interruption rounds as one
-that was not interrupted.
+The batches of a chunk depend on its items alone, so that an evaluation that is continued rounds as one that was not
+interrupted.
 """
 
 
