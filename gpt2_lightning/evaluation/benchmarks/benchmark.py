@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import Tokenizer
 
+Content = TypeVar("Content")
 ItemRecord = Mapping[str, Any]
 """What a benchmark found for one item: plain values for a line of JSON, with the item's `id`."""
 
@@ -30,6 +31,8 @@ class Subject:
     """Fine-tuning task; see `checkpoints.content.Description.task`."""
     classifier: Classifier | None = None
     """The same model with its head, in evaluation mode on the same device."""
+    run_config: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration of the training run; see `checkpoints.content.Description.run_config`."""
     tokens_per_batch: int = 8192
     """Largest number of tokens of a forward pass, padding included."""
 
@@ -86,3 +89,22 @@ class Benchmark(ABC):
     @abstractmethod
     def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:
         """Compute the metrics over the records of all items, in the order of the items; the first is the main one."""
+
+    def write_report(self, records: Sequence[ItemRecord], folder: Path) -> list[Path]:
+        """Write further files, such as a page with plots, for benchmarks of which metrics do not say all.
+
+        Args:
+            records: the records of all items, in their order.
+            folder: existing folder, of this benchmark alone.
+
+        Returns:
+            The files, the first of them for people to open; by default, none.
+        """
+        return []
+
+
+def evenly_spaced(items: Sequence[Content], limit: int | None) -> list[Content]:
+    """Return `limit` of the items, evenly spaced from the first on; all of them if there are no more, or for None."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[number * len(items) // limit] for number in range(limit)]
