@@ -49,7 +49,7 @@ _WITH_FILES = (*_TRAINING, "prepare", "sweep", "convert")
 def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     """Run a verb as a Hydra application and exit.
 
-    Exit codes: 0 success, 2 user error, 130 Ctrl-C, 143 SIGTERM, 1 any other failure.
+    Exit codes: 0 success, 2 user error, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP in training, 1 any other failure.
 
     Args:
         verb: one of `VERBS`.

@@ -1,4 +1,4 @@
-"""Handling of Ctrl-C and SIGTERM: stop at the end of the step."""
+"""Handling of Ctrl-C, SIGTERM and SIGHUP, that of a closed terminal: stop at the end of the step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Interrupted(Exception):
 
     @property
     def exit_code(self) -> int:
-        """Exit code by the shell's convention: 130 after Ctrl-C, 143 after SIGTERM."""
+        """Exit code by the shell's convention: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP."""
         return 128 + self.signal_number
 
 
@@ -48,8 +48,9 @@ class SignalWatch:
 
     def start(self) -> None:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as by nohup
+                    self._previous[number] = signal.signal(number, self._handle)
 
     def stop(self) -> None:
         for number, handler in self._previous.items():

@@ -12,7 +12,7 @@ from tests.training.raised_signals import RaiseSignal
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
 
 Train = Callable[..., Run]
-NUMBERS = (signal.SIGINT, signal.SIGTERM)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def whole_runs(train: Train, tmp_path_factory: pytest.TempPathFactory) -> dict[i
     return {size: train(plan_of(tmp_path_factory.mktemp(f"whole-{size}"), micro_batch_size=size)) for size in (6, 2)}
 
 
-@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: number.name)
+@pytest.mark.parametrize("number", NUMBERS[:2], ids=lambda number: number.name)
 @pytest.mark.parametrize(
     ("step", "hook", "saved", "micro_batch_size"),
     [
@@ -118,6 +118,16 @@ def test_the_first_signal_is_remembered_and_the_second_stops(number: int) -> Non
         watch.stop()
 
 
+def test_a_hangup_that_is_ignored_remains_ignored() -> None:
+    """As under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    watch = SignalWatch()
+    watch.start()
+    signal.raise_signal(signal.SIGHUP)
+    watch.stop()
+    assert (watch.received, signal.getsignal(signal.SIGHUP)) == (None, signal.SIG_IGN)
+
+
 def test_a_stopped_watch_hears_nothing() -> None:
     heard = []
     signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
@@ -128,7 +138,7 @@ def test_a_stopped_watch_hears_nothing() -> None:
     assert (watch.received, heard) == (None, [signal.SIGINT])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_exit_codes_are_the_shells(number: int, code: int) -> None:
     stop = Interrupted(number, saved=True)
     assert stop.exit_code == code
