@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 _REVISION = re.compile(r"(?!.*\.\.)\w[\w.-]*(/\w[\w.-]*)*")
 
 
-def read_dataset(name: str, config: str | None, revision: str | None) -> dict[str, Iterator[Record]]:
+def read_dataset(
+    name: str, config: str | None, revision: str | None, without_network: str | None = None
+) -> dict[str, Iterator[Record]]:
     """Read the records of each split. No code of the dataset is run, since the library reads data files only.
 
     Args:
         name: a folder of `.parquet`, `.jsonl`, … files named after their splits, or NAME or OWNER/NAME on the Hub.
         config: configuration of the dataset, if it has several.
         revision: commit; required for a dataset on the Hub, since a branch changes over time.
+        without_network: advice for where the Hub cannot be reached; None for that about `data.path`.
 
     Raises:
         UserError: if the dataset cannot be loaded, or `datasets` is not installed.
@@ -45,10 +48,12 @@ def read_dataset(name: str, config: str | None, revision: str | None) -> dict[st
     try:
         splits = datasets.load_dataset(str(folder.absolute()) if is_local else name, config, revision=revision)
     except ConnectionError as error:
+        download = f"`hf download --repo-type dataset {name} --revision {revision} --local-dir FOLDER`"
+        advice = without_network or (
+            f"run this once where there is one ({download}), copy the folder here and set data.path=hf:FOLDER"
+        )
         raise UserError(
-            f"data.path: hf:{name} cannot be fetched: {error}. Where there is no network, run this once where there is "
-            f"one (`hf download --repo-type dataset {name} --revision {revision} --local-dir FOLDER`), copy the folder "
-            "here and set data.path=hf:FOLDER"
+            f"data.path: hf:{name} cannot be fetched: {error}. Where there is no network, {advice}"
         ) from None
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(f"data.path: hf:{name} cannot be read: {error.__cause__ or error}") from None

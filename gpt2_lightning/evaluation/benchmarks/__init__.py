@@ -1,1 +1,5 @@
 """Benchmarks: each is a class with its settings, and a YAML in `conf/benchmarks` for each data set."""
+
+from gpt2_lightning.evaluation.benchmarks.source import BenchmarkSource
+
+__all__ = ["BenchmarkSource"]
