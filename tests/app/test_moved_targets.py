@@ -17,7 +17,8 @@ data.tables.instructions.Instructions data.templates.Template data.text.TextCorp
 data.web.GutenbergBooks data.web.WebText model.GPT2Config model.lora.LoRASpec tokenizers.bpe.from_corpus
 tokenizers.char.from_corpus tokenizers.gpt2.from_corpus tokenizers.huggingface.from_corpus tokenizers.saved.from_corpus
 training.callbacks.Attention training.callbacks.Checkpointing training.callbacks.EarlyStopping
-training.callbacks.Samples training.csv_logger.CSVLogger training.loggers.AimLogger training.loggers.MLflowLogger
+training.callbacks.pruning.Pruning training.callbacks.Samples training.csv_logger.CSVLogger
+training.loggers.AimLogger training.loggers.MLflowLogger
 training.loggers.TensorBoardLogger training.loggers.WandbLogger training.optimizers.AdamW training.optimizers.Muon
 training.schedules.Constant training.schedules.Cosine training.schedules.Linear training.schedules.WarmupStableDecay
 training.trainer.TrainerSpec

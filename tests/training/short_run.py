@@ -18,8 +18,9 @@ from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics, throughput
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics
 from gpt2_lightning.training.callbacks.assemble import assemble
+from gpt2_lightning.training.callbacks.measurements import throughput
 from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger

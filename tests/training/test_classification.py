@@ -24,8 +24,9 @@ from gpt2_lightning.label_kinds import KINDS
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
-from gpt2_lightning.training.callbacks import Checkpointing, Metrics, throughput
+from gpt2_lightning.training.callbacks import Checkpointing, Metrics
 from gpt2_lightning.training.callbacks.assemble import assemble
+from gpt2_lightning.training.callbacks.measurements import throughput
 from gpt2_lightning.training.classification import Classification, ClassWeights, class_weights, thinned
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.optimizers import AdamW

@@ -14,8 +14,8 @@ import torch
 
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.size import flops_per_token
-from gpt2_lightning.training.callbacks import throughput
-from gpt2_lightning.training.callbacks.throughput import ThroughputMeter, duration
+from gpt2_lightning.training.callbacks.measurements import throughput
+from gpt2_lightning.training.callbacks.measurements.throughput import ThroughputMeter, duration
 from tests.training.short_run import BLOCK, CONFIG, Plan, Run
 
 Train = Callable[..., Run]

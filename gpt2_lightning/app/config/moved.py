@@ -19,6 +19,7 @@ MOVED = {
     "data.web.GutenbergBooks": "data.corpora.web.GutenbergBooks",
     "data.web.WebText": "data.corpora.web.WebText",
     "model.lora.LoRASpec": "model.lora.layers.LoRASpec",
+    "training.callbacks.pruning.Pruning": "training.callbacks.Pruning",
     "training.csv_logger.CSVLogger": "training.loggers.csv_logger.CSVLogger",
 }
 """Current paths by old paths, relative to the package. When a class moves again, update its entries and add another."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2_lightning.app.output.sections import Section, Table
 from gpt2_lightning.app.run.estimate_counts import ASSUMED_MFU, Figures, Measured
-from gpt2_lightning.training.callbacks.throughput import duration
+from gpt2_lightning.training.callbacks.measurements.throughput import duration
 
 _HEADER = ("", "")
 _BESIDE = "Time is that of training alone: validation, samples and saving come on top."

@@ -16,8 +16,8 @@ from gpt2_lightning.model.size import count_parameters, training_work
 from gpt2_lightning.tokenizers import Tokenizer
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Samples
-from gpt2_lightning.training.callbacks.attention import FILE as ATTENTION
-from gpt2_lightning.training.callbacks.samples import FILE as SAMPLES
+from gpt2_lightning.training.callbacks.measurements.attention import FILE as ATTENTION
+from gpt2_lightning.training.callbacks.measurements.samples import FILE as SAMPLES
 from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
 from gpt2_lightning.training.performance.peak_flops import device_name
 

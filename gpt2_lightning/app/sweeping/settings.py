@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Lt
 
 from gpt2_lightning.settings import NonNegativeInt, PathText, PositiveInt, Settings, relation
-from gpt2_lightning.training.callbacks.pruning import Pruner
+from gpt2_lightning.training.callbacks.stopping.pruning import Pruner
 
 _MISSPELT = 0.8
 """Minimum `difflib` ratio at which an unknown key counts as a misspelled key of `sweep`."""

@@ -32,7 +32,8 @@ from gpt2_lightning.app.sweeping.status import Status, digest_of
 from gpt2_lightning.app.sweeping.study_report import report
 from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.callbacks.pruning import PRUNED_AT, Pruning, make_pruner
+from gpt2_lightning.training import callbacks
+from gpt2_lightning.training.callbacks.stopping.pruning import PRUNED_AT, make_pruner
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -160,7 +161,7 @@ class Search:
         plain["run_dir"] = str(folder.absolute())
         if self.config.pruner != "none":
             plain["callbacks"]["pruning"] = {
-                "_target_": f"{Pruning.__module__}.{Pruning.__name__}",
+                "_target_": f"{callbacks.__name__}.{callbacks.Pruning.__name__}",
                 "storage": storage,
                 "study": _STUDY,
                 "trial": trial.number,

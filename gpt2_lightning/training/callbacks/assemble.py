@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from lightning.pytorch.callbacks import Callback
 
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
-from gpt2_lightning.training.callbacks.metrics import Metrics
+from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
-from gpt2_lightning.training.callbacks.signals import Signals
-from gpt2_lightning.training.callbacks.spike_guard import SpikeWatch
+from gpt2_lightning.training.callbacks.stopping.signals import Signals
+from gpt2_lightning.training.callbacks.stopping.spike_guard import SpikeWatch
 
 
 def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:

@@ -10,7 +10,7 @@ import lightning as L
 from gpt2_lightning.checkpoints import files, folder
 from gpt2_lightning.settings import PositiveInt, checked
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.callbacks.step_limit import validation_follows
+from gpt2_lightning.training.callbacks.stopping.step_limit import validation_follows
 
 
 class Checkpointing(L.Callback):

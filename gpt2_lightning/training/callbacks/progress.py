@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from gpt2_lightning.training.callbacks.metrics import Metrics
+from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
 
 _SECONDS_BETWEEN_UPDATES = 0.25
 

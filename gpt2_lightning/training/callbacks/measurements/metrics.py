@@ -9,7 +9,7 @@ from typing import Any, Literal
 import lightning as L
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.callbacks.throughput import ThroughputMeter, duration
+from gpt2_lightning.training.callbacks.measurements.throughput import ThroughputMeter, duration
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.precision import Precision
 

@@ -21,7 +21,7 @@ from gpt2_lightning.inspection.attention.reading import attention_weights
 from gpt2_lightning.inspection.attention.scores import SCORES, head_scores, repeated_sequence
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.settings import NonEmpty, PositiveInt, checked
-from gpt2_lightning.training.callbacks.step_limit import is_last_step
+from gpt2_lightning.training.callbacks.stopping.step_limit import is_last_step
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded, RunLogger
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger

@@ -8,7 +8,7 @@ import lightning as L
 
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
-from gpt2_lightning.training.callbacks.step_limit import validation_follows
+from gpt2_lightning.training.callbacks.stopping.step_limit import validation_follows
 from gpt2_lightning.training.interrupts import Interrupted, SignalWatch
 from gpt2_lightning.training.spikes import RollBack
 

@@ -1,0 +1,1 @@
+"""Callbacks that end a run, or take it back to an earlier step."""
