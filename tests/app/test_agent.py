@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import multiprocessing
 import os
+import signal
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +50,39 @@ def test_the_traceback_of_the_process_that_failed_is_the_one_that_is_told(
     assert end.trace.endswith("ZeroDivisionError: division by zero\n")
     started = [int((pids / rank).read_text()) for rank in ("0", "1")]
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+
+
+def kill_the_agent(pid: int, pids: Path) -> None:
+    """On two ranks, as in the last step of a run: SIGTERM is noted, and too late for a stop."""
+    (pids / str(distributed.rank())).write_text(str(os.getpid()))
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    while len(list(pids.iterdir())) < 2:
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(1)
+
+
+def run_until_killed(pids: Path) -> None:
+    spec = TrainerSpec(accelerator="cpu", strategy="ddp", devices=2, timeout=60)
+    Agent(spec, None).run(functools.partial(kill_the_agent, os.getpid(), pids), 0, pids.parent / "left")
+
+
+@pytest.mark.slow
+def test_ranks_that_complete_after_the_agent_was_killed_end(tmp_path: Path) -> None:
+    """torch's ranks wait for an agent that reads their results."""
+    pids = tmp_path / "pids"
+    for each in (pids, tmp_path / "left"):
+        each.mkdir()
+    agent = multiprocessing.get_context("spawn").Process(target=run_until_killed, args=(pids,))
+    agent.start()
+    agent.join(60)
+    assert agent.exitcode == -signal.SIGKILL
+    ranks = [int(file.read_text()) for file in pids.iterdir()]
+    deadline = time.monotonic() + SECONDS_TO_END
+    while left := [rank for rank in ranks if Path(f"/proc/{rank}").exists()]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
 
 
 def test_a_fork_server_that_is_killed_at_the_start_is_the_death_of_the_run(

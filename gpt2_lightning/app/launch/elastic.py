@@ -121,7 +121,10 @@ def _rank_main(work: Callable[[], Any], job: Any, folder: Path, environment: dic
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     try:
-        return work()
+        result = work()
+        if not forkserver.parent_is_alive():
+            _end(128 + signal.SIGTERM)  # otherwise torch waits until the agent has read the result
+        return result
     except SystemExit as stop:
         rank_failures.report(stop.code)
         raise
