@@ -50,7 +50,7 @@ LEVELS = {
         {"output"},
         {"config"},
         {"generation", "run"},
-        {"finetuning", "launch", "reports"},
+        {"evaluation", "finetuning", "launch", "reports"},
         {"sweeping"},
         {"commands", "main"},
     ],

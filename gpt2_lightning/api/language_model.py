@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -17,7 +18,11 @@ from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.conversion.convert import Target, convert
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark, Subject
+from gpt2_lightning.evaluation.benchmarks.configured import benchmark
+from gpt2_lightning.evaluation.evaluate import evaluate
 from gpt2_lightning.evaluation.predictions import Prediction, predict, predictions_of
+from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.inspection.attention.reading import attention_weights
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel
@@ -158,6 +163,49 @@ class LanguageModel(GenerationMixin):
         predictions = predictions_of(given, predict(classifier, encoded, labels.kind, batch_size), labels)
         self._warn_of_unknown_characters()
         return predictions[0] if isinstance(texts, str) else predictions
+
+    def evaluate(
+        self,
+        benchmarks: str | Sequence[str] | Mapping[str, Benchmark],
+        *,
+        data_dir: str | os.PathLike[str] | None = None,
+        limit: int | None = None,
+        tokens_per_batch: int = 8192,
+    ) -> dict[str, BenchmarkResult]:
+        """Measure the model on benchmarks, as the verb `evaluate` does.
+
+        Args:
+            benchmarks: names of benchmarks, such as `hellaswag`; or benchmarks by name, such as
+                `{"first": benchmark("hellaswag", limit=100)}`.
+            data_dir: a folder with a folder of data for each benchmark; None to fetch the data from the Hub.
+            limit: number of items of each benchmark that is named, evenly spaced; None for all.
+            tokens_per_batch: largest number of tokens of a forward pass.
+
+        Returns:
+            Results by name: `results["hellaswag"]["acc_norm"]` is a `Metric` with value, standard error and interval.
+
+        Raises:
+            UserError: if there is no such benchmark, its data is absent or invalid, or it does not apply to the model.
+        """
+        if isinstance(benchmarks, Mapping):
+            chosen = dict(benchmarks)
+        else:
+            names = [benchmarks] if isinstance(benchmarks, str) else benchmarks
+            settings = {} if limit is None else {"limit": limit}
+            chosen = {name: benchmark(name, **settings) for name in names}
+        data = None if data_dir is None else Path(data_dir).expanduser()
+        return evaluate(chosen, self.subject(tokens_per_batch), data)
+
+    def subject(self, tokens_per_batch: int = 8192) -> Subject:
+        """Return the model as the subject of benchmarks.
+
+        Args:
+            tokens_per_batch: largest number of tokens of a forward pass.
+        """
+        weight = self.network.wte.weight
+        loaded = self._loaded
+        classifier = None if loaded.score is None else loaded.classifier().to(weight.device, weight.dtype)
+        return Subject(self.network, self.tokenizer, self.location, loaded.task, classifier, tokens_per_batch)
 
     def save(self, path: str | os.PathLike[str], to: SavedAs | None = None, overwrite: bool = False) -> Path:
         """Save the model, with merged adapters, and verify what was saved as the verb `convert` does.

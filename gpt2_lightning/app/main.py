@@ -34,6 +34,7 @@ VERBS = {
     "sweep": "search for the best hyperparameters",
     "generate": "generate text from a checkpoint",
     "predict": "label texts with a classifier",
+    "evaluate": "measure a model on benchmarks, with intervals and beside OpenAI's GPT-2",
     "compare": "compare a checkpoint with transformers' GPT-2 and name the causes of differences",
     "convert": "convert to and from Hugging Face's format; from nanoGPT's and minGPT's",
     "attention": "attention weights as numbers, plots and an HTML explorer",
@@ -42,7 +43,7 @@ VERBS = {
     "plot": "training curves of one run or many, as a picture or a page",
 }
 _TRAINING = ("train", "finetune")
-_WITH_FILES = (*_TRAINING, "prepare", "sweep", "convert")
+_WITH_FILES = (*_TRAINING, "prepare", "sweep", "convert", "evaluate")
 """Verbs whose results are files: what they print may be lost."""
 
 

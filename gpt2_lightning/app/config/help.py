@@ -62,13 +62,13 @@ def _group(verb: str, group: str, chosen: str | None, folders: list[Path], width
     title = f"  {group}" + (f" ({chosen} by default)" if chosen else "")
     room = width - longest - 6
     lines = [
-        f"    {name.ljust(longest)}  {textwrap.shorten(_headline(file), room, placeholder=' …')}"
+        f"    {name.ljust(longest)}  {textwrap.shorten(headline(file), room, placeholder=' …')}"
         for name, file in sorted(files.items())
     ]
     return "\n".join([title, *lines])
 
 
-def _headline(file: Path) -> str:
+def headline(file: Path) -> str:
     """Return the first sentence of a YAML file's header, after the command."""
     comments = re.match(r"(?:#.*\n)*", file.read_text(encoding="utf-8"))
     assert comments is not None, "the pattern fits nothing as well"

@@ -69,6 +69,7 @@ Trainer = Annotated[Node, Makes("gpt2_lightning.training.trainer.TrainerSpec")]
 Callbacks = dict[str, Annotated[Node, Makes("lightning.pytorch.callbacks.Callback")] | None]
 Metrics = dict[str, Annotated[Node, Makes("torchmetrics.Metric")] | None]
 Loggers = dict[str, Annotated[Node, Makes("lightning.pytorch.loggers.Logger")] | None]
+Benchmarks = dict[str, Annotated[Node, Makes("gpt2_lightning.evaluation.benchmarks.benchmark.Benchmark")] | None]
 Task = Annotated[Node, Makes("gpt2_lightning.app.finetuning.context.Task")]
 Template = Annotated[Node, Makes("gpt2_lightning.data.instruction.templates.Template")]
 LoRA = Annotated[

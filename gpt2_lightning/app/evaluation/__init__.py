@@ -1,0 +1,1 @@
+"""Settings, progress and tables of the verb `evaluate`."""

@@ -1,0 +1,67 @@
+"""The verb `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import gpt2_lightning
+from gpt2_lightning.app.config import build
+from gpt2_lightning.evaluation.benchmarks.configured import benchmark, names
+from tests.app.compositions import composed
+from tests.app.letter_benchmark import YAML, Letters
+from tests.outcomes import Outcome, refused
+
+Run = Callable[..., Outcome]
+LINES = 300
+
+
+@pytest.fixture
+def letters(workplace: Path, small_text: Path) -> list[str]:
+    """Settings with which the benchmark `letters` can be measured."""
+    text = small_text.read_text().replace("\n", " ")
+    (workplace / "data" / "letters").mkdir(parents=True)
+    lines = [text[7 * i : 7 * i + 5 + i % 11] for i in range(LINES)]
+    (workplace / "data" / "letters" / "letters.txt").write_text("\n".join(lines))
+    (workplace / "conf" / "benchmarks").mkdir(parents=True)
+    (workplace / "conf" / "benchmarks" / "letters.yaml").write_text(YAML)
+    return ["--config-dir", "conf", "trusted_modules=[tests]", "data_dir=data", "benchmarks=letters"]
+
+
+def test_a_benchmark_of_ones_own_is_measured(run_verb: Run, letters: list[str], tiny_run: Path) -> None:
+    outcome = run_verb("evaluate", *letters, f"checkpoint={tiny_run}", "output=out")
+    assert outcome.code == 0, outcome.err
+    assert "letters" in outcome.out
+
+
+def test_python_measures_as_the_command(letters: list[str], tiny_run: Path) -> None:
+    model = gpt2_lightning.load(tiny_run)
+    results = model.evaluate({"mine": Letters()}, data_dir="data")
+    assert results["mine"].n_items == LINES
+    assert results["mine"]["worst"].value < results["mine"]["log_likelihood"].value < 0
+
+
+def test_the_benchmarks_are_listed_where_none_is_named(run_verb: Run, tiny_run: Path) -> None:
+    for arguments in ([], ["benchmarks=[]"]):
+        outcome = run_verb("evaluate", f"checkpoint={tiny_run}", *arguments)
+        refused(outcome, "benchmarks: name one or more", *names())
+
+
+def test_absent_data_is_found_before_the_first_benchmark_is_measured(
+    run_verb: Run, letters: list[str], tiny_run: Path, workplace: Path
+) -> None:
+    (workplace / "conf" / "benchmarks" / "others.yaml").write_text(
+        YAML.replace("letters:", "others:") + "  file: others.txt\n"
+    )
+    outcome = run_verb("evaluate", *letters, "benchmarks=[letters,others]", f"checkpoint={tiny_run}", "output=out")
+    refused(outcome, "others: there is no data/letters/others.txt")
+    assert not (workplace / "out").exists()
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_benchmark_is_the_same_in_python_and_on_the_command_line(name: str) -> None:
+    node = OmegaConf.to_container(composed("evaluate", f"benchmarks={name}").benchmarks[name], resolve=True)
+    assert build.make(node) == benchmark(name)
