@@ -205,7 +205,15 @@ class LanguageModel(GenerationMixin):
         weight = self.network.wte.weight
         loaded = self._loaded
         classifier = None if loaded.score is None else loaded.classifier().to(weight.device, weight.dtype)
-        return Subject(self.network, self.tokenizer, self.location, loaded.task, classifier, tokens_per_batch)
+        return Subject(
+            self.network,
+            self.tokenizer,
+            self.location,
+            loaded.task,
+            classifier,
+            loaded.run_config,
+            tokens_per_batch,
+        )
 
     def save(self, path: str | os.PathLike[str], to: SavedAs | None = None, overwrite: bool = False) -> Path:
         """Save the model, with merged adapters, and verify what was saved as the verb `convert` does.
