@@ -20,7 +20,7 @@ PACKAGE = "gpt2_lightning"
 LEVELS = {
     PACKAGE: [
         {"errors"},
-        {"memory", "json_text", "config_folder", "atomic", "regular_files", "process_folder", "settings"},
+        {"atomic", "bootstrap", "config_folder", "json_text", "memory", "process_folder", "regular_files", "settings"},
         {"atomic_replace"},
         {"model", "tokenizers"},
         {"label_kinds"},

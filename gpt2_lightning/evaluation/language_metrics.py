@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
-_LARGEST_EXPONENT = 700.0
+LARGEST_EXPONENT = 700.0
+"""Losses above it have the perplexity exp(700), about 1e304."""
 
 
 def perplexity(loss: float) -> float:
     """Perplexity, exp(loss): the number of equally likely tokens with the same entropy (Jelinek et al. 1977)."""
-    return math.exp(min(loss, _LARGEST_EXPONENT))
+    return math.exp(min(loss, LARGEST_EXPONENT))
 
 
 def bits_per_byte(loss: float, bytes_per_token: float) -> float:

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gpt2_lightning.bootstrap import Sums, estimate
 from gpt2_lightning.errors import UserError, shortened
 from gpt2_lightning.label_kinds.kind import Label, LabeledText, LabelKind
-from gpt2_lightning.label_kinds.reports.intervals import Sums, estimate
 from gpt2_lightning.label_kinds.reports.report import MISTAKES, Mistake, Report, mistakes_table, number
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from torchmetrics.functional.classification import (
     multilabel_precision,
 )
 
+from gpt2_lightning.bootstrap import estimate
 from gpt2_lightning.data.tables import LabeledText
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.label_kinds.multi import Multi
 from gpt2_lightning.label_kinds.reports.calibration import BINS, calibration
-from gpt2_lightning.label_kinds.reports.intervals import estimate
 from gpt2_lightning.label_kinds.reports.report import MISTAKES
 from gpt2_lightning.label_kinds.single import Single
 from tests.label_kinds.labeled_rows import LABELS, MULTI, REGRESSION, SINGLE, answers, by_hand, several

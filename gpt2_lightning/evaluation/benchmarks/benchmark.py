@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpt2_lightning.evaluation.results.item_log import ItemRecord
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import Tokenizer
 
 Content = TypeVar("Content")
-ItemRecord = Mapping[str, Any]
-"""What a benchmark found for one item: plain values for a line of JSON, with the item's `id`."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
+from gpt2_lightning.bootstrap import Estimate, Sums, estimate
 from gpt2_lightning.label_kinds.kind import LabeledText
 from gpt2_lightning.label_kinds.reports.calibration import BINS, Calibration, calibration
-from gpt2_lightning.label_kinds.reports.intervals import Estimate, estimate, macro_f1
 from gpt2_lightning.label_kinds.reports.plots import draw_confusion, draw_curves, draw_reliability
 from gpt2_lightning.label_kinds.reports.report import (
     MISTAKES,
@@ -221,9 +221,18 @@ def _headline(chosen: NDArray[np.bool_], true: NDArray[np.bool_], share_of_right
         columns,
         {
             share_of_right: lambda sums: sums[:, 0] / n,
-            "macro_f1": lambda sums: macro_f1(*np.split(sums, ends, axis=1)[1:]),
+            "macro_f1": lambda sums: _macro_f1(*np.split(sums, ends, axis=1)[1:]),
         },
     )
+
+
+def _macro_f1(right: Sums, predicted: Sums, true: Sums) -> NDArray[np.float64]:
+    """Mean over the classes of 2 right / (predicted + true), each (draws, L); classes that are in neither are
+    excluded."""
+    together = predicted + true
+    f1 = np.divide(2 * right, together, out=np.zeros_like(together), where=together > 0)
+    present: NDArray[np.float64] = (together > 0).sum(axis=1)
+    return f1.sum(axis=1) / np.maximum(present, 1)
 
 
 def _mistakes(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpt2_lightning.atomic import write_text
-from gpt2_lightning.label_kinds.reports.intervals import RESAMPLES, Estimate
+from gpt2_lightning.bootstrap import RESAMPLES, Estimate
 
 FILE = "report.md"
 MISTAKES = 20

@@ -22,11 +22,13 @@ _TAIL = 2.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric and its 95 % confidence interval."""
+    """A metric with its 95 % confidence interval and standard error."""
 
     value: float
     low: float
     high: float
+    stderr: float
+    """Standard error: the standard deviation of the draws."""
 
     def __str__(self) -> str:
         return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
@@ -49,18 +51,12 @@ def estimate(
     drawn = np.concatenate([_draw(values, count, dice) for count in _parts(RESAMPLES, max(1, _AT_ONCE // n))])
     found = {}
     for name, metric in metrics.items():
-        low, high = np.percentile(metric(drawn), [_TAIL, 100 - _TAIL])
-        found[name] = Estimate(float(metric(whole)[0]), float(low), float(high))
+        of_draws = metric(drawn)
+        low, high = np.percentile(of_draws, [_TAIL, 100 - _TAIL])
+        with np.errstate(over="ignore"):  # of perplexities near the largest number
+            stderr = np.std(of_draws, ddof=1)
+        found[name] = Estimate(*map(float, (metric(whole)[0], low, high, stderr)))
     return found
-
-
-def macro_f1(right: Sums, predicted: Sums, true: Sums) -> NDArray[np.float64]:
-    """Mean over the classes of 2 right / (predicted + true), each (draws, L); classes that are in neither are
-    excluded."""
-    together = predicted + true
-    f1 = np.divide(2 * right, together, out=np.zeros_like(together), where=together > 0)
-    present: NDArray[np.float64] = (together > 0).sum(axis=1)
-    return f1.sum(axis=1) / np.maximum(present, 1)
 
 
 def _draw(values: NDArray[np.float64], count: int, dice: np.random.Generator) -> Sums:
