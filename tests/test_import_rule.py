@@ -41,7 +41,7 @@ LEVELS = {
         {"classification", "instruction"},
     ],
     f"{PACKAGE}.evaluation": [
-        {"language_metrics"},
+        {"language_metrics", "subject"},
         {"answers", "likelihood", "linear_baseline", "parity", "predictions", "responses", "results"},
         {"benchmarks"},
         {"evaluate"},

@@ -4,36 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gpt2_lightning.evaluation.results.item_log import ItemRecord
 from gpt2_lightning.evaluation.results.metric import Metric
-from gpt2_lightning.model import GPT2
-from gpt2_lightning.model.classifier import Classifier
-from gpt2_lightning.tokenizers import Tokenizer
+from gpt2_lightning.evaluation.subject import Subject as Subject
 
 Content = TypeVar("Content")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The model under evaluation."""
-
-    model: GPT2
-    """In evaluation mode, on its device."""
-    tokenizer: Tokenizer
-    location: str
-    """For messages."""
-    task: Mapping[str, Any] = field(default_factory=dict)
-    """Fine-tuning task; see `checkpoints.content.Description.task`."""
-    classifier: Classifier | None = None
-    """The same model with its head, in evaluation mode on the same device."""
-    run_config: Mapping[str, Any] = field(default_factory=dict)
-    """Configuration of the training run; see `checkpoints.content.Description.run_config`."""
-    tokens_per_batch: int = 8192
-    """Largest number of tokens of a forward pass, padding included."""
 
 
 @dataclass(frozen=True)
