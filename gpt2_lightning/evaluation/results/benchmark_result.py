@@ -27,6 +27,8 @@ class BenchmarkResult:
     """Settings of the benchmark, as plain values."""
     notes: tuple[str, ...] = ()
     """What differs from the published benchmark, one sentence each."""
+    n_cut: int = 0
+    """Number of items whose first tokens were left out, since they are longer than the context."""
 
     def __getitem__(self, metric: str) -> Metric:
         """Return a metric by name.

@@ -47,9 +47,8 @@ class Metric:
     """None for metrics that are no functions of sums over items, which are not compared item by item."""
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the entries of results.json."""
+        """Return the entries of results.json, without the name."""
         return {
-            "name": self.name,
             "value": self.value,
             "stderr": self.stderr,
             "low": self.low,
