@@ -30,8 +30,12 @@ def process_folder() -> Path:
     if multiprocessing.parent_process() is not None and "tempdir" in settings:
         return Path(settings["tempdir"])
     unlocked = Path(tempfile.mkdtemp(prefix="gpt2-"))
-    _lock(unlocked)
-    folder = unlocked.rename(unlocked.with_name(f"{_PREFIX}{unlocked.name.removeprefix('gpt2-')}"))
+    try:
+        _lock(unlocked)
+        folder = unlocked.rename(unlocked.with_name(f"{_PREFIX}{unlocked.name.removeprefix('gpt2-')}"))
+    except OSError:
+        shutil.rmtree(unlocked, ignore_errors=True)
+        raise
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings.update(semprefix=f"/{folder.name}", tempdir=str(folder))
     return folder

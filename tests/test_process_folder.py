@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import shutil
 import sys
@@ -43,6 +44,17 @@ def test_what_a_killed_launcher_left_is_removed(tmp_path: Path, monkeypatch: pyt
     assert name.startswith(f"/{own.name}-"), multiprocessing.current_process()
     assert Path(f"/dev/shm/sem.{name[1:]}").exists()
     shutil.rmtree(own)
+
+
+@pytest.mark.usefixtures("own_settings")
+def test_a_folder_that_cannot_be_renamed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        process_folder.process_folder.__wrapped__()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("own_settings")

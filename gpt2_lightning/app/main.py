@@ -17,6 +17,7 @@ from gpt2_lightning.app.output.exits import (
     fault_list,
     os_error_message,
     raise_at_interrupt,
+    reporting_signals,
 )
 from gpt2_lightning.app.output.streams import guard_output, raise_logging_errors
 from gpt2_lightning.config_folder import config_folder
@@ -135,17 +136,16 @@ class Task:
     def __call__(self, config: DictConfig) -> Any:
         # Hydra logs exceptions of a task before it re-raises them, except SystemExit.
         try:
-            result = self._run(config)
-            print(end="", flush=True)
-            return result
+            with reporting_signals():
+                result = self._run(config)
+                print(end="", flush=True)
+                return result
         except UserError as error:
             fail(str(error))
         except BrokenPipeError:  # the reader of the results has seen enough, as in … | head
             sys.exit(0)
         except OSError as error:
             fail(os_error_message(error))
-        except KeyboardInterrupt:
-            fail("stopped at once; what was saved before is kept", INTERRUPTED)
 
     def _run(self, config: DictConfig) -> Any:
         """Check and resolve the configuration, and call `run` of the verb's module."""

@@ -5,6 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gpt2_lightning.app.output.exits import reporting_signals
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
+from gpt2_lightning.training.callbacks import Samples
+from tests.outcomes import Outcome
+
+Run = Callable[..., Outcome]
+TINY = ("model=tiny", "trainer=cpu")
 
 ENDING = """
 import signal, weakref
@@ -20,3 +32,47 @@ with exiting_at_interrupt():
 def test_a_ctrl_c_while_the_interpreter_ends_prints_no_trace() -> None:
     ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "done\n", "")
+
+
+@pytest.fixture
+def _handlers() -> Iterator[None]:
+    """Lightning ignores SIGINT after the first one."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_handlers")
+@pytest.mark.parametrize(
+    ("number", "place", "hook"),
+    [
+        (signal.SIGTERM, Samples, "on_fit_start"),
+        (signal.SIGINT, Samples, "on_fit_start"),
+        (signal.SIGINT, TokenDataModule, "train_dataloader"),
+        (signal.SIGTERM, TokenDataModule, "train_dataloader"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or str(value),
+)
+def test_a_signal_before_the_first_step_has_its_code_whatever_lightning_makes_of_it(
+    run_verb: Run, small_text: Path, number: int, place: type, hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, hook, lambda *_, **__: signal.raise_signal(number))
+    done = run_verb("train", *TINY, "data=text", f"data.path={small_text}", "trainer.max_steps=2")
+    assert done.code == 128 + number
+    assert "Traceback" not in done.err
+
+
+def test_a_signal_that_an_import_turned_into_an_error_has_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    error = RuntimeError("Error calling __set_name__")
+    error.__cause__ = SystemExit(143)  # of the handler of SIGTERM
+    with pytest.raises(SystemExit) as stop, reporting_signals():
+        raise error
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == "error: stopped at once; what was saved before is kept\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), SystemExit(1), SystemExit(130)])
+def test_other_errors_and_exits_remain(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, reporting_signals():
+        raise error
+    assert raised.value is error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import re
+import signal
 from multiprocessing import forkserver as server
 from pathlib import Path
 
@@ -28,6 +29,20 @@ def test_ctrl_c_is_blocked_in_the_server_and_not_here_or_in_its_children() -> No
     process.start()
     assert not receiving.recv() & SIGINT_IN_A_MASK
     process.join()
+
+
+def test_a_process_that_was_interrupted_before_it_began_ends_without_a_trace(capfd: pytest.CaptureFixture[str]) -> None:
+    forkserver.preload()
+    process = multiprocessing.get_context("forkserver").Process(target=enter_interrupted)
+    process.start()
+    process.join()
+    assert process.exitcode == 130
+    assert capfd.readouterr().err == ""
+
+
+def enter_interrupted() -> None:
+    signal.raise_signal(signal.SIGINT)  # blocked, and thus pending
+    forkserver.enter({})
 
 
 def enter(connection: multiprocessing.connection.Connection) -> None:

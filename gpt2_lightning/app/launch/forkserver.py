@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from multiprocessing.process import BaseProcess
 
+from gpt2_lightning.app.output.exits import INTERRUPTED
 from gpt2_lightning.app.output.streams import guard_output
 from gpt2_lightning.process_folder import process_folder
 
@@ -67,7 +68,10 @@ def enter(environment: Mapping[str, str]) -> None:
             this process only are kept.
     """
     if METHOD == "forkserver":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+        except KeyboardInterrupt:  # of a Ctrl-C during the imports
+            os._exit(INTERRUPTED)
     given = {name: value for name, value in os.environ.items() if _AT_IMPORT.get(name) != value}
     os.environ.clear()
     os.environ.update({**environment, **given})

@@ -17,9 +17,10 @@ USER_ERROR = 2
 """Exit code of a user error."""
 SIGNAL_BASE = 128
 """Added to the number of a signal that stopped the program, as shells do."""
-INTERRUPTED = SIGNAL_BASE + 2
+INTERRUPTED = SIGNAL_BASE + signal.SIGINT
 """Exit code after Ctrl-C."""
-
+TERMINATED = SIGNAL_BASE + signal.SIGTERM
+"""Exit code after SIGTERM."""
 
 _ON_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE)
 
@@ -98,6 +99,34 @@ def exiting_at_sigterm() -> Iterator[None]:
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(SIGNAL_BASE + number)
+
+
+@contextlib.contextmanager
+def reporting_signals() -> Iterator[None]:
+    """Exit with the code of the signal that stopped the program, whatever exception a library made of it.
+
+    A signal during an import may become a `RuntimeError`, and Lightning exits with 1 after a `KeyboardInterrupt`.
+    """
+    try:
+        yield
+    except BaseException as error:
+        code = _signal_code(error)
+        if code is None or (isinstance(error, SystemExit) and error.code == code):
+            raise
+        fail("stopped at once; what was saved before is kept", code)
+
+
+def _signal_code(error: BaseException) -> int | None:
+    """Return the exit code of the signal in the chain of an exception; None if there is none."""
+    code: int | None = None
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, KeyboardInterrupt):
+            code = INTERRUPTED
+        elif isinstance(link, SystemExit) and link.code == TERMINATED:
+            code = TERMINATED
+        link = link.__cause__ or link.__context__
+    return code
 
 
 def fault_list(faults: list[str]) -> str:
