@@ -13,6 +13,12 @@ from typing import Any
 from gpt2_lightning.training import distributed
 
 _SECONDS_OF_ECHO = 2.0
+_latest: int | None = None
+
+
+def latest_signal() -> int | None:
+    """Number of the latest signal that a `SignalWatch` of this process has recorded; None if there is none."""
+    return _latest
 
 
 class Interrupted(Exception):
@@ -58,7 +64,8 @@ class SignalWatch:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
+        global _latest
+        now, _latest = time.monotonic(), number
         if self.received is not None:
             if distributed.world_size() > 1 and now - self._received_at < _SECONDS_OF_ECHO:
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import multiprocessing
 import os
@@ -18,6 +17,7 @@ from torch.distributed.launcher import api
 from gpt2_lightning.app.launch.elastic import Agent
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.training import distributed
+from gpt2_lightning.training.interrupts import SignalWatch
 from gpt2_lightning.training.trainer import TrainerSpec
 
 SECONDS_TO_END = 15
@@ -52,32 +52,37 @@ def test_the_traceback_of_the_process_that_failed_is_the_one_that_is_told(
     assert not any(Path(f"/proc/{pid}").exists() for pid in started)
 
 
-def kill_the_agent(pid: int, pids: Path) -> None:
-    """On two ranks, as in the last step of a run: SIGTERM is noted, and too late for a stop."""
+def signal_the_agent(pid: int, number: int, pids: Path) -> None:
+    """On two ranks, in the last step of a run, which is too late for a stop."""
+    watch = SignalWatch()
+    watch.start()
     (pids / str(distributed.rank())).write_text(str(os.getpid()))
-    signal.signal(signal.SIGTERM, lambda *_: None)
     while len(list(pids.iterdir())) < 2:
         time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+    if distributed.rank() == 0:
+        os.kill(pid, number)
     time.sleep(1)
+    watch.stop()
 
 
-def run_until_killed(pids: Path) -> None:
+def run_until_stopped(number: int, pids: Path) -> None:
     spec = TrainerSpec(accelerator="cpu", strategy="ddp", devices=2, timeout=60)
-    Agent(spec, None).run(functools.partial(kill_the_agent, os.getpid(), pids), 0, pids.parent / "left")
+    Agent(spec, None).run(functools.partial(signal_the_agent, os.getpid(), number, pids), 0, pids.parent / "left")
 
 
 @pytest.mark.slow
-def test_ranks_that_complete_after_the_agent_was_killed_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_ranks_that_complete_when_the_agent_stops_end(tmp_path: Path, number: int, code: int) -> None:
     """torch's ranks wait for an agent that reads their results."""
     pids = tmp_path / "pids"
     for each in (pids, tmp_path / "left"):
         each.mkdir()
-    agent = multiprocessing.get_context("spawn").Process(target=run_until_killed, args=(pids,))
+    agent = multiprocessing.get_context("spawn").Process(target=run_until_stopped, args=(number, pids))
     agent.start()
     agent.join(60)
-    assert agent.exitcode == -signal.SIGKILL
+    assert agent.exitcode == code
     ranks = [int(file.read_text()) for file in pids.iterdir()]
     deadline = time.monotonic() + SECONDS_TO_END
     while left := [rank for rank in ranks if Path(f"/proc/{rank}").exists()]:

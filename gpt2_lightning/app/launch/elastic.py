@@ -22,10 +22,11 @@ from torch import distributed
 from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.launch import forkserver
 from gpt2_lightning.app.launch.rendezvous import Rendezvous
-from gpt2_lightning.app.output.exits import USER_ERROR, fail
+from gpt2_lightning.app.output.exits import SIGNAL_BASE, USER_ERROR, fail
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.interrupts import latest_signal
 from gpt2_lightning.training.trainer import TrainerSpec
 
 _POLL_SECONDS = 0.1
@@ -122,8 +123,10 @@ def _rank_main(work: Callable[[], Any], job: Any, folder: Path, environment: dic
         torch.set_num_threads(1)
     try:
         result = work()
-        if not forkserver.parent_is_alive():
-            _end(128 + signal.SIGTERM)  # otherwise torch waits until the agent has read the result
+        if (late := latest_signal()) is not None:
+            # The run had no step left to stop at. torch would wait until the agent reads the result, which stops as
+            # well, or has ended.
+            raise SystemExit(SIGNAL_BASE + late)
         return result
     except SystemExit as stop:
         rank_failures.report(stop.code)

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from multiprocessing.process import BaseProcess
 
 from gpt2_lightning.app.output.exits import INTERRUPTED
 from gpt2_lightning.app.output.streams import guard_output
@@ -79,18 +78,9 @@ def enter(environment: Mapping[str, str]) -> None:
     threading.Thread(target=_stop_with_the_parent, daemon=True).start()
 
 
-def parent_is_alive() -> bool:
-    """Whether the parent of this process runs. A run that was about to end when the parent did ignores SIGTERM."""
-    return _parent().is_alive()
-
-
 def _stop_with_the_parent() -> None:
     """Send SIGTERM to this process when its parent ends, so that it saves a checkpoint and stops."""
-    _parent().join()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _parent() -> BaseProcess:
     parent = multiprocessing.parent_process()
     assert parent is not None, "this is a child process"
-    return parent
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
