@@ -6,7 +6,7 @@ Tibshirani 1993, chapter 13). All metrics are functions of sums over rows, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 Sums = NDArray[np.float64]
 """Sums over rows, (draws, columns)."""
+Statistic = Callable[[Sums], NDArray[np.float64]]
+"""Metric as a function of sums over rows, (draws, columns) to (draws,)."""
 RESAMPLES = 1000
 _AT_ONCE = 2**22
 _TAIL = 2.5
@@ -34,9 +36,7 @@ class Estimate:
         return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
-def estimate(
-    columns: NDArray[Any], metrics: dict[str, Callable[[Sums], NDArray[np.float64]]], seed: int = 0
-) -> dict[str, Estimate]:
+def estimate(columns: NDArray[Any], metrics: Mapping[str, Statistic], seed: int = 0) -> dict[str, Estimate]:
     """Compute metrics and their confidence intervals, all from the same draws.
 
     Args:

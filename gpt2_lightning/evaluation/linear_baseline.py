@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2_lightning.data.classification.batches import LabeledSet
-from gpt2_lightning.label_kinds import LabelKind
+from gpt2_lightning.label_kinds import LabeledText, LabelKind
 
 EXTRA = "baseline"
 """Optional dependencies of the project that contain scikit-learn."""
@@ -27,7 +27,11 @@ def available() -> bool:
 
 
 def linear_outputs(
-    kind: LabelKind, n_labels: int, train: LabeledSet, val: LabeledSet, test: LabeledSet
+    kind: LabelKind,
+    labels: Sequence[str],
+    train: Sequence[LabeledText],
+    val: Sequence[LabeledText],
+    texts: Sequence[str],
 ) -> NDArray[np.float32]:
     """Fit a linear model of word unigrams and bigrams, weighted by TF-IDF, and compute its outputs.
 
@@ -36,37 +40,39 @@ def linear_outputs(
 
     Args:
         kind: label kind of the rows.
-        n_labels: number L of classes; 0 for numbers.
+        labels: names of the L classes; empty for numbers.
         train: rows to fit the model to.
         val: rows that determine the regularization; without any, it is 10.
-        test: N rows to predict.
+        texts: N texts to predict.
 
     Returns:
         Probabilities (N, L), or numbers (N,), as `LabelKind.outputs`.
+
+    Raises:
+        UserError: if a row has an unknown class.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
 
-    step = math.ceil(len(train) / TRAINING_ROWS)
-    texts, targets = [row.text for row in train.rows[::step]], train.labels[::step].numpy()
+    rows = train[:: math.ceil(len(train) / TRAINING_ROWS)]
     models = []
-    for strength in STRENGTHS if len(val) else (10.0,):
+    for strength in STRENGTHS if val else (10.0,):
         # Single characters and punctuation are words, too, so that no text is without any.
         features = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\w+|[^\w\s]|\s+")
-        models.append(make_pipeline(features, _linear_model(kind, n_labels, strength)))
+        models.append(make_pipeline(features, _linear_model(kind, len(labels), strength)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes without rows of one kind, and fits that need more iterations
         for model in models:
-            model.fit(texts, targets)
-        score = {id(m): m.score([row.text for row in val.rows], val.labels.numpy()) for m in models if len(val)}
+            model.fit([row.text for row in rows], kind.targets(rows, labels).numpy())
+        unseen, wanted = [row.text for row in val], kind.targets(val, labels).numpy()
+        score = {id(model): model.score(unseen, wanted) for model in models if val}
     best = max(models, key=lambda model: score.get(id(model), 0.0))
-    unseen = [row.text for row in test.rows]
-    if not n_labels:
-        return np.asarray(best.predict(unseen), dtype=np.float32)
-    found = np.asarray(best.predict_proba(unseen), dtype=np.float32)
+    if not labels:
+        return np.asarray(best.predict(texts), dtype=np.float32)
+    found = np.asarray(best.predict_proba(texts), dtype=np.float32)
     if not kind.is_exclusive:
-        return found[:, -n_labels:]  # of a single class, its complement comes first
-    outputs = np.zeros((len(test), n_labels), dtype=np.float32)
+        return found[:, -len(labels) :]  # of a single class, its complement comes first
+    outputs = np.zeros((len(texts), len(labels)), dtype=np.float32)
     outputs[:, best.classes_] = found
     return outputs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
-from gpt2_lightning.label_kinds import Label, LabelKind
+from gpt2_lightning.label_kinds import Label, LabeledText, LabelKind
+from gpt2_lightning.label_kinds.reports.report import Report
 from gpt2_lightning.model.classifier import Classifier
 
 
@@ -34,7 +36,16 @@ def predictions_of(texts: Sequence[str], outputs: NDArray[np.float32], task: Lab
     ]
 
 
-@torch.inference_mode()
+def report_of(
+    rows: Sequence[LabeledText], outputs: NDArray[np.float32], task: LabelTask, linear: NDArray[np.float32] | None
+) -> Report:
+    """Evaluate the outputs of a classifier, see `predict`, and beside them those of a linear baseline, if any."""
+    found = task.kind.report(rows, outputs, task.labels)
+    if linear is None:
+        return found
+    return dataclasses.replace(found, linear=task.kind.report(rows, linear, task.labels))
+
+
 def predict(classifier: Classifier, texts: EncodedTexts, kind: LabelKind, batch_size: int) -> NDArray[np.float32]:
     """Compute the outputs of a classifier in evaluation mode; its mode is restored afterwards.
 
@@ -47,16 +58,22 @@ def predict(classifier: Classifier, texts: EncodedTexts, kind: LabelKind, batch_
     Returns:
         Probabilities (N, L), or numbers (N,), in the order of the texts; see `LabelKind.outputs`.
     """
-    was_training, device = classifier.training, classifier.score.weight.device
-    batches, outputs = texts.by_length(batch_size), []
+    was_training, batches = classifier.training, texts.by_length(batch_size)
     classifier.eval()
     try:
-        for rows in batches:
-            ids, mask = (tensor.to(device) for tensor in texts.batch(rows))
-            outputs.append(kind.outputs(classifier(ids, mask)).cpu().numpy())
+        found = np.concatenate([batch_outputs(classifier, texts, kind, rows) for rows in batches])
     finally:
         classifier.train(was_training)
-    found = np.concatenate(outputs)
     ordered = np.empty_like(found)
     ordered[np.concatenate(batches)] = found
     return ordered
+
+
+@torch.inference_mode()
+def batch_outputs(
+    classifier: Classifier, texts: EncodedTexts, kind: LabelKind, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Compute the outputs of the texts of the given numbers in one forward pass, in the classifier's mode."""
+    ids, mask = (tensor.to(classifier.score.weight.device) for tensor in texts.batch(rows))
+    outputs: NDArray[np.float32] = kind.outputs(classifier(ids, mask)).cpu().numpy()
+    return outputs

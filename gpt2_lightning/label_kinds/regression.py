@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gpt2_lightning.bootstrap import Sums, estimate
+from gpt2_lightning.bootstrap import Statistic, Sums
 from gpt2_lightning.errors import UserError, shortened
 from gpt2_lightning.label_kinds.kind import Label, LabeledText, LabelKind
 from gpt2_lightning.label_kinds.reports.report import MISTAKES, Mistake, Report, mistakes_table, number
@@ -73,20 +73,18 @@ class Regression(LabelKind):
         predicted = outputs.astype(np.float64)
         n, distance = len(rows), np.abs(predicted - true)
         x, y = predicted - predicted.mean(), true - true.mean()
-        headline = estimate(
-            np.stack([distance, distance**2, x, y, x * x, y * y, x * y], axis=1),
-            {
-                "mae": lambda sums: sums[:, 0] / n,
-                "rmse": lambda sums: np.sqrt(sums[:, 1] / n),
-                "pearson": lambda sums: _pearson(sums[:, 2:], n),
-            },
-        )
+        columns = np.stack([distance, distance**2, x, y, x * x, y * y, x * y], axis=1)
+        statistics: dict[str, Statistic] = {
+            "mae": lambda sums: sums[:, 0] / n,
+            "rmse": lambda sums: np.sqrt(sums[:, 1] / n),
+            "pearson": lambda sums: _pearson(sums[:, 2:], n),
+        }
         names = {**self.metric_names, "rmse": "root mean square error", "pearson": "Pearson correlation"}
         median = float(np.median(true))
         largest = np.argsort(-distance, kind="stable")[:MISTAKES].tolist()
         mistakes = [Mistake(rows[i].text, f"{true[i]:g}", f"{predicted[i]:.4g}", float(distance[i])) for i in largest]
         baseline = median, float(np.abs(true - median).mean())
-        return RegressionReport(n, headline, names, baseline, true, predicted, mistakes)
+        return RegressionReport(n, columns, statistics, names, baseline, true, predicted, mistakes)
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,7 @@ class RegressionReport(Report):
     answers: NDArray[np.float64]
     mistakes: list[Mistake]
     """Errors in descending order of their size."""
+    errors = frozenset({"mae", "rmse"})
 
     def sections(self, folder: Path) -> list[str]:
         from gpt2_lightning.label_kinds.reports.plots import draw_scatter

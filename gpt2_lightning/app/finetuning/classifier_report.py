@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 
 from gpt2_lightning.app.config.overrides import command
@@ -13,7 +12,7 @@ from gpt2_lightning.app.run.summary import list_files
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.datamodule import LabelDataModule
 from gpt2_lightning.evaluation import linear_baseline
-from gpt2_lightning.evaluation.predictions import predict
+from gpt2_lightning.evaluation.predictions import predict, report_of
 from gpt2_lightning.label_kinds.reports.report import FILE
 
 log = logging.getLogger(__name__)
@@ -38,10 +37,11 @@ def evaluate(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
     name, part = ("test", data.test) if len(data.test) else ("validation", data.val)
     outputs = predict(load_best(run), part.texts, labels.kind, data.micro_batch_size)
     title = f"{run.folder.parent.name}: the {name} part, {len(part):,} texts"
-    report = labels.kind.report(part.rows, outputs, labels.labels)
+    linear = None
     if linear_baseline.available():
-        linear = linear_baseline.linear_outputs(labels.kind, len(labels.labels), data.train, data.val, part)
-        report = dataclasses.replace(report, linear=labels.kind.report(part.rows, linear, labels.labels).headline)
+        texts = [row.text for row in part.rows]
+        linear = linear_baseline.linear_outputs(labels.kind, labels.labels, data.train.rows, data.val.rows, texts)
+    report = report_of(part.rows, outputs, labels, linear)
     report.write(title, run.folder)
     log.info("")
     log.info(
@@ -49,7 +49,7 @@ def evaluate(run: Run, data: LabelDataModule, labels: LabelTask) -> None:
     )
     for metric, estimate in report.headline.items():
         log.info("  %-16s %s", metric.replace("_", " "), estimate)
-    for metric, estimate in report.linear.items():
+    for metric, estimate in (report.linear.headline if report.linear else {}).items():
         log.info("  %-16s %s, of a linear model of TF-IDF features", metric.replace("_", " "), estimate)
     if not report.linear:
         log.info("  for a linear baseline beside them: pip install 'gpt2-lightning[%s]'", linear_baseline.EXTRA)

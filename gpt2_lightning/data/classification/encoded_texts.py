@@ -73,6 +73,18 @@ class EncodedTexts:
         order = np.argsort(self.lengths, kind="stable")
         return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
 
+    def by_tokens(self, most: int) -> list[NDArray[np.int64]]:
+        """Divide all texts into batches of similar lengths and at most `most` tokens, padding included.
+
+        A text of more tokens is a batch of its own.
+        """
+        batches: list[list[int]] = []
+        for row in np.argsort(self.lengths, kind="stable").tolist():
+            if not batches or (len(batches[-1]) + 1) * self.lengths[row] > most:  # the last text is the longest
+                batches.append([])
+            batches[-1].append(row)
+        return [np.array(rows) for rows in batches]
+
 
 def with_prefix_space(text: str) -> str:
     """Prepend a space to a text that does not begin with one."""

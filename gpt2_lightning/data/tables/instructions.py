@@ -90,11 +90,22 @@ class Instructions(Table):
         Raises:
             UserError: if a table, a column or a part is missing or empty, or a row is bad.
         """
+        return self._cut(self._parts())
+
+    def rows(self) -> list[Conversation]:
+        """Read and validate all rows of `train`, or of a single table, without a division into parts.
+
+        Raises:
+            UserError: if the table or a column is missing or empty, or a row is bad.
+        """
+        return self._parts()["train"]
+
+    def _parts(self) -> dict[str, list[Conversation]]:
         if self.messages_column is not None:
-            return self._cut(self._load(self._chat, {"messages_column": self.messages_column}, {}))
+            return self._load(self._chat, {"messages_column": self.messages_column}, {})
         required = {"instruction_column": self.instruction_column, "output_column": self.output_column}
         optional = {} if self.input_column is None else {"input_column": self.input_column}
-        return self._cut(self._load(self._instruction, required, optional))
+        return self._load(self._instruction, required, optional)
 
     def _advice(self, columns: Collection[str]) -> str:
         chats = [column for column in _CHAT_COLUMNS if column in columns]

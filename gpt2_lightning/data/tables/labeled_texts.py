@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -76,13 +76,24 @@ class LabeledTexts(Table):
             UserError: if a table, a column or a part is missing or empty, a row is bad, or the labels cannot be
                 learned: there is only one class, there are fewer rows than classes, or the training part lacks a class.
         """
-        parts = self._load(self._row, {"text_column": self.text_column, "label_column": self.label_column}, {})
+        parts = self._parts()
         if self.balance:
             parts["train"] = balanced(parts["train"], [row.label for row in parts["train"]], self.split_seed)
         splits = self._cut(parts, [row.label for row in parts["train"]] if self.stratify else None)
         if self._kind.fewest_labels:
             self._check_classes(splits)
         return splits
+
+    def rows(self) -> list[LabeledText]:
+        """Read and validate all rows of `train`, or of a single table, without a division into parts.
+
+        Raises:
+            UserError: if the table or a column is missing or empty, or a row is bad.
+        """
+        return self._parts()["train"]
+
+    def _parts(self) -> dict[str, list[LabeledText]]:
+        return self._load(self._row, {"text_column": self.text_column, "label_column": self.label_column}, {})
 
     def classes(self, training: Iterable[LabeledText]) -> tuple[str, ...]:
         """Return the class names in the order of their indices; empty for a kind without classes."""
@@ -116,15 +127,19 @@ class LabeledTexts(Table):
             )
         trained = {name for row in splits.train for name in _names(row.label)}
         for part, source, rows in (("validation", self.val, splits.val), ("test", self.test, splits.test)):
-            unseen = Counter(name for row in rows for name in _names(row.label) if name not in trained)
-            if unseen:
-                shown = ", ".join(f"{shortened(name)} ({n} row{'s' * (n > 1)})" for name, n in unseen.most_common(10))
+            if shown := unknown_labels(rows, trained):
                 is_cut = self._kind.is_exclusive and not isinstance(source, str)
                 remedy = ", or cut each class by itself with data.stratify=true" if is_cut else ""
                 raise UserError(
                     f"data.label_column: the {part} part has labels that the training part lacks: {shown}; mend "
                     f"them{remedy}"
                 )
+
+
+def unknown_labels(rows: Iterable[LabeledText], known: Collection[str]) -> str:
+    """Format the ten most frequent classes of rows that are not among the known ones, with their numbers of rows."""
+    unseen = Counter(name for row in rows for name in _names(row.label) if name not in known)
+    return ", ".join(f"{shortened(name)} ({n} row{'s' * (n > 1)})" for name, n in unseen.most_common(10))
 
 
 def _named(kinds: Iterable[LabelKind]) -> str:

@@ -1,5 +1,7 @@
 """Benchmarks: each is a class with its settings, and a YAML in `conf/benchmarks` for each data set."""
 
+from gpt2_lightning.evaluation.benchmarks.instructions import InstructionAnswers
+from gpt2_lightning.evaluation.benchmarks.labels import Labels
 from gpt2_lightning.evaluation.benchmarks.source import BenchmarkSource
 
-__all__ = ["BenchmarkSource"]
+__all__ = ["BenchmarkSource", "InstructionAnswers", "Labels"]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpt2_lightning.bootstrap import Sums, estimate
+from gpt2_lightning.bootstrap import Statistic, Sums, estimate
 from gpt2_lightning.evaluation.language_metrics import LARGEST_EXPONENT
-from gpt2_lightning.evaluation.results.metric import Metric, Sample, Statistic
+from gpt2_lightning.evaluation.results.metric import Metric, Sample
 
 Z = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""

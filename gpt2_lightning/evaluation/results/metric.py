@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2_lightning.bootstrap import Sums
-
-Statistic = Callable[[Sums], NDArray[np.float64]]
-"""Function of sums over items, (draws, M) to (draws,)."""
+from gpt2_lightning.bootstrap import Statistic
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
-from gpt2_lightning.bootstrap import Estimate, Sums, estimate
+from gpt2_lightning.bootstrap import Sums
 from gpt2_lightning.label_kinds.kind import LabeledText
 from gpt2_lightning.label_kinds.reports.calibration import BINS, Calibration, calibration
 from gpt2_lightning.label_kinds.reports.plots import draw_confusion, draw_curves, draw_reliability
@@ -71,6 +71,12 @@ class ClassificationReport(Report):
     """Confusion matrix, rows by label and prediction, (L, L); None for several classes per row."""
     mistakes: list[Mistake]
     """Errors in descending order of their probability."""
+    errors = frozenset({"calibration_error"})
+    shares = frozenset({"accuracy", "exact_match", "macro_f1"})
+
+    @property
+    def further(self) -> dict[str, float]:
+        return {"auroc": self.auroc, "calibration_error": self.calibration.error}
 
     def sections(self, folder: Path) -> list[str]:
         frequent, share = self.baseline
@@ -188,7 +194,8 @@ def _report(
     defined = [metrics.auroc for metrics in classes if not np.isnan(metrics.auroc)]
     return ClassificationReport(
         rows=len(rows),
-        headline=_headline(chosen.numpy(), true.numpy(), next(iter(names))),
+        columns=_summands(chosen.numpy(), true.numpy()),
+        statistics={next(iter(names)): lambda sums: sums[:, 0] / len(rows), "macro_f1": _macro_f1},
         names=names,
         baseline=(frequent, count / len(rows)),
         auroc=float(np.mean(defined)) if defined else UNDEFINED,
@@ -212,23 +219,19 @@ def _class_metrics(label: str, probabilities: Tensor, chosen: Tensor, true: Tens
     )
 
 
-def _headline(chosen: NDArray[np.bool_], true: NDArray[np.bool_], share_of_right: str) -> dict[str, Estimate]:
-    n, n_labels = true.shape
+def _summands(chosen: NDArray[np.bool_], true: NDArray[np.bool_]) -> Sums:
+    """Return whether each row is correct, and its true positives, predictions and labels by class, (N, 1 + 3L)."""
     right = (chosen == true).all(axis=1, keepdims=True)
-    columns = np.concatenate([right, chosen & true, chosen, true], axis=1)
-    ends = np.cumsum([1, n_labels, n_labels])
-    return estimate(
-        columns,
-        {
-            share_of_right: lambda sums: sums[:, 0] / n,
-            "macro_f1": lambda sums: _macro_f1(*np.split(sums, ends, axis=1)[1:]),
-        },
-    )
+    return np.concatenate([right, chosen & true, chosen, true], axis=1).astype(np.float64)
 
 
-def _macro_f1(right: Sums, predicted: Sums, true: Sums) -> NDArray[np.float64]:
-    """Mean over the classes of 2 right / (predicted + true), each (draws, L); classes that are in neither are
-    excluded."""
+def _macro_f1(sums: Sums) -> NDArray[np.float64]:
+    """Mean over the classes of 2 right / (predicted + true); classes that are in neither are excluded.
+
+    Args:
+        sums: see `_summands`, (draws, 1 + 3L).
+    """
+    right, predicted, true = np.split(sums[:, 1:], 3, axis=1)
     together = predicted + true
     f1 = np.divide(2 * right, together, out=np.zeros_like(together), where=together > 0)
     present: NDArray[np.float64] = (together > 0).sum(axis=1)

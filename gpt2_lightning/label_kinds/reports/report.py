@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from gpt2_lightning.atomic import write_text
-from gpt2_lightning.bootstrap import RESAMPLES, Estimate
+from gpt2_lightning.bootstrap import RESAMPLES, Estimate, Statistic, Sums, estimate
 
 FILE = "report.md"
 MISTAKES = 20
@@ -36,12 +38,30 @@ class Report(ABC):
     """Evaluation of the predictions on one part of a table."""
 
     rows: int
-    headline: dict[str, Estimate]
-    """Headline metrics with confidence intervals, by key."""
+    columns: Sums
+    """Summands of the headline metrics for each of the N rows, (N, M). Of kinds with classes, the first is whether all
+    of a row is correct."""
+    statistics: Mapping[str, Statistic]
+    """Headline metrics by key, as functions of the sums of the columns."""
     names: Mapping[str, str]
     """Display names of the headline metrics, by key."""
-    linear: dict[str, Estimate] = field(default_factory=dict, kw_only=True)
-    """Headline metrics of a linear baseline; empty without one."""
+    linear: Report | None = field(default=None, kw_only=True)
+    """Evaluation of a linear baseline on the same rows; None without one."""
+
+    errors: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the metrics of which lower values are better."""
+    shares: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the metrics from 0 to 1 that tables state in percent."""
+
+    @functools.cached_property
+    def headline(self) -> dict[str, Estimate]:
+        """Headline metrics with confidence intervals, by key."""
+        return estimate(self.columns, self.statistics)
+
+    @property
+    def further(self) -> dict[str, float]:
+        """Metrics without a confidence interval, by key."""
+        return {}
 
     @abstractmethod
     def sections(self, folder: Path) -> list[str]:
@@ -71,7 +91,7 @@ class Report(ABC):
         source = f"{self.rows:,} rows. Intervals are of {RESAMPLES:,} bootstrap draws of these rows."
         columns = ["", "figure", "95 % interval"]
         if self.linear:
-            found = [[*row, *_cells(self.linear[key])] for row, key in zip(found, self.headline, strict=True)]
+            found = [[*row, *_cells(self.linear.headline[key])] for row, key in zip(found, self.headline, strict=True)]
             more = [[*row, "", ""] for row in more]
             columns += ["linear model of TF-IDF features", "95 % interval"]
         return [source, "", *table(columns, [*found, *more])]
