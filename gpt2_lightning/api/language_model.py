@@ -170,6 +170,8 @@ class LanguageModel(GenerationMixin):
         *,
         data_dir: str | os.PathLike[str] | None = None,
         limit: int | None = None,
+        output: str | os.PathLike[str] | None = None,
+        overwrite: bool = False,
         tokens_per_batch: int = 8192,
     ) -> dict[str, BenchmarkResult]:
         """Measure the model on benchmarks, as the verb `evaluate` does.
@@ -179,6 +181,8 @@ class LanguageModel(GenerationMixin):
                 `{"first": benchmark("hellaswag", limit=100)}`.
             data_dir: a folder with a folder of data for each benchmark; None to fetch the data from the Hub.
             limit: number of items of each benchmark that is named, evenly spaced; None for all.
+            output: folder for the records of the items, from which an interrupted evaluation continues; None for none.
+            overwrite: whether to measure again what is in `output`.
             tokens_per_batch: largest number of tokens of a forward pass.
 
         Returns:
@@ -193,8 +197,9 @@ class LanguageModel(GenerationMixin):
             names = [benchmarks] if isinstance(benchmarks, str) else benchmarks
             settings = {} if limit is None else {"limit": limit}
             chosen = {name: benchmark(name, **settings) for name in names}
-        data = None if data_dir is None else Path(data_dir).expanduser()
-        return evaluate(chosen, self.subject(tokens_per_batch), data)
+        data, folder = (None if path is None else Path(path).expanduser() for path in (data_dir, output))
+        results = evaluate(chosen, self.subject(tokens_per_batch), data, folder, overwrite)
+        return {result.name: result for result in results}
 
     def subject(self, tokens_per_batch: int = 8192) -> Subject:
         """Return the model as the subject of benchmarks.

@@ -9,6 +9,8 @@ FOLDER = "checkpoints"
 """Name of the folder, below that of the run."""
 BEST = "best.ckpt"
 """The checkpoint of the lowest validation loss."""
+EVALUATION = "evaluation"
+"""Name of the folder of evaluations."""
 _STEP_NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
@@ -56,3 +58,9 @@ def best(run: Path) -> Path | None:
 def run_of(checkpoint: Path) -> Path | None:
     """Folder of the run of a checkpoint; None for a checkpoint outside of a run."""
     return checkpoint.parent.parent if checkpoint.parent.name == FOLDER else None
+
+
+def evaluation_of(model: Path) -> Path:
+    """Folder of the evaluation of a model: `RUN/evaluation/NAME`; outside a run, `evaluation/NAME` beside the model."""
+    path = model.absolute()
+    return (run_of(path) or path.parent) / EVALUATION / (path.name if path.is_dir() else path.stem)

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.checkpoints.content import weights_hash
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark, ItemRecord, Items, Subject
 from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
+from gpt2_lightning.evaluation.results.item_log import Header, open_log, partial_path, read_log
+from gpt2_lightning.huggingface.weights import dtype_name
 
+ITEMS_FOLDER = "items"
+"""Folder of the records of items, in that of the results."""
 ITEMS_PER_CHUNK = 128
 """Items that are measured together, and recorded together.
 
@@ -23,27 +28,58 @@ function that is called for each further item."""
 
 
 def evaluate(
-    benchmarks: Mapping[str, Benchmark], subject: Subject, data_dir: Path | None = None, watch: Watch | None = None
-) -> dict[str, BenchmarkResult]:
+    benchmarks: Mapping[str, Benchmark],
+    subject: Subject,
+    data_dir: Path | None = None,
+    output: Path | None = None,
+    overwrite: bool = False,
+    watch: Watch = lambda name, done, total: lambda: None,
+) -> Iterator[BenchmarkResult]:
     """Measure a model on benchmarks.
 
-    The items of all benchmarks are read before the first is measured.
+    The items of all benchmarks are read before the first is measured. With an output folder, an evaluation that was
+    interrupted continues, and what is complete there is not measured again.
 
     Args:
         benchmarks: benchmarks by name.
         subject: the model.
         data_dir: see `Benchmark.items`.
+        output: folder of the results, for the records of items and the reports of benchmarks; None to write nothing.
+        overwrite: whether to measure again what is in the output folder.
         watch: see `Watch`.
 
+    Yields:
+        The results, each as soon as it is known.
+
     Raises:
-        UserError: see `items_of`; also if logits are NaN.
+        UserError: see `items_of` and `item_log.open_log`; also if logits are NaN, or if the output folder has results
+            with other settings and `overwrite` is not set.
     """
-    results = {}
-    for name, items in items_of(benchmarks, subject, data_dir).items():
-        advance = (lambda: None) if watch is None else watch(name, 0, len(items.items))
-        records = [record for chunk in measure(benchmarks[name], subject, items, 0, advance) for record in chunk]
-        results[name] = result_of(name, benchmarks[name], items, records)
-    return results
+    items = items_of(benchmarks, subject, data_dir)
+    if output is None:
+        for name, benchmark in benchmarks.items():
+            advance = watch(name, 0, len(items[name].items))
+            records = [record for chunk in _measure(benchmark, subject, items[name], 0, advance) for record in chunk]
+            yield _result(name, benchmark, items[name], records)
+        return
+    headers = _headers(benchmarks, subject, items)
+    paths = {name: output / ITEMS_FOLDER / f"{name}.jsonl" for name in benchmarks}
+    for name, header in headers.items():
+        if overwrite:
+            paths[name].unlink(missing_ok=True)
+            partial_path(paths[name]).unlink(missing_ok=True)
+        else:
+            _require_same(paths[name], header)
+    for name, benchmark in benchmarks.items():
+        with open_log(paths[name], headers[name], len(items[name].items)) as log:
+            done = len(log.records)
+            advance = watch(name, done, len(items[name].items))
+            for chunk in _measure(benchmark, subject, items[name], done, advance):
+                log.append(chunk)
+            records = log.finish()
+        result = _result(name, benchmark, items[name], records)
+        _write_report(benchmark, records, output / name)
+        yield result
 
 
 def items_of(benchmarks: Mapping[str, Benchmark], subject: Subject, data_dir: Path | None) -> dict[str, Items]:
@@ -63,10 +99,10 @@ def items_of(benchmarks: Mapping[str, Benchmark], subject: Subject, data_dir: Pa
     return found
 
 
-def measure(
+def _measure(
     benchmark: Benchmark, subject: Subject, items: Items, done: int, advance: Callable[[], None]
 ) -> Iterator[list[ItemRecord]]:
-    """Measure the items of a benchmark by chunks.
+    """Measure items by chunks.
 
     Args:
         benchmark: the benchmark.
@@ -87,8 +123,7 @@ def measure(
         yield [records[item.id] for item in chunk]
 
 
-def result_of(name: str, benchmark: Benchmark, items: Items, records: list[ItemRecord]) -> BenchmarkResult:
-    """Compute the result of a benchmark from the records of all items, in their order."""
+def _result(name: str, benchmark: Benchmark, items: Items, records: list[ItemRecord]) -> BenchmarkResult:
     metrics = tuple(benchmark.metrics(records))
     settings = settings_of(benchmark)
     return BenchmarkResult(name, metrics, len(records), items.source, items.digest, settings, items.notes)
@@ -98,3 +133,30 @@ def settings_of(benchmark: Benchmark) -> Mapping[str, Any]:
     """Return the settings of a benchmark as plain values, with the name of its class."""
     assert dataclasses.is_dataclass(benchmark), "benchmarks are dataclasses"
     return {"benchmark": type(benchmark).__name__, **dataclasses.asdict(benchmark)}
+
+
+def _headers(benchmarks: Mapping[str, Benchmark], subject: Subject, items: Mapping[str, Items]) -> dict[str, Header]:
+    weights, tokenizer = weights_hash(subject.classifier or subject.model, "sha256"), subject.tokenizer.hash()
+    dtype = dtype_name(subject.model.wte.weight.dtype)
+    return {
+        name: Header(name, settings_of(benchmark), items[name].digest, weights, tokenizer, dtype)
+        for name, benchmark in benchmarks.items()
+    }
+
+
+def _require_same(path: Path, header: Header) -> None:
+    """Check that finished records are those of an evaluation with the same settings.
+
+    Raises:
+        UserError: if they are not, naming the differences.
+    """
+    differences = read_log(path)[0].differences(header) if path.is_file() else []
+    if differences:
+        what = f"{path} has results that differ; name another folder with output, or add overwrite=true to replace them"
+        raise UserError("\n  ".join([what, *differences]))
+
+
+def _write_report(benchmark: Benchmark, records: list[ItemRecord], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not benchmark.write_report(records, folder) and not any(folder.iterdir()):
+        folder.rmdir()

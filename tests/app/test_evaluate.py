@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from omegaconf import OmegaConf
 
 import gpt2_lightning
 from gpt2_lightning.app.config import build
+from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.configured import benchmark, names
 from tests.app.compositions import composed
-from tests.app.letter_benchmark import YAML, Letters
+from tests.app.letter_benchmark import SECONDS, YAML, Letters
 from tests.outcomes import Outcome, refused
+from tests.programs import running
 
 Run = Callable[..., Outcome]
 LINES = 300
@@ -31,6 +35,10 @@ def letters(workplace: Path, small_text: Path) -> list[str]:
     return ["--config-dir", "conf", "trusted_modules=[tests]", "data_dir=data", "benchmarks=letters"]
 
 
+def refuse_to_measure(*arguments: object) -> NoReturn:
+    raise UserError("measured again")
+
+
 def test_a_benchmark_of_ones_own_is_measured(run_verb: Run, letters: list[str], tiny_run: Path) -> None:
     outcome = run_verb("evaluate", *letters, f"checkpoint={tiny_run}", "output=out")
     assert outcome.code == 0, outcome.err
@@ -42,6 +50,49 @@ def test_python_measures_as_the_command(letters: list[str], tiny_run: Path) -> N
     results = model.evaluate({"mine": Letters()}, data_dir="data")
     assert results["mine"].n_items == LINES
     assert results["mine"]["worst"].value < results["mine"]["log_likelihood"].value < 0
+
+
+def test_a_repeated_command_measures_nothing_again(
+    run_verb: Run, letters: list[str], tiny_run: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["evaluate", *letters, f"checkpoint={tiny_run}", "output=out"]
+    first = run_verb(*command)
+    monkeypatch.setattr(Letters, "records", refuse_to_measure)
+    assert run_verb(*command).out == first.out
+    refused(run_verb(*command, "overwrite=true"), "measured again")
+
+
+def test_results_with_other_settings_are_not_replaced_unasked(
+    run_verb: Run, letters: list[str], tiny_run: Path, workplace: Path
+) -> None:
+    command = ["evaluate", *letters, f"checkpoint={tiny_run}", "output=out"]
+    assert run_verb(*command).code == 0
+    refused(run_verb(*command, "limit=20"), "letters.jsonl has results that differ", "overwrite=true", "limit: None")
+    assert run_verb(*command, "limit=20", "overwrite=true").code == 0
+    assert len((workplace / "out" / "items" / "letters.jsonl").read_text().splitlines()) == 21
+
+
+@pytest.mark.slow
+def test_an_evaluation_that_was_killed_twice_gives_the_same_files(
+    run_verb: Run, letters: list[str], tiny_run: Path, workplace: Path
+) -> None:
+    command = [*letters, f"checkpoint={tiny_run}"]
+    partial = workplace / "killed" / "items" / "letters.partial.jsonl"
+
+    def chunks() -> int:
+        return partial.read_bytes().count(b"\n") - 1 if partial.is_file() else 0
+
+    for _ in range(2):
+        done, environment = chunks(), {**os.environ, SECONDS: "0.05"}
+        killed = ["output=killed", *command]
+        with running("evaluate", *killed, output=workplace / "said.txt", environment=environment) as program:
+            program.wait_until(lambda: chunks() > done, timeout=120)  # noqa: B023  # called within the loop
+            program.kill()
+    assert run_verb("evaluate", *command, "output=killed").code == 0
+    assert run_verb("evaluate", *command, "output=whole").code == 0
+    for file in ("items/letters.jsonl",):
+        assert (workplace / "killed" / file).read_bytes() == (workplace / "whole" / file).read_bytes()
+    assert not partial.exists()
 
 
 def test_the_benchmarks_are_listed_where_none_is_named(run_verb: Run, tiny_run: Path) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.api.language_model import LanguageModel
 from gpt2_lightning.api.load import load
 from gpt2_lightning.app.evaluation.progress import Bars
 from gpt2_lightning.app.evaluation.settings import Config
+from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.checkpoints.folder import EVALUATION, evaluation_of
 from gpt2_lightning.evaluation.evaluate import evaluate
+from gpt2_lightning.huggingface import hub
 
 __all__ = ["Config", "run"]
 
@@ -21,13 +26,31 @@ def run(plain: dict[str, Any]) -> None:
     """
     config = Config(**plain)
     benchmarks = config.made_benchmarks()
-    model = load(
-        config.checkpoint, device=config.device, dtype=config.dtype, runs_dir=config.runs_dir, base=config.base
-    )
+    model = _load(config, config.checkpoint)
+    folder = _folder(config, model)
+    subject, data_dir = model.subject(config.tokens_per_batch), config.data_folder()
+    try:
+        with Bars() as bars:
+            results = list(evaluate(benchmarks, subject, data_dir, folder, config.overwrite, bars.begin))
+    except KeyboardInterrupt:
+        print(f"what is done is kept in {display_path(folder)}; the same command continues", file=sys.stderr)
+        raise
+    for result in results:
+        print(result)
+
+
+def _load(config: Config, source: str) -> LanguageModel:
+    model = load(source, device=config.device, dtype=config.dtype, runs_dir=config.runs_dir, base=config.base)
     for note in (f"from {model.location}", *model.notes):
         print(note, file=sys.stderr)
-    subject = model.subject(config.tokens_per_batch)
-    with Bars() as bars:
-        results = evaluate(benchmarks, subject, config.data_folder(), bars.begin)
-    for result in results.values():
-        print(result)
+    return model
+
+
+def _folder(config: Config, model: LanguageModel) -> Path:
+    """Return the folder of the results of a model."""
+    if config.output is not None:
+        return Path(config.output).expanduser()
+    if model.location.startswith(hub.SCHEME):
+        name = model.location.removeprefix(hub.SCHEME).replace("/", "--")
+        return Path(config.runs_dir).expanduser() / EVALUATION / name
+    return evaluation_of(Path(model.location))

@@ -12,7 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Bars:
-    """A progress bar for each benchmark, with items per second and the time left; nothing if there is no terminal."""
+    """A progress bar for each benchmark, with items per second and the time left; nothing if there is no terminal.
+
+    An interruption prints how much is done.
+    """
 
     def __init__(self) -> None:
         console = Console(stderr=True)
