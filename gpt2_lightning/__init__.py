@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gpt2_lightning.data.instruction.datamodule import InstructDataModule
     from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
     from gpt2_lightning.errors import UserError
+    from gpt2_lightning.evaluation.benchmarks.configured import benchmark
     from gpt2_lightning.model import GPT2, GPT2Config
     from gpt2_lightning.model.classifier import Classifier
     from gpt2_lightning.training.classification import Classification
@@ -45,6 +46,7 @@ __all__ = [
     "Muon",
     "TokenDataModule",
     "UserError",
+    "benchmark",
     "load",
 ]
 _MODULES = {
@@ -55,6 +57,7 @@ _MODULES = {
     "GPT2Config": "model",
     "Classifier": "model.classifier",
     "UserError": "errors",
+    "benchmark": "evaluation.benchmarks.configured",
     "LanguageModeling": "training.language_modeling",
     "InstructionTuning": "training.instruction_tuning",
     "Classification": "training.classification",

@@ -181,7 +181,8 @@ class LanguageModel(GenerationMixin):
                 `{"first": benchmark("hellaswag", limit=100)}`.
             data_dir: a folder with a folder of data for each benchmark; None to fetch the data from the Hub.
             limit: number of items of each benchmark that is named, evenly spaced; None for all.
-            output: folder for the records of the items, from which an interrupted evaluation continues; None for none.
+            output: folder for results.json and the records of items, from which an interrupted evaluation continues;
+                None to write nothing.
             overwrite: whether to measure again what is in `output`.
             tokens_per_batch: largest number of tokens of a forward pass.
 
@@ -201,23 +202,25 @@ class LanguageModel(GenerationMixin):
         results = evaluate(chosen, self.subject(tokens_per_batch), data, folder, overwrite)
         return {result.name: result for result in results}
 
-    def subject(self, tokens_per_batch: int = 8192) -> Subject:
+    def subject(self, tokens_per_batch: int = 8192, devices: tuple[torch.device, ...] = ()) -> Subject:
         """Return the model as the subject of benchmarks.
 
         Args:
             tokens_per_batch: largest number of tokens of a forward pass.
+            devices: devices that compute besides that of the network.
         """
-        weight = self.network.wte.weight
-        loaded = self._loaded
+        weight, loaded = self.network.wte.weight, self._loaded
         classifier = None if loaded.score is None else loaded.classifier().to(weight.device, weight.dtype)
         return Subject(
             self.network,
             self.tokenizer,
             self.location,
+            loaded.step,
             loaded.task,
             classifier,
             loaded.run_config,
             tokens_per_batch,
+            devices,
         )
 
     def save(self, path: str | os.PathLike[str], to: SavedAs | None = None, overwrite: bool = False) -> Path:

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning.atomic import write_text
 from gpt2_lightning.checkpoints.content import weights_hash
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark, ItemRecord, Items, Subject
+from gpt2_lightning.evaluation.results import markdown, plot, results_file
 from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.evaluation.results.item_log import Header, open_log, partial_path, read_log
+from gpt2_lightning.evaluation.results.plot import draw_results
+from gpt2_lightning.evaluation.results.results_file import EvaluatedModel, add_results
 from gpt2_lightning.huggingface.weights import dtype_name
 
 ITEMS_FOLDER = "items"
@@ -44,7 +48,8 @@ def evaluate(
         benchmarks: benchmarks by name.
         subject: the model.
         data_dir: see `Benchmark.items`.
-        output: folder of the results, for the records of items and the reports of benchmarks; None to write nothing.
+        output: folder of the results: `results.json` with a page and a plot, the records of the items, and reports of
+            benchmarks; None to write nothing.
         overwrite: whether to measure again what is in the output folder.
         watch: see `Watch`.
 
@@ -62,14 +67,15 @@ def evaluate(
             records = [record for chunk in _measure(benchmark, subject, items[name], 0, advance) for record in chunk]
             yield _result(name, benchmark, items[name], records)
         return
-    headers = _headers(benchmarks, subject, items)
+    model = _evaluated_model(subject)
     paths = {name: output / ITEMS_FOLDER / f"{name}.jsonl" for name in benchmarks}
-    for name, header in headers.items():
+    headers = {name: _header(name, benchmarks[name], subject, model, items[name]) for name in benchmarks}
+    for name, path in paths.items():
         if overwrite:
-            paths[name].unlink(missing_ok=True)
-            partial_path(paths[name]).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            partial_path(path).unlink(missing_ok=True)
         else:
-            _require_same(paths[name], header)
+            _require_same(path, headers[name])
     for name, benchmark in benchmarks.items():
         with open_log(paths[name], headers[name], len(items[name].items)) as log:
             done = len(log.records)
@@ -79,6 +85,9 @@ def evaluate(
             records = log.finish()
         result = _result(name, benchmark, items[name], records)
         _write_report(benchmark, records, output / name)
+        results = add_results(output / results_file.FILE, model, {name: result})
+        write_text(output / markdown.FILE, markdown.results_page(results))
+        draw_results(results, output / plot.FILE)
         yield result
 
 
@@ -114,8 +123,9 @@ def _measure(
     Yields:
         The records of a chunk, in the order of its items.
     """
-    for start in range(done, len(items.items), ITEMS_PER_CHUNK):
-        chunk = items.items[start : start + ITEMS_PER_CHUNK]
+    size = ITEMS_PER_CHUNK * (1 + len(subject.devices))
+    for start in range(done, len(items.items), size):
+        chunk = items.items[start : start + size]
         records = {}
         for record in benchmark.records(subject, chunk):
             records[record["id"]] = record
@@ -125,8 +135,9 @@ def _measure(
 
 def _result(name: str, benchmark: Benchmark, items: Items, records: list[ItemRecord]) -> BenchmarkResult:
     metrics = tuple(benchmark.metrics(records))
+    n_cut = sum(bool(record.get("cut")) for record in records)
     settings = settings_of(benchmark)
-    return BenchmarkResult(name, metrics, len(records), items.source, items.digest, settings, items.notes)
+    return BenchmarkResult(name, metrics, len(records), items.source, items.digest, settings, items.notes, n_cut)
 
 
 def settings_of(benchmark: Benchmark) -> Mapping[str, Any]:
@@ -135,13 +146,21 @@ def settings_of(benchmark: Benchmark) -> Mapping[str, Any]:
     return {"benchmark": type(benchmark).__name__, **dataclasses.asdict(benchmark)}
 
 
-def _headers(benchmarks: Mapping[str, Benchmark], subject: Subject, items: Mapping[str, Items]) -> dict[str, Header]:
-    weights, tokenizer = weights_hash(subject.classifier or subject.model, "sha256"), subject.tokenizer.hash()
+def _evaluated_model(subject: Subject) -> EvaluatedModel:
+    network = subject.classifier or subject.model
+    return EvaluatedModel(
+        location=subject.location,
+        step=subject.step,
+        weights=weights_hash(network, "sha256"),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        tokenizer=subject.tokenizer.hash(),
+        block_size=subject.model.config.block_size,
+    )
+
+
+def _header(name: str, benchmark: Benchmark, subject: Subject, model: EvaluatedModel, items: Items) -> Header:
     dtype = dtype_name(subject.model.wte.weight.dtype)
-    return {
-        name: Header(name, settings_of(benchmark), items[name].digest, weights, tokenizer, dtype)
-        for name, benchmark in benchmarks.items()
-    }
+    return Header(name, settings_of(benchmark), items.digest, model.weights, model.tokenizer, dtype)
 
 
 def _require_same(path: Path, header: Header) -> None:

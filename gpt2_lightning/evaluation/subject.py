@@ -21,7 +21,9 @@ class Subject:
     """In evaluation mode, on its device."""
     tokenizer: Tokenizer
     location: str
-    """For messages."""
+    """The checkpoint, folder or Hub address, for messages."""
+    step: int | None = None
+    """The optimizer step, for a checkpoint of a run."""
     task: Mapping[str, Any] = field(default_factory=dict)
     """Fine-tuning task; see `checkpoints.content.Description.task`."""
     classifier: Classifier | None = None

@@ -39,3 +39,9 @@ def dtype_of(wanted: DType) -> torch.dtype | None:
     if wanted != "auto" and wanted not in DTYPES:
         raise UserError(f"dtype: '{wanted}' is not one of auto, {', '.join(DTYPES)}")
     return DTYPES.get(wanted)
+
+
+def other_devices(wanted: Device) -> tuple[torch.device, ...]:
+    """Return the GPUs that a device setting includes besides `device_of`: for `auto`, all of the machine."""
+    count = torch.cuda.device_count() if wanted == "auto" else 1
+    return tuple(torch.device("cuda", number) for number in range(1, count))

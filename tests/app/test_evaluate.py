@@ -39,10 +39,14 @@ def refuse_to_measure(*arguments: object) -> NoReturn:
     raise UserError("measured again")
 
 
-def test_a_benchmark_of_ones_own_is_measured(run_verb: Run, letters: list[str], tiny_run: Path) -> None:
+def test_a_benchmark_of_ones_own_is_measured(
+    run_verb: Run, letters: list[str], tiny_run: Path, workplace: Path
+) -> None:
     outcome = run_verb("evaluate", *letters, f"checkpoint={tiny_run}", "output=out")
     assert outcome.code == 0, outcome.err
     assert "letters" in outcome.out
+    assert "it is made up" in outcome.out
+    assert "log_likelihood" in (workplace / "out" / "results.json").read_text()
 
 
 def test_python_measures_as_the_command(letters: list[str], tiny_run: Path) -> None:
@@ -90,7 +94,7 @@ def test_an_evaluation_that_was_killed_twice_gives_the_same_files(
             program.kill()
     assert run_verb("evaluate", *command, "output=killed").code == 0
     assert run_verb("evaluate", *command, "output=whole").code == 0
-    for file in ("items/letters.jsonl",):
+    for file in ("results.json", "results.md", "results.png", "items/letters.jsonl"):
         assert (workplace / "killed" / file).read_bytes() == (workplace / "whole" / file).read_bytes()
     assert not partial.exists()
 

@@ -10,10 +10,15 @@ from gpt2_lightning.api.language_model import LanguageModel
 from gpt2_lightning.api.load import load
 from gpt2_lightning.app.evaluation.progress import Bars
 from gpt2_lightning.app.evaluation.settings import Config
+from gpt2_lightning.app.evaluation.table import print_results
 from gpt2_lightning.app.output.paths import display_path
+from gpt2_lightning.app.output.terminal import until_the_reader_stops
 from gpt2_lightning.checkpoints.folder import EVALUATION, evaluation_of
+from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark
 from gpt2_lightning.evaluation.evaluate import evaluate
+from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.huggingface import hub
+from gpt2_lightning.pretrained.devices import other_devices
 
 __all__ = ["Config", "run"]
 
@@ -28,15 +33,22 @@ def run(plain: dict[str, Any]) -> None:
     benchmarks = config.made_benchmarks()
     model = _load(config, config.checkpoint)
     folder = _folder(config, model)
-    subject, data_dir = model.subject(config.tokens_per_batch), config.data_folder()
     try:
-        with Bars() as bars:
-            results = list(evaluate(benchmarks, subject, data_dir, folder, config.overwrite, bars.begin))
+        results = _evaluate(config, benchmarks, model, folder)
     except KeyboardInterrupt:
         print(f"what is done is kept in {display_path(folder)}; the same command continues", file=sys.stderr)
         raise
-    for result in results:
-        print(result)
+    with until_the_reader_stops():
+        print_results(results)
+        print(f"wrote {display_path(folder)}")
+
+
+def _evaluate(
+    config: Config, benchmarks: dict[str, Benchmark], model: LanguageModel, folder: Path
+) -> list[BenchmarkResult]:
+    subject = model.subject(config.tokens_per_batch, other_devices(config.device))
+    with Bars() as bars:
+        return list(evaluate(benchmarks, subject, config.data_folder(), folder, config.overwrite, bars.begin))
 
 
 def _load(config: Config, source: str) -> LanguageModel:
