@@ -76,7 +76,7 @@ def ratio(
         return found if transform is None else transform(found)
 
     columns = np.stack([np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)], axis=1)
-    return function_of_sums(name, columns, statistic, higher_is_better)
+    return _bootstrapped(name, Sample(columns, statistic, is_weighted=True), higher_is_better)
 
 
 def perplexity(name: str, log_likelihoods: ArrayLike, counts: ArrayLike | None = None) -> Metric:
@@ -103,12 +103,7 @@ def function_of_sums(
         higher_is_better: whether a higher value is better.
         is_share: whether the value is from 0 to 1 and is stated in percent.
     """
-    sample = Sample(np.asarray(columns, dtype=np.float64), statistic)
-    found = estimate(sample.columns, {name: statistic})[name]
-    stderr, low, high = (
-        bound if len(columns) > 1 and math.isfinite(bound) else None for bound in (found.stderr, found.low, found.high)
-    )
-    return Metric(name, found.value, stderr, low, high, higher_is_better, is_share, sample)
+    return _bootstrapped(name, Sample(np.asarray(columns, dtype=np.float64), statistic), higher_is_better, is_share)
 
 
 def stderr_of_mean(values: NDArray[np.float64]) -> float | None:
@@ -121,6 +116,16 @@ def wilson(value: float, n: int) -> tuple[float, float]:
     center = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
     return max(center - half, 0.0), min(center + half, 1.0)
+
+
+def _bootstrapped(name: str, sample: Sample, higher_is_better: bool, is_share: bool = False) -> Metric:
+    assert sample.statistic is not None, "a mean has an interval of its own"
+    found = estimate(sample.columns, {name: sample.statistic})[name]
+    stderr, low, high = (
+        bound if len(sample.columns) > 1 and math.isfinite(bound) else None
+        for bound in (found.stderr, found.low, found.high)
+    )
+    return Metric(name, found.value, stderr, low, high, higher_is_better, is_share, sample)
 
 
 def _exp(loss: NDArray[np.float64]) -> NDArray[np.float64]:

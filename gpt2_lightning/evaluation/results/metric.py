@@ -19,6 +19,8 @@ class Sample:
     """Summands of each of the N items, (N, M)."""
     statistic: Statistic | None = None
     """The metric as a function of the sums; None for the mean of a single column."""
+    is_weighted: bool = False
+    """Whether the last column is weights, such as numbers of tokens, which are equal where values are comparable."""
 
 
 @dataclass(frozen=True)
