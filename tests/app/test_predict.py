@@ -15,6 +15,7 @@ import torch
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY, Description
 from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.label_kinds import LabeledText
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
@@ -152,6 +153,44 @@ def test_a_language_model_is_called_what_it_is(run_verb: Run, tiny_run: Path) ->
     outcome = run_verb("predict", f"checkpoint={tiny_run}", "text=abc")
     assert outcome.code == 2
     assert "best.ckpt is a language model without a classifier's head; fine-tune it with task=classify" in outcome.err
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_labels_in_the_table_give_the_scores_of_the_report(
+    run_verb: Run, classifiers: dict[str, Classifier], kind: str
+) -> None:
+    true: dict[str, list[Any]] = {
+        "single": ["ham", "spam", "text"] * 2,
+        "multi": [["x"], [], ["x", "y"]] * 2,
+        "regression": [1, -2, 0.5] * 2,
+    }
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, true[kind], strict=True)]
+    unlabeled = [{"text": "abc"}, {"text": "abc", "label": None}]
+    Path("new.jsonl").write_text("\n".join(map(json.dumps, rows + unlabeled)), encoding="utf-8")
+    outcome = run_verb("predict", f"checkpoint={kind}.ckpt", "texts=new.jsonl")
+    assert outcome.code == 0, outcome.err
+    assert len(outcome.out.splitlines()) == 8
+    task = TASKS[kind]
+    outputs = task.kind.outputs(torch.stack([scores(classifiers[kind], text) for text in TEXTS])).numpy()
+    labels = [tuple(label) if isinstance(label, list) else label for label in true[kind]]
+    labeled = [LabeledText(text, label) for text, label in zip(TEXTS, labels, strict=True)]
+    report = task.kind.report(labeled, outputs, task.labels)
+    assert "scores of the 6 labeled texts" in outcome.err
+    for name, estimate in report.headline.items():
+        assert f"{report.names[name]:24} {estimate.value:.4f}" in outcome.err
+
+
+def test_labels_that_give_no_scores_are_named_and_the_predictions_are_made(
+    run_verb: Run, classifiers: dict[str, Classifier]
+) -> None:
+    Path("new.csv").write_text("text,kind\nabc,ham\nabc,sham\nh,sham\n", encoding="utf-8")
+    outcome = run_verb("predict", "checkpoint=single.ckpt", "texts=new.csv", "label_column=kind")
+    assert (outcome.code, len(outcome.out.splitlines())) == (0, 3)
+    assert "no scores: the column 'kind' has labels that this classifier does not know: 'sham' (2 rows)" in outcome.err
+    outcome = run_verb("predict", "checkpoint=regression.ckpt", "texts=new.csv", "label_column=kind")
+    assert (outcome.code, len(outcome.out.splitlines())) == (0, 3)
+    assert "no scores: a cell of the column 'kind' is 'ham', and must be a finite number" in outcome.err
+    assert "scores" not in run_verb("predict", "checkpoint=single.ckpt", "texts=new.csv").err
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from gpt2_lightning.evaluation import linear_baseline
 from gpt2_lightning.evaluation.benchmarks import Labels
 from gpt2_lightning.evaluation.benchmarks.benchmark import Items, Subject
 from gpt2_lightning.evaluation.evaluate import evaluate
-from gpt2_lightning.label_kinds import KINDS
+from gpt2_lightning.label_kinds import KINDS, Label
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.tokenizers import CharTokenizer
@@ -46,7 +46,8 @@ def rows_of(kind: str, count: int) -> list[LabeledText]:
     for _ in range(count):
         text = "".join(dice.choice(list("abcdefgh "), dice.integers(1, 13))) + "a"
         chosen = tuple(sorted(dice.choice(["ham", "spam", "eggs"], dice.integers(0, 3), replace=False).tolist()))
-        label = {"single": str(dice.choice(["ham", "spam", "eggs"])), "multi": chosen, "regression": dice.normal()}
+        one, number = str(dice.choice(["ham", "spam", "eggs"])), float(dice.normal())
+        label: dict[str, Label] = {"single": one, "multi": chosen, "regression": number}
         rows.append(LabeledText(text, label[kind]))
     return rows
 

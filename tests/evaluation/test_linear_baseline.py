@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt2_lightning.evaluation import linear_baseline
-from gpt2_lightning.label_kinds import KINDS, LabeledText
+from gpt2_lightning.label_kinds import KINDS, Label, LabeledText
 
 WORDS = ("good", "bad", "ugly")
 
@@ -17,8 +17,8 @@ def labeled(kind: str, n_rows: int, labels: tuple[str, ...], seed: int) -> list[
     rows = []
     for _ in range(n_rows):
         chosen = [WORDS[i] for i in dice.choice(3, size=dice.integers(1, 3), replace=False)]
-        label = {"single": chosen[0], "multi": tuple(w for w in chosen if w in labels), "regression": len(chosen)}[kind]
-        rows.append(LabeledText(f"{' '.join(chosen)} film !", label))
+        label: dict[str, Label] = {"single": chosen[0], "multi": tuple(w for w in chosen if w in labels)}
+        rows.append(LabeledText(f"{' '.join(chosen)} film !", label.get(kind, len(chosen))))
     return rows
 
 

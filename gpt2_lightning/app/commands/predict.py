@@ -11,6 +11,7 @@ from typing import Any
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.output.terminal import until_the_reader_stops
 from gpt2_lightning.app.reports.input_texts import InputTexts
+from gpt2_lightning.app.reports.prediction_scores import print_scores
 from gpt2_lightning.app.reports.predictions import FORMATS, print_prediction, write_predictions
 from gpt2_lightning.atomic_replace import replacing
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -30,6 +31,10 @@ class Config(InputTexts):
         ValueError: if settings are out of range or do not fit each other; the message lists all faults.
     """
 
+    label_column: str = "label"
+    """The column of the true labels in a table that has them, for the scores of the predictions."""
+    separator: str | None = None
+    """Separator between the true classes of a text, if a cell contains them as one string."""
     output: PathText | None = None
     """A .jsonl or .csv file; null for JSONL on standard output."""
     overwrite: bool = False
@@ -51,7 +56,8 @@ def run(plain: dict[str, Any]) -> None:
     output = None if config.output is None else Path(config.output).expanduser()
     if output is not None and output.exists() and not config.overwrite:
         raise UserError(f"output: {display_path(output)} exists; name another, or add overwrite=true to replace it")
-    texts = config.read()
+    rows = [(config.text, None)] if config.text is not None else config.table().read_with(config.label_column)
+    texts = [text for text, _ in rows]
     found = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
     classifier, task = found.classifier(), LabelTask.from_plain(found.task)
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation, task.add_prefix_space)
@@ -79,3 +85,4 @@ def run(plain: dict[str, Any]) -> None:
             print_prediction(predictions[0])
         else:
             write_predictions(predictions, task.labels, FORMATS[0], sys.stdout)
+    print_scores(texts, [cell for _, cell in rows], outputs, task, config.separator, config.label_column)

@@ -55,7 +55,9 @@ class InputTexts(Settings):
         Raises:
             UserError: if the file cannot be read.
         """
-        if self.text is not None:
-            return [self.text]
+        return [self.text] if self.text is not None else self.table().read()
+
+    def table(self) -> TextTable:
+        """Return the file of texts."""
         file = Path(self.texts or "").expanduser()
-        return TextTable(file, self.column, self.format, self.columns, self.delimiter, self.quote).read()
+        return TextTable(file, self.column, self.format, self.columns, self.delimiter, self.quote)

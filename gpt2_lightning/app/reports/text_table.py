@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpt2_lightning.data.tables.files import Columns, Format, format_of, read_file
 from gpt2_lightning.data.tables.records import BadRow, BadRows, text_of
@@ -31,14 +32,18 @@ class TextTable:
     """Quote character of a CSV or TSV file; None for none."""
 
     def read(self) -> list[str]:
-        """Read the texts.
+        """Read the texts; see `read_with`."""
+        return [text for text, _ in self.read_with(None)]
+
+    def read_with(self, other: str | None) -> list[tuple[str, Any]]:
+        """Read the texts, each with its cell of another column, None where there is none.
 
         Raises:
             UserError: if it cannot be read, or a row has no text.
         """
         is_lines = self.format is None and self.file.suffix.lower() == _LINES
         try:
-            found = self._lines() if is_lines else self._column()
+            found = [(line, None) for line in self._lines()] if is_lines else self._column(other)
         except UserError as error:  # tables are read by code whose messages name settings of `data`
             message = re.sub(r"\bdata\.path\b", "texts", str(error))
             raise UserError(re.sub(r"\bdata\.(format|columns|delimiter|quote)\b", r"\1", message)) from None
@@ -57,10 +62,10 @@ class TextTable:
             ) from None
         return [line.removesuffix("\r") for line in lines if line.strip()]
 
-    def _column(self) -> list[str]:
+    def _column(self, other: str | None) -> list[tuple[str, Any]]:
         kind = format_of(self.file, self.format)
         delimiter = self.delimiter or ("\t" if kind == "tsv" else ",")
-        bad, texts = BadRows(), []
+        bad, found = BadRows(), []
         for record in read_file(self.file, kind, Columns(delimiter, self.quote, self.columns), bad):
             if self.column not in record.values and kind in ("csv", "tsv"):
                 raise UserError(
@@ -68,9 +73,9 @@ class TextTable:
                     f"or columns for a file without a header{did_you_mean(self.column, record.values)}"
                 )
             try:
-                texts.append(text_of(record.values, self.column))
+                found.append((text_of(record.values, self.column), None if other is None else record.values.get(other)))
             except BadRow as reason:
                 bad.add(record.place, reason)
         if bad.count:
             raise UserError(f"texts: correct these, or name the right column with column=NAME: {bad}")
-        return texts
+        return found

@@ -77,8 +77,8 @@ class Labels(TableBenchmark):
         linear, notes = self._baseline(subject, task, rows)
         if texts.n_cut:
             notes += (f"{texts.n_cut:,} of {len(rows):,} texts are cut at {task.truncation} tokens",)
-        if unknown := subject.tokenizer.take_note():
-            notes += (unknown,)
+        if note := subject.tokenizer.take_note():
+            notes += (note,)
         items = [
             Item(str(number), _Content(row, None if linear is None else linear[place]))
             for place, (number, row) in enumerate(chosen)

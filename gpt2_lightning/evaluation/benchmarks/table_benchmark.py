@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, TypeVar
@@ -15,13 +15,11 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark, Subject
 from gpt2_lightning.settings import PathText, PositiveInt, Settings
 
-Row = TypeVar("Row", covariant=True)
+Row = TypeVar("Row")
 
 
 class RowTable(Protocol[Row]):
-    """A class of tables, a dataclass of settings; see `data.tables.table.Table`."""
-
-    def __call__(self, **settings: Any) -> RowTable[Row]: ...
+    """A table of rows; see `data.tables.table.Table`."""
 
     def read(self) -> Splits[Row]: ...
 
@@ -56,7 +54,7 @@ class TableBenchmark(Settings, Benchmark):
     limit: PositiveInt | None = None
     """Number of rows, evenly spaced; null for all."""
 
-    def read(self, subject: Subject, table: type[RowTable[Row]], **settings: Any) -> tuple[str, list[Row]]:
+    def read(self, subject: Subject, table: Callable[..., RowTable[Row]], **settings: Any) -> tuple[str, list[Row]]:
         """Read the rows.
 
         Args:
@@ -77,7 +75,7 @@ class TableBenchmark(Settings, Benchmark):
             found = table(train=self.split, **{name: getattr(self, name) for name in shared}, **settings)
             return self.path, found.rows()
 
-    def _held_out(self, subject: Subject, table: type[RowTable[Row]]) -> tuple[str, list[Row]]:
+    def _held_out(self, subject: Subject, table: Callable[..., RowTable[Row]]) -> tuple[str, list[Row]]:
         try:
             splits = fine_tuning_data(subject, table)
         except UserError as error:
@@ -99,7 +97,7 @@ class TableBenchmark(Settings, Benchmark):
             raise UserError("\n".join(f"benchmarks.{self.name}.{fault}" for fault in faults)) from None
 
 
-def fine_tuning_data(subject: Subject, table: type[RowTable[Row]]) -> Splits[Row]:
+def fine_tuning_data(subject: Subject, table: Callable[..., RowTable[Row]]) -> Splits[Row]:
     """Read the data that a model was fine-tuned on; nothing in the configuration of its run is instantiated by name.
 
     Raises:
