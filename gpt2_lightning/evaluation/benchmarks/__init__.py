@@ -2,6 +2,8 @@
 
 from gpt2_lightning.evaluation.benchmarks.instructions import InstructionAnswers
 from gpt2_lightning.evaluation.benchmarks.labels import Labels
+from gpt2_lightning.evaluation.benchmarks.lambada import Lambada
+from gpt2_lightning.evaluation.benchmarks.multiple_choice import MultipleChoice
 from gpt2_lightning.evaluation.benchmarks.source import BenchmarkSource
 
-__all__ = ["BenchmarkSource", "InstructionAnswers", "Labels"]
+__all__ = ["BenchmarkSource", "InstructionAnswers", "Labels", "Lambada", "MultipleChoice"]

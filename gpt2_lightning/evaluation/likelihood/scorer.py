@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import queue
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -36,10 +36,12 @@ class Scorer:
 
     Args:
         subject: the model and its devices.
+        never_first: token ids that do not count as the most likely one at the first position of a continuation.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, never_first: Sequence[int] = ()) -> None:
         self.tokens_per_batch = subject.tokens_per_batch
+        self.never_first = never_first
         self.models = [subject.model, *(copy.deepcopy(subject.model).to(device) for device in subject.devices)]
 
     def score(self, requests: Requests) -> Iterator[tuple[int, list[list[Likelihood]]]]:
@@ -78,7 +80,7 @@ class Scorer:
         if len(self.models) == 1:
             with packed(self.models[0]):
                 for batch in batches:
-                    yield batch, _likelihoods(self.models[0], requests, batch)
+                    yield batch, _likelihoods(self.models[0], requests, batch, self.never_first)
             return
         free: queue.SimpleQueue[GPT2] = queue.SimpleQueue()
         for model in self.models:
@@ -87,7 +89,7 @@ class Scorer:
         def compute(batch: list[Row]) -> tuple[list[Row], list[list[Likelihood]]]:
             model = free.get()
             try:
-                return batch, _likelihoods(model, requests, batch)
+                return batch, _likelihoods(model, requests, batch, self.never_first)
             finally:
                 free.put(model)
 
@@ -113,15 +115,18 @@ def _batches(planned: Sequence[Row], tokens_per_batch: int) -> Iterator[list[Row
 
 
 @torch.inference_mode()
-def _likelihoods(model: GPT2, requests: Requests, batch: Sequence[Row]) -> list[list[Likelihood]]:
+def _likelihoods(
+    model: GPT2, requests: Requests, batch: Sequence[Row], never_first: Sequence[int]
+) -> list[list[Likelihood]]:
     """For each row of a batch, the likelihoods of its continuations."""
     trees = [tree(requests[row.item][row.request], row) for row in batch]
     width = batch[0].length
     sources = [index * width + part for index, of_row in enumerate(trees) for part in of_row.predicting]
     targets = [requests[row.item][row.request].continuations[i] for row in batch for i in row.continuations]
     features = _features(model, trees, width).flatten(0, 1)
-    log_probs, greedy = _log_probs(model, features, np.concatenate(sources), np.concatenate(targets))
     ends = np.cumsum([len(tokens) for tokens in targets])[:-1]
+    barred = {int(part[0]): never_first for part in sources} if never_first else {}
+    log_probs, greedy = _log_probs(model, features, np.concatenate(sources), np.concatenate(targets), barred)
     parts = zip(np.split(log_probs, ends), np.split(greedy, ends), strict=True)
     return [[_likelihood(row, *next(parts)) for _ in row.continuations] for row in batch]
 
@@ -149,7 +154,11 @@ def _features(model: GPT2, trees: Sequence[Tree], width: int) -> Tensor:
 
 
 def _log_probs(
-    model: GPT2, features: Tensor, sources: NDArray[np.int64], targets: TokenIds
+    model: GPT2,
+    features: Tensor,
+    sources: NDArray[np.int64],
+    targets: TokenIds,
+    barred: Mapping[int, Sequence[int]],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Log-probabilities of target tokens, and whether each is the most likely one.
 
@@ -158,6 +167,7 @@ def _log_probs(
         features: input of the head, (N, C).
         sources: index of the features that predict each target, (K,); several targets may have the same.
         targets: token ids, (K,).
+        barred: token ids that do not count as the most likely one, by the index of the features.
     """
     order = np.argsort(sources, kind="stable")
     used, first = np.unique(sources[order], return_index=True)
@@ -172,6 +182,9 @@ def _log_probs(
         part = slice(ends[start], ends[min(start + step, len(used))])
         row, target = rows_of_targets[part] - start, sorted_targets[part]
         log_probs.append(logits[row, target] - logits.logsumexp(dim=-1)[row])
+        for place, source in enumerate(used[start : start + step]):
+            if source in barred:
+                logits[place, list(barred[source])] = -torch.inf
         greedy.append(logits.argmax(dim=-1)[row] == target)
     unsorted = np.argsort(order)
     return torch.cat(log_probs).cpu().numpy()[unsorted], torch.cat(greedy).cpu().numpy()[unsorted]

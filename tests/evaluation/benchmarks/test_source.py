@@ -68,6 +68,7 @@ def test_several_files_of_a_pattern_are_listed(tmp_path: Path) -> None:
         source().read(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_split_of_a_data_set_is_read(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     write(tmp_path, name="validation.jsonl")
