@@ -14,6 +14,8 @@ from gpt2_lightning.errors import UserError
 RESERVED = ("row", "answers", "settings", "error")
 """Fields of the output, which rows of the file must not have."""
 _JSONL = (".jsonl", ".ndjson")
+_MOST_BYTES = 2**28
+"""Size limit of a file, which is read as a whole; a device may be endless."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,12 @@ def read_prompts(file: Path) -> tuple[list[Row], str]:
         UserError: if it cannot be read, or has no row.
     """
     try:
-        content = file.read_bytes()
+        with file.open("rb") as opened:  # pipes included
+            content = opened.read(_MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"prompts: {file} cannot be read: {error.strerror}") from None
+    if len(content) > _MOST_BYTES:
+        raise UserError(f"prompts: {file} has more than {_MOST_BYTES:,} bytes; divide it into several files")
     read = _json_row if file.suffix.lower() in _JSONL else _text_row
     rows = [_row(number, line, read) for number, line in _lines(content)]
     if not rows:
