@@ -30,7 +30,7 @@ LEVELS = {
         {"training"},
         {"conversion"},
         {"api"},
-        {"app"},
+        {"app", "harness"},
         {"__main__"},
     ],
     f"{PACKAGE}.data": [
