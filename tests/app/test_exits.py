@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.app.output.exits import reporting_signals
+from gpt2_lightning.app.output.exits import exiting_at_sigterm, reporting_signals
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.training.callbacks import Samples
 from tests.outcomes import Outcome
@@ -69,6 +71,21 @@ def test_a_signal_that_an_import_turned_into_an_error_has_its_code(capsys: pytes
         raise error
     assert stop.value.code == 143
     assert capsys.readouterr().err == "error: stopped at once; what was saved before is kept\n"
+
+
+def test_a_signal_in_a_finalizer_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python prints and ignores an exception that is raised there."""
+
+    def finalize() -> None:
+        finalized = type("Finalized", (), {})()
+        weakref.finalize(finalized, signal.raise_signal, signal.SIGTERM)
+        del finalized
+        time.sleep(5)
+
+    with pytest.raises(SystemExit) as stop, exiting_at_sigterm(), reporting_signals():
+        finalize()
+    assert stop.value.code == 143
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [RuntimeError(), SystemExit(1), SystemExit(130)])

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 USER_ERROR = 2
 """Exit code of a user error."""
@@ -21,7 +21,8 @@ INTERRUPTED = SIGNAL_BASE + signal.SIGINT
 """Exit code after Ctrl-C."""
 TERMINATED = SIGNAL_BASE + signal.SIGTERM
 """Exit code after SIGTERM."""
-
+_SECONDS_TO_REPEAT = 0.01
+"""Until the finalizer that a signal interrupted has ended."""
 _ON_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE)
 
 
@@ -105,8 +106,20 @@ def _unwind(number: int, frame: FrameType | None) -> NoReturn:
 def reporting_signals() -> Iterator[None]:
     """Exit with the code of the signal that stopped the program, whatever exception a library made of it.
 
-    A signal during an import may become a `RuntimeError`, and Lightning exits with 1 after a `KeyboardInterrupt`.
+    A signal during an import may become a `RuntimeError`, and Lightning exits with 1 after a `KeyboardInterrupt`. In a
+    finalizer, Python ignores exceptions; the signal is then sent again.
     """
+    before = sys.unraisablehook
+
+    def repeat(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        code = None if error is None else _signal_code(error)
+        if code is None:
+            before(unraisable)
+        else:
+            threading.Timer(_SECONDS_TO_REPEAT, os.kill, (os.getpid(), code - SIGNAL_BASE)).start()
+
+    sys.unraisablehook = repeat
     try:
         yield
     except BaseException as error:
@@ -114,6 +127,8 @@ def reporting_signals() -> Iterator[None]:
         if code is None or (isinstance(error, SystemExit) and error.code == code):
             raise
         fail("stopped at once; what was saved before is kept", code)
+    finally:
+        sys.unraisablehook = before
 
 
 def _signal_code(error: BaseException) -> int | None:
