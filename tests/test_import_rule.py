@@ -45,6 +45,7 @@ LEVELS = {
         {"answers", "likelihood", "linear_baseline", "parity", "predictions", "responses", "results"},
         {"benchmarks"},
         {"evaluate"},
+        {"comparison"},
     ],
     f"{PACKAGE}.app": [
         {"output"},

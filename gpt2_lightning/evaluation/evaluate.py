@@ -68,7 +68,7 @@ def evaluate(
             yield _result(name, benchmark, items[name], records)
         return
     model = _evaluated_model(subject)
-    paths = {name: output / ITEMS_FOLDER / f"{name}.jsonl" for name in benchmarks}
+    paths = {name: items_file(output, name) for name in benchmarks}
     headers = {name: _header(name, benchmarks[name], subject, model, items[name]) for name in benchmarks}
     for name, path in paths.items():
         if overwrite:
@@ -89,6 +89,11 @@ def evaluate(
         write_text(output / markdown.FILE, markdown.results_page(results))
         draw_results(results, output / plot.FILE)
         yield result
+
+
+def items_file(folder: Path, name: str) -> Path:
+    """Path of the records of a benchmark's items in a folder of results."""
+    return folder / ITEMS_FOLDER / f"{name}.jsonl"
 
 
 def items_of(benchmarks: Mapping[str, Benchmark], subject: Subject, data_dir: Path | None) -> dict[str, Items]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpt2_lightning.evaluation.results.comparison import ShownItem
 from gpt2_lightning.evaluation.results.item_log import ItemRecord
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.evaluation.subject import Subject as Subject
@@ -67,6 +68,18 @@ class Benchmark(ABC):
     @abstractmethod
     def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:
         """Compute the metrics over the records of all items, in the order of the items; the first is the main one."""
+
+    def shown(self, record: ItemRecord, metric: str) -> ShownItem | None:
+        """Return an item for the page of a comparison.
+
+        Args:
+            record: the record of the item.
+            metric: the metric by which it is right or wrong.
+
+        Returns:
+            The item; by default None, for benchmarks whose records have no text.
+        """
+        return None
 
     def write_report(self, records: Sequence[ItemRecord], folder: Path) -> list[Path]:
         """Write further files, such as a page with plots, for benchmarks of which metrics do not say all.

@@ -19,6 +19,7 @@ from gpt2_lightning.evaluation.answers import answer, exact_match, rouge_l
 from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Items, Subject, evenly_spaced
 from gpt2_lightning.evaluation.benchmarks.table_benchmark import TableBenchmark
 from gpt2_lightning.evaluation.responses import response_loss
+from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
 from gpt2_lightning.evaluation.results.intervals import mean, perplexity, ratio, share
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.generation import Sampling
@@ -115,6 +116,12 @@ class InstructionAnswers(TableBenchmark):
             ratio("response_loss", np.negative(values["log_likelihood"]), values["tokens"]),
             perplexity("response_perplexity", values["log_likelihood"], values["tokens"]),
         ]
+
+    def shown(self, record: ItemRecord, metric: str) -> ShownItem:
+        is_right = bool(record["exact_match"])
+        reference = Option(record["reference"], is_right=True, is_chosen=is_right)
+        answered = () if is_right else (Option(record["answer"], is_chosen=True),)
+        return ShownItem(record["question"], (reference, *answered))
 
 
 def _checked(subject: Subject) -> Template:

@@ -22,6 +22,7 @@ from gpt2_lightning.evaluation import linear_baseline
 from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Items, Subject, evenly_spaced
 from gpt2_lightning.evaluation.benchmarks.table_benchmark import TableBenchmark, fine_tuning_data
 from gpt2_lightning.evaluation.predictions import batch_outputs, report_of
+from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
 from gpt2_lightning.evaluation.results.intervals import function_of_sums, share
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.label_kinds import LabeledText
@@ -100,6 +101,14 @@ class Labels(TableBenchmark):
     def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:
         report = _report(records)
         return [*_metrics(report, ""), *(_metrics(report.linear, LINEAR) if report.linear else [])]
+
+    def shown(self, record: ItemRecord, metric: str) -> ShownItem:
+        right, chosen = (
+            value if isinstance(value, list) else [value] for value in (record["label"], record["prediction"])
+        )
+        probabilities = record.get("probabilities", {})
+        options = (Option(name, value, name in right, name in chosen) for name, value in probabilities.items())
+        return ShownItem(record["text"], tuple(options))
 
     def write_report(self, records: Sequence[ItemRecord], folder: Path) -> list[Path]:
         return [_report(records).write(f"{len(records):,} labeled texts", folder)]
