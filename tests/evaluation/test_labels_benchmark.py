@@ -36,8 +36,8 @@ def subject_of(kind: str = "single", run_config: Mapping[str, Any] | None = None
     task = LabelTask(LABELS[kind], kind, "mean", 9)
     classifier = Classifier(model, task.n_scores, "mean").eval()
     torch.nn.init.normal_(classifier.score.weight)
-    subject = Subject(model, LETTERS, "RUN/best.ckpt", task.to_plain(), classifier, run_config or {})
-    return dataclasses.replace(subject, **changes)
+    subject = Subject(model, LETTERS, "RUN/best.ckpt", task=task.to_plain(), classifier=classifier)
+    return dataclasses.replace(subject, run_config=run_config or {}, **changes)
 
 
 def rows_of(kind: str, count: int) -> list[LabeledText]:
@@ -70,7 +70,7 @@ def one_by_one(subject: Subject, rows: list[LabeledText], kind: str) -> np.ndarr
 @pytest.mark.parametrize("kind", LABELS)
 def test_metrics_are_those_of_the_report_of_training(tmp_path: Path, kind: str) -> None:
     rows, subject = rows_of(kind, 150), subject_of(kind, tokens_per_batch=40)
-    result = evaluate({"labels": Labels(path=str(write(tmp_path / "new.jsonl", rows)))}, subject)["labels"]
+    result = next(evaluate({"labels": Labels(path=str(write(tmp_path / "new.jsonl", rows)))}, subject))
     report = KINDS[kind].report(rows, one_by_one(subject, rows, kind), LABELS[kind])
     assert result.n_items == 150
     assert result.metrics[0].name == KINDS[kind].headline
@@ -121,7 +121,7 @@ def trained_on(tmp_path: Path) -> dict[str, Any]:
 def test_without_a_path_the_test_part_of_the_run_is_measured_beside_the_baseline_of_training(tmp_path: Path) -> None:
     data = trained_on(tmp_path)
     subject = subject_of(run_config={"data": data})
-    result = evaluate({"labels": Labels()}, subject)["labels"]
+    result = next(evaluate({"labels": Labels()}, subject))
     splits = LabeledTexts(path=data["path"], test=0.3).read()
     assert (result.n_items, result.source) == (len(splits.test), f"the test part of {data['path']}")
     linear = linear_baseline.linear_outputs(
@@ -130,7 +130,7 @@ def test_without_a_path_the_test_part_of_the_run_is_measured_beside_the_baseline
     report = KINDS["single"].report(splits.test, linear, LABELS["single"])
     for name in ("accuracy", "macro_f1"):
         assert result[f"linear_{name}"].value == pytest.approx(report.headline[name].value)
-    alone = evaluate({"labels": Labels(baseline=False)}, subject)["labels"]
+    alone = next(evaluate({"labels": Labels(baseline=False)}, subject))
     assert not any(metric.name.startswith("linear_") for metric in alone.metrics)
 
 
@@ -167,8 +167,9 @@ def test_reason_for_an_absent_baseline_is_a_note(tmp_path: Path, monkeypatch: py
 
 def test_rows_beyond_the_context_are_counted(tmp_path: Path) -> None:
     rows = [LabeledText("a" * length, "ham") for length in (3, 9, 10, 30)]
-    items = Labels(path=str(write(tmp_path / "new.jsonl", rows))).items(subject_of(), None)
-    assert "2 of 4 texts are cut at 9 tokens" in items.notes
+    benchmark, subject = Labels(path=str(write(tmp_path / "new.jsonl", rows))), subject_of()
+    records = benchmark.records(subject, benchmark.items(subject, None).items)
+    assert sorted((record["id"], record["cut"]) for record in records) == [("1", 0), ("2", 0), ("3", 1), ("4", 21)]
 
 
 def test_limit_takes_evenly_spaced_rows_with_their_numbers(tmp_path: Path) -> None:

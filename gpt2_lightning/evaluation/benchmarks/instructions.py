@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gpt2_lightning.data.instruction.encoding import Example, encode_rows
+from gpt2_lightning.data.instruction.encoding import Example, encode, encode_rows
 from gpt2_lightning.data.instruction.samples import batch_of
 from gpt2_lightning.data.instruction.templates import Template, template_of
 from gpt2_lightning.data.tables import Conversation, Instructions
@@ -33,6 +33,8 @@ class _Content:
     conversation: Conversation
     example: Example
     """The conversation with its reference answer, cut to the context as in training."""
+    cut: int
+    """Number of tokens that were cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +71,14 @@ class InstructionAnswers(TableBenchmark):
         conversations = [row for _, row in chosen]
         block_size = subject.model.config.block_size
         encoded = encode_rows(conversations, "evaluated", template, subject.tokenizer, block_size)
-        notes: tuple[str, ...] = ()
-        if encoded.truncated:
-            notes += (
-                f"{encoded.truncated:,} of {len(chosen):,} conversations are cut at the context of {block_size} tokens",
-            )
-        if unknown := subject.tokenizer.take_note():
-            notes += (unknown,)
+        whole = [len(encode(template.render(row.messages, row.alpaca), subject.tokenizer).ids) for row in conversations]
         items = [
-            Item(str(number), _Content(row, example))
-            for (number, row), example in zip(chosen, encoded.examples, strict=True)
+            Item(str(number), _Content(row, example, length - len(example.ids)))
+            for (number, row), example, length in zip(chosen, encoded.examples, whole, strict=True)
         ]
+        note = subject.tokenizer.take_note()
         plain = json.dumps([[number, [asdict(message) for message in row.messages]] for number, row in chosen])
-        return Items(items, source, hashlib.sha256(plain.encode()).hexdigest(), notes)
+        return Items(items, source, hashlib.sha256(plain.encode()).hexdigest(), (note,) if note else ())
 
     def records(self, subject: Subject, items: Sequence[Item]) -> Iterator[ItemRecord]:
         template, sampling = _checked(subject), Sampling(max_new_tokens=self.max_new_tokens, temperature=0)
@@ -105,6 +102,7 @@ class InstructionAnswers(TableBenchmark):
                     "question": "\n\n".join(message.content for message in messages[:-1]),
                     "reference": reference,
                     "answer": found.text,
+                    "cut": item.content.cut,
                 }
 
     def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:

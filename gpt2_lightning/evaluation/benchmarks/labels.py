@@ -74,10 +74,8 @@ class Labels(TableBenchmark):
             )
         chosen = evenly_spaced(list(enumerate(rows, 1)), self.limit)
         rows = [row for _, row in chosen]
-        texts = _encoded(rows, subject, task)
+        _encoded(rows, subject, task)  # a text that cannot be encoded is an error before the first is measured
         linear, notes = self._baseline(subject, task, rows)
-        if texts.n_cut:
-            notes += (f"{texts.n_cut:,} of {len(rows):,} texts are cut at {task.truncation} tokens",)
         if note := subject.tokenizer.take_note():
             notes += (note,)
         items = [
@@ -96,7 +94,7 @@ class Labels(TableBenchmark):
             for place, output in zip(rows.tolist(), outputs, strict=True):
                 if not np.isfinite(output).all():
                     raise UserError(f"labels: the outputs for row {items[place].id} are NaN or infinite")
-                yield _record(items[place], output, task)
+                yield {**_record(items[place], output, task), "cut": int(texts.left_out[place])}
 
     def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:
         report = _report(records)
@@ -180,5 +178,10 @@ def _report(records: Sequence[ItemRecord]) -> Report:
         for record in records
     ]
     outputs = [list(record["probabilities"].values()) if labels else record["prediction"] for record in records]
-    linear = np.array([record["linear"] for record in records], np.float32) if "linear" in records[0] else None
-    return report_of(rows, np.array(outputs, np.float32), LabelTask(labels, kind, "last", 1), linear)
+    linear = [record["linear"] for record in records if "linear" in record]
+    return report_of(
+        rows,
+        np.array(outputs, np.float32),
+        LabelTask(labels, kind, "last", 1),
+        np.array(linear, np.float32) if len(linear) == len(records) else None,
+    )
