@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,20 @@ def test_mistakes_are_told_without_a_trace(classify: Run, workplace: Path, setti
     assert message in outcome.err
     assert "Traceback" not in outcome.err
     assert not (workplace / "here").exists()
+
+
+def test_evaluate_gives_the_report_of_training_again_and_beside_it_the_same_baseline(
+    classify: Run, run_verb: Run, workplace: Path
+) -> None:
+    save_base(workplace / "base")
+    assert classify("init_from=base", NAMES).code == 0
+    outcome = run_verb("evaluate", "checkpoint=here", "benchmarks=[labels]", "output=results")
+    assert outcome.code == 0, outcome.err
+    before, after = (
+        [line for line in (workplace / file).read_text().splitlines() if line.startswith("|")]
+        for file in ("here/report.md", "results/labels/report.md")
+    )
+    assert before == after
+    assert len(before) > 10
+    results = json.loads((workplace / "results/results.json").read_text())
+    assert {"accuracy", "macro_f1", "linear_accuracy"} <= results["benchmarks"]["labels"]["metrics"].keys()
