@@ -167,8 +167,10 @@ class Task:
             from gpt2_lightning.app.config.preflight import preflight
 
             checked, more = preflight(config, module.Config)
-        if self.faults or more:
-            raise UserError(fault_list([*self.faults, *more]))
+        left_out = {fault.partition(":")[0] for fault in self.faults}
+        faults = [*self.faults, *(fault for fault in more if fault.partition(":")[0] not in left_out)]
+        if faults:
+            raise UserError(fault_list(faults))
         if "trainer" in checked:
             from gpt2_lightning.app.launch import launcher
 

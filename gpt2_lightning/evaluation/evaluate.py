@@ -107,7 +107,7 @@ def items_of(benchmarks: Mapping[str, Benchmark], subject: Subject, data_dir: Pa
         try:
             found[name] = benchmark.items(subject, data_dir)
         except UserError as error:
-            faults.append(f"{name}: {error}")
+            faults.append(str(error) if str(error).startswith(f"benchmarks.{name}") else f"{name}: {error}")
     if faults:
         raise UserError("\n  ".join(faults))
     return found

@@ -24,6 +24,7 @@ from gpt2_lightning.settings import FreeText, PathLike
 
 _TARGETS = re.compile(r"^\s*_target_:\s*(\S+)", re.MULTILINE)
 _MAY_BE_NULL = {"debug", "experiment"}
+_MAY_BE_EMPTY = {"benchmarks"}
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _unknown_option(override: str, folders: list[Path], verb: str | None) -> str
         options = [name for name in options if recipes.suits(files[name], verb)]
         if value in files.keys() - set(options):
             return recipes.fault(files[value])
-    if not equals or not options or "${" in value or "(" in value:
+    if not equals or not options or "${" in value or "(" in value or (value == "[]" and key in _MAY_BE_EMPTY):
         return None
     for name in value.strip("[]").split(","):
         name = name.strip().strip("'\"").removesuffix(".yaml")

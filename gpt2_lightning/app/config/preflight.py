@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gpt2_lightning.app.config.moved import TARGET, with_current_targets
 from gpt2_lightning.app.config.targets import ALLOWED_MODULES, holds_target, kinds_of, locate
 from gpt2_lightning.app.config.validation import type_faults
+from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import Settings, hints_of, range_faults, relation_faults
 
@@ -172,6 +173,9 @@ class _Checker:
 
 
 def _not_a_group(value: Any, path: str) -> str:
+    group, _, member = path.rpartition(".")
+    if isinstance(value, dict) and (config_folder() / group / f"{member}.yaml").is_file():
+        return f"{path}: {member} is not chosen; choose it, as in {group}=[{member}]"
     if isinstance(value, dict):
         return f"{path}: it has no {TARGET}; its YAML names a class by it, or inherits from an option"
     return f"{path}: {value!r} is not a group of settings; choose an option, as in {path}=NAME"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ class Config(Settings):
     def _there_are_benchmarks(self) -> Iterator[str]:
         if not any(self.benchmarks.values()):
             files = sorted((config_folder() / GROUP).glob("*.yaml"))
-            lines = "".join(f"\n    {file.stem:14} {headline(file)}" for file in files)
+            lines = "".join(f"\n    {file.stem:14} {textwrap.shorten(headline(file), 100)}" for file in files)
             yield f"benchmarks: name one or more, as in benchmarks=[lambada,hellaswag]; there are{lines}"
 
     def made_benchmarks(self) -> dict[str, Benchmark]:

@@ -46,7 +46,7 @@ class MultipleChoice(ScoredRows):
     delimiter: str = " "
     """Text between a context and its continuation."""
     accuracies: Annotated[list[Annotated[str, OneOf(ACCURACIES)]], MinLen(1)] = field(
-        default_factory=lambda: list(ACCURACIES)
+        default_factory=lambda: ["acc", "acc_norm", "acc_bytes", "acc_tokens"]
     )
     """Accuracies to compute, of `ACCURACIES`; the first is the main one."""
 
