@@ -13,6 +13,7 @@ import torch
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark, Item, ItemRecord, Items, Subject
+from gpt2_lightning.evaluation.results.intervals import mean
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.settings import PositiveInt, Settings
 
@@ -55,4 +56,4 @@ class Letters(Settings, Benchmark):
 
     def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:
         values = [record["log_likelihood"] for record in records]
-        return [Metric("log_likelihood", sum(values) / len(values)), Metric("worst", min(values))]
+        return [mean("log_likelihood", values), Metric("worst", min(values))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,9 +13,12 @@ from omegaconf import OmegaConf
 import gpt2_lightning
 from gpt2_lightning.app.config import build
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Subject
 from gpt2_lightning.evaluation.benchmarks.configured import benchmark, names
 from tests.app.compositions import composed
 from tests.app.letter_benchmark import SECONDS, YAML, Letters
+from tests.app.made_checkpoints import save_base
+from tests.huggingface.networks import lively
 from tests.outcomes import Outcome, refused
 from tests.programs import running
 
@@ -74,6 +77,42 @@ def test_results_with_other_settings_are_not_replaced_unasked(
     refused(run_verb(*command, "limit=20"), "letters.jsonl has results that differ", "overwrite=true", "limit: None")
     assert run_verb(*command, "limit=20", "overwrite=true").code == 0
     assert len((workplace / "out" / "items" / "letters.jsonl").read_text().splitlines()) == 21
+
+
+def test_two_models_are_compared_on_the_same_items(run_verb: Run, letters: list[str], workplace: Path) -> None:
+    for seed in (3, 4):
+        save_base(workplace / f"{seed}.ckpt", lively(seed=seed))
+    (workplace / "data" / "letters" / "letters.txt").write_text("abc\nbcde\ncdef\nuvab\n")
+    command = ["evaluate", *letters, "checkpoint=3.ckpt"]
+    outcome = run_verb(*command, "compare_with=4.ckpt")
+    assert outcome.code == 0, outcome.err
+    assert "compared with 4.ckpt" in outcome.out
+    assert (workplace / "evaluation" / "3" / "comparison.html").is_file()
+    assert (workplace / "evaluation" / "4" / "results.json").is_file()
+    refused(run_verb(*command, "compare_with=3.ckpt"), "compare_with: 3.ckpt is the checkpoint itself")
+
+
+def test_ctrl_c_keeps_the_chunks_that_are_done(
+    run_verb: Run, letters: list[str], tiny_run: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, count = Letters.records, 0
+
+    def interrupted(self: Letters, subject: Subject, items: Sequence[Item]) -> Iterator[ItemRecord]:
+        nonlocal count
+        count += 1
+        if count > 1:
+            raise KeyboardInterrupt
+        return whole(self, subject, items)
+
+    command = ["evaluate", *letters, f"checkpoint={tiny_run}", "output=out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Letters, "records", interrupted)
+        outcome = run_verb(*command)
+    assert outcome.code == 130
+    assert "the same command continues" in outcome.err
+    assert (workplace / "out" / "items" / "letters.partial.jsonl").read_bytes().count(b"\n") == 2
+    assert not (workplace / "out" / "results.json").exists()
+    assert run_verb(*command).code == 0
 
 
 @pytest.mark.slow
