@@ -79,6 +79,11 @@ SHORT: dict[str, list[str]] = {
     "freeze_blocks=2": TUNED,
     "python -m gpt2_lightning predict checkpoint=CLASSIFIER texts=new.txt output=labels.jsonl": [],
     "python -m gpt2_lightning explain checkpoint=CLASSIFIER text=You have won a prize": [],
+    "python -m gpt2_lightning evaluate checkpoint=hf:gpt2@REVISION benchmarks=[lambada,hellaswag] "
+    "data_dir=benchmark_data": [],
+    "python -m gpt2_lightning evaluate checkpoint=RUN compare_with=hf:gpt2@REVISION benchmarks=lambada limit=500 "
+    "data_dir=benchmark_data": ["overwrite=true"],
+    "python -m gpt2_lightning evaluate --help benchmarks=hellaswag": [],
     "python -m gpt2_lightning convert source=RUN target=my_gpt2": [],
     "python -m gpt2_lightning convert source=hf:gpt2@REVISION target=gpt2.ckpt": [],
     "python -m gpt2_lightning convert source=LORA_RUN target=adapter to=peft": [],
@@ -137,7 +142,17 @@ def furnish(folder: Path, book: str) -> None:
         csv.writer(file).writerows([("text", "label"), *((text, "ab"[n % 2]) for n, text in enumerate(passages))])
     examples = [{"instruction": text[:40], "input": "", "output": text[40:80]} for text in passages]
     (folder / "rows.json").write_text(json.dumps(examples))
+    questions = {"lambada": [{"text": text.strip()} for text in passages], "hellaswag": list(map(_question, passages))}
+    for name, rows in questions.items():
+        (folder / "benchmark_data" / name).mkdir(parents=True)
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / "benchmark_data" / name / "val.jsonl").write_text(lines, encoding="utf-8")
     (folder / "new.txt").write_text("A “great” film — really\nDreadful #1\n", encoding="utf-8")
+
+
+def _question(text: str) -> dict[str, object]:
+    endings = [text[start : start + 9].strip() + "." for start in range(40, 80, 10)]
+    return {"activity_label": "Reading", "ctx_a": text[:40], "ctx_b": "", "endings": endings, "label": 1}
 
 
 def arguments(command: str, run_verb: Run) -> tuple[str, list[str]]:
