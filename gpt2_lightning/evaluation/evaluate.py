@@ -17,6 +17,7 @@ from gpt2_lightning.evaluation.results.item_log import Header, open_log, partial
 from gpt2_lightning.evaluation.results.plot import draw_results
 from gpt2_lightning.evaluation.results.results_file import EvaluatedModel, add_results
 from gpt2_lightning.huggingface.weights import dtype_name
+from gpt2_lightning.model.inference.packed import packed
 
 ITEMS_FOLDER = "items"
 """Folder of the records of items, in that of the results."""
@@ -129,13 +130,14 @@ def _measure(
         The records of a chunk, in the order of its items.
     """
     size = ITEMS_PER_CHUNK * (1 + len(subject.devices))
-    for start in range(done, len(items.items), size):
-        chunk = items.items[start : start + size]
-        records = {}
-        for record in benchmark.records(subject, chunk):
-            records[record["id"]] = record
-            advance()
-        yield [records[item.id] for item in chunk]
+    with packed(subject.model):  # once for all chunks
+        for start in range(done, len(items.items), size):
+            chunk = items.items[start : start + size]
+            records = {}
+            for record in benchmark.records(subject, chunk):
+                records[record["id"]] = record
+                advance()
+            yield [records[item.id] for item in chunk]
 
 
 def _result(name: str, benchmark: Benchmark, items: Items, records: list[ItemRecord]) -> BenchmarkResult:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -34,3 +36,8 @@ class Subject:
     """Largest number of tokens of a forward pass, padding included."""
     devices: tuple[torch.device, ...] = ()
     """Devices that compute besides that of the model, each with a copy of it."""
+
+    @cached_property
+    def replicas(self) -> tuple[GPT2, ...]:
+        """The model, and a copy of it on each further device."""
+        return self.model, *(copy.deepcopy(self.model).to(device) for device in self.devices)

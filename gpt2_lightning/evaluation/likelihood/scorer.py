@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import queue
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ class Scorer:
     def __init__(self, subject: Subject, never_first: Sequence[int] = ()) -> None:
         self.tokens_per_batch = subject.tokens_per_batch
         self.never_first = never_first
-        self.models = [subject.model, *(copy.deepcopy(subject.model).to(device) for device in subject.devices)]
+        self.models = subject.replicas
 
     def score(self, requests: Requests) -> Iterator[tuple[int, list[list[Likelihood]]]]:
         """Compute the likelihood of every continuation.
