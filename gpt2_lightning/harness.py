@@ -38,8 +38,9 @@ from gpt2_lightning.pretrained.devices import Device, DType, device_of, dtype_of
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 
 _logger = logging.getLogger(__name__)
+_DEFAULT_DEVICE = "cuda:0"
 _MAX_GEN_TOKS = 256
-"""Default of the harness."""
+"""Defaults of the harness. Its `hf` backend, too, takes another device where there is no `cuda:0`."""
 _NAMES = {"num_beams": "n_beams"}
 """Settings of generation by their names in transformers, where those differ."""
 
@@ -52,7 +53,7 @@ class HarnessModel(LM):
 
     Args:
         checkpoint: a run, a checkpoint, a folder or `hf:NAME@REVISION`, as in `gpt2_lightning.load`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; None for `auto`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. None and `cuda:0`, the harness's default, are `auto`.
         dtype: what to compute in, as in `gpt2_lightning.load`.
         tokens_per_batch: largest number of tokens of a forward pass, padding included.
         runs_dir: the folder of all runs, for `latest`.
@@ -75,7 +76,7 @@ class HarnessModel(LM):
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        kind, _, number = (device or "auto").partition(":")
+        kind, _, number = ("auto" if device in (None, _DEFAULT_DEVICE) else device).partition(":")
         self._device = torch.device(f"{kind}:{number}") if number else device_of(cast(Device, kind))
         source = str(checkpoint)  # the harness reads a name of digits as a number
         self._loaded = load_pretrained(source, LoadOptions(Path(runs_dir).expanduser(), base))

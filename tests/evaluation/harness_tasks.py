@@ -26,9 +26,13 @@ from gpt2_lightning.harness import HarnessModel
 
 _TASKS = Path(lm_eval.__file__).parent / "tasks"
 _FILES = {
+    "arc_easy": "arc/arc_easy.yaml",
+    "blimp": "blimp/_template_yaml",
     "hellaswag": "hellaswag/hellaswag.yaml",
     "lambada_openai": "lambada/lambada_openai.yaml",
+    "piqa": "piqa/piqa.yaml",
     "wikitext": "wikitext/wikitext.yaml",
+    "winogrande": "winogrande/default.yaml",
 }
 Rows = Sequence[dict[str, Any]]
 
@@ -40,7 +44,7 @@ def task(name: str, rows: Rows) -> ConfigurableTask:
     splits = {"training_split": None, "validation_split": None, "test_split": split}
     table = InMemoryTable(pa.Table.from_pylist(list(rows)))
     data = {split: datasets.Dataset(table, fingerprint=name)}  # otherwise computed by pickling the table
-    return ConfigurableTask(config={**config, **splits, "custom_dataset": lambda **metadata: data})
+    return ConfigurableTask(config={**config, **splits, "task": name, "custom_dataset": lambda **metadata: data})
 
 
 def results(model: LM, tasks: Sequence[ConfigurableTask]) -> dict[str, Any]:

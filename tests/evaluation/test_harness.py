@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ import pytest
 import torch
 
 from gpt2_lightning.api.language_model import LanguageModel
+from gpt2_lightning.api.load import load
 from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.evaluation.benchmarks import Lambada, MultipleChoice
+from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark
 from gpt2_lightning.huggingface import chat_template
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.tokenizers import GPT2Tokenizer
@@ -30,6 +34,7 @@ pytest.importorskip("accelerate", reason="accelerate, which its hf backend needs
 
 from gpt2_lightning import harness
 from tests.evaluation.harness_tasks import (
+    assert_benchmark_agrees,
     assert_same_results,
     instances,
     numbers,
@@ -42,6 +47,29 @@ from tests.evaluation.harness_tasks import (
 pytestmark = pytest.mark.filterwarnings("ignore")  # other programs may warn of what they please
 
 CONFIG = GPT2Config(vocab_size=50257, block_size=48, n_layer=2, n_head=3, n_embd=24)
+CHOICES = {
+    "arc_easy": [
+        {"question": "What is  cold?", "choices": {"text": ["fire", "ice"], "label": ["A", "B"]}, "answerKey": "B"},
+        {
+            "question": "Who sees at night?",
+            "choices": {"text": ["a stone", "the owl in the old tree", "nobody"], "label": ["1", "2", "3"]},
+            "answerKey": "2",
+        },
+    ],
+    "blimp": [
+        {"sentence_good": "The keepers see themselves.", "sentence_bad": "The keepers see itself."},
+        {"sentence_good": "A star falls.", "sentence_bad": "A star fall."},
+    ],
+    "piqa": [
+        {"goal": "To row a boat,", "sol1": "use oars.", "sol2": "use a long spoon, or two", "label": 0},
+        {"goal": "Open a door", "sol1": "Push.", "sol2": "Push, or pull.", "label": 1},
+    ],
+    "winogrande": [
+        {"sentence": "The keeper saw the owl since _ was awake.", "option1": "he", "option2": "the owl", "answer": "2"},
+        {"sentence": "Ann met Eve, and _ smiled .", "option1": "Ann", "option2": "Eve", "answer": "1"},
+    ],
+}
+"""Rows of tasks of multiple choice, in the format of each."""
 HELLASWAG = [
     {
         "activity_label": "Baking bread",
@@ -108,20 +136,44 @@ def ours(saved: tuple[Path, Path]) -> harness.HarnessModel:
 @pytest.fixture(scope="module")
 def expected(theirs: Any) -> dict[str, Any]:
     """What the `hf` backend finds."""
-    return results(theirs, tasks("hellaswag", "lambada_openai", "wikitext"))
+    return results(theirs, tasks("hellaswag", "lambada_openai", "wikitext", *CHOICES))
 
 
 def tasks(*names: str) -> list[Any]:
-    rows = {"hellaswag": HELLASWAG, "lambada_openai": LAMBADA, "wikitext": PAGES}
+    rows = {"hellaswag": HELLASWAG, "lambada_openai": LAMBADA, "wikitext": PAGES, **CHOICES}
     return [task(name, rows[name]) for name in names]
 
 
 def test_tasks_give_the_log_likelihoods_and_metrics_of_the_export(ours: Any, expected: dict[str, Any]) -> None:
     found_by_ours = results(ours, tasks("hellaswag", "lambada_openai", "wikitext"))
-    assert found_by_ours["samples"].keys() == expected["samples"].keys()
+    assert len(found_by_ours["samples"]) == 3
     assert_same_results(found_by_ours, expected)
     found = [value for sample in expected["samples"]["hellaswag"] for value, _ in numbers(sample)]
     assert np.std(found) > 5  # the network is not degenerate
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "benchmark"),
+    [
+        ("lambada_openai", LAMBADA, Lambada),
+        ("hellaswag", HELLASWAG, partial(MultipleChoice, row_format="hellaswag")),
+        ("arc_easy", CHOICES["arc_easy"], partial(MultipleChoice, row_format="arc")),
+        ("blimp", CHOICES["blimp"], partial(MultipleChoice, row_format="minimal_pair")),
+        ("piqa", CHOICES["piqa"], partial(MultipleChoice, row_format="piqa")),
+        ("winogrande", CHOICES["winogrande"], partial(MultipleChoice, row_format="winogrande")),
+    ],
+)
+def test_benchmarks_of_evaluate_give_the_log_likelihoods_and_metrics_of_the_export(
+    saved: tuple[Path, Path],
+    expected: dict[str, Any],
+    tmp_path: Path,
+    name: str,
+    rows: list[dict[str, Any]],
+    benchmark: Callable[..., Benchmark],
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert_benchmark_agrees(benchmark(path=str(path)), load(saved[0], device="cpu"), expected, name)
 
 
 def shifted(tokenizer: Any, context: str, continuation: str) -> Any:
@@ -257,6 +309,13 @@ def test_chat_template_is_that_of_the_export(saved: tuple[Path, Path], tmp_path:
         assert model.apply_chat_template(refused) == model.apply_chat_template(history[:-1])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a cuda:0")
+def test_device_of_the_harness_that_is_not_there_is_another(saved: tuple[Path, Path]) -> None:
+    assert harness.HarnessModel(str(saved[0]), device="cuda:0").device.type in ("cpu", "mps")
+    with pytest.raises(UserError, match="device=cuda: not available"):
+        harness.HarnessModel(str(saved[0]), device="cuda")
+
+
 def test_template_of_a_model_without_one_is_refused(ours: Any) -> None:
     with pytest.raises(UserError, match="template"):
         ours.apply_chat_template([{"role": "user", "content": "Who?"}])
@@ -288,7 +347,7 @@ assert not any(name.startswith(("gpt2_lightning.", "lm_eval.")) for name in sys.
 from lm_eval.__main__ import cli_evaluate
 cli_evaluate()
 """
-    arguments = f"--model gpt2-lightning --model_args checkpoint={saved[0]},device=cpu --tasks made_up".split()
+    arguments = f"--model gpt2-lightning --model_args checkpoint={saved[0]} --tasks made_up".split()
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments, "--include_path", str(tmp_path / "tasks")],
         env={**os.environ, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"},
