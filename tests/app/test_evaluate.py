@@ -12,10 +12,9 @@ import torch
 from omegaconf import OmegaConf
 
 import gpt2_lightning
-from gpt2_lightning.app.config import build
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Subject
-from gpt2_lightning.evaluation.benchmarks.configured import benchmark, names
+from gpt2_lightning.evaluation.benchmarks.configured import benchmark, names, stated
 from tests.app.compositions import composed
 from tests.app.letter_benchmark import SECONDS, YAML, Letters
 from tests.app.made_checkpoints import save_base
@@ -160,5 +159,14 @@ def test_absent_data_is_found_before_the_first_benchmark_is_measured(
 
 @pytest.mark.parametrize("name", names())
 def test_a_benchmark_is_the_same_in_python_and_on_the_command_line(name: str) -> None:
-    node = OmegaConf.to_container(composed("evaluate", f"benchmarks={name}").benchmarks[name], resolve=True)
-    assert build.make(node) == benchmark(name)
+    assert OmegaConf.to_container(composed("evaluate", f"benchmarks={name}").benchmarks[name]) == stated(name)
+
+
+def test_python_names_what_there_is() -> None:
+    assert benchmark("hellaswag", limit=5) != benchmark("hellaswag")
+    with pytest.raises(UserError, match="there is no 'helaswag'.*did you mean hellaswag"):
+        benchmark("helaswag")
+    with pytest.raises(UserError, match="no setting 'limits'.*did you mean limit"):
+        benchmark("hellaswag", limits=5)
+    with pytest.raises(UserError, match="limit: 0 is out of range"):
+        benchmark("hellaswag", limit=0)

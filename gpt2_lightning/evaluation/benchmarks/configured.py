@@ -16,6 +16,8 @@ from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark
 GROUP = "benchmarks"
 """Name of the group of YAML files."""
 _TARGET = "_target_"
+_MISSING = "???"
+"""A setting without a default."""
 
 
 def benchmark(name: str, **settings: Any) -> Benchmark:
@@ -28,11 +30,20 @@ def benchmark(name: str, **settings: Any) -> Benchmark:
     Raises:
         UserError: if there is no such benchmark, or a setting is unknown or out of range.
     """
-    file = config_folder() / GROUP / f"{name}.yaml"
+    return made(name, {**stated(name), **settings})
+
+
+def stated(name: str) -> dict[str, Any]:
+    """Return the settings of a YAML file.
+
+    Raises:
+        UserError: if there is no such benchmark.
+    """
     if name not in names():
         raise UserError(f"benchmarks: there is no '{name}', there are {listed(names())}{did_you_mean(name, names())}")
-    stated = yaml.safe_load(file.read_text(encoding="utf-8"))[name]
-    return made(name, {**stated, **settings})
+    file = config_folder() / GROUP / f"{name}.yaml"
+    content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))[name]
+    return content
 
 
 def names() -> list[str]:
@@ -56,6 +67,8 @@ def made(name: str, node: Mapping[str, Any]) -> Benchmark:
         raise UserError(
             f"{name}: there is no setting '{setting}', it has {listed(known)}{did_you_mean(setting, known)}"
         )
+    if missing := [key for key, value in node.items() if value == _MISSING]:
+        raise UserError(f"{name}: {listed(missing)} is missing; pass it, as in benchmark('{name}', {missing[0]}=…)")
     try:
         found = target(**{key: _made(value) for key, value in node.items() if key != _TARGET})
     except ValueError as error:
