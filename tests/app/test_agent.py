@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import multiprocessing
 import os
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 from torch.distributed.launcher import api
 
+from gpt2_lightning.app.launch import elastic
 from gpt2_lightning.app.launch.elastic import Agent
+from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.interrupts import SignalWatch
@@ -88,6 +91,33 @@ def test_ranks_that_complete_when_the_agent_stops_end(tmp_path: Path, number: in
     while left := [rank for rank in ranks if Path(f"/proc/{rank}").exists()]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "run/samples.md"), 2, "run/samples.md cannot be written"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 1, "ConnectionResetError"),
+    ],
+)
+def test_a_file_that_a_rank_cannot_write_is_named_without_a_trace(
+    error: OSError, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(elastic.forkserver, "enter", lambda environment: None)
+    monkeypatch.setattr(elastic, "_end", end)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(SystemExit) as stop:
+        elastic._rank_main(fail, None, tmp_path, {})
+    assert stop.value.code == code
+    (report,) = rank_failures.read(tmp_path)
+    assert (report.message or report.trace.splitlines()[-1]).startswith(said)
+    assert bool(report.trace) == (code == 1)
 
 
 def test_a_fork_server_that_is_killed_at_the_start_is_the_death_of_the_run(

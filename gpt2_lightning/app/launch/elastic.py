@@ -22,7 +22,7 @@ from torch import distributed
 from gpt2_lightning.app.config.hydra_state import portable_hydra_config
 from gpt2_lightning.app.launch import forkserver
 from gpt2_lightning.app.launch.rendezvous import Rendezvous
-from gpt2_lightning.app.output.exits import SIGNAL_BASE, USER_ERROR, fail
+from gpt2_lightning.app.output.exits import SIGNAL_BASE, USER_ERROR, fail, os_error_message
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.errors import UserError
@@ -135,6 +135,9 @@ def _rank_main(work: Callable[[], Any], job: Any, folder: Path, environment: dic
         rank_failures.report(USER_ERROR, message=str(error))
         _end(USER_ERROR)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:  # others may be those of a connection
+            rank_failures.report(USER_ERROR, message=os_error_message(error))
+            _end(USER_ERROR)
         rank_failures.report(1, trace=traceback.format_exc(), error=error)
         if isinstance(error, RuntimeError):
             # The cause may be the failure of another rank, which the agent should detect first.
