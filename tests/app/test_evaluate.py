@@ -164,9 +164,9 @@ def test_a_benchmark_is_the_same_in_python_and_on_the_command_line(name: str) ->
 
 def test_python_names_what_there_is() -> None:
     assert benchmark("hellaswag", limit=5) != benchmark("hellaswag")
-    with pytest.raises(UserError, match="there is no 'helaswag'.*did you mean hellaswag"):
+    with pytest.raises(UserError, match=r"there is no 'helaswag'.*did you mean hellaswag"):
         benchmark("helaswag")
-    with pytest.raises(UserError, match="no setting 'limits'.*did you mean limit"):
+    with pytest.raises(UserError, match=r"no setting 'limits'.*did you mean limit"):
         benchmark("hellaswag", limits=5)
     with pytest.raises(UserError, match="limit: 0 is out of range"):
         benchmark("hellaswag", limit=0)
