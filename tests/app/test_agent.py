@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from torch.distributed.launcher import api
 
 from gpt2_lightning.app.launch import elastic
@@ -109,6 +110,8 @@ def test_a_file_that_a_rank_cannot_write_is_named_without_a_trace(
     def end(code: int) -> None:
         raise SystemExit(code)
 
+    monkeypatch.setattr(rank_failures, "_folder", None)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     monkeypatch.setattr(elastic.forkserver, "enter", lambda environment: None)
     monkeypatch.setattr(elastic, "_end", end)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
