@@ -1,18 +1,25 @@
-"""Model card of a converted model, with the metrics of its training run."""
+"""Model card of a converted model, with the metrics of its training run and its results on benchmarks."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from gpt2_lightning.checkpoints.folder import BEST, run_of
+from gpt2_lightning.checkpoints.content import weights_hash
+from gpt2_lightning.checkpoints.folder import BEST, evaluation_of, run_of
 from gpt2_lightning.data.instruction.templates import KIND as INSTRUCT
 from gpt2_lightning.data.instruction.templates import Template, template_of
 from gpt2_lightning.evaluation.language_metrics import perplexity
+from gpt2_lightning.evaluation.results.markdown import results_table
+from gpt2_lightning.evaluation.results.results_file import FILE as RESULTS
+from gpt2_lightning.evaluation.results.results_file import Results, read_results
+from gpt2_lightning.evaluation.results.rows import notes
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.model_card import Card
 from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.inspection.curves.loss_curve import read_points
 from gpt2_lightning.label_kinds import KINDS
+from gpt2_lightning.label_kinds.reports.report import literally
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
 
 _LOSSES = {"train/loss": "training loss", "val/loss": "validation loss"}
@@ -29,8 +36,18 @@ def card_of(source: LoadedModel, name: str, head: LabelHead | None) -> Card:
     run = None if source.checkpoint is None else run_of(source.checkpoint)
     figures = {} if run is None or source.step is None else _figures(run, source.step, head)
     report = report_of(run) if run and head and source.checkpoint and source.checkpoint.name == BEST else ""
-    measured_in = dtype_name(source.model.wte.weight.dtype)
-    return Card(name, source.run_config, figures, head, report, written_question(source) or "", measured_in)
+    results = results_of(source)
+    sections = [report, "" if results is None else _benchmarks(results)]
+    return Card(
+        name,
+        source.run_config,
+        figures,
+        head,
+        "\n\n".join(section for section in sections if section),
+        written_question(source) or "",
+        dtype_name(source.model.wte.weight.dtype),
+        {} if results is None else _model_index(results, name, head),
+    )
 
 
 def written_question(source: LoadedModel) -> str | None:
@@ -42,6 +59,52 @@ def written_question(source: LoadedModel) -> str | None:
 def trained_template(source: LoadedModel) -> Template | None:
     """Return the template of the model; None if it was not trained on instructions."""
     return template_of(source.task) if source.task.get("kind") == INSTRUCT else None
+
+
+def results_of(source: LoadedModel) -> Results | None:
+    """Return the results on benchmarks that were measured with exactly these weights; None if there are none.
+
+    Raises:
+        UserError: if a file of results in the evaluation folder of the run cannot be read.
+    """
+    files = sorted(evaluation_of(Path(source.location)).parent.glob(f"*/{RESULTS}"))
+    if not files:
+        return None
+    weights = weights_hash(source.model if source.score is None else source.classifier(), "sha256")
+    found = [results for results in map(read_results, files) if results.model.weights == weights]
+    merged = {name: result for results in found for name, result in results.benchmarks.items()}
+    return Results(found[0].model, merged) if merged else None
+
+
+def _benchmarks(results: Results) -> str:
+    """Render the results of benchmarks as Markdown."""
+    lines = [f"- {literally(note)}" for note in notes(results.benchmarks.values())]
+    return "\n".join(["### Benchmarks", "", *results_table(results), "", *lines])
+
+
+def _model_index(results: Results, name: str, head: LabelHead | None) -> dict[str, Any]:
+    """Return the metadata from which the Hugging Face Hub shows results; shares are from 0 to 1."""
+    from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
+
+    task = "text-generation" if head is None else "text-classification"
+    found = []
+    for result in results.benchmarks.values():
+        source = result.settings.get("source") or {}
+        found += [
+            EvalResult(
+                task_type=task,
+                dataset_type=source.get("hub") or result.name,
+                dataset_name=result.name,
+                dataset_config=source.get("config"),
+                dataset_split=source.get("split"),
+                dataset_revision=source.get("revision"),
+                metric_type=metric.name,
+                metric_name=metric.name,
+                metric_value=metric.value,
+            )
+            for metric in result.metrics
+        ]
+    return {"model-index": eval_results_to_model_index(name, found)}
 
 
 def _figures(run: Path, step: int, head: LabelHead | None) -> dict[str, str]:

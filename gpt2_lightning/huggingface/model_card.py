@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.label_kinds import KINDS
@@ -16,7 +18,6 @@ from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.tokenizers import Tokenizer
 
-_HEADER = "---\nlibrary_name: transformers\npipeline_tag: {}\ntags:\n- gpt2\n---\n"
 _GROUPS = (
     *("init_from", "task", "freeze", "lora", "data", "tokenizer", "batch_size", "seed", "optimizer", "schedule"),
     "trainer",
@@ -39,11 +40,13 @@ class Card:
     head: LabelHead | None = None
     """Head of a classifier; None for a language model."""
     report: str = ""
-    """Report of the run, as Markdown with headings of level 3."""
+    """Report of the run and results of benchmarks, as Markdown with headings of level 3."""
     question: str = ""
     """Rendered question of a model that was trained on instructions; empty for other models."""
     measured_in: str = ""
     """Dtype in which the metrics were measured."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Further entries of the card's metadata, such as `model-index`."""
 
     def text(self, model: GPT2, tokenizer: Tokenizer | None) -> str:
         """Render the card as Markdown."""
@@ -56,13 +59,18 @@ class Card:
                 f"All of this was measured in {self.measured_in}, before the weights were rounded to {dtype}."
             )
         parts = [
-            f"{_HEADER.format(use)}\n# {self.name}\n\n{what}, written by GPT-2 Lightning.",
+            f"---\n{self._header(use)}---\n\n# {self.name}\n\n{what}, written by GPT-2 Lightning.",
             "\n\n".join(["## Model", _table(_architecture(model, tokenizer) | _answers(self.head))]),
             f"## Data and settings\n\n{_table(dict(self._settings())) or 'None are known.'}",
             "\n\n".join(["## Figures", *(figures or ["None are known."])]),
             f"## Use\n\n{_use(self.name, tokenizer, use, self.question)}",
         ]
         return "\n\n".join(parts) + "\n"
+
+    def _header(self, use: str) -> str:
+        """Return the metadata of the card, as YAML."""
+        entries = {"library_name": "transformers", "pipeline_tag": use, "tags": ["gpt2"], **self.metadata}
+        return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
 
     @property
     def _origin(self) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from gpt2_lightning.evaluation.benchmarks.benchmark import ItemRecord
 from gpt2_lightning.evaluation.benchmarks.scored_rows import ScoredRows
 from gpt2_lightning.evaluation.likelihood.encoding import encode_request
 from gpt2_lightning.evaluation.likelihood.request import Likelihood, Request
+from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
 from gpt2_lightning.evaluation.results.intervals import perplexity, share
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.tokenizers import Tokenizer
@@ -98,3 +99,7 @@ class Lambada(ScoredRows):
             share("acc", [record["correct"]["acc"] for record in records]),
             perplexity("perplexity", [record["log_likelihood"] for record in records]),
         ]
+
+    def shown(self, record: ItemRecord, metric: str) -> ShownItem:
+        option = Option(record["answer"], record["log_likelihood"], True, bool(record["correct"][metric]))
+        return ShownItem(record["context"], (option,))

@@ -15,6 +15,7 @@ from gpt2_lightning.evaluation.benchmarks.questions import ROW_FORMATS, Question
 from gpt2_lightning.evaluation.benchmarks.scored_rows import ScoredRows
 from gpt2_lightning.evaluation.likelihood.encoding import encode_request
 from gpt2_lightning.evaluation.likelihood.request import Likelihood, Request
+from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
 from gpt2_lightning.evaluation.results.intervals import share
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.settings import OneOf
@@ -78,3 +79,9 @@ class MultipleChoice(ScoredRows):
 
     def metrics(self, records: Sequence[ItemRecord]) -> list[Metric]:
         return [share(name, [record["correct"][name] for record in records]) for name in self.accuracies]
+
+    def shown(self, record: ItemRecord, metric: str) -> ShownItem:
+        choices = zip(record["choices"], record["log_likelihoods"], strict=True)
+        answer, chosen = record["answer"], record["predictions"][metric]
+        options = (Option(text, value, i == answer, i == chosen) for i, (text, value) in enumerate(choices))
+        return ShownItem(record["context"], tuple(options))

@@ -47,7 +47,7 @@ def _draw_row(axes: Axes, result: BenchmarkResult, metric: Metric) -> None:
     scale = 100.0 if metric.is_share else 1.0
     value = scale * metric.value
     low, high = (value if bound is None else scale * bound for bound in (metric.low, metric.high))
-    known = published(result.name, metric.name)
+    known = published(result, metric.name)
     others = {} if known is None else known.values
     for size, other in others.items():
         axes.axvline(other, color=_GRAY, linewidth=1.2, ymax=0.62)

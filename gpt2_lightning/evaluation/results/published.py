@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 
 SIZES = ("124M", "355M", "774M", "1.5B")
 """Sizes of OpenAI's GPT-2, in parameters."""
@@ -19,14 +23,19 @@ class Published:
 
     values: Mapping[str, float]
     """Values by size, where one was published; shares in percent."""
+    settings: Mapping[str, Any]
+    """Settings of the benchmark with which it is comparable."""
     definition: str
-    """How the definition differs from that of this project's benchmark; `as here` where it does not."""
+    """How the definition differs; `as here` where it does not."""
     source: str
 
 
-def published(benchmark: str, metric: str) -> Published | None:
-    """Return what was published for a metric of a benchmark; None if nothing comparable was."""
-    return _table().get((benchmark, metric))
+def published(result: BenchmarkResult, metric: str) -> Published | None:
+    """Return what was published for a metric of a benchmark with these settings; None if nothing comparable was."""
+    known = _table().get((result.name, metric))
+    if known is None or any(result.settings.get(key) != value for key, value in known.settings.items()):
+        return None
+    return known
 
 
 @functools.cache
@@ -34,7 +43,10 @@ def _table() -> Mapping[tuple[str, str], Published]:
     with _TABLE.open(encoding="utf-8", newline="") as file:
         return {
             (row["benchmark"], row["metric"]): Published(
-                {size: float(row[size]) for size in SIZES if row[size]}, row["definition"], row["source"]
+                {size: float(row[size]) for size in SIZES if row[size]},
+                json.loads(row["settings"]),
+                row["definition"],
+                row["source"],
             )
             for row in csv.DictReader(file)
         }

@@ -41,7 +41,7 @@ def rows(results: Iterable[BenchmarkResult]) -> list[Row]:
             f"{metric.name} {'↑' if metric.higher_is_better else '↓'}",
             format_value(metric),
             format_interval(metric),
-            tuple(_published(published(result.name, metric.name), size, metric.is_share) for size in SIZES),
+            tuple(_published(published(result, metric.name), size, metric.is_share) for size in SIZES),
             number == 0,
         )
         for result in results
@@ -56,8 +56,8 @@ def notes(results: Iterable[BenchmarkResult]) -> list[str]:
         cut = f", {result.n_cut:,} of them longer than the context and cut" if result.n_cut else ""
         sentences = [f"{result.n_items:,} items{cut}; {result.source}", *result.notes]
         for metric in result.metrics:
-            if (known := published(result.name, metric.name)) is not None:
-                sentences.append(f"GPT-2's {metric.name}: {known.definition} ({known.source})")
+            if (known := published(result, metric.name)) is not None:
+                sentences.append(f"{metric.name} of OpenAI's GPT-2: {known.definition}. {known.source}")
         found += [f"{result.name}: {sentence}" for sentence in sentences]
     return found
 

@@ -78,6 +78,9 @@ def test_other_files_are_refused_and_kept(tmp_path: Path, content: str, message:
     assert list(tmp_path.iterdir()) == [file]
 
 
+JOINED = {"split": "test", "detokenize": False, "documents": "joined", "stride": None}
+
+
 @pytest.mark.parametrize(
     ("benchmark", "metric", "values"),
     [
@@ -90,13 +93,16 @@ def test_other_files_are_refused_and_kept(tmp_path: Path, content: str, message:
     ],
 )
 def test_published_values(benchmark: str, metric: str, values: list[float | None]) -> None:
-    known = published(benchmark, metric)
+    settings = JOINED if metric == "perplexity" else {"split": "test", "detokenize": True}
+    known = published(dataclasses.replace(LAMBADA, name=benchmark, settings=settings), metric)
     assert known is not None
     assert [known.values.get(size) for size in ("124M", "355M", "774M", "1.5B")] == values
 
 
 def test_only_the_same_definition_is_beside_the_published_values() -> None:
-    assert published("lambada", "word_perplexity") is None
+    assert published(LAMBADA, "word_perplexity") is None
+    assert published(dataclasses.replace(LAMBADA, settings={"path": "mine.jsonl"}), "acc") is None
+    assert published(dataclasses.replace(LAMBADA, name="wikitext2", settings=JOINED), "word_perplexity") is None
     main, accuracy, own = rows([LAMBADA, CHOICES])
     assert main.openai == ("40.06", "", "", "10.63")
     assert accuracy.openai == ("32.56 %", "", "", "51.21 %")
