@@ -115,7 +115,7 @@ def wilson(value: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share over `n` items (Wilson 1927)."""
     center = (value + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
-    return max(center - half, 0.0), min(center + half, 1.0)
+    return max(min(center - half, value), 0.0), min(max(center + half, value), 1.0)  # rounding may exceed the value
 
 
 def _bootstrapped(name: str, sample: Sample, higher_is_better: bool, is_share: bool = False) -> Metric:

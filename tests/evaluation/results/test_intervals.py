@@ -45,6 +45,10 @@ def test_wilson_interval_is_that_of_scipy(right: int, n: int) -> None:
     assert wilson(right / n, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
+def test_wilson_interval_of_none_and_of_all_contains_the_value() -> None:
+    assert all(wilson(0.0, n)[0] == 0.0 and wilson(1.0, n)[1] == 1.0 for n in range(1, 400))
+
+
 def test_wilson_interval_contains_a_rare_share_where_the_normal_one_does_not() -> None:
     dice = np.random.default_rng(1)
     counts = dice.binomial(30, 0.04, 2000)
