@@ -40,7 +40,7 @@ def print_comparisons(comparisons: Sequence[Comparison], other: str) -> None:
     for one in comparisons:
         if one.not_comparable:
             names = ", ".join(one.not_comparable)
-            print(f"{one.benchmark}: {names} cannot be compared between tokenizers that divide texts otherwise")
+            print(f"{one.benchmark}: {names}: not comparable item by item between these models")
 
 
 def _print(head: Sequence[str], lines: Sequence[Sequence[str]], are_main: Sequence[bool]) -> None:

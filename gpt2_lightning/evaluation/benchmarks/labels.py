@@ -25,7 +25,7 @@ from gpt2_lightning.evaluation.predictions import batch_outputs, report_of
 from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
 from gpt2_lightning.evaluation.results.intervals import function_of_sums, share
 from gpt2_lightning.evaluation.results.metric import Metric
-from gpt2_lightning.label_kinds import LabeledText
+from gpt2_lightning.label_kinds import Label, LabeledText
 from gpt2_lightning.label_kinds.reports.report import Report
 
 LINEAR = "linear_"
@@ -149,11 +149,16 @@ def _record(item: Item, output: NDArray[np.float32], task: LabelTask) -> ItemRec
         "kind": kind.name,
         kind.headline: float(kind.batch_metric(torch.from_numpy(output[None]), target)),
         "text": row.text,
-        "label": row.label,
-        "prediction": predicted,
+        "label": _plain(row.label),
+        "prediction": _plain(predicted),
         **({"probabilities": probabilities} if task.labels else {}),
         **({} if linear is None else {"linear": linear.tolist()}),
     }
+
+
+def _plain(label: Label) -> str | list[str] | float:
+    """Return a label as JSON has it."""
+    return list(label) if isinstance(label, tuple) else label
 
 
 def _metrics(report: Report, prefix: str) -> list[Metric]:
@@ -171,7 +176,7 @@ def _metrics(report: Report, prefix: str) -> list[Metric]:
 
 
 def _report(records: Sequence[ItemRecord]) -> Report:
-    """Return the report of records, in this process's form or as read from JSON."""
+    """Return the report of records."""
     kind, labels = records[0]["kind"], tuple(records[0].get("probabilities", ()))
     rows = [
         LabeledText(record["text"], tuple(label) if isinstance(label := record["label"], list) else label)
