@@ -81,8 +81,8 @@ SHORT: dict[str, list[str]] = {
     "python -m gpt2_lightning explain checkpoint=CLASSIFIER text=You have won a prize": [],
     "python -m gpt2_lightning evaluate checkpoint=hf:gpt2@REVISION benchmarks=[lambada,hellaswag] "
     "data_dir=benchmark_data": [],
-    "python -m gpt2_lightning evaluate checkpoint=RUN compare_with=hf:gpt2@REVISION benchmarks=lambada limit=500 "
-    "data_dir=benchmark_data": ["overwrite=true"],
+    "python -m gpt2_lightning evaluate checkpoint=RUN compare_with=hf:gpt2@REVISION benchmarks=lambada "
+    "data_dir=benchmark_data": [],
     "python -m gpt2_lightning evaluate --help benchmarks=hellaswag": [],
     "python -m gpt2_lightning convert source=RUN target=my_gpt2": [],
     "python -m gpt2_lightning convert source=hf:gpt2@REVISION target=gpt2.ckpt": [],
