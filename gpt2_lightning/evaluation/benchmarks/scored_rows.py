@@ -30,7 +30,44 @@ class ParsedRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredRows(Settings, Benchmark):
+class Scored(Settings, Benchmark):
+    """Interface of benchmarks whose items, each with a `ParsedRow`, are measured by log-likelihoods."""
+
+    @abstractmethod
+    def requests(self, tokenizer: Tokenizer, value: Any) -> list[Request]:
+        """Return the contexts and continuations of a parsed row."""
+
+    def never_first(self, tokenizer: Tokenizer) -> Sequence[int]:
+        """Return the token ids that greedy decoding never predicts first; by default, none."""
+        return ()
+
+    @abstractmethod
+    def record(self, value: Any, likelihoods: list[list[Likelihood]]) -> dict[str, Any]:
+        """Return what was found for a parsed row.
+
+        Args:
+            value: the parsed row.
+            likelihoods: for each request those of its continuations.
+        """
+
+    def records(self, subject: Subject, items: Sequence[Item]) -> Iterator[ItemRecord]:
+        requests = []
+        for item in items:
+            try:
+                requests.append(self.requests(subject.tokenizer, item.content.value))
+            except UserError as error:
+                raise UserError(f"{item.content.place}: {error}") from None
+        try:
+            for index, likelihoods in Scorer(subject, self.never_first(subject.tokenizer)).score(requests):
+                cut = max(one.cut for of_request in likelihoods for one in of_request)
+                found = self.record(items[index].content.value, likelihoods)
+                yield {"id": items[index].id, **found, **({"cut": cut} if cut else {})}
+        except ItemError as error:
+            raise UserError(f"{items[error.item].content.place}: {error.reason}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRows(Scored):
     """Interface of benchmarks whose items are rows of a table, measured by log-likelihoods.
 
     Raises:
@@ -57,29 +94,8 @@ class ScoredRows(Settings, Benchmark):
             BadRow: if the row cannot be measured, with the reason.
         """
 
-    @abstractmethod
-    def requests(self, tokenizer: Tokenizer, value: Any) -> list[Request]:
-        """Return the contexts and continuations of a parsed row."""
-
-    def never_first(self, tokenizer: Tokenizer) -> Sequence[int]:
-        """Return the token ids that greedy decoding never predicts first; by default, none."""
-        return ()
-
-    @abstractmethod
-    def record(self, value: Any, likelihoods: list[list[Likelihood]]) -> dict[str, Any]:
-        """Return what was found for a parsed row.
-
-        Args:
-            value: the parsed row.
-            likelihoods: for each request those of its continuations.
-        """
-
     def items(self, subject: Subject, data_dir: Path | None) -> Items:
-        if subject.classifier is not None:
-            raise UserError(
-                f"{subject.location} is a classifier, which has no probabilities of next tokens; evaluate it on "
-                "benchmarks=[labels], or name a language model"
-            )
+        require_language_model(subject)
         rows = self._rows(data_dir)
         bad, items = BadRows(), []
         for number, record in enumerate(rows.records):
@@ -91,23 +107,21 @@ class ScoredRows(Settings, Benchmark):
             raise UserError(f"{rows.location} cannot be evaluated; correct or remove these rows: {bad}")
         return Items(evenly_spaced(items, self.limit), rows.location, rows.digest, rows.notes)
 
-    def records(self, subject: Subject, items: Sequence[Item]) -> Iterator[ItemRecord]:
-        requests = []
-        for item in items:
-            try:
-                requests.append(self.requests(subject.tokenizer, item.content.value))
-            except UserError as error:
-                raise UserError(f"{item.content.place}: {error}") from None
-        try:
-            for index, likelihoods in Scorer(subject, self.never_first(subject.tokenizer)).score(requests):
-                cut = max(one.cut for of_request in likelihoods for one in of_request)
-                found = self.record(items[index].content.value, likelihoods)
-                yield {"id": items[index].id, **found, **({"cut": cut} if cut else {})}
-        except ItemError as error:
-            raise UserError(f"{items[error.item].content.place}: {error.reason}") from None
-
     def _rows(self, data_dir: Path | None) -> SourceRows:
         if self.path is not None:
             return read_rows(Path(self.path))
         assert self.source is not None, "one of path and source is given"
         return self.source.read(data_dir)
+
+
+def require_language_model(subject: Subject) -> None:
+    """Check that a model predicts tokens.
+
+    Raises:
+        UserError: if it is a classifier.
+    """
+    if subject.classifier is not None:
+        raise UserError(
+            f"{subject.location} is a classifier, which has no probabilities of next tokens; evaluate it on "
+            "benchmarks=[labels], or name a language model"
+        )

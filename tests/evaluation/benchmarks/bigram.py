@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
+from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark
+from gpt2_lightning.evaluation.evaluate import evaluate
+from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.evaluation.subject import Subject
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.tokenizers import Tokenizer
@@ -43,3 +46,9 @@ def log_probability(logits: Logits, vocab_size: int, before: int, token: int) ->
     for next_token, logit in logits.get(before, {}).items():
         row[next_token] = logit
     return float(row.log_softmax(0)[token])
+
+
+def result_of(benchmark: Benchmark, subject: Subject) -> BenchmarkResult:
+    """Measure one benchmark."""
+    (result,) = evaluate({"benchmark": benchmark}, subject)
+    return result

@@ -11,10 +11,9 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks import Lambada
 from gpt2_lightning.evaluation.benchmarks.configured import benchmark
 from gpt2_lightning.evaluation.benchmarks.lambada import Passage
-from gpt2_lightning.evaluation.evaluate import evaluate
 from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.tokenizers import CharTokenizer, GPT2Tokenizer
-from tests.evaluation.benchmarks.bigram import bigram_subject, log_probability
+from tests.evaluation.benchmarks.bigram import bigram_subject, log_probability, result_of
 
 TOKENIZER = GPT2Tokenizer()
 SEE, THE, DOG, CAT, LEG = (int(TOKENIZER.encode(text)[0]) for text in (" see", " the", " dog", " cat", "leg"))
@@ -26,7 +25,7 @@ def measured(folder: Path, texts: list[str], stop_word_filter: bool = False) -> 
     file = folder / "lambada.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     made = Lambada(path=str(file), stop_word_filter=stop_word_filter)
-    return evaluate({"lambada": made}, bigram_subject(TOKENIZER, LOGITS))["lambada"]
+    return result_of(made, bigram_subject(TOKENIZER, LOGITS))
 
 
 def test_greedy_decoding_and_perplexity_are_those_worked_by_hand(tmp_path: Path) -> None:
@@ -51,7 +50,7 @@ def test_the_filter_applies_to_the_first_token_alone(tmp_path: Path) -> None:
     file = tmp_path / "lambada.jsonl"
     file.write_text(json.dumps({"context": "We see", "continuation": "dog the"}))
     made = Lambada(path=str(file), stop_word_filter=True)
-    assert evaluate({"lambada": made}, bigram_subject(TOKENIZER, again))["lambada"]["acc"].value == 1
+    assert result_of(made, bigram_subject(TOKENIZER, again))["acc"].value == 1
 
 
 def test_a_tokenizer_without_whole_words_cannot_filter(tmp_path: Path) -> None:
@@ -59,7 +58,7 @@ def test_a_tokenizer_without_whole_words_cannot_filter(tmp_path: Path) -> None:
     file.write_text(json.dumps({"text": "a b"}))
     made = Lambada(path=str(file), stop_word_filter=True)
     with pytest.raises(UserError, match="no token of a whole stop word"):
-        evaluate({"lambada": made}, bigram_subject(CharTokenizer(" ab"), {}))
+        result_of(made, bigram_subject(CharTokenizer(" ab"), {}))
 
 
 @pytest.mark.parametrize("planted", ["We see  dogleg", "We see dogleg.", "We see Dogleg"])

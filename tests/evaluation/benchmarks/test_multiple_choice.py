@@ -11,10 +11,9 @@ import torch
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks import MultipleChoice
 from gpt2_lightning.evaluation.benchmarks.configured import benchmark
-from gpt2_lightning.evaluation.evaluate import evaluate
 from gpt2_lightning.evaluation.subject import Subject
 from gpt2_lightning.tokenizers import CharTokenizer
-from tests.evaluation.benchmarks.bigram import bigram_subject, log_probability
+from tests.evaluation.benchmarks.bigram import bigram_subject, log_probability, result_of
 
 TOKENIZER = CharTokenizer(" abc:", end_of_text=True)
 IDS = {character: int(TOKENIZER.encode(character)[0]) for character in " abc:"}
@@ -92,7 +91,7 @@ def test_a_shifted_target_fails_the_comparison_by_hand(tmp_path: Path, subject: 
 
 def test_metrics_are_shares_with_the_main_one_first(tmp_path: Path, subject: Subject) -> None:
     made = MultipleChoice(path=written(tmp_path, ROWS * 2), accuracies=["acc_norm", "acc"])
-    result = evaluate({"choices": made}, subject)["choices"]
+    result = result_of(made, subject)
     assert [(metric.name, metric.value, metric.is_share) for metric in result.metrics] == [
         ("acc_norm", 1.0, True),
         ("acc", 0.5, True),

@@ -98,8 +98,8 @@ def test_headings_of_wikihow_are_removed_from_hellaswag() -> None:
 def test_all_shared_rows_of_hellaswag_have_the_texts_of_the_task(tasks: Path, shared_data: Path) -> None:
     pytest.importorskip("datasets")
     task = runpy.run_path(str(tasks / "hellaswag" / "utils.py"))
-    rows = [json.loads(line) for line in (shared_data / "hellaswag" / "hellaswag_val_1000.jsonl").open()]
-    for row in rows:
+    for line in (shared_data / "hellaswag" / "hellaswag_val_1000.jsonl").read_bytes().splitlines():
+        row = json.loads(line)
         found = ROW_FORMATS["hellaswag"](row)
         context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
         assert found == Question(
@@ -112,7 +112,7 @@ def test_all_shared_rows_of_lambada_are_cut_as_the_task_cuts_them(tasks: Path, s
 
     task = yaml.safe_load((tasks / "lambada" / "lambada_openai.yaml").read_text())
     made = Lambada(path="rows.jsonl")
-    for line in (shared_data / "lambada" / "lambada_openai.jsonl").open():
+    for line in (shared_data / "lambada" / "lambada_openai.jsonl").read_bytes().splitlines():
         row = json.loads(line)
         document = {"text": f"{row['context']} {row['continuation']}"}
         for found in (made.parse(row), made.parse(document)):
