@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -14,7 +15,7 @@ from gpt2_lightning.evaluation.results.intervals import perplexity, share
 from gpt2_lightning.evaluation.results.markdown import results_page
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.evaluation.results.plot import draw_results
-from gpt2_lightning.evaluation.results.published import published
+from gpt2_lightning.evaluation.results.published import SIZES, published
 from gpt2_lightning.evaluation.results.results_file import EvaluatedModel, Results, add_results, read_results
 from gpt2_lightning.evaluation.results.rows import format_number, rows
 
@@ -97,6 +98,16 @@ def test_published_values(benchmark: str, metric: str, values: list[float | None
     known = published(dataclasses.replace(LAMBADA, name=benchmark, settings=settings), metric)
     assert known is not None
     assert [known.values.get(size) for size in ("124M", "355M", "774M", "1.5B")] == values
+
+
+def test_readme_has_the_published_values(root: Path) -> None:
+    table = (root / "gpt2_lightning" / "evaluation" / "results" / "published.csv").read_text(encoding="utf-8")
+    rows_of_readme = [
+        [cell.strip() for cell in line.split("|")[2:6]]
+        for line in (root / "README.md").read_text(encoding="utf-8").splitlines()
+    ]
+    for row in csv.DictReader(table.splitlines()):
+        assert [row[size] for size in SIZES] in rows_of_readme
 
 
 def test_only_the_same_definition_is_beside_the_published_values() -> None:
