@@ -18,7 +18,7 @@ from gpt2_lightning.checkpoints.folder import EVALUATION, evaluation_of
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark
 from gpt2_lightning.evaluation.comparison import compare
-from gpt2_lightning.evaluation.evaluate import evaluate
+from gpt2_lightning.evaluation.evaluate import evaluate, items_of
 from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.evaluation.results.comparison_page import write_comparison_page
 from gpt2_lightning.huggingface import hub
@@ -42,6 +42,8 @@ def run(plain: dict[str, Any]) -> None:
     model = _load(config, config.checkpoint)
     folder = _folder(config, model) if config.output is None else Path(config.output).expanduser()
     other = None if config.compare_with is None else _Other.load(config, config.compare_with, folder)
+    if other is not None:
+        items_of(benchmarks, other.model.subject(), config.data_folder())  # find faults before the first is measured
     try:
         results = _evaluate(config, benchmarks, model, folder)
         if other is not None:
