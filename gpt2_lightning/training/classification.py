@@ -93,6 +93,10 @@ class Classification(TrainingModule[Classifier, LabelBatch]):
             self.log(f"train_{self.headline}", self.train_scores[-1], prog_bar=True)
             self.train_scores.clear()
 
+    def metric_names(self) -> list[str]:
+        of_validation = [f"val/{name}" for name in self.kind.metric_names]
+        return [*super().metric_names(), f"train/{self.headline}", *of_validation]
+
     def compute_metrics(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
         """Compute the headline metric in training, or all metrics of the label kind in validation.
 

@@ -37,6 +37,10 @@ class LanguageModeling(TrainingModule[GPT2, Batch]):
             total = self.model(batch.inputs, batch.targets, document_ids=batch.documents)
         self.count_val_loss(total, predicted.sum())
 
+    def metric_names(self) -> list[str]:
+        names = ["perplexity", *(["bits_per_byte"] if isinstance(self.data, TokenDataModule) else [])]
+        return [*super().metric_names(), *(f"{stage}/{name}" for stage in ("train", "val") for name in names)]
+
     def compute_metrics(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
         metrics = {"perplexity": perplexity(loss)}
         if isinstance(self.data, TokenDataModule):

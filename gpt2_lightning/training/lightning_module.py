@@ -35,6 +35,8 @@ from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, require_sha
 
 log = logging.getLogger(__name__)
 
+EVAL_LOSS = "train/eval_loss"
+"""Name of the loss of training samples in evaluation mode."""
 _PREFIX = "model."
 _LR_TIMES_WIDTH = 0.5
 """As in `conf/optimizer/adamw.yaml`: the best learning rate of Adam decreases with the width of the model."""
@@ -86,6 +88,10 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         """Names that `log` leaves to the rows of the `Metrics` callback, by stage."""
         self.val_metrics: dict[str, float] = {}
         """Metrics of the latest validation, by name without the stage."""
+        self.eval_train_batches: int | None = None
+        """Micro-batches of the training part per rank whose loss each validation also computes; None for none."""
+        self.train_eval_loss: float | None = None
+        """Their mean loss in evaluation mode in the latest validation."""
         self.train_losses: list[Tensor] = []
         """Losses of the micro-batches since the last row of metrics, which clears the list."""
         self.gradient_norm: Tensor | None = None
@@ -114,6 +120,11 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         Returns:
             Values by name without the stage.
         """
+
+    def metric_names(self) -> list[str]:
+        """Return the names of the logged metrics, as in `metrics.csv`; subclasses add theirs."""
+        of_training = [EVAL_LOSS] if self.eval_train_batches is not None else []
+        return ["train/loss", "val/loss", *of_training, *(f"val/{name}" for name in self.metrics)]
 
     @property
     def data(self) -> SampleDataModule:
@@ -194,7 +205,10 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
             self.train_losses.clear()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean loss as `val_loss`, for callbacks, and compute the metrics of the whole validation."""
+        """Log the mean loss as `val_loss`, for callbacks, and compute the metrics of the whole validation.
+
+        Afterwards compute the loss of training samples; see `eval_train_batches`.
+        """
         loss = self._val_loss.compute() / self._val_count.compute()
         given = {name: float(metric.compute()) for name, metric in self.metrics.items()}  # type: ignore[operator]  # as above
         self.val_metrics = self.compute_metrics("val", float(loss)) | given
@@ -204,6 +218,29 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
             self.log("val/loss", loss, logger=False, sync_dist=True)  # the key in metrics.csv, for callbacks as well
         else:
             self.log_dict({f"val_{name}": value for name, value in self.val_metrics.items()}, sync_dist=True)
+        self._reset_validation()
+        if self.eval_train_batches is not None:
+            self.train_eval_loss = self._compute_train_eval_loss(self.eval_train_batches)
+            if self.logs_itself:
+                self.log("train_eval_loss", self.train_eval_loss, sync_dist=True)
+
+    def _compute_train_eval_loss(self, count: int) -> float:
+        """Compute the loss of the first training samples as that of a validation.
+
+        The first samples are a random part of the training data, and the same at every validation. As nanoGPT's
+        `estimate_loss`, apart from its samples, which are drawn anew.
+        """
+        strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
+        for index, batch in enumerate(self.data.first_batches(count)):
+            on_device = strategy.batch_to_device(precision.convert_input(batch))
+            with precision.val_step_context():
+                self.validation_step(on_device, index)
+        loss = float(self._val_loss.compute() / self._val_count.compute())
+        self.compute_metrics("val", loss)  # which resets metrics that are computed batch by batch
+        self._reset_validation()
+        return loss
+
+    def _reset_validation(self) -> None:
         for metric in (self._val_loss, self._val_count, *self.metrics.values()):
             metric.reset()  # type: ignore[operator]  # as above
 

@@ -46,6 +46,9 @@ class TrainerSpec(Placement):
     """Steps between two validations; the last step is always validated."""
     limit_val_batches: PositiveInt | None = None
     """Batches per validation and process; null for the whole validation split. Presets of `debug` set it."""
+    eval_train_batches: PositiveInt | None = None
+    """Micro-batches of the training part per process whose loss in evaluation mode, `train/eval_loss`, is computed at
+    every validation, always of the same samples; null for none."""
     log_every_n_steps: PositiveInt = 10
     """Steps between two rows of metrics."""
     gradient_clip_val: PositiveFloat | None = 1.0

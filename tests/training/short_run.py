@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from torchmetrics import Metric
 
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.data.corpus import Documents
@@ -24,6 +25,7 @@ from gpt2_lightning.training.callbacks.measurements import throughput
 from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
+from gpt2_lightning.training.monitor import Monitor
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Constant, Schedule
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -47,6 +49,8 @@ class Plan:
     trainer: dict[str, Any] = field(default_factory=dict)
     checkpointing: dict[str, int] = field(default_factory=dict)
     callbacks: Sequence[L.Callback] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    monitor: Monitor | None = None
     seed: int = 0
     documents: Documents = "joined"
     """Where they are told apart, each line is one."""
@@ -71,14 +75,17 @@ class Run:
         torch.manual_seed(plan.seed)
         description = Description(plan.model, CharTokenizer(ALPHABET, "error"), {"seed": plan.seed})
         self.module = LanguageModeling(GPT2(plan.model), plan.optimizer, plan.schedule, description)
+        self.module.metrics.update(plan.metrics)
         settings = {"val_check_interval": 4, "log_every_n_steps": 2, "accelerator": "cpu", **plan.trainer}
         spec = TrainerSpec(**settings)
+        self.module.eval_train_batches = spec.eval_train_batches
+        self.metrics = Metrics(spec.log_every_n_steps, monitor=plan.monitor)
         last = Checkpointing(self.run_dir, **{"every_n_steps": 2, "keep": 99, **plan.checkpointing})
         self.checkpoint_io = AtomicCheckpointIO()
         self.trainer = spec.build(
             plan.max_steps,
             accumulate=plan.batch_size // (plan.micro_batch_size * distributed.world_size()),
-            callbacks=assemble(Metrics(spec.log_every_n_steps), [last, *plan.callbacks]),
+            callbacks=assemble(self.metrics, [last, *plan.callbacks]),
             loggers=[CSVLogger(self.run_dir)] if distributed.is_rank_zero() else [],
             checkpoint_io=self.checkpoint_io,
         )

@@ -47,7 +47,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
         job: the training job.
 
     Returns:
-        The lowest validation loss; NaN if the run was only estimated.
+        The best value of the monitored metric, the lowest validation loss by default; NaN if there is none.
     """
     make_loggers(settings, Path(settings.run_dir))  # reports a missing package before there is a folder
     spec = build.make(settings.trainer)
@@ -86,7 +86,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
         run.task.unshard()
         distributed.leave()
         reporter.on_end(run)
-    return run.metrics.best_val_loss
+    return math.nan if run.metrics.best is None else run.metrics.best
 
 
 def _estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_steps: int) -> float:
@@ -153,7 +153,10 @@ def _prepare(
 ) -> tuple[Run, Any]:
     """Make the LightningModule, the callbacks and the Trainer."""
     task = _seeded_task(settings, job)
-    metrics = Metrics(spec.log_every_n_steps, choose_precision(spec.precision, spec.device_type))
+    task.eval_train_batches = spec.eval_train_batches
+    metrics = Metrics(
+        spec.log_every_n_steps, choose_precision(spec.precision, spec.device_type), settings.monitored_metric
+    )
     chosen = {name: node for name, node in settings.callbacks.items() if name not in job.excluded_callbacks}
     callbacks = assemble(metrics, build.make_all(chosen, run_dir=start.folder))
     accumulate = job.data.batch_size // (job.data.micro_batch_size * distributed.world_size())

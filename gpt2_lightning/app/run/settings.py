@@ -15,6 +15,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.loss import LARGEST_LOGITS
 from gpt2_lightning.settings import PathText, PositiveFloat, PositiveInt, Seed, Settings, relation
+from gpt2_lightning.training.monitor import Mode, Monitor, mode_of
 from gpt2_lightning.training.performance.compilation import Compile, compile_fault
 
 DEFAULT_BATCH_SIZE = 16
@@ -79,6 +80,10 @@ class RunSettings(Settings):
     callbacks: targets.Callbacks
     metrics: targets.Metrics
     """Validation metrics by name, in addition to those of the task."""
+    monitor: str = "val/loss"
+    """Logged metric that judges the run: for `best.ckpt`, early stopping, and the objective and pruning of sweeps."""
+    monitor_mode: Mode | Literal["auto"] = "auto"
+    """Whether lower (`min`) or higher (`max`) values of `monitor` are better; `auto` by the name of the metric."""
     logger: targets.Loggers
 
     @classmethod
@@ -123,6 +128,18 @@ class RunSettings(Settings):
     def _compiler_is_available(self) -> Iterator[str]:
         if (fault := compile_fault(self.compile)) is not None:
             yield fault
+
+    @relation
+    def _monitor_has_a_mode(self) -> Iterator[str]:
+        try:
+            mode_of(self.monitor, self.monitor_mode)
+        except UserError as error:
+            yield str(error)
+
+    @property
+    def monitored_metric(self) -> Monitor:
+        """The metric that judges the run."""
+        return Monitor(self.monitor, mode_of(self.monitor, self.monitor_mode))
 
     def samples_in_step(self, block_size: int) -> int:
         """Return the number of samples per optimizer step, over all devices.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -91,6 +92,11 @@ class SampleDataModule(L.LightningDataModule):
             self.samples, self.micro_batch_size, rank, world_size, self._first_sample, period, self.skipped
         )
         return self.loader(batches, BatchNumbers(self._batches_per_epoch(), continues=True))
+
+    def first_batches(self, count: int) -> Iterator[Any]:
+        """Yield the first `count` training micro-batches of this rank; the position in the data is unchanged."""
+        batches = TrainingBatches(self.samples, self.micro_batch_size, *self.place())
+        return (batches[number] for number in range(count))
 
     def _batches_per_epoch(self) -> int | None:
         """Number of batches of this rank in an epoch of the Trainer; None if the epoch is endless."""

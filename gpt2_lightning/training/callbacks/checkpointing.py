@@ -10,11 +10,12 @@ import lightning as L
 from gpt2_lightning.checkpoints import files, folder
 from gpt2_lightning.settings import PositiveInt, checked
 from gpt2_lightning.training import distributed
+from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
 from gpt2_lightning.training.callbacks.stopping.step_limit import validation_follows
 
 
 class Checkpointing(L.Callback):
-    """Save a checkpoint every n steps, at the end, and whenever the validation loss is the lowest so far.
+    """Save a checkpoint every n steps, at the end, and whenever the monitored metric is the best so far.
 
     If a validation follows a step, the checkpoint of that step is saved after it, so that a resumed run skips no
     validation. A run resumed from an earlier checkpoint than its newest sets the later ones aside.
@@ -32,7 +33,6 @@ class Checkpointing(L.Callback):
     def __init__(self, run_dir: Path, every_n_steps: PositiveInt = 500, keep: PositiveInt = 1) -> None:
         self.run_dir = run_dir
         self.every_n_steps, self.keep = every_n_steps, keep
-        self.lowest_val_loss = float("inf")
         self._last_seen_step = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -44,23 +44,13 @@ class Checkpointing(L.Callback):
         stepped = trainer.global_step != self._last_seen_step
         self._last_seen_step = trainer.global_step
         if stepped and not validation_follows(trainer):
-            self._save_if_due(trainer)
+            self._save_if_due(trainer, Metrics.of(trainer).is_best)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["val_loss"])
-        is_best = loss < self.lowest_val_loss
-        if is_best:
-            self.lowest_val_loss = loss
-        self._save_if_due(trainer, is_best)
+        self._save_if_due(trainer, Metrics.of(trainer).is_best)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._remove_old(trainer)  # also after a kill between the last checkpoint and the removal of the one before
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"lowest_val_loss": self.lowest_val_loss}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.lowest_val_loss = state_dict["lowest_val_loss"]
 
     def save_step(self, trainer: L.Trainer, saved: Path | None = None) -> Path:
         """Save a checkpoint of the current step, and delete the oldest beyond `keep`.
@@ -78,7 +68,7 @@ class Checkpointing(L.Callback):
         self._remove_old(trainer)
         return checkpoint
 
-    def _save_if_due(self, trainer: L.Trainer, is_best: bool = False) -> None:
+    def _save_if_due(self, trainer: L.Trainer, is_best: bool) -> None:
         best = self._path(folder.BEST)
         if is_best:  # first: a run that is killed here resumes from an earlier step, and saves it again
             trainer.save_checkpoint(best)
