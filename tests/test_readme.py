@@ -42,6 +42,7 @@ SHORT: dict[str, list[str]] = {
     "python train.py tokenizer=bpe tokenizer.vocab_size=1024": STEPS,
     "python train.py trainer.max_tokens=1e6 schedule=wsd optimizer.weight_decay=0.05": STEPS[1:],
     "python train.py callbacks=early_stopping": STEPS,
+    "python train.py monitor=train/eval_loss trainer.eval_train_batches=20": STEPS,
     "python train.py callbacks=spike_guard": STEPS,
     "python train.py logger=[csv,wandb]": STEPS,
     "python train.py -m optimizer.lr=1e-3,4e-3": STEPS,

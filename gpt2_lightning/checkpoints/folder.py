@@ -8,7 +8,7 @@ from pathlib import Path
 FOLDER = "checkpoints"
 """Name of the folder, below that of the run."""
 BEST = "best.ckpt"
-"""The checkpoint of the lowest validation loss."""
+"""The checkpoint of the best value of the monitored metric, by default the lowest validation loss."""
 EVALUATION = "evaluation"
 """Name of the folder of evaluations."""
 _STEP_NAME = re.compile(r"step-(\d+)\.ckpt")

@@ -64,9 +64,7 @@ def evaluate(
     items = items_of(benchmarks, subject, data_dir)
     if output is None:
         for name, benchmark in benchmarks.items():
-            advance = watch(name, 0, len(items[name].items))
-            records = [record for chunk in _measure(benchmark, subject, items[name], 0, advance) for record in chunk]
-            yield _result(name, benchmark, items[name], records)
+            yield measure(name, benchmark, subject, items[name], watch(name, 0, len(items[name].items)))
         return
     model = _evaluated_model(subject)
     paths = {name: items_file(output, name) for name in benchmarks}
@@ -81,7 +79,7 @@ def evaluate(
         with open_log(paths[name], headers[name], len(items[name].items)) as log:
             done = len(log.records)
             advance = watch(name, done, len(items[name].items))
-            for chunk in _measure(benchmark, subject, items[name], done, advance):
+            for chunk in _chunks(benchmark, subject, items[name], done, advance):
                 log.append(chunk)
             records = log.finish()
         result = _result(name, benchmark, items[name], records)
@@ -114,7 +112,26 @@ def items_of(benchmarks: Mapping[str, Benchmark], subject: Subject, data_dir: Pa
     return found
 
 
-def _measure(
+def measure(
+    name: str, benchmark: Benchmark, subject: Subject, items: Items, advance: Callable[[], None] = lambda: None
+) -> BenchmarkResult:
+    """Measure a model on items that have been read, without writing anything.
+
+    Args:
+        name: name of the benchmark.
+        benchmark: the benchmark.
+        subject: the model.
+        items: the items; see `items_of`.
+        advance: called for each item that has been measured.
+
+    Raises:
+        UserError: if logits are NaN.
+    """
+    records = [record for chunk in _chunks(benchmark, subject, items, 0, advance) for record in chunk]
+    return _result(name, benchmark, items, records)
+
+
+def _chunks(
     benchmark: Benchmark, subject: Subject, items: Items, done: int, advance: Callable[[], None]
 ) -> Iterator[list[ItemRecord]]:
     """Measure items by chunks.

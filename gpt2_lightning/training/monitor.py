@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gpt2_lightning.errors import UserError
 
@@ -28,6 +29,21 @@ class Monitor:
     metric: str = VAL_LOSS
     """Name, as in `metrics.csv`."""
     mode: Mode = "min"
+
+    @property
+    def label(self) -> str:
+        """Name for people."""
+        return "validation loss" if self.metric == VAL_LOSS else self.metric
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Monitor:
+        """Return the monitored metric of a run's configuration; the validation loss in those of earlier versions.
+
+        Raises:
+            UserError: see `mode_of`.
+        """
+        metric = config.get("monitor", VAL_LOSS)
+        return cls(metric, mode_of(metric, config.get("monitor_mode", "auto")))
 
     def improves(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
         """Whether a value is better than the best before by more than `min_delta`; a first finite value always is."""

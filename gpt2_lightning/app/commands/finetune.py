@@ -31,7 +31,7 @@ def run(plain: dict[str, Any]) -> float:
         plain: the resolved configuration, checked by preflight.
 
     Returns:
-        The lowest validation loss; NaN if the run was only estimated.
+        The best value of the monitored metric, the lowest validation loss by default; NaN if there is none.
     """
     log_to_terminal()
     config = FinetuneSettings(**plain)

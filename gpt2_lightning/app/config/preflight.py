@@ -33,6 +33,8 @@ FROM_BUILD: dict[str, Any] = {
     "run_name": "",
     "sweep": None,
     "num_classes": 2,
+    "benchmarks": {},
+    "data_dir": None,
 }
 """Parameters supplied by `build`, with placeholders for the check."""
 _OTHER_NAMES = {

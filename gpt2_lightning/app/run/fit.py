@@ -158,7 +158,9 @@ def _prepare(
         spec.log_every_n_steps, choose_precision(spec.precision, spec.device_type), settings.monitored_metric
     )
     chosen = {name: node for name, node in settings.callbacks.items() if name not in job.excluded_callbacks}
-    callbacks = assemble(metrics, build.make_all(chosen, run_dir=start.folder))
+    benchmarks = {name: build.make(node) for name, node in settings.benchmarks.items() if node is not None}
+    made = build.make_all(chosen, run_dir=start.folder, benchmarks=benchmarks, data_dir=settings.data_dir)
+    callbacks = assemble(metrics, made)
     accumulate = job.data.batch_size // (job.data.micro_batch_size * distributed.world_size())
     trainer = spec.build(max_steps, accumulate, callbacks, loggers, checkpoint_io)
     if (remark := spec.precision_remark()) is not None:

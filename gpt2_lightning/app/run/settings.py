@@ -80,6 +80,10 @@ class RunSettings(Settings):
     callbacks: targets.Callbacks
     metrics: targets.Metrics
     """Validation metrics by name, in addition to those of the task."""
+    benchmarks: targets.Benchmarks = field(default_factory=dict)
+    """Benchmarks by name, which `callbacks=benchmarks` measures."""
+    data_dir: PathText | None = None
+    """A folder with a folder of data for each benchmark; null to fetch the data from the Hugging Face Hub."""
     monitor: str = "val/loss"
     """Logged metric that judges the run: for `best.ckpt`, early stopping, and the objective and pruning of sweeps."""
     monitor_mode: Mode | Literal["auto"] = "auto"
@@ -135,6 +139,15 @@ class RunSettings(Settings):
             mode_of(self.monitor, self.monitor_mode)
         except UserError as error:
             yield str(error)
+
+    @relation
+    def _benchmarks_are_measured(self) -> Iterator[str]:
+        chosen = [name for name, node in self.benchmarks.items() if node is not None]
+        measures = self.callbacks.get("benchmarks") is not None
+        if chosen and not measures:
+            yield f"benchmarks: nothing measures {', '.join(chosen)}; add callbacks=benchmarks"
+        if measures and not chosen:
+            yield "benchmarks: callbacks=benchmarks measures none; name one or more, as in benchmarks=[lambada]"
 
     @property
     def monitored_metric(self) -> Monitor:

@@ -19,6 +19,7 @@ from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.callbacks.measurements.attention import FILE as ATTENTION
 from gpt2_lightning.training.callbacks.measurements.samples import FILE as SAMPLES
 from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
+from gpt2_lightning.training.monitor import VAL_LOSS
 from gpt2_lightning.training.performance.peak_flops import device_name
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,10 @@ def summarize(run: Run) -> None:
 
 
 def list_files(run: Run) -> None:
-    """Log the speed, the memory and the files of the run."""
+    """Log the best value of a metric other than the validation loss, the speed, the memory and the files of the run."""
+    metrics = run.metrics
+    if metrics.monitor.metric != VAL_LOSS and metrics.best is not None:
+        log.info("  %-16s %s %.4g at step %s", "best", metrics.monitor.metric, metrics.best, f"{metrics.best_step:,}")
     _describe_throughput(run)
     for name, what in (
         (METRICS, "figures"),

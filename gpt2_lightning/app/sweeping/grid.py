@@ -30,6 +30,7 @@ from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.status import ENDED, Status, digest_of
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class Grid:
         """Tabulate the results, and exit unless all runs succeeded."""
         from gpt2_lightning.app.sweeping.table import tabulate
 
-        statuses = tabulate(folder, runs)
+        statuses = tabulate(folder, runs, Monitor.of(self._config))
         again = command(self._task.verb, *self._task.arguments)
         if code:
             log.info("stopped; to resume:\n  %s", again)

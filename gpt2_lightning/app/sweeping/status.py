@@ -12,13 +12,21 @@ from typing import Any, Literal
 from gpt2_lightning.app.config.moved import original, with_targets
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.monitor import VAL_LOSS
 
 FILE = "status.json"
 ENDED = ("done", "pruned")
 """States of a run that is complete."""
 _PLACES = ("run_dir", "resume", "trusted_modules")
 """Settings that do not affect the computation of a run."""
-_ADDED: dict[str, Any] = {"metrics": {}, "replay": None}
+_ADDED: dict[str, Any] = {
+    "metrics": {},
+    "replay": None,
+    "benchmarks": {},
+    "data_dir": None,
+    "monitor": VAL_LOSS,
+    "monitor_mode": "auto",
+}
 """Settings added since the first version, with defaults that leave the results of earlier sweeps unchanged."""
 
 
@@ -32,7 +40,7 @@ class Status:
     """Digest of all settings; see `digest_of`."""
     state: Literal["waiting", "running", "done", "pruned", "stopped", "failed"] = "waiting"
     value: float | None = None
-    """Lowest validation loss of a run that has ended."""
+    """Best value of the monitored metric, by default the lowest validation loss, of a run that has ended."""
     seconds: float = 0.0
     """Running time in seconds, summed over all starts."""
     pid: int | None = None

@@ -34,6 +34,7 @@ from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import callbacks
 from gpt2_lightning.training.callbacks.stopping.pruning import PRUNED_AT, make_pruner
+from gpt2_lightning.training.monitor import Monitor
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -63,6 +64,7 @@ class Search:
             raise UserError(fault_list(command_line.faults))
         self._loader = GlobalHydra.instance().config_loader()
         self.space = Space.read(command_line.arguments[1:], self._loader)
+        self.monitor = Monitor()
         self._digest, new = self._checked()
         self.folder = (
             Path(config.study_dir).expanduser() if config.study_dir else folders.find_or_name(new, self._digest)
@@ -97,6 +99,7 @@ class Search:
             storage=storage,
             load_if_exists=True,
             pruner=make_pruner(config.pruner, config.startup_trials, config.warmup_steps),
+            direction="minimize" if self.monitor.mode == "min" else "maximize",
         )
         trials = study.get_trials(deepcopy=False)
         open_ones = [trial for trial in trials if trial.state == TrialState.RUNNING]
@@ -107,7 +110,7 @@ class Search:
         count = f"{len(trials) - len(open_ones)} of {config.trials} trials done before, " if trials else ""
         log.info("search: %s%d trials in all, in %s", count, config.trials, display_path(self.folder))
         code = self._carry_out(study, [optuna.trial.Trial(study, trial._trial_id) for trial in unfinished], storage)
-        return report(study, self.folder, self.best_command, self.again(), code)
+        return report(study, self.folder, self.monitor, self.best_command, self.again(), code)
 
     def _carry_out(self, study: Study, unfinished: list[Trial], storage: str) -> int:
         """Run trials in parallel; return the exit code of a search that was stopped, otherwise 0."""
@@ -183,19 +186,28 @@ class Search:
         elif status.state == "done" and status.value is not None and math.isfinite(status.value):
             study.tell(trial.number, status.value)
         elif status.state in ("done", "failed"):
-            status = status.now(state="failed", error=status.error or "it has no validation loss")
+            status = status.now(state="failed", error=status.error or f"it has no {self.monitor.label}")
             status.write(folder)
             study.tell(trial.number, state=TrialState.FAIL)
             log.error("trial %d failed: %s", trial.number, status.reason)
 
     def _checked(self) -> tuple[str, Path]:
-        """Check the corners of the space; return the digest of this study and the path of a new folder."""
+        """Check the corners of the space; return the digest of this study and the path of a new folder.
+
+        Raises:
+            UserError: with all faults, or if the objective would differ between trials.
+        """
+        for key in ("monitor", "monitor_mode"):
+            if key in map(_name, self.space.swept):
+                raise UserError(f"{key}: the trials of a search have one objective; give it one value")
         found: dict[str, dict[str, Any]] = {}
         for values in self.space.corners():
             config = self._compose(values)
             with composition.job_of(config, 0):
                 plain, faults = composition.checked(self.config.verb, config)
                 new = Path(config.hydra.sweep.dir)
+            if not faults:
+                self.monitor = Monitor.of(plain)
             for fault in faults:
                 found.setdefault(fault, values)
         if found:

@@ -5,7 +5,7 @@ const MARGIN = { left: 56, right: 24, top: 8, bottom: 36 };
 const COLORS = 7;
 const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3], [14, 4]]; // lengths of strokes and gaps
 const MOST_IN_TIP = 8;
-const PART_NAMES = { train: "training", val: "validation", "": "" };
+const PART_NAMES = { train: "training", eval: "training, evaluated", val: "validation", "": "" };
 
 const hidden = new Set(); // runs without a tick
 let chosen = new Set(data.runs.keys()); // runs that fit the filter
@@ -34,7 +34,7 @@ function assignStyles() {
 }
 
 function colorName(number, part) {
-  if (data.groups.length === 1) return `--color-${part === "val" ? 1 : 0}`;
+  if (data.groups.length === 1) return `--color-${{ val: 1, eval: 2 }[part] ?? 0}`;
   return number < COLORS * DASHES.length ? `--color-${number % COLORS}` : "--other";
 }
 

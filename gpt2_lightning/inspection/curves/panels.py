@@ -29,6 +29,7 @@ _LABELS = {
 _OF_A_KIND = ("loss", "perplexity")
 """Metrics that are comparable only within a kind of loss."""
 _LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
+_EVAL = "train/eval_"
 _MOST_POINTS, _MOST_POINTS_IN_ALL, _LEAST_POINTS = 2000, 200_000, 100
 _UNITS = ((2 * 3600.0, "hours", 3600.0), (120.0, "minutes", 60.0), (0.0, "seconds", 1.0))
 
@@ -44,7 +45,7 @@ class Line:
     role: Literal["run", "seed", "mean"]
     """`seed` for a run of a group of several, `mean` for the mean of such a group."""
     part: str
-    """`train`, `val`, or empty for a column of neither."""
+    """`train`, `eval` for training samples in evaluation mode, `val`, or empty for another column."""
     x: Floats
     y: Floats
     """Logged values."""
@@ -72,8 +73,7 @@ def make_panels(runs: Sequence[Run], keys: Sequence[str], x: str, weight: float 
         runs: in the order of colors.
         keys: `loss` for both train/loss and val/loss, and so on; a name in `SHORT_NAMES`; or a column.
         x: `step`, `tokens`, `epoch`, or `time` in training, for which there are no means over seeds.
-        weight: for `smooth`; None for `default_weight` of each line. Validation metrics, learning rate and attention
-            scores are not smoothed.
+        weight: for `smooth`; None for `default_weight` of each line. Only metrics of training rows are smoothed.
     """
     unit, divisor = _unit(runs) if x == "time" else ("", 1.0)
     label = {STEP: "optimizer steps", "tokens": "tokens", "epoch": "epochs", "time": f"{unit} of training"}[x]
@@ -105,7 +105,9 @@ def known_columns(runs: Sequence[Run]) -> list[str]:
 
 def _columns(key: str, run: Run) -> list[str]:
     name = SHORT_NAMES.get(key, key)
-    return [column for column in (f"train/{name}", f"val/{name}", name) if column in run.metrics.columns]
+    return [
+        column for column in (f"train/{name}", f"{_EVAL}{name}", f"val/{name}", name) if column in run.metrics.columns
+    ]
 
 
 def _lines(
@@ -136,12 +138,13 @@ def _line(number: int, run: Run, is_seed: bool, column: str, x: str, divisor: fl
     across, values = run.metrics.points(x, column)
     weight = default_weight(len(values)) if weight is None else weight
     part, _, name = column.rpartition("/")
-    is_exact = part == "val" or name == "lr" or part.startswith("attention")
+    part = "eval" if column.startswith(_EVAL) else part
+    is_exact = part not in ("train", "") or name == "lr"
     return Line(
         run=number,
         group=run.group,
         role="seed" if is_seed else "run",
-        part=part if part in ("train", "val") else "",
+        part=part if part in ("train", "eval", "val") else "",
         x=across / divisor,
         y=values,
         smoothed=smooth(values, weight) if weight > 0 and not is_exact else None,

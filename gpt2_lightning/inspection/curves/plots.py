@@ -90,7 +90,7 @@ def _draw_line(axes: Axes, line: Line, groups: int) -> None:
     if groups > 1 and line.group >= _STYLES:
         axes.plot(line.x, values, color=_OTHERS, linewidth=0.5, alpha=0.4, marker="" if len(line.x) > 1 else ".")
         return
-    color = COLORS[line.group % len(COLORS) if groups > 1 else int(line.part == "val")]
+    color = COLORS[line.group % len(COLORS) if groups > 1 else {"val": 1, "eval": 2}.get(line.part, 0)]
     if line.role == "seed":
         axes.plot(line.x, values, color=color, linewidth=0.7, alpha=0.3, marker="" if len(line.x) > 1 else ".")
         return
@@ -105,7 +105,7 @@ def _draw_line(axes: Axes, line: Line, groups: int) -> None:
         linewidth=1.7 if validates else 1.2 if groups == 1 else 0.9,
         marker="o" if len(line.x) == 1 or (validates and len(line.x) <= _DOTS_UP_TO) else "",
         markersize=4 if groups == 1 else 3,
-        label={"train": "training", "val": "validation", "": ""}[line.part],
+        label={"train": "training", "eval": "training, evaluated", "val": "validation", "": ""}[line.part],
     )
 
 

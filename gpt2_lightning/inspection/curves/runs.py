@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
@@ -53,11 +53,16 @@ class Run:
     @property
     def best(self) -> tuple[float, float] | None:
         """The lowest finite validation loss and its step."""
-        steps, losses = self.metrics.points(STEP, _VAL_LOSS)
-        if not np.isfinite(losses).any():
+        return self.best_of(_VAL_LOSS)
+
+    def best_of(self, key: str, mode: Literal["min", "max"] = "min") -> tuple[float, float] | None:
+        """The best finite value of a column and its step; None if there is none."""
+        steps, values = self.metrics.points(STEP, key)
+        if not np.isfinite(values).any():
             return None
-        at = int(np.where(np.isfinite(losses), losses, np.inf).argmin())
-        return float(losses[at]), float(steps[at])
+        sign = 1 if mode == "min" else -1
+        at = int(np.where(np.isfinite(values), sign * values, np.inf).argmin())
+        return float(values[at]), float(steps[at])
 
     @property
     def remarks(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -13,14 +14,23 @@ from gpt2_lightning.inspection.curves.plots import COLORS, escape_mathtext
 _MARKS = {"done": ("o", COLORS[0], "done"), "pruned": ("x", "#999999", "pruned: last value")}
 
 
-def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequence[str], picture: Path) -> None:
-    """Plot the best validation loss of each trial, and the best so far, as PNG.
+def draw_history(
+    numbers: Sequence[int],
+    values: Sequence[float],
+    states: Sequence[str],
+    picture: Path,
+    label: str = "validation loss",
+    mode: Literal["min", "max"] = "min",
+) -> None:
+    """Plot the best value of each trial, and the best so far, as PNG.
 
     Args:
         numbers: of the validated trials, ascending.
-        losses: best validation loss of each trial, in nats per token.
+        values: best value of the objective in each trial.
         states: `done` or `pruned` for each trial.
         picture: the file to write.
+        label: name of the objective.
+        mode: whether lower or higher values are better.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -29,14 +39,15 @@ def draw_history(numbers: Sequence[int], losses: Sequence[float], states: Sequen
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    at, values = np.array(numbers), np.array(losses)
-    for state, (mark, color, label) in _MARKS.items():
+    at, reached = np.array(numbers), np.array(values)
+    for state, (mark, color, of_state) in _MARKS.items():
         chosen = np.array([one == state for one in states], dtype=bool)
-        axes.plot(at[chosen], values[chosen], mark, color=color, markersize=5, label=label)
-    done = np.where(np.array([one == "done" for one in states], dtype=bool), values, np.inf)
-    lowest = np.minimum.accumulate(done)
-    axes.step(at[np.isfinite(lowest)], lowest[np.isfinite(lowest)], where="post", color=COLORS[1], label="best so far")
-    axes.set(xlabel="trial", ylabel="best validation loss")
+        axes.plot(at[chosen], reached[chosen], mark, color=color, markersize=5, label=of_state)
+    sign = 1 if mode == "min" else -1
+    done = np.where(np.array([one == "done" for one in states], dtype=bool), sign * reached, np.inf)
+    best = sign * np.minimum.accumulate(done)
+    axes.step(at[np.isfinite(best)], best[np.isfinite(best)], where="post", color=COLORS[1], label="best so far")
+    axes.set(xlabel="trial", ylabel=f"best {escape_mathtext(label)}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Plot of a sweep: the best validation loss against each swept setting."""
+"""Plot of a sweep: the best value of its objective against each swept setting."""
 
 from __future__ import annotations
 
@@ -36,19 +36,26 @@ class Point:
 
     name: str
     settings: dict[str, str]
-    loss: float | None
-    """Best validation loss in nats per token; None if the run was never validated."""
+    value: float | None
+    """Best value of the objective; None if the run has none."""
     state: str
 
 
-def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path, logarithmic: Collection[str] = ()) -> None:
+def draw_sweep(
+    points: Sequence[Point],
+    keys: Sequence[str],
+    picture: Path,
+    logarithmic: Collection[str] = (),
+    label: str = "validation loss",
+) -> None:
     """Plot the first swept keys in a panel each, with the best run marked, and a table of the best runs, as PNG.
 
     Args:
-        points: runs in ascending order of the loss.
+        points: runs, the best first.
         keys: the swept settings.
         picture: the file to write.
         logarithmic: keys that were sampled on a logarithmic scale; others have one if their values spread widely.
+        label: name of the objective.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,8 +69,10 @@ def draw_sweep(points: Sequence[Point], keys: Sequence[str], picture: Path, loga
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(rows + 1, columns, height_ratios=[*[3.2] * rows, height])
     for number, key in enumerate(shown):
-        _draw_panel(figure.add_subplot(grid[number // columns, number % columns]), points, key, key in logarithmic)
-    _draw_table(figure.add_subplot(grid[rows, :]), points[:_MOST_ROWS], shown)
+        axes = figure.add_subplot(grid[number // columns, number % columns])
+        _draw_panel(axes, points, key, key in logarithmic)
+        axes.set(xlabel=key, ylabel=f"best {escape_mathtext(label)}")
+    _draw_table(figure.add_subplot(grid[rows, :]), points[:_MOST_ROWS], shown, f"best {label}")
     with replacing(picture) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -75,7 +84,7 @@ def short(value: str) -> str:
 
 
 def _draw_panel(axes: Axes, points: Sequence[Point], key: str, logarithmic: bool) -> None:
-    reached = [(p.settings[key], p.loss, p.state) for p in points if key in p.settings and p.loss is not None]
+    reached = [(p.settings[key], p.value, p.state) for p in points if key in p.settings and p.value is not None]
     values = list(dict.fromkeys(p.settings[key] for p in points if key in p.settings))
     numbers = [_number(value) for value in values]
     known = [number for number in numbers if number is not None]
@@ -87,12 +96,10 @@ def _draw_panel(axes: Axes, points: Sequence[Point], key: str, logarithmic: bool
         places = {value: float(number) for number, value in enumerate(sorted(values))}
         axes.margins(x=0.2)
         _label(axes, places)
-    x, y = [places[value] for value, _, _ in reached], [loss for _, loss, _ in reached]
+    x, y = [places[setting] for setting, _, _ in reached], [value for _, value, _ in reached]
     axes.scatter(x, y, s=16, c=[COLORS[0] if state == "done" else _UNFINISHED for _, _, state in reached], zorder=2)
-    if reached:
-        best = int(np.argmin(y))
-        axes.plot(x[best], y[best], "o", mfc="none", mec="black", markersize=9)
-    axes.set(xlabel=key, ylabel="best validation loss")
+    if reached:  # the first is the best
+        axes.plot(x[0], y[0], "o", mfc="none", mec="black", markersize=9)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -129,15 +136,20 @@ def _label(axes: Axes, places: dict[str, float]) -> None:
     axes.minorticks_off()
 
 
-def _draw_table(axes: Axes, points: Sequence[Point], keys: Sequence[str]) -> None:
+def _draw_table(axes: Axes, points: Sequence[Point], keys: Sequence[str], label: str) -> None:
     axes.axis("off")
     if not points:
         return
     cells = [
-        [p.name, *(short(p.settings.get(key, "")) for key in keys), "" if p.loss is None else f"{p.loss:.4f}", p.state]
+        [
+            p.name,
+            *(short(p.settings.get(key, "")) for key in keys),
+            "" if p.value is None else f"{p.value:.4f}",
+            p.state,
+        ]
         for p in points
     ]
-    head = ["run", *keys, "best validation loss", "state"]
+    head = ["run", *keys, label, "state"]
     literally = [[escape_mathtext(cell) for cell in row] for row in (head, *cells)]
     table = axes.table(cellText=literally[1:], colLabels=literally[0], loc="center", cellLoc="left", edges="horizontal")
     table.auto_set_font_size(False)

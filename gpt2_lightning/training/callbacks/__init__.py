@@ -3,6 +3,7 @@
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.measurements.attention import Attention
+from gpt2_lightning.training.callbacks.measurements.benchmarks import Benchmarks
 from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
 from gpt2_lightning.training.callbacks.measurements.samples import Samples
 from gpt2_lightning.training.callbacks.profile import Profile
@@ -15,6 +16,7 @@ from gpt2_lightning.training.callbacks.stopping.spike_guard import SpikeGuard
 
 __all__ = [
     "Attention",
+    "Benchmarks",
     "Checkpointing",
     "EarlyStopping",
     "Metrics",

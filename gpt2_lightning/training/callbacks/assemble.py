@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lightning.pytorch.callbacks import Callback
 
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
+from gpt2_lightning.training.callbacks.measurements.benchmarks import Benchmarks
 from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
 from gpt2_lightning.training.callbacks.progress import ProgressBar
 from gpt2_lightning.training.callbacks.stopping.signals import Signals
@@ -14,7 +15,7 @@ from gpt2_lightning.training.callbacks.stopping.spike_guard import SpikeWatch
 
 
 def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
-    """Return all callbacks: spikes before the metrics of a step that a guard undoes, metrics before the
+    """Return all callbacks: spikes before the metrics of a step that a guard undoes, metrics and benchmarks before the
     callbacks that use them, checkpointing after those that stop the run.
 
     Args:
@@ -23,5 +24,7 @@ def assemble(metrics: Metrics, chosen: Sequence[Callback]) -> list[Callback]:
     """
     saving = [callback for callback in chosen if isinstance(callback, Checkpointing)]
     watching = [callback for callback in chosen if isinstance(callback, SpikeWatch)] or [SpikeWatch()]
-    others = [callback for callback in chosen if callback not in (*saving, *watching)]
-    return [*watching, metrics, ProgressBar(metrics), *others, *saving, Signals(next(iter(saving), None))]
+    measuring = [callback for callback in chosen if isinstance(callback, Benchmarks)]
+    others = [callback for callback in chosen if callback not in (*saving, *watching, *measuring)]
+    progress, signals = ProgressBar(metrics), Signals(next(iter(saving), None))
+    return [*watching, metrics, progress, *measuring, *others, *saving, signals]

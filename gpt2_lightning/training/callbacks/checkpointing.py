@@ -34,6 +34,7 @@ class Checkpointing(L.Callback):
         self.run_dir = run_dir
         self.every_n_steps, self.keep = every_n_steps, keep
         self._last_seen_step = 0
+        self._best_step = -1
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_seen_step = trainer.global_step
@@ -48,6 +49,9 @@ class Checkpointing(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save_if_due(trainer, Metrics.of(trainer).is_best)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save_if_due(trainer, Metrics.of(trainer).is_best)  # which may be measured after the last validation
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._remove_old(trainer)  # also after a kill between the last checkpoint and the removal of the one before
@@ -70,8 +74,10 @@ class Checkpointing(L.Callback):
 
     def _save_if_due(self, trainer: L.Trainer, is_best: bool) -> None:
         best = self._path(folder.BEST)
-        if is_best:  # first: a run that is killed here resumes from an earlier step, and saves it again
+        if is_best and self._best_step != trainer.global_step:
+            # First: a run that is killed here resumes from an earlier step, and saves it again.
             trainer.save_checkpoint(best)
+            self._best_step = trainer.global_step
         if trainer.should_stop or trainer.global_step % self.every_n_steps == 0:
             self.save_step(trainer, best if is_best else None)
 

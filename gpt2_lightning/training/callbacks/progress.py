@@ -21,6 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
+from gpt2_lightning.training.lightning_module import EVAL_LOSS
 
 _SECONDS_BETWEEN_UPDATES = 0.25
 
@@ -107,6 +108,8 @@ def _figures(latest: dict[str, float]) -> str:
     shown = []
     if "train/loss" in latest:
         shown.append(f"loss {latest['train/loss']:.3f}")
+    if EVAL_LOSS in latest:
+        shown.append(f"eval {latest[EVAL_LOSS]:.3f}")
     if "val/loss" in latest:
         shown.append(f"val {latest['val/loss']:.3f}")
     if "tokens_per_second" in latest:

@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gpt2_lightning.training.loggers.run_logger import RunLogger, flat
+from gpt2_lightning.training.monitor import VAL_LOSS
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
-_METRIC = "val/loss"
-"""Column of results beside the hyperparameters."""
 
 
 class TensorBoardLogger(RunLogger):
     """Write event files to the run's folder; `tensorboard --logdir runs` displays all runs.
 
-    The settings of the run are in the tab HParams, with its validation loss.
+    The settings of the run are in the tab HParams, with its monitored metric.
 
     A resumed run hides the events after the step from which it resumes.
 
@@ -66,7 +65,7 @@ class TensorBoardLogger(RunLogger):
 
             self._writer = SummaryWriter(str(self.folder), purge_step=step)
             # SummaryWriter.add_hparams would write them as a run of their own, without the run's curves.
-            for summary in hparams(_hyperparameters(self._params), {_METRIC: 0.0}):
+            for summary in hparams(_hyperparameters(self._params), {self._params.get("monitor", VAL_LOSS): 0.0}):
                 self._writer._get_file_writer().add_summary(summary)
             config = yaml.safe_dump(self._params, sort_keys=False, allow_unicode=True)
             self._writer.add_text("config", _as_it_stands(config), step)

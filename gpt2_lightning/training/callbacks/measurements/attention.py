@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
@@ -19,8 +18,8 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.inspection.attention.reading import attention_weights
 from gpt2_lightning.inspection.attention.scores import SCORES, head_scores, repeated_sequence
-from gpt2_lightning.model import GPT2
 from gpt2_lightning.settings import NonEmpty, PositiveInt, checked
+from gpt2_lightning.training.callbacks.measurements.evaluation_mode import evaluating, language_model_of
 from gpt2_lightning.training.callbacks.stopping.step_limit import is_last_step
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded, RunLogger
@@ -98,8 +97,8 @@ class Attention(L.Callback):
         whole = pl_module.full_model()
         if whole is None:
             return  # rank zero has the unsharded model
-        network = _network(whole)
-        with _evaluating(network), as_written():
+        network = language_model_of(whole)
+        with evaluating(network), as_written():
             weights = {name: attention_weights(network, ids) for name, ids in self._texts.items()}
         scores = {name: head_scores(weights[name], ids) for name, ids in self._texts.items()}
         _add_rows(self.file, trainer.global_step, scores)
@@ -110,7 +109,7 @@ class Attention(L.Callback):
 
     def _chosen_texts(self, module: TrainingModule[Any, Any]) -> dict[str, Tensor]:
         """Return the ids (T,) of the input texts by name."""
-        shape, tokenizer = _network(module).config, module.description.tokenizer
+        shape, tokenizer = language_model_of(module).config, module.description.tokenizer
         texts = {REPEATED: repeated_sequence(shape.vocab_size, shape.block_size)[0]}
         if self.prompts is None and isinstance(module.data, TokenDataModule):
             validation = module.data.corpora[0].val
@@ -144,23 +143,6 @@ class Attention(L.Callback):
 
 def _is_due(trainer: L.Trainer, interval: int) -> bool:
     return is_last_step(trainer) or trainer.global_step % interval == 0
-
-
-def _network(module: nn.Module) -> GPT2:
-    """Return the language model inside a LightningModule or a classifier."""
-    return next(part for part in module.modules() if isinstance(part, GPT2))
-
-
-@contextlib.contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    """Context manager of evaluation mode, that is without dropout; restores the mode of every submodule."""
-    modes = {part: part.training for part in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _log_scores(trainer: L.Trainer, module: TrainingModule[Any, Any], scores: Mapping[str, Tensor]) -> None:

@@ -128,7 +128,7 @@ class Metrics(L.Callback):
         """Return the names of metrics beside those of the module; see `LogsMetrics`."""
         return ["lr", "grad_norm", *METRICS]
 
-    def log(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
+    def log_measured(self, trainer: L.Trainer, values: Mapping[str, float]) -> None:
         """Log a row of values that were measured at this step outside of a validation.
 
         Args:
