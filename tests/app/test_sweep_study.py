@@ -17,8 +17,10 @@ from gpt2_lightning.app.finetuning.settings import FinetuneSettings
 from gpt2_lightning.app.sweeping.settings import SweepSettings
 from gpt2_lightning.app.sweeping.space import Space
 from gpt2_lightning.app.sweeping.status import Status
+from gpt2_lightning.app.sweeping.table import tabulate
 from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.monitor import Monitor
 from tests.app.tiny_runs import TINY
 from tests.programs import running
 
@@ -86,6 +88,11 @@ def test_what_cannot_be_searched_is_refused(override: str, expected: str) -> Non
         (["seed=1,2", "verb=generate"], "verb: 'generate' does not fit"),
         (["seed=1,2", "trails=3"], "trails: unknown key; did you mean trials?"),
         (["seed=1,2", "hydra/launcher=joblib"], "hydra/launcher: a search starts its trials by itself, workers=2"),
+        (["seed=1,2", "monitor=val/loss,train/loss"], "monitor: the trials of a search have one objective"),
+        (
+            ["seed=1,2", "monitor=val/speed"],
+            "monitor_mode: auto does not know whether",
+        ),
         (["seed=1,2", "run_dir=here"], "run_dir: each run has its own in the sweep's folder"),
     ],
 )
@@ -123,6 +130,38 @@ def test_trials_that_fail_leave_the_others(run_verb: Run, small_text: Path, work
     bad = run_verb("sweep", "trials=2", *settings, "data.path=bad.txt", "study_dir=bad")
     assert bad.code == 1
     assert "no trial has ended well; status.json in the folder of each says why" in bad.out
+
+
+def test_runs_are_compared_by_the_monitored_metric(tmp_path: Path) -> None:
+    accuracies = {"0": (0.5, 0.75), "1": (0.25, 1.0), "2": (0.5, 0.5)}
+    for name, (first, last) in accuracies.items():
+        (tmp_path / name).mkdir()
+        rows = f"step,val/loss,val/accuracy\n1,1.0,{first}\n2,2.0,{last}\n"
+        (tmp_path / name / "metrics.csv").write_text(rows)
+        Status({"seed": name}, "", "done").write(tmp_path / name)
+    tabulate(tmp_path, [tmp_path / name for name in accuracies], Monitor("val/accuracy", "max"))
+    with (tmp_path / "sweep.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["run"] for row in table] == ["1", "0", "2"]
+    assert [row["best val/accuracy"] for row in table] == ["1", "0.75", "0.5"]
+    assert [row["best_step"] for row in table] == ["2", "2", "1"]
+    assert {row["best_val_loss"] for row in table} == {"1"}
+
+
+@pytest.mark.slow
+def test_a_search_maximizes_an_accuracy(run_verb: Run, small_text: Path, workplace: Path) -> None:
+    length = ["trainer.max_steps=6", "trainer.val_check_interval=2", "callbacks.samples=null"]
+    settings = [*TINY, *length, "metrics=top5", "monitor=val/top5_accuracy", "data=text", f"data.path={small_text}"]
+    outcome = run_verb("sweep", "trials=2", "optimizer.lr=1e-2,1e-9", "study_dir=study", *settings)
+    assert outcome.code == 0, outcome
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{workplace / 'study' / 'study.db'}")
+    assert study.direction.name == "MAXIMIZE"
+    for trial in study.trials:
+        with (workplace / "study" / str(trial.number) / "metrics.csv").open() as file:
+            found = [float(row["val/top5_accuracy"]) for row in csv.DictReader(file) if row["val/top5_accuracy"]]
+        assert trial.value == pytest.approx(max(found), rel=1e-5)
+    best = max(trial.value for trial in study.trials)
+    assert f"best: trial {study.best_trial.number}, val/top5_accuracy {best:.4f}" in outcome.out
 
 
 def killed_in_its_third_trial(settings: list[str], workplace: Path) -> Path:
