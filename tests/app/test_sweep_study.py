@@ -20,7 +20,7 @@ from gpt2_lightning.app.sweeping.status import Status
 from gpt2_lightning.app.sweeping.table import tabulate
 from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.monitor import Monitor
+from gpt2_lightning.training.metrics.monitor import Monitor
 from tests.app.tiny_runs import TINY
 from tests.programs import running
 

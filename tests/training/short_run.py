@@ -25,7 +25,7 @@ from gpt2_lightning.training.callbacks.measurements import throughput
 from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
-from gpt2_lightning.training.monitor import Monitor
+from gpt2_lightning.training.metrics.monitor import Monitor
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Constant, Schedule
 from gpt2_lightning.training.trainer import TrainerSpec

@@ -18,7 +18,7 @@ from gpt2_lightning.evaluation.benchmarks.benchmark import Subject
 from gpt2_lightning.evaluation.evaluate import evaluate
 from gpt2_lightning.tokenizers import CharTokenizer
 from gpt2_lightning.training.callbacks import Benchmarks, EarlyStopping
-from gpt2_lightning.training.monitor import Monitor
+from gpt2_lightning.training.metrics.monitor import Monitor
 from tests.app.letter_benchmark import Letters
 from tests.training.short_run import ALPHABET, CONFIG, Plan, Run, same_tensors
 
@@ -109,8 +109,8 @@ def test_absent_data_is_refused_before_the_first_step(tokens: Tokens, tmp_path: 
 @pytest.mark.parametrize(
     ("metric", "steps", "message"),
     [
-        ("benchmarks/leters/worst", 0, r"nothing logs benchmarks/leters/worst in this run; did you mean benchmarks/le"),
-        ("benchmarks/letters/wurst", 5, r"nothing logs .*/wurst in this run; did you mean benchmarks/letters/worst\?"),
+        ("benchmarks/leters/worst", 0, r"benchmarks/leters/worst is none of .*; did you mean benchmarks/letters/"),
+        ("benchmarks/letters/wurst", 5, r"/wurst is none of .*; did you mean benchmarks/letters/worst\?"),
     ],
 )
 def test_an_unknown_metric_is_refused_as_soon_as_it_is_known(

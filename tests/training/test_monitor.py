@@ -15,7 +15,7 @@ from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks import EarlyStopping
 from gpt2_lightning.training.lightning_module import EVAL_LOSS
-from gpt2_lightning.training.monitor import Monitor, mode_of
+from gpt2_lightning.training.metrics.monitor import Monitor, mode_of
 from tests.training.short_run import Plan, Run
 
 Train = Callable[..., Run]
@@ -104,9 +104,9 @@ def test_a_metric_that_is_no_number_is_never_the_best(train: Train, tmp_path: Pa
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("val/accuracy", r"monitor: nothing logs val/accuracy in this run.* It logs .*val/bits_per_byte.*, val/loss"),
-        ("val/los", r"monitor: nothing logs val/los in this run; did you mean val/loss\?"),
-        (EVAL_LOSS, r"monitor: nothing logs train/eval_loss in this run"),
+        ("val/accuracy", r"monitor: val/accuracy is none of the metrics .* They are .*val/bits_per_byte.*, val/loss"),
+        ("val/los", r"monitor: val/los is none of the metrics that can judge this run; did you mean val/loss\?"),
+        (EVAL_LOSS, r"monitor: train/eval_loss is none of the metrics"),
     ],
 )
 def test_a_metric_that_is_never_logged_is_refused_before_training(
@@ -129,7 +129,7 @@ def test_with_a_callback_of_ones_own_it_is_refused_at_the_first_validation(
     train: Train, tokens: Tokens, tmp_path: Path
 ) -> None:
     refused = Run(Plan(tmp_path / "refused", monitor=Monitor("val/owl"), callbacks=[Own()]), tokens)
-    with pytest.raises(UserError, match=r"nothing logs val/owl in this run; did you mean val/own\?"):
+    with pytest.raises(UserError, match=r"val/owl is none of .*; did you mean val/own\?"):
         refused.fit()
     assert refused.trainer.global_step == 4
     run = train(Plan(tmp_path / "taken", monitor=Monitor("val/own", "max"), callbacks=[Own()]))

@@ -15,7 +15,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.loss import LARGEST_LOGITS
 from gpt2_lightning.settings import PathText, PositiveFloat, PositiveInt, Seed, Settings, relation
-from gpt2_lightning.training.monitor import Mode, Monitor, mode_of
+from gpt2_lightning.training.metrics.monitor import Mode, Monitor, mode_of
 from gpt2_lightning.training.performance.compilation import Compile, compile_fault
 
 DEFAULT_BATCH_SIZE = 16

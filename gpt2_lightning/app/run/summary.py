@@ -19,7 +19,7 @@ from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.callbacks.measurements.attention import FILE as ATTENTION
 from gpt2_lightning.training.callbacks.measurements.samples import FILE as SAMPLES
 from gpt2_lightning.training.loggers.csv_logger import FILE as METRICS
-from gpt2_lightning.training.monitor import VAL_LOSS
+from gpt2_lightning.training.metrics.monitor import VAL_LOSS
 from gpt2_lightning.training.performance.peak_flops import device_name
 
 log = logging.getLogger(__name__)

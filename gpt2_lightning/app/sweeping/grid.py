@@ -30,7 +30,7 @@ from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping import composition, folders
 from gpt2_lightning.app.sweeping.status import ENDED, Status, digest_of
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.monitor import Monitor
+from gpt2_lightning.training.metrics.monitor import Monitor
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from gpt2_lightning.app.config.moved import original, with_targets
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.training.monitor import VAL_LOSS
+from gpt2_lightning.training.metrics.monitor import VAL_LOSS
 
 FILE = "status.json"
 ENDED = ("done", "pruned")

@@ -34,7 +34,7 @@ from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import callbacks
 from gpt2_lightning.training.callbacks.stopping.pruning import PRUNED_AT, make_pruner
-from gpt2_lightning.training.monitor import Monitor
+from gpt2_lightning.training.metrics.monitor import Monitor
 
 if TYPE_CHECKING:
     from optuna import Study

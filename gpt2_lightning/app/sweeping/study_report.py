@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.sweeping.table import tabulate
 from gpt2_lightning.inspection.curves.study_plots import draw_history, draw_importances
-from gpt2_lightning.training.monitor import Monitor
+from gpt2_lightning.training.metrics.monitor import Monitor
 
 if TYPE_CHECKING:
     from optuna import Study

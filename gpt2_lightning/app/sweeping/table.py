@@ -20,7 +20,7 @@ from gpt2_lightning.atomic import write_text
 from gpt2_lightning.inspection.curves.metrics_csv import FILE as METRICS
 from gpt2_lightning.inspection.curves.runs import read_runs
 from gpt2_lightning.inspection.curves.sweep_plot import Point, draw_sweep, short
-from gpt2_lightning.training.monitor import VAL_LOSS, Monitor
+from gpt2_lightning.training.metrics.monitor import VAL_LOSS, Monitor
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gpt2_lightning.training.loggers.run_logger import RunLogger, flat
-from gpt2_lightning.training.monitor import VAL_LOSS
+from gpt2_lightning.training.metrics.monitor import VAL_LOSS
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -47,4 +47,6 @@ def require_logged(metric: str, names: Collection[str]) -> None:
         return
     known = sorted({f"{name}…" if name.endswith("/") else name for name in names} - {*_PLACES})
     nearest = did_you_mean(metric, known) or "."
-    raise UserError(f"monitor: nothing logs {metric} in this run{nearest} It logs {', '.join(known)}")
+    raise UserError(
+        f"monitor: {metric} is none of the metrics that can judge this run{nearest} They are {', '.join(known)}"
+    )

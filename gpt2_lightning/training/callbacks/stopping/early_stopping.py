@@ -12,7 +12,7 @@ import torch
 from gpt2_lightning.settings import NonNegativeFloat, PositiveInt, checked
 from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
 from gpt2_lightning.training.callbacks.stopping.step_limit import validation_follows
-from gpt2_lightning.training.monitor import VAL_LOSS, Monitor
+from gpt2_lightning.training.metrics.monitor import VAL_LOSS, Monitor
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import lightning as L
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
 from gpt2_lightning.training.callbacks.stopping.step_limit import validation_follows
-from gpt2_lightning.training.monitor import Monitor
+from gpt2_lightning.training.metrics.monitor import Monitor
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
