@@ -100,7 +100,7 @@ class Metrics(L.Callback):
         figures = [f"validation loss {loss:.4f}", f"{self.latest[f'val/{headline}']:.3f} {headline.replace('_', ' ')}"]
         figures += [f"{self.latest[f'val/{name}']:.3f} {name.replace('_', ' ')}" for name in _task(trainer).metrics]
         if EVAL_LOSS in self.latest:
-            figures.insert(0, f"{self.latest[EVAL_LOSS]:.4f} in evaluation mode")
+            figures.insert(0, f"training loss in evaluation mode {self.latest[EVAL_LOSS]:.4f}")
         if "train/loss" in self.latest:
             figures.insert(0, f"training loss {self.latest['train/loss']:.4f}")
             figures.append(f"{self.latest['tokens_per_second']:,.0f} tokens/s")
