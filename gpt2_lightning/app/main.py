@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gpt2_lightning import __version__
 from gpt2_lightning.app.config.registration import register_with_hydra
 from gpt2_lightning.app.output.exits import (
-    INTERRUPTED,
     exiting_at_interrupt,
     exiting_at_sigterm,
     fail,
@@ -102,13 +101,11 @@ def _main(verb: str, arguments: list[str] | None) -> NoReturn:
         raise_at_interrupt()
     task = Task(verb, command_line.faults, given, of_runs)
     try:
-        with exiting_at_sigterm():
+        with exiting_at_sigterm(), reporting_signals():
             hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
             print(end="", flush=True)
     except UserError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("stopped", INTERRUPTED)
     except BrokenPipeError:  # the reader has seen enough, as in --info defaults-tree | head
         sys.exit(0)
     except OSError as error:  # of a sweep

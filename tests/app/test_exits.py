@@ -64,6 +64,20 @@ def test_a_signal_before_the_first_step_has_its_code_whatever_lightning_makes_of
     assert "Traceback" not in done.err
 
 
+def test_a_signal_while_the_configuration_is_composed_has_its_code(
+    run_verb: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            raise AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+
+    monkeypatch.setattr("hydra.main", interrupted)
+    done = run_verb("train", *TINY)
+    assert (done.code, done.err) == (143, "error: stopped at once; what was saved before is kept\n")
+
+
 def test_a_signal_that_an_import_turned_into_an_error_has_its_code(capsys: pytest.CaptureFixture[str]) -> None:
     error = RuntimeError("Error calling __set_name__")
     error.__cause__ = SystemExit(143)  # of the handler of SIGTERM
