@@ -34,7 +34,7 @@ from gpt2_lightning.evaluation.likelihood.scorer import Scorer
 from gpt2_lightning.evaluation.likelihood.windows import disjoint_windows
 from gpt2_lightning.evaluation.subject import Subject
 from gpt2_lightning.huggingface.chat_template import as_jinja
-from gpt2_lightning.pretrained.devices import Device, DType, device_of, dtype_of
+from gpt2_lightning.pretrained.devices import Device, DType, device_of, dtype_of, other_devices
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 
 _logger = logging.getLogger(__name__)
@@ -53,7 +53,8 @@ class HarnessModel(LM):
 
     Args:
         checkpoint: a run, a checkpoint, a folder or `hf:NAME@REVISION`, as in `gpt2_lightning.load`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. None and `cuda:0`, the harness's default, are `auto`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. None and `cuda:0`, the harness's default, are `auto`,
+            with which all GPUs compute log-likelihoods.
         dtype: what to compute in, as in `gpt2_lightning.load`.
         tokens_per_batch: largest number of tokens of a forward pass, padding included.
         runs_dir: the folder of all runs, for `latest`.
@@ -76,12 +77,19 @@ class HarnessModel(LM):
         max_batch_size: int | None = None,
     ) -> None:
         super().__init__()
-        kind, _, number = ("auto" if device in (None, _DEFAULT_DEVICE) else device).partition(":")
-        self._device = torch.device(f"{kind}:{number}") if number else device_of(cast(Device, kind))
+        name, _, number = ("auto" if device in (None, _DEFAULT_DEVICE) else device).partition(":")
+        kind = cast(Device, name)
+        self._device = torch.device(f"{kind}:{number}") if number else device_of(kind)
         source = str(checkpoint)  # the harness reads a name of digits as a number
         self._loaded = load_pretrained(source, LoadOptions(Path(runs_dir).expanduser(), base))
         model, tokenizer = self._loaded.model.to(self._device, dtype_of(dtype)), self._loaded.description().tokenizer
-        self._subject = Subject(model, tokenizer, self._loaded.location, tokens_per_batch=tokens_per_batch)
+        self._subject = Subject(
+            model,
+            tokenizer,
+            self._loaded.location,
+            tokens_per_batch=tokens_per_batch,
+            devices=() if number else other_devices(kind),
+        )
         self._template = template_of(self._loaded.task) if self._loaded.task.get("kind") == INSTRUCT else None
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
