@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,14 +60,8 @@ class DocumentWindows(Windows):
 
     def __init__(self, sequence: TokenSequence, block_size: int, end_of_text: int) -> None:
         super().__init__(sequence, block_size)
-        ends = [
-            start + np.flatnonzero(sequence.slice(start, min(start + _SCANNED_AT_ONCE, len(sequence))) == end_of_text)
-            for start in range(0, len(sequence), _SCANNED_AT_ONCE)
-        ]
-        borders = np.concatenate([[0], *ends, [len(sequence) - 1]])
-        borders = borders[np.flatnonzero(np.diff(borders, prepend=-1))]  # a sequence may begin or end with one
-        self._borders = borders  # first input of each document, and the last token
-        self._ends = np.cumsum(-(-np.diff(borders) // block_size))  # of each document, in windows
+        self._borders: NDArray[Any] = document_borders(sequence, end_of_text)
+        self._ends = np.cumsum(-(-np.diff(self._borders) // block_size))  # of each document, in windows
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self._ends.size else 0
@@ -78,6 +72,16 @@ class DocumentWindows(Windows):
         windows = -(-length // self.block_size)
         skipped = (windows - (self._ends[document] - numbers)) * self.block_size
         return self._borders[document] + skipped, np.minimum(self.block_size, length - skipped)
+
+
+def document_borders(sequence: TokenSequence, end_of_text: int) -> NDArray[np.int64]:
+    """Return the first input of each document, and the last token of the sequence, in ascending order."""
+    ends = [
+        start + np.flatnonzero(sequence.slice(start, min(start + _SCANNED_AT_ONCE, len(sequence))) == end_of_text)
+        for start in range(0, len(sequence), _SCANNED_AT_ONCE)
+    ]
+    borders = np.concatenate([np.array([0]), *ends, np.array([len(sequence) - 1])])
+    return borders[np.flatnonzero(np.diff(borders, prepend=-1))]  # a sequence may begin or end with one
 
 
 def read_batch(

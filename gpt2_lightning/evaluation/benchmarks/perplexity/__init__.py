@@ -1,0 +1,1 @@
+"""Perplexity of texts, WikiText and prepared corpora, over windows of whole documents."""
