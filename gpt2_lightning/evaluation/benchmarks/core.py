@@ -82,6 +82,8 @@ _COLUMNS: dict[Kind, tuple[str, ...]] = {
     "schema": ("context_options", "continuation", "gold"),
     "language_modeling": ("context", "continuation"),
 }
+_TYPES: dict[str, type] = {"gold": int, "choices": list, "context_options": list}
+"""Types of columns that are no text."""
 _ELSEWHERE = {"hellaswag.jsonl": "hellaswag/*val*.jsonl", "lambada_openai.jsonl": "lambada/*.jsonl"}
 """Files of other benchmarks in `data_dir` that serve where the bundle is absent."""
 
@@ -223,7 +225,7 @@ def _checked(kind: Kind, row: dict[str, Any]) -> Row:
         return {"query": question.contexts[0], "choices": question.continuations, "gold": question.answer}
     for column in _COLUMNS[kind]:
         value = row.get(column)
-        is_right = isinstance(value, {"gold": int, "choices": list, "context_options": list}.get(column, str))
+        is_right = isinstance(value, _TYPES.get(column, str))
         if not is_right or (value in ("", []) and column != "context"):
             raise BadRow(f"{column} is {shortened(value)}, which is none of a task of kind {kind}")
     if kind != "language_modeling" and not 0 <= row["gold"] < len(row[_COLUMNS[kind][kind == "multiple_choice"]]):
