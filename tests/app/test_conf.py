@@ -29,6 +29,12 @@ FINETUNING = {"lora", "task", "template"}
 """Groups of the verb `finetune` alone."""
 NEEDED = {"predict": ["text=something"], "explain": ["text=something"]}
 """What a verb cannot do without, where its YAML leaves the choice."""
+WITH = {
+    "benchmarks": ["callbacks=benchmarks"],
+    "benchmarks/choices": ["callbacks=benchmarks", "++benchmarks.choices.path=questions.jsonl"],
+    "callbacks/benchmarks": ["benchmarks=lambada"],
+}
+"""What an option or the options of a group cannot do without."""
 SIZES = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 
 
@@ -38,7 +44,8 @@ def test_every_option_passes_preflight(option: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))  # which some precisions ask for
     group, name = option.split("/")
     verb = finetune if group in FINETUNING else train
-    config = composed(verb.__name__.rpartition(".")[2], f"{group}={name}")
+    more = WITH.get(option) or WITH.get(group, [])
+    config = composed(verb.__name__.rpartition(".")[2], f"{group}={name}", *more)
     assert preflight(named(config), verb.Config)[1] == []
 
 
