@@ -72,8 +72,18 @@ def trained(extended: Path) -> dict[str, str]:
     model = ["init_from=scratch", "model=tiny", "tokenizer=gpt2", f"cache_dir={extended / 'cache'}", "batch_size=4"]
     model += ["trainer=cpu", "trainer.max_epochs=1"]
     ticks = ["data=table", "data.path=ticks.json", *model]
+    questions = [("The capital of France is", 0), ("Answer:", 1)]
+    rows_of_questions = [{"context": text, "choices": ["Paris", "Rome"], "answer": right} for text, right in questions]
+    (extended / "capitals.jsonl").write_text("\n".join(map(json.dumps, rows_of_questions)))
     finetunings = {
-        "template": ["task=instruct", "data=instructions", "data.path=rows.json", "template=quiz", "task.answers=0"],
+        "template": [
+            "run_dir=quiz",
+            "task=instruct",
+            "data=instructions",
+            "data.path=rows.json",
+            "template=quiz",
+            "task.answers=0",
+        ],
         "label kind": ["task=classify", "data.kind=count", *ticks, "run_dir=ticks", "optimizer.lr=0.01"],
         "task": ["task=write_label", "template=quiz", *ticks],
     }
@@ -81,6 +91,7 @@ def trained(extended: Path) -> dict[str, str]:
     commands = {"train": ("train", [*choices, *length])}
     commands |= {name: ("finetune", arguments) for name, arguments in finetunings.items()}
     commands["predict"] = ("predict", ["checkpoint=ticks", "text=tick tick tick tock"])
+    commands["evaluate"] = ("evaluate", ["checkpoint=quiz", "benchmarks=[capitals]", "output=capitals"])
     program = f"""
 import sys
 from gpt2_lightning.app.main import main
@@ -137,6 +148,15 @@ torch.testing.assert_close(KINDS["count"].losses(scores, counts, None, 0.0), exp
 print("equal")
 """
     assert run(extended, "-c", program).strip() == "equal"
+
+
+def test_benchmark_is_evaluated(trained: dict[str, str], extended: Path) -> None:
+    """The gains of the second question are those of the premise over itself."""
+    assert "acc_mutual_info" in trained["evaluate"]
+    _, first, second = map(json.loads, (extended / "capitals" / "items" / "capitals.jsonl").read_text().splitlines())
+    assert first["correct"] == (first["gains"][0] >= first["gains"][1])
+    assert first["gains"] != pytest.approx([0, 0], abs=1e-3)
+    assert second["gains"] == pytest.approx([0, 0], abs=1e-4)
 
 
 def test_task_is_trained(trained: dict[str, str]) -> None:
