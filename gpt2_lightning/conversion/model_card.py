@@ -83,21 +83,27 @@ def _benchmarks(results: Results) -> str:
 
 
 def _model_index(results: Results, name: str, head: LabelHead | None) -> dict[str, Any]:
-    """Return the metadata from which the Hugging Face Hub shows results; shares are from 0 to 1."""
+    """Return the metadata from which the Hugging Face Hub shows results; shares are from 0 to 1.
+
+    A part of the items is named as such, and a file of the user does not have the name of a data set on the Hub.
+    """
     from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
 
     task = "text-generation" if head is None else "text-classification"
     found = []
     for result in results.benchmarks.values():
-        source = result.settings.get("source") or {}
+        settings = result.settings
+        source = {} if settings.get("path") else settings.get("source") or {}
+        is_part = settings.get("limit") is not None
         found += [
             EvalResult(
                 task_type=task,
                 dataset_type=source.get("hub") or result.name,
-                dataset_name=result.name,
+                dataset_name=f"{result.name}, {result.n_items:,} items" if is_part else result.name,
                 dataset_config=source.get("config"),
-                dataset_split=source.get("split"),
-                dataset_revision=source.get("revision"),
+                dataset_split=source.get("split") or settings.get("split"),
+                dataset_revision=source.get("revision") if result.source.startswith("hf:") else None,
+                dataset_args={"limit": settings["limit"]} if is_part else None,
                 metric_type=metric.name,
                 metric_name=metric.name,
                 metric_value=metric.value,

@@ -14,6 +14,7 @@ from gpt2_lightning.api.language_model import LanguageModel
 from gpt2_lightning.checkpoints.folder import evaluation_of
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks import MultipleChoice
+from gpt2_lightning.evaluation.benchmarks.source import BenchmarkSource
 from gpt2_lightning.evaluation.comparison import compare
 from gpt2_lightning.evaluation.results.results_file import FILE, add_results, read_results
 
@@ -58,6 +59,17 @@ def test_an_export_has_the_results_of_its_weights(checkpoint: Path, mine: Multip
     (result,) = huggingface_hub.ModelCard(text).data.eval_results
     assert (result.dataset_name, result.metric_type, result.metric_value) == ("mine", "acc", 0.5)
     assert result.task_type == "text-generation"
+
+
+def test_metadata_does_not_state_a_part_or_an_own_file_as_the_data_set_on_the_hub(
+    checkpoint: Path, mine: MultipleChoice, tmp_path: Path
+) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    source = BenchmarkSource(folder="x", file="*.jsonl", address="https://x", hub="who/x", revision="abc")
+    model, _ = evaluated(checkpoint, dataclasses.replace(mine, source=source, limit=2))
+    (result,) = huggingface_hub.ModelCard(card(model, tmp_path)).data.eval_results
+    assert (result.dataset_name, result.dataset_type) == ("mine, 2 items", "mine")
+    assert (result.dataset_revision, result.dataset_args) == (None, {"limit": 2})
 
 
 def test_an_export_has_no_results_of_other_weights(checkpoint: Path, mine: MultipleChoice, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +17,8 @@ from gpt2_lightning.evaluation.results.rows import HEAD, notes, rows
 
 _LEFT = 2
 """Number of columns that are aligned on the left."""
+_GAP = 2
+"""Number of spaces between columns."""
 _WIDEST = 160
 
 
@@ -44,11 +48,29 @@ def print_comparisons(comparisons: Sequence[Comparison], other: str) -> None:
 
 
 def _print(head: Sequence[str], lines: Sequence[Sequence[str]], are_main: Sequence[bool]) -> None:
-    """Print a table, without columns that are empty."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    used = [column for column in range(len(head)) if any(line[column] for line in lines)]
-    for column in used:
-        table.add_column(head[column], justify="left" if column < _LEFT else "right", no_wrap=True)
-    for line, is_main in zip(lines, are_main, strict=True):
-        table.add_row(*(Text(line[column]) for column in used), style="bold" if is_main else "")
-    wide_console(_WIDEST).print(table)
+    """Print a table, without columns that are empty.
+
+    Columns that the terminal has no room for follow in further tables, since cropped numbers cannot be read.
+    """
+    console = wide_console(_WIDEST)
+    widths = [max(map(cell_len, column)) for column in zip(head, *lines, strict=True)]
+    groups: list[list[int]] = [[]]
+    for column in range(_LEFT, len(head)):
+        if not any(line[column] for line in lines):
+            continue
+        shown = [*range(_LEFT), *groups[-1], column]
+        if groups[-1] and sum(widths[i] + _GAP for i in shown) - _GAP > console.width:
+            groups.append([])
+        groups[-1].append(column)
+    for group in groups:
+        table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+        for column in (*range(_LEFT), *group):
+            justify: Literal["left", "right"] = "left" if column < _LEFT else "right"
+            table.add_column(head[column], justify=justify, overflow="fold")
+        for line, is_main in zip(lines, are_main, strict=True):
+            if any(line[column] for column in group):
+                cells = (Text(line[column]) for column in (*range(_LEFT), *group))
+                table.add_row(*cells, style="bold" if is_main else "")
+        if group is not groups[0]:
+            console.print()
+        console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ class SourceRows:
     records: list[Record]
     """At least one."""
     location: str
-    """The file, or the data set with its revision."""
+    """The file, within `data_dir` if it is there, or the data set with its revision."""
     digest: str
     """SHA-256 of the file, or of the rows of a data set."""
     notes: tuple[str, ...] = ()
@@ -82,8 +83,9 @@ class BenchmarkSource(Settings):
         """
         if data_dir is None:
             return self._read_hub()
-        found = read_rows(self._find(data_dir))
-        return SourceRows(found.records, found.location, found.digest, tuple(self._differences(found)))
+        file = self._find(data_dir)
+        found = dataclasses.replace(read_rows(file), location=f"{self.folder}/{file.name}")  # cards of models show it
+        return dataclasses.replace(found, notes=tuple(self._differences(found)))
 
     def _find(self, data_dir: Path) -> Path:
         folder = data_dir.expanduser() / self.folder
@@ -172,5 +174,5 @@ def _for_benchmarks(error: UserError) -> str:
 
 
 def _counted(rows: int | None, digest: str | None) -> str:
-    parts = [f"{rows:,} rows"] * (rows is not None) + [f"SHA-256 {digest}"] * (digest is not None)
-    return " and ".join(parts)
+    parts = [] if rows is None else [f"{rows:,} rows"]
+    return " and ".join(parts if digest is None else [*parts, f"SHA-256 {digest[:16]}…"])

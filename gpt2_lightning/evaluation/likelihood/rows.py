@@ -75,7 +75,8 @@ def rows(requests: Sequence[Sequence[Request]], block_size: int) -> Iterator[Row
             if max(lengths) > block_size:
                 raise ItemError(
                     item,
-                    f"a continuation of {max(lengths)} tokens is longer than the context: block_size is {block_size}",
+                    f"a continuation of {max(lengths)} tokens is longer than the context: block_size is {block_size}; "
+                    "evaluate a model with a longer context, or leave the item out",
                 )
             cuts = [max(0, context + length - (block_size + 1)) for length in lengths]
             for cut in dict.fromkeys(cuts):

@@ -26,7 +26,7 @@ class Published:
     settings: Mapping[str, Any]
     """Settings of the benchmark with which it is comparable."""
     definition: str
-    """How the definition differs; `as here` where it does not."""
+    """How the definition differs; `the same definition` where it does not."""
     source: str
 
 

@@ -26,17 +26,17 @@ def write(folder: Path, content: bytes = LINES, name: str = "words.jsonl") -> Pa
 
 
 def test_rows_of_the_published_file_need_no_note(tmp_path: Path) -> None:
-    file = write(tmp_path)
+    write(tmp_path)
     digest = hashlib.sha256(LINES).hexdigest()
     read = source(sha256=digest, rows=2).read(tmp_path)
     assert [record.values for record in read.records] == [{"text": "a b"}, {"text": "c d"}]
-    assert (read.location, read.digest, read.notes) == (str(file), digest, ())
+    assert (read.location, read.digest, read.notes) == ("words/words.jsonl", digest, ())
 
 
-def test_another_file_is_read_and_noted_with_rows_and_digests(tmp_path: Path) -> None:
+def test_another_file_is_read_and_noted_with_rows_and_beginnings_of_digests(tmp_path: Path) -> None:
     write(tmp_path)
     (note,) = source(sha256="0" * 64, rows=3).read(tmp_path).notes
-    for stated in ("2 rows", hashlib.sha256(LINES).hexdigest(), "3 rows", "0" * 64, ADDRESS):
+    for stated in ("2 rows", hashlib.sha256(LINES).hexdigest()[:16], "3 rows", "0" * 16, ADDRESS):
         assert stated in note
 
 
