@@ -25,6 +25,8 @@ _DELETIONS = 4
 _OF_LIBRARIES = re.compile(r"torchinductor_.*|[a-z0-9_]{8}")
 """A folder of torch's compiler, which undisturbed commands leave as well; the file by which Python's `tempfile` tries a
 folder, for a process that is killed before the next system call removes it."""
+_START = "Fatal Python error: init_import_site"
+"""Message of an interpreter that is interrupted before it runs any code of a program."""
 _SHARED_MEMORY = Path("/dev/shm")
 _UNNAMED_SEMAPHORE = re.compile(r"sem\.[A-Za-z0-9]{6}")
 """A file that the C library renames to that of a semaphore, for a process that is killed before."""
@@ -157,7 +159,7 @@ def _broken(scenario: Scenario, fault: Fault, end: End, damage: Damage | None) -
         return
     for command in end.processes:
         yield Violation("strays", f"process: {command}")
-    if "Traceback (most recent call last)" in end.output and end.code != -signal.SIGKILL:
+    if "Traceback (most recent call last)" in end.output and end.code != -signal.SIGKILL and _START not in end.output:
         yield Violation("messages", f"a stack trace, code {end.code}: {_last(end.output)}")
     if end.code == 0 or fault is UNDISTURBED:
         return

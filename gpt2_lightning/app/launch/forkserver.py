@@ -21,7 +21,8 @@ _PRELOADED = (
     "gpt2_lightning.app.commands.train",
     "gpt2_lightning.app.commands.finetune",
 )
-_INTERRUPT = {signal.SIGINT}
+_STOPPING = {signal.SIGINT, signal.SIGTERM}
+"""Signals that are blocked in the server."""
 _AT_IMPORT = dict(os.environ)
 """In a forked process, the environment of the server."""
 
@@ -29,7 +30,8 @@ _AT_IMPORT = dict(os.environ)
 def preload(more: Iterable[str] = ()) -> None:
     """Start the fork server, which imports the modules of this package, unless it is running.
 
-    SIGINT is blocked in it, since a Ctrl-C during these imports would print a trace; `enter` unblocks it.
+    SIGINT and SIGTERM are blocked in it; `enter` unblocks them. A Ctrl-C during these imports would print a trace, and a
+    server that ends before its processes makes them appear to have ended. It ends with its parent.
 
     Args:
         more: modules in addition to those of this package.
@@ -39,8 +41,8 @@ def preload(more: Iterable[str] = ()) -> None:
 
         process_folder()
         multiprocessing.get_context(METHOD).set_forkserver_preload([*_PRELOADED, *more])
-        resource_tracker.ensure_running()  # the server starts it otherwise, which unblocks SIGINT
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPT)
+        resource_tracker.ensure_running()  # the server starts it otherwise, which unblocks them
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         try:
             forkserver.ensure_running()
         finally:
@@ -68,7 +70,7 @@ def enter(environment: Mapping[str, str]) -> None:
     """
     if METHOD == "forkserver":
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPT)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         except KeyboardInterrupt:  # of a Ctrl-C during the imports
             os._exit(INTERRUPTED)
     given = {name: value for name, value in os.environ.items() if _AT_IMPORT.get(name) != value}
