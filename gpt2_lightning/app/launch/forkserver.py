@@ -30,8 +30,8 @@ _AT_IMPORT = dict(os.environ)
 def preload(more: Iterable[str] = ()) -> None:
     """Start the fork server, which imports the modules of this package, unless it is running.
 
-    SIGINT and SIGTERM are blocked in it; `enter` unblocks them. A Ctrl-C during these imports would print a trace, and a
-    server that ends before its processes makes them appear to have ended. It ends with its parent.
+    SIGINT and SIGTERM are blocked in it; `enter` unblocks them. A Ctrl-C during these imports would print a trace, and
+    a server that ends before its processes makes them appear to have ended. It ends with its parent.
 
     Args:
         more: modules in addition to those of this package.
