@@ -8,7 +8,7 @@ import sys
 
 
 class Registration:
-    """Import finder that finds nothing, but sees when lm-evaluation-harness imports its models."""
+    """Import finder that finds no module; registers the model when lm-evaluation-harness imports its own."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:

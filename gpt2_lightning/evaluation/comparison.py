@@ -39,8 +39,9 @@ def _compare(name: str, benchmark: Benchmark, file: Path, other_file: Path) -> C
     found, not_comparable = differences(benchmark.metrics(records), benchmark.metrics(other_records))
     if not found:
         raise UserError(
-            f"{name}: {listed(not_comparable)} are not comparable between tokenizers with other numbers of tokens; the "
-            f"tokenizers have SHA-256 {other_header.tokenizer[:16]} there, {header.tokenizer[:16]} now"
+            f"{name}: {listed(not_comparable)} are not comparable, since the models divide the data into other tokens "
+            f"or passages: {len(other_records):,} records there, {len(records):,} now; the tokenizers have SHA-256 "
+            f"{other_header.tokenizer[:16]} there, {header.tokenizer[:16]} now"
         )
     by = next((difference for difference in found if difference.contingency is not None), None)
     changed = () if by is None else tuple(_changed(benchmark, by, records, other_records))

@@ -14,6 +14,9 @@ from gpt2_lightning.evaluation.results.intervals import function_of_sums, mean
 from gpt2_lightning.evaluation.results.item_log import Header, ItemRecord
 from gpt2_lightning.evaluation.results.metric import Metric
 
+_ROUNDING = 1e-9
+"""Relative difference of equal weights: the bytes and words of a document are summed over its passages."""
+
 
 @dataclass(frozen=True)
 class Contingency:
@@ -57,12 +60,17 @@ def require_same_items(
 ) -> None:
     """Check that two models were measured on the same items in the same way.
 
+    Passages of a document (records with `document`) count as one item: tokenizer and context determine their number.
+
     Raises:
         UserError: if the benchmark, its settings, the data or the items differ, with both values.
     """
     lines = other_header.differences(header)
     differences = [line for line in lines if line.startswith(("benchmark", "settings", "data"))]
-    ids, others = ([record["id"] for record in found] for found in (records, other_records))
+    ids, others = (
+        list(dict.fromkeys(str(record.get("document", record["id"])) for record in found))
+        for found in (records, other_records)
+    )
     if not differences and ids != others:
         only = {"now": sorted(set(ids) - set(others)), "there": sorted(set(others) - set(ids))}
         differences = [f"items: {len(others):,} there, {len(ids):,} now"]
@@ -100,7 +108,9 @@ def _difference(this: Metric, other: Metric) -> Difference | None:
     if this.sample is None or other.sample is None:
         return None
     ours, theirs = this.sample.columns, other.sample.columns
-    if ours.shape != theirs.shape or (this.sample.is_weighted and not np.array_equal(ours[:, -1], theirs[:, -1])):
+    if ours.shape != theirs.shape:
+        return None
+    if this.sample.is_weighted and not np.allclose(ours[:, -1], theirs[:, -1], rtol=_ROUNDING, atol=0):
         return None
     if this.sample.statistic is None:
         found = mean(this.name, ours[:, 0] - theirs[:, 0], this.higher_is_better)

@@ -52,10 +52,7 @@ def _draw_row(axes: Axes, result: BenchmarkResult, metric: Metric) -> None:
     for size, other in others.items():
         axes.axvline(other, color=_GRAY, linewidth=1.2, ymax=0.62)
         axes.annotate(size, (other, 0.64), xycoords=("data", "axes fraction"), fontsize=7, color=_GRAY, ha="center")
-    lengths = [
-        [max(value - low, 0.0)],
-        [max(high - value, 0.0)],
-    ]  # the bootstrap's may lie beside the value
+    lengths = [[max(value - low, 0.0)], [max(high - value, 0.0)]]  # a percentile interval may exclude the value
     axes.errorbar([value], [0], xerr=lengths, fmt="o", color=_BLUE, capsize=4, markersize=6)
     ends = [low, high, *others.values()]
     if not metric.is_share and min(ends) > 0 and max(ends) / min(ends) > _LOGARITHMIC_FROM:

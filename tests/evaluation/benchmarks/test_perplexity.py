@@ -22,6 +22,7 @@ from gpt2_lightning.evaluation.benchmarks.benchmark import ItemRecord, Subject
 from gpt2_lightning.evaluation.benchmarks.perplexity.benchmark import Perplexity
 from gpt2_lightning.evaluation.benchmarks.perplexity.corpus import CorpusPerplexity
 from gpt2_lightning.evaluation.benchmarks.perplexity.text import TextPerplexity
+from gpt2_lightning.evaluation.comparison import compare
 from gpt2_lightning.evaluation.evaluate import evaluate
 from gpt2_lightning.huggingface import folder
 from gpt2_lightning.model import GPT2, GPT2Config
@@ -264,3 +265,23 @@ def test_a_text_without_a_predicted_token_is_refused(tmp_path: Path, text: str) 
     (tmp_path / "text.txt").write_text(text)
     with pytest.raises(UserError, match="has no token that could be predicted"):
         TextPerplexity(path=str(tmp_path / "text.txt")).items(subject(), None)
+
+
+@pytest.mark.parametrize(("n_documents", "is_compared"), [(12, True), (3, False)])
+def test_models_with_other_contexts_are_compared_by_document(
+    tmp_path: Path, n_documents: int, is_compared: bool
+) -> None:
+    """Of few documents, the bootstrap resamples passages, which are other texts."""
+    rows = [json.dumps({"text": TEXT[: 20 + 7 * number]}) for number in range(n_documents)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    benchmarks = {"text": TextPerplexity(path=str(tmp_path / "rows.jsonl"))}
+    folders = {7: tmp_path / "this", BLOCK: tmp_path / "other"}
+    for block_size, output in folders.items():
+        list(evaluate(benchmarks, subject(WITH_END, block_size), output=output))
+    if is_compared:
+        (found,) = compare(benchmarks, *folders.values())
+        assert found.not_comparable == ()
+        assert {"loss", "word_perplexity"} <= {difference.name for difference in found.differences}
+    else:
+        with pytest.raises(UserError, match="the models divide the data into other tokens or passages"):
+            compare(benchmarks, *folders.values())

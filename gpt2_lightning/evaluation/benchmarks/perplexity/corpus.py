@@ -57,7 +57,7 @@ class CorpusPerplexity(Perplexity):
         except UserError as error:
             raise UserError(str(error).replace("data.path", "path")) from None
         sequence = tokens.val if self.split == "val" else tokens.train
-        files = [[digest(file, cache_dir, skip=offset)] for file, offset in sequence.files]
+        files = [digest(file, cache_dir, skip=offset) for file, offset in sequence.files]
         borders = [0, len(sequence) - 1]
         if self.documents == "separate" and end_of_text is not None:
             borders = document_borders(sequence, end_of_text).tolist()
