@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Callable
@@ -41,6 +42,22 @@ def test_a_classifier_is_trained_further_with_its_head(classify: Run, workplace:
     assert outcome.code == 0, outcome.err
     after = files.read(workplace / "here" / "checkpoints" / "best.ckpt")["state_dict"][SCORE]
     assert torch.allclose(after, head, atol=1e-5) == (named == "classifier")
+
+
+def test_labels_judge_a_classifier_in_training_by_what_evaluate_finds(
+    classify: Run, run_verb: Run, workplace: Path
+) -> None:
+    save_base(workplace / "base")
+    labels = ["benchmarks=labels", "benchmarks.labels.baseline=false"]
+    outcome = classify("init_from=base", "callbacks=benchmarks", *labels, "monitor=benchmarks/labels/accuracy")
+    assert outcome.code == 0, outcome.err
+    rows = csv.DictReader((workplace / "here" / "metrics.csv").read_text().splitlines())
+    (row,) = (row for row in rows if row["benchmarks/labels/accuracy"])
+    assert run_verb("evaluate", "checkpoint=here", *labels).code == 0
+    results = json.loads((workplace / "here" / "evaluation" / "best" / "results.json").read_text())
+    found = {name: metric["value"] for name, metric in results["benchmarks"]["labels"]["metrics"].items()}
+    assert {"accuracy", "macro_f1", "auroc"} < found.keys()
+    assert {name: float(row[f"benchmarks/labels/{name}"]) for name in found} == pytest.approx(found)
 
 
 def test_a_head_for_other_labels_is_refused_with_both(classify: Run, workplace: Path) -> None:

@@ -24,9 +24,11 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling, generate
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.callbacks import Samples
+from gpt2_lightning.training.callbacks import Benchmarks, Samples
 from gpt2_lightning.training.interrupts import Interrupted
+from gpt2_lightning.training.metrics.monitor import Monitor
 from gpt2_lightning.training.optimizers import AdamW, Muon
+from tests.app.letter_benchmark import Letters
 from tests.training.attention_runs import measuring, scores_of
 from tests.training.raised_signals import RaiseSignal
 from tests.training.short_run import CONFIG, Plan, Run, same_tensors
@@ -35,6 +37,7 @@ from tests.training.two_processes import on_two_processes
 pytestmark = pytest.mark.slow
 Train = Callable[..., Run]
 HALFWAY, LAST = "step-000006.ckpt", "step-000012.ckpt"
+BENCHMARK = "benchmarks/letters/log_likelihood"
 WITH_DROPOUT = dataclasses.replace(CONFIG, embd_pdrop=0.1, attn_pdrop=0.1, resid_pdrop=0.1)
 
 
@@ -55,6 +58,13 @@ def with_muon(folder: Path, micro_batch_size: int) -> Plan:
 def sharded(folder: Path, micro_batch_size: int, **trainer: Any) -> Plan:
     """The same under fsdp, by two."""
     return dataclasses.replace(plan_of(folder, micro_batch_size), trainer={"strategy": "fsdp", **trainer})
+
+
+def judged(folder: Path, micro_batch_size: int, strategy: str) -> Plan:
+    """A run that a benchmark judges, whose data are beside it."""
+    benchmarks = Benchmarks({"letters": Letters()}, str(folder.parent), every_n_steps=2)
+    plan = dataclasses.replace(plan_of(folder, micro_batch_size), max_steps=6, trainer={"strategy": strategy})
+    return dataclasses.replace(plan, monitor=Monitor(BENCHMARK, "max"), callbacks=[benchmarks])
 
 
 class Seen(L.Callback):
@@ -114,6 +124,12 @@ def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:
     dropping_out("resumed", checkpoint)
     share_out(tokens, folder)
     Run(measuring(folder / "measured"), tokens).fit()
+    if first:
+        (folder / "letters").mkdir()
+        (folder / "letters" / "letters.txt").write_text("abcd\ncab\nddab\n", encoding="utf-8")
+    distributed.barrier()
+    for strategy in ("ddp", "fsdp"):
+        Run(judged(folder / f"judged-{strategy}", 3, strategy), tokens).fit()
     stopping = dataclasses.replace(
         plan_of(folder / "stopped", 3),
         checkpointing={"every_n_steps": 500},
@@ -264,6 +280,16 @@ def test_the_first_process_measures_heads_and_none_waits(two: Path, train: Train
         for head, scores in of_heads.items():
             assert by_two[place][head] == pytest.approx(scores, abs=1e-3, nan_ok=True)
     assert len(list((two / "measured" / "attention").iterdir())) == 4
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_benchmark_judges_a_run_of_two_as_one_of_one(two: Path, train: Train, strategy: str) -> None:
+    """The first process measures, and both know which step is the best."""
+    run_dir = two / f"judged-{strategy}"
+    alone = train(judged(two / f"judged-alone-{strategy}", 6, "single"))
+    assert list(column(run_dir, BENCHMARK)) == [2, 4, 6]
+    assert column(run_dir, BENCHMARK) == pytest.approx(column(alone.run_dir, BENCHMARK), abs=1e-4)
+    assert checkpoint_of(run_dir, "best.ckpt")["global_step"] == alone.metrics.best_step
 
 
 def test_all_processes_have_the_same_weights(two: Path) -> None:
