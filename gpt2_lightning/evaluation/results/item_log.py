@@ -23,7 +23,11 @@ FORMAT = 1
 """Incremented when older versions cannot read what this one writes."""
 
 ItemRecord = Mapping[str, Any]
-"""What a benchmark found for one item: plain values for a line of JSON, with the item's `id`."""
+"""What a benchmark found for one item: plain values for a line of JSON, with the item's `id`.
+
+`cut`, the number of tokens that did not fit into the context, and `document`, of which the item is a part, have the same
+meaning in all benchmarks.
+"""
 
 
 @dataclass(frozen=True)
