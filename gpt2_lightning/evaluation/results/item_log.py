@@ -25,8 +25,8 @@ FORMAT = 1
 ItemRecord = Mapping[str, Any]
 """What a benchmark found for one item: plain values for a line of JSON, with the item's `id`.
 
-`cut`, the number of tokens that did not fit into the context, and `document`, of which the item is a part, have the same
-meaning in all benchmarks.
+In all benchmarks, `cut` is the number of tokens that did not fit into the context, and `document` the document of which
+the item is a part.
 """
 
 
