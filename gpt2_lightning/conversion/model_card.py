@@ -90,12 +90,12 @@ def _model_index(results: Results, name: str, head: LabelHead | None) -> dict[st
     from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
 
     task = "text-generation" if head is None else "text-classification"
-    found = []
+    entries: list[dict[str, Any]] = []
     for result in results.benchmarks.values():
         settings = result.settings
         source = {} if settings.get("path") else settings.get("source") or {}
         is_part = settings.get("limit") is not None
-        found += [
+        found = [
             EvalResult(
                 task_type=task,
                 dataset_type=source.get("hub") or result.name,
@@ -110,7 +110,9 @@ def _model_index(results: Results, name: str, head: LabelHead | None) -> dict[st
             )
             for metric in result.metrics
         ]
-    return {"model-index": eval_results_to_model_index(name, found)}
+        (index,) = eval_results_to_model_index(name, found)  # of all at once, it would merge those of one data set
+        entries += index["results"]
+    return {"model-index": [{"name": name, "results": entries}]}
 
 
 def _figures(run: Path, step: int, head: LabelHead | None) -> dict[str, str]:

@@ -61,6 +61,23 @@ def test_an_export_has_the_results_of_its_weights(checkpoint: Path, mine: Multip
     assert result.task_type == "text-generation"
 
 
+def test_metadata_keeps_two_benchmarks_on_one_data_set_apart(
+    checkpoint: Path, mine: MultipleChoice, tmp_path: Path
+) -> None:
+    yaml = pytest.importorskip("yaml")
+    model, folder = evaluated(checkpoint, mine)
+    first = read_results(folder / FILE)
+    source = {"hub": "who/x", "split": "test"}
+    (result,) = first.benchmarks.values()
+    others = {
+        key: dataclasses.replace(result, name=key, settings={"source": source, "limit": None}) for key in ("a", "b")
+    }
+    add_results(folder / FILE, first.model, others)
+    (index,) = yaml.safe_load(card(model, tmp_path).split("---")[1])["model-index"]
+    found = [(entry["dataset"]["name"], len(entry["metrics"])) for entry in index["results"]]
+    assert found == [("mine", 1), ("a", 1), ("b", 1)]
+
+
 def test_metadata_does_not_state_a_part_or_an_own_file_as_the_data_set_on_the_hub(
     checkpoint: Path, mine: MultipleChoice, tmp_path: Path
 ) -> None:

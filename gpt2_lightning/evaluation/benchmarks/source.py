@@ -92,7 +92,10 @@ class BenchmarkSource(Settings):
         files = sorted(file for file in folder.glob(self.file) if file.is_file())
         if not files:
             instead = f", or leave out data_dir to read hf:{self.hub}" if self.hub else ""
-            raise UserError(f"there is no file {folder.absolute() / self.file}; {self._download(data_dir)}{instead}")
+            others = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+            found = f" (the folder has {listed(others)})" if others else ""
+            missing = folder.absolute() / self.file
+            raise UserError(f"there is no file {missing}{found}; {self._download(data_dir)}{instead}")
         if len(files) > 1:
             raise UserError(
                 f"{folder} has several files that match {self.file}: {listed([file.name for file in files])}; name one "

@@ -111,7 +111,7 @@ def open_log(path: Path, header: Header, n_items: int) -> Iterator[ItemLog]:
     """Open the log of a benchmark, with the records of an interrupted or finished evaluation with the same header.
 
     A finished file with another header is replaced at the end. A line that was cut off by a kill or a full disk is
-    dropped. A partial file without records is removed.
+    dropped. A partial file without records is removed, as are folders created for it.
 
     Args:
         path: the finished file, `NAME.jsonl`; its folder is created if necessary.
@@ -129,6 +129,7 @@ def open_log(path: Path, header: Header, n_items: int) -> Iterator[ItemLog]:
             partial.unlink(missing_ok=True)
             yield ItemLog(path, header, None, records)
             return
+    created = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = partial.open("ab+", buffering=0)
@@ -142,6 +143,9 @@ def open_log(path: Path, header: Header, n_items: int) -> Iterator[ItemLog]:
         finally:
             if not log.records:
                 partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a folder with something in it stays, and those above
+                    for folder in created:
+                        folder.rmdir()
 
 
 def read_log(path: Path) -> tuple[Header, list[ItemRecord]]:

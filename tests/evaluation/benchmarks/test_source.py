@@ -52,6 +52,12 @@ def test_a_text_file_is_one_row(tmp_path: Path) -> None:
     assert record.values == {"text": "é\n\n b"}
 
 
+def test_other_files_of_the_folder_are_named_if_the_file_is_absent(tmp_path: Path) -> None:
+    write(tmp_path, name="wiki.valid.raw")
+    with pytest.raises(UserError, match=r"words\*\.jsonl \(the folder has 'wiki\.valid\.raw'\); download"):
+        source().read(tmp_path)
+
+
 def test_an_absent_file_is_named_with_its_address_and_folder(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=rf"no file {tmp_path}/words/words\*\.jsonl; download {ADDRESS} \(2 rows\) into"

@@ -83,11 +83,16 @@ def test_interruption_at_every_byte_continues_to_the_same_bytes(path: Path, expe
 
 def test_evaluation_interrupted_twice_ends_with_the_same_bytes(path: Path, expected: bytes) -> None:
     interrupt(path, 0)
-    assert list(path.parent.iterdir()) == []
+    assert not path.parent.exists()
     interrupt(path, 1)
     assert not path.exists()
     evaluate(path)
     assert path.read_bytes() == expected
+
+
+def test_nothing_is_left_behind_without_records(tmp_path: Path) -> None:
+    interrupt(tmp_path / "output" / "items" / "hellaswag.jsonl", stop_after=0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 40 + b"\n", b'[{"no": "id"}]\n', b'[{"id": NaN}]\n', b"\xff\n", b"[7]\n"])
