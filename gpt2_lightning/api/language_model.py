@@ -17,7 +17,7 @@ from gpt2_lightning.api.token_ids import Ids, batch_of
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.conversion.convert import Target, convert
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
-from gpt2_lightning.errors import UserError
+from gpt2_lightning.errors import UserError, listed
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark, Subject
 from gpt2_lightning.evaluation.benchmarks.configured import benchmark
 from gpt2_lightning.evaluation.evaluate import evaluate
@@ -180,7 +180,8 @@ class LanguageModel(GenerationMixin):
             benchmarks: names of benchmarks, such as `hellaswag`; or benchmarks by name, such as
                 `{"first": benchmark("hellaswag", limit=100)}`.
             data_dir: a folder with a folder of data for each benchmark; None to fetch the data from the Hub.
-            limit: number of items of each benchmark that is named, evenly spaced; None for all.
+            limit: number of items of each benchmark that is named, evenly spaced; None for all. Benchmarks that are
+                given by name have their own.
             output: folder for results.json and the records of items, from which an interrupted evaluation continues;
                 None to write nothing.
             overwrite: whether to measure again what is in `output`.
@@ -190,10 +191,16 @@ class LanguageModel(GenerationMixin):
             Results by name: `results["hellaswag"]["acc_norm"]` is a `Metric` with value, standard error and interval.
 
         Raises:
-            UserError: if there is no such benchmark, its data is absent or invalid, or it does not apply to the model.
+            UserError: if no benchmark is named, there is no such benchmark, its data is absent or invalid, or it does not apply to the model.
         """
+        if not benchmarks:
+            raise UserError("benchmarks: name one or more, such as lambada")
         if isinstance(benchmarks, Mapping):
             chosen = dict(benchmarks)
+            if limit is not None:
+                raise UserError("limit: set it for each benchmark, as in benchmark('hellaswag', limit=100)")
+            if others := [name for name, each in chosen.items() if not isinstance(each, Benchmark)]:
+                raise UserError(f"benchmarks: {listed(others)} must be a Benchmark, such as benchmark('hellaswag')")
         else:
             names = [benchmarks] if isinstance(benchmarks, str) else benchmarks
             settings = {} if limit is None else {"limit": limit}

@@ -13,7 +13,7 @@ from gpt2_lightning.evaluation.language_metrics import perplexity
 from gpt2_lightning.evaluation.results.markdown import results_table
 from gpt2_lightning.evaluation.results.results_file import FILE as RESULTS
 from gpt2_lightning.evaluation.results.results_file import Results, read_results
-from gpt2_lightning.evaluation.results.rows import notes
+from gpt2_lightning.evaluation.results.table import notes
 from gpt2_lightning.huggingface.label_head import LabelHead
 from gpt2_lightning.huggingface.model_card import Card
 from gpt2_lightning.huggingface.weights import dtype_name

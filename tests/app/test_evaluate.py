@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 import gpt2_lightning
+from gpt2_lightning.api.language_model import LanguageModel
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Subject
 from gpt2_lightning.evaluation.benchmarks.configured import benchmark, names, stated
+from gpt2_lightning.model import GPT2Config
+from gpt2_lightning.tokenizers import GPT2Tokenizer
 from tests.app.compositions import composed
 from tests.app.letter_benchmark import SECONDS, YAML, Letters
 from tests.app.made_checkpoints import save_base
@@ -160,6 +163,16 @@ def test_absent_data_is_found_before_the_first_benchmark_is_measured(
 @pytest.mark.parametrize("name", names())
 def test_a_benchmark_is_the_same_in_python_and_on_the_command_line(name: str) -> None:
     assert OmegaConf.to_container(composed("evaluate", f"benchmarks={name}").benchmarks[name]) == stated(name)
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "said"),
+    [([], "name one or more"), ({"few": 3}, "'few' must be a Benchmark"), ({"few": benchmark("lambada")}, "limit")],
+)
+def test_python_refuses_what_is_no_benchmark(benchmarks: Any, said: str) -> None:
+    model = LanguageModel(lively(GPT2Config(50257, 16, 1, 1, 8)), GPT2Tokenizer())
+    with pytest.raises(UserError, match=said):
+        model.evaluate(benchmarks, limit=2)
 
 
 def test_python_names_what_there_is() -> None:

@@ -101,7 +101,7 @@ def test_it_measures_again_where_training_ends_early(train: Train, data_dir: Pat
 
 def test_absent_data_is_refused_before_the_first_step(tokens: Tokens, tmp_path: Path) -> None:
     run = Run(Plan(tmp_path, callbacks=[callback(tmp_path)]), tokens)
-    with pytest.raises(UserError, match=r"benchmarks: letters: there is no .*letters\.txt"):
+    with pytest.raises(UserError, match=r"letters: there is no .*letters\.txt"):
         run.fit()
     assert run.trainer.global_step == 0
 

@@ -13,7 +13,7 @@ from gpt2_lightning.app.output.terminal import wide_console
 from gpt2_lightning.evaluation.results import comparison
 from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.evaluation.results.comparison import Comparison, comparison_rows
-from gpt2_lightning.evaluation.results.rows import HEAD, notes, rows
+from gpt2_lightning.evaluation.results.table import HEAD, notes, rows
 
 _LEFT = 2
 """Number of columns that are aligned on the left."""

@@ -19,8 +19,12 @@ import yaml
 from gpt2_lightning.data.tables.records import BadRow, BadRows
 from gpt2_lightning.errors import UserError, shortened
 from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Items
+from gpt2_lightning.evaluation.benchmarks.likelihood_benchmark import (
+    LikelihoodBenchmark,
+    ParsedRow,
+    require_language_model,
+)
 from gpt2_lightning.evaluation.benchmarks.questions import ROW_FORMATS
-from gpt2_lightning.evaluation.benchmarks.scored_rows import ParsedRow, Scored, require_language_model
 from gpt2_lightning.evaluation.benchmarks.source import SourceRows, read_rows
 from gpt2_lightning.evaluation.likelihood.encoding import prefix_token
 from gpt2_lightning.evaluation.likelihood.request import Likelihood, Request, TokenIds
@@ -99,7 +103,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Core(Scored):
+class Core(LikelihoodBenchmark):
     """CORE, over the tasks whose data is in `data_dir/eval_bundle`.
 
     The accuracy of each task is centered, (accuracy - baseline) / (1 - baseline), and CORE is the mean over all 22. Of

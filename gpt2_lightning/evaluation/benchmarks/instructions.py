@@ -17,7 +17,7 @@ from gpt2_lightning.data.tables import Conversation, Instructions
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.answers import answer, exact_match, rouge_l
 from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Items, Subject, evenly_spaced
-from gpt2_lightning.evaluation.benchmarks.table_benchmark import TableBenchmark
+from gpt2_lightning.evaluation.benchmarks.fine_tuning_benchmark import FineTuningBenchmark
 from gpt2_lightning.evaluation.responses import response_loss
 from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
 from gpt2_lightning.evaluation.results.intervals import mean, perplexity, ratio, share
@@ -38,7 +38,7 @@ class _Content:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructionAnswers(TableBenchmark):
+class InstructionAnswers(FineTuningBenchmark):
     """Answers to instructions, generated greedily, against reference answers; and the loss of the reference answers.
 
     Raises:

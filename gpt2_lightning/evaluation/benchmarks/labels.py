@@ -20,7 +20,7 @@ from gpt2_lightning.data.tables.labeled_texts import unknown_labels
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation import linear_baseline
 from gpt2_lightning.evaluation.benchmarks.benchmark import Item, ItemRecord, Items, Subject, evenly_spaced
-from gpt2_lightning.evaluation.benchmarks.table_benchmark import TableBenchmark, fine_tuning_data
+from gpt2_lightning.evaluation.benchmarks.fine_tuning_benchmark import FineTuningBenchmark, fine_tuning_data
 from gpt2_lightning.evaluation.predictions import batch_outputs, report_of
 from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
 from gpt2_lightning.evaluation.results.intervals import function_of_sums, share
@@ -40,7 +40,7 @@ class _Content:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels(TableBenchmark):
+class Labels(FineTuningBenchmark):
     """Accuracy or error of a classifier on labeled texts, and beside it that of a linear baseline.
 
     The baseline is fitted to the rows that the classifier was trained on, see `linear_baseline`.

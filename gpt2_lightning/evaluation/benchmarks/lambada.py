@@ -9,7 +9,7 @@ from typing import Any
 from gpt2_lightning.data.tables.records import BadRow, text_of
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import ItemRecord
-from gpt2_lightning.evaluation.benchmarks.scored_rows import ScoredRows
+from gpt2_lightning.evaluation.benchmarks.likelihood_benchmark import LikelihoodTable
 from gpt2_lightning.evaluation.likelihood.encoding import encode_request
 from gpt2_lightning.evaluation.likelihood.request import Likelihood, Request
 from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
@@ -44,7 +44,7 @@ class Passage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lambada(ScoredRows):
+class Lambada(LikelihoodTable):
     """Accuracy and perplexity of the last word of a passage.
 
     As the task `lambada_openai` of lm-evaluation-harness: the last word is the text after the last space. Accuracy is

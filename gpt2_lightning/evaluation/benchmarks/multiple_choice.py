@@ -11,8 +11,8 @@ import numpy as np
 from annotated_types import MinLen
 
 from gpt2_lightning.evaluation.benchmarks.benchmark import ItemRecord
+from gpt2_lightning.evaluation.benchmarks.likelihood_benchmark import LikelihoodTable
 from gpt2_lightning.evaluation.benchmarks.questions import ROW_FORMATS, Question
-from gpt2_lightning.evaluation.benchmarks.scored_rows import ScoredRows
 from gpt2_lightning.evaluation.likelihood.encoding import encode_request
 from gpt2_lightning.evaluation.likelihood.request import Likelihood, Request
 from gpt2_lightning.evaluation.results.comparison import Option, ShownItem
@@ -32,7 +32,7 @@ tokens: 1, characters, bytes or tokens. The first three are those of lm-evaluati
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultipleChoice(ScoredRows):
+class MultipleChoice(LikelihoodTable):
     """Questions whose answer is one of several choices.
 
     The log-likelihood of each choice is that of `lm_eval.api.task.ConfigurableTask` of lm-evaluation-harness with

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt2_lightning.evaluation.likelihood.request import Likelihood, Request, TokenIds
-from gpt2_lightning.evaluation.likelihood.rows import ItemError, Row, Tree, rows, tree
+from gpt2_lightning.evaluation.likelihood.trees import ItemError, Row, Tree, rows, tree
 from gpt2_lightning.evaluation.subject import Subject
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.gpt2 import AttentionContext

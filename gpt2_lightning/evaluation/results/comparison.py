@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.evaluation.results.paired import Contingency, Difference
-from gpt2_lightning.evaluation.results.rows import format_number, format_value
+from gpt2_lightning.evaluation.results.table import format_number, format_value
 
 HEAD = ("benchmark", "metric", "this", "other", "difference", "95 % interval", "only this right", "only other", "p")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gpt2_lightning.evaluation.results.plot import FILE as PLOT
 from gpt2_lightning.evaluation.results.results_file import Results
-from gpt2_lightning.evaluation.results.rows import HEAD, notes, rows
+from gpt2_lightning.evaluation.results.table import HEAD, notes, rows
 from gpt2_lightning.label_kinds.reports.report import literally, table
 
 FILE = "results.md"

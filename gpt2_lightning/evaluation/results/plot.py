@@ -10,7 +10,7 @@ from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.evaluation.results.published import published
 from gpt2_lightning.evaluation.results.results_file import Results
-from gpt2_lightning.evaluation.results.rows import format_interval, format_value
+from gpt2_lightning.evaluation.results.table import format_interval, format_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

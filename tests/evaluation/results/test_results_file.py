@@ -17,7 +17,7 @@ from gpt2_lightning.evaluation.results.metric import Metric
 from gpt2_lightning.evaluation.results.plot import draw_results
 from gpt2_lightning.evaluation.results.published import SIZES, published
 from gpt2_lightning.evaluation.results.results_file import EvaluatedModel, Results, add_results, read_results
-from gpt2_lightning.evaluation.results.rows import format_number, rows
+from gpt2_lightning.evaluation.results.table import format_number, rows
 
 MODEL = EvaluatedModel("runs/a|b/checkpoints/best.ckpt", 500, "ab" * 32, 1_234_567, "cd" * 32, 256)
 ACC = share("acc", [True] * 3 + [False] * 7)

@@ -21,7 +21,7 @@ from gpt2_lightning.evaluation.benchmarks.benchmark import (
     Subject,
     evenly_spaced,
 )
-from gpt2_lightning.evaluation.benchmarks.scored_rows import require_language_model
+from gpt2_lightning.evaluation.benchmarks.likelihood_benchmark import require_language_model
 from gpt2_lightning.evaluation.likelihood.request import Likelihood, Request
 from gpt2_lightning.evaluation.likelihood.scorer import ItemError, Scorer
 from gpt2_lightning.evaluation.results.intervals import perplexity, ratio

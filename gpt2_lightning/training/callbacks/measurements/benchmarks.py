@@ -12,7 +12,6 @@ import lightning as L
 import torch
 from torch import nn
 
-from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark, Items, Subject
 from gpt2_lightning.evaluation.evaluate import items_of, measure
 from gpt2_lightning.model.classifier import Classifier
@@ -79,10 +78,7 @@ class Benchmarks(L.Callback):
         whole = pl_module.full_model()
         if whole is not None:
             subject = self._subject(pl_module, whole)
-            try:
-                self._items = items_of(self.benchmarks, subject, self.data_dir)
-            except UserError as error:
-                raise UserError(f"benchmarks: {error}") from None
+            self._items = items_of(self.benchmarks, subject, self.data_dir)
             for name, items in self._items.items():
                 log.info("benchmark %s: %s items of %s", name, f"{len(items.items):,}", items.source)
 

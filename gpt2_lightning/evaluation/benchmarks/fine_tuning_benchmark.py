@@ -27,7 +27,7 @@ class RowTable(Protocol[Row]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableBenchmark(Settings, Benchmark):
+class FineTuningBenchmark(Settings, Benchmark):
     """Base of benchmarks whose items are rows of a table."""
 
     name: ClassVar[str]

@@ -26,11 +26,11 @@ class ParsedRow:
     place: str
     """File and line, for messages."""
     value: Any
-    """What `ScoredRows.parse` returned."""
+    """What `LikelihoodTable.parse` returned."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored(Settings, Benchmark):
+class LikelihoodBenchmark(Settings, Benchmark):
     """Interface of benchmarks whose items, each with a `ParsedRow`, are measured by log-likelihoods."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Scored(Settings, Benchmark):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoredRows(Scored):
+class LikelihoodTable(LikelihoodBenchmark):
     """Interface of benchmarks whose items are rows of a table, measured by log-likelihoods.
 
     Raises:
