@@ -191,7 +191,8 @@ class LanguageModel(GenerationMixin):
             Results by name: `results["hellaswag"]["acc_norm"]` is a `Metric` with value, standard error and interval.
 
         Raises:
-            UserError: if no benchmark is named, there is no such benchmark, its data is absent or invalid, or it does not apply to the model.
+            UserError: if no benchmark is named, there is no such benchmark, its data is absent or invalid, or it does
+                not apply to the model.
         """
         if not benchmarks:
             raise UserError("benchmarks: name one or more, such as lambada")

@@ -166,13 +166,17 @@ def test_a_benchmark_is_the_same_in_python_and_on_the_command_line(name: str) ->
 
 
 @pytest.mark.parametrize(
-    ("benchmarks", "said"),
-    [([], "name one or more"), ({"few": 3}, "'few' must be a Benchmark"), ({"few": benchmark("lambada")}, "limit")],
+    ("benchmarks", "limit", "said"),
+    [
+        ([], None, "name one or more"),
+        ({"few": 3}, None, "'few' must be a Benchmark"),
+        ({"few": benchmark("lambada")}, 2, "set it for each benchmark"),
+    ],
 )
-def test_python_refuses_what_is_no_benchmark(benchmarks: Any, said: str) -> None:
+def test_python_refuses_what_is_no_benchmark(benchmarks: Any, limit: int | None, said: str) -> None:
     model = LanguageModel(lively(GPT2Config(50257, 16, 1, 1, 8)), GPT2Tokenizer())
     with pytest.raises(UserError, match=said):
-        model.evaluate(benchmarks, limit=2)
+        model.evaluate(benchmarks, limit=limit)
 
 
 def test_python_names_what_there_is() -> None:
