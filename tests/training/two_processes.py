@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,4 +30,9 @@ def on_two_processes(work: Callable[..., Any], logs: Path, *arguments: Any) -> d
         logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
     )
     with keeping_handlers():
-        return elastic_launch(config, work)(*arguments)
+        return elastic_launch(config, _rank_main)(work, dict(os.environ), *arguments)
+
+
+def _rank_main(work: Callable[..., Any], environment: dict[str, str], *arguments: Any) -> Any:
+    forkserver.enter(environment)
+    return work(*arguments)
