@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def evaluate(path: Path, header: Header = HEADER, stop_after: int | None = None) -> list[ItemRecord]:
-    """Append the chunks that are missing; with `stop_after`, raise KeyboardInterrupt after so many of them."""
+    """Append the chunks that are missing; raise KeyboardInterrupt after `stop_after` of them, if given."""
     with open_log(path, header, len(RECORDS)) as log:
         for number, chunk in enumerate(CHUNKS[len(log.records) // 2 :]):
             if number == stop_after:
