@@ -30,6 +30,10 @@ NOT_RUN = {
     "make test": "installs, and runs this test",
     "python -m gpt2_lightning prepare data=openwebtext": "downloads 13 GB",
     "python -m gpt2_lightning prepare data=openwebtext data.shard=3 data.num_shards=64": "downloads 13 GB",
+    "python -m benchmarks.gpu program train profile ranks": "needs a GPU",
+    "python -m benchmarks.gpu without": "needs a GPU",
+    "python -m benchmarks.gpu decoding documents muon precision search": "needs a GPU",
+    "python -m benchmarks.gpu": "needs a GPU",
 }
 STEPS = ["trainer.max_steps=2", "callbacks.samples.max_new_tokens=4"]
 TINY = ["model.n_layer=1", "model.n_head=1", "model.n_embd=8", "model.block_size=16", "batch_size=2"]

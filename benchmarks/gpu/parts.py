@@ -1,0 +1,78 @@
+"""The parts of the benchmark, in the order in which they are measured: the most important first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks.gpu.decoding import decode
+from benchmarks.gpu.optimizers import step
+from benchmarks.gpu.profile import profile
+from benchmarks.gpu.programs import program
+from benchmarks.gpu.rows import Row
+from benchmarks.gpu.scale import Scale
+from benchmarks.gpu.search import search
+from benchmarks.gpu.training import train
+from gpt2_lightning.training.optimizers import AdamW, Muon
+
+
+@dataclass(frozen=True)
+class Part:
+    """A measurement in a process of its own."""
+
+    title: str
+    measure: Callable[[Scale], Iterator[Row]]
+    reference: str | None = None
+    """Part to which its speed is relative."""
+
+
+def _program(*arguments: str) -> Part:
+    words = " ".join(["train.py model=gpt2_124m data=scifi", *arguments])
+    return Part(words, partial(program, arguments=arguments), None if not arguments else "program/defaults")
+
+
+_BASE = "train/124m"
+PARTS: dict[str, Part] = {
+    "program/defaults": _program(),
+    _BASE: Part("124M, compiled, steps of 64 rows", train),
+    "train/124m-steps": Part("steps of 0.5M tokens", partial(train, accumulate=True), _BASE),
+    "profile": Part("dearest operations", profile),
+    "ranks/fsdp": Part("fsdp, one rank", partial(train, strategy="fsdp"), _BASE),
+    "ranks/ddp": Part("ddp, one rank", partial(train, strategy="ddp"), _BASE),
+    "without/compile": Part("blocks eager", partial(train, compiled=False), _BASE),
+    "without/loss-chunks": Part("loss in chunks of 2^26 logits", partial(train, off="loss-chunks"), _BASE),
+    "without/cudnn": Part("attention by flash instead of cuDNN", partial(train, off="cudnn"), _BASE),
+    "without/padding": Part("50,257 rows of the vocabulary", partial(train, padded=False), _BASE),
+    "decoding/eager": Part("124M in bfloat16, eager", partial(decode, mode="eager")),
+    "decoding/compiled": Part("124M in bfloat16, compiled", partial(decode, mode="compiled"), "decoding/eager"),
+    "train/1558m": Part("1558M, compiled, steps of 16 rows", partial(train, size="1558M")),
+    "documents/masked": Part("attention within documents", partial(train, documents="masked"), _BASE),
+    "muon/training": Part("Muon", partial(train, optimizer=Muon(lr=6e-4)), _BASE),
+    "muon/adamw-step": Part("AdamW's step alone", partial(step, spec=AdamW(lr=6e-4))),
+    "muon/step": Part("Muon's step alone", partial(step, spec=Muon(lr=6e-4)), "muon/adamw-step"),
+    "precision/tf32": Part("tf32", partial(train, precision="tf32"), _BASE),
+    "precision/fp16": Part("fp16", partial(train, precision="fp16"), _BASE),
+    "precision/bf16_true": Part("bf16_true", partial(train, precision="bf16_true"), _BASE),
+    "precision/fp32": Part("fp32", partial(train, precision="fp32"), _BASE),
+    "search": Part("micro_batch_size=auto", search),
+    "program/compile": _program("compile=true"),
+    "program/ddp": _program("trainer=ddp"),
+    "program/fsdp": _program("trainer=fsdp"),
+    "train/max-autotune": Part("compile=max-autotune", partial(train, compiled="max-autotune"), _BASE),
+}
+
+
+def chosen(names: list[str]) -> list[str]:
+    """Return the parts of these names and of groups such as `without`, in the order of `PARTS`; all if none is named.
+
+    Raises:
+        SystemExit: if a name is unknown.
+    """
+    if unknown := [name for name in names if not any(_belongs(part, name) for part in PARTS)]:
+        raise SystemExit(f"there is no part {', '.join(unknown)}; python -m benchmarks.gpu list shows all")
+    return [part for part in PARTS if not names or any(_belongs(part, name) for name in names)]
+
+
+def _belongs(part: str, name: str) -> bool:
+    return part == name or part.startswith(f"{name}/")
