@@ -37,8 +37,8 @@ def response_loss(model: GPT2, batches: Iterable[Batch]) -> ResponseLoss:
     """
     device = model.wte.weight.device
     total, tokens = 0.0, 0
-    for inputs, targets, documents in batches:
+    for inputs, targets, documents, n_documents in batches:
         documents = None if documents is None else documents.to(device)
-        total += float(model(inputs.to(device), targets.to(device), document_ids=documents))
+        total += float(model(inputs.to(device), targets.to(device), document_ids=documents, n_documents=n_documents))
         tokens += int((targets != IGNORED).sum())
     return ResponseLoss(total / tokens, tokens)

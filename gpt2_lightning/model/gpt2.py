@@ -18,9 +18,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from gpt2_lightning.model.config import GPT2Config
+from gpt2_lightning.model.documents import DocumentMask, document_attention, needs_tensor, positions_and_mask
 from gpt2_lightning.model.inference import onednn
 from gpt2_lightning.model.inference.kv_cache import KVCache, LayerCache
 from gpt2_lightning.model.kernels import GELUS, KERNELS
+from gpt2_lightning.model.kernels.cudnn import without_cudnn
 from gpt2_lightning.model.kernels.explicit import attention_weights
 from gpt2_lightning.model.loss import IGNORED, LARGE_LOGITS, chunked_cross_entropy
 from gpt2_lightning.model.positions import POSITIONS
@@ -32,9 +34,9 @@ class AttentionContext:
 
     positions: Tensor
     """Positions of the query tokens, (T,) if all texts share them, else (B, T)."""
-    attn_mask: Tensor | None = None
-    """Whether a query attends to a key, bool, (B or 1, 1, T, S). By default queries and keys are the same tokens and
-    attention is causal; a single query token attends to all keys."""
+    attn_mask: Tensor | DocumentMask | None = None
+    """Whether a query attends to a key, bool, (B or 1, 1, T, S), or the boundaries of documents. By default queries and
+    keys are the same tokens and attention is causal; a single query token attends to all keys."""
     rotate: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     """`rotate` of a positional encoding that has one; see `positions.PositionalEncoding`."""
     cache: Sequence[LayerCache] | None = None
@@ -104,11 +106,14 @@ class CausalSelfAttention(nn.Module):
         if context.cache is not None:
             k, v = context.cache[self.layer_idx].update(k, v)  # (B, H, S, D), in the dtype of the cache
             q = q.to(k.dtype)
-        is_causal = context.attn_mask is None and T > 1
-        if context.attn_weights is not None:
-            context.attn_weights.append(attention_weights(q, k, context.attn_mask, is_causal))
         dropout_p = self.attn_pdrop if self.training else 0.0
-        y = self.kernels.attention(q, k, v, context.attn_mask, dropout_p, is_causal)  # (B, H, T, D)
+        if isinstance(context.attn_mask, DocumentMask):
+            y = document_attention(q, k, v, context.attn_mask, dropout_p)  # (B, H, T, D)
+        else:
+            is_causal = context.attn_mask is None and T > 1
+            if context.attn_weights is not None:
+                context.attn_weights.append(attention_weights(q, k, context.attn_mask, is_causal))
+            y = self.kernels.attention(q, k, v, context.attn_mask, dropout_p, is_causal)  # (B, H, T, D)
         y = y.to(dtype).transpose(1, 2).reshape(B, T, C)  # concatenate the heads
         return self.resid_dropout(self.c_proj(y))  # (B, T, C)
 
@@ -196,6 +201,7 @@ class GPT2(nn.Module):
         targets: Tensor | None = None,
         *,
         document_ids: Tensor | None = None,
+        n_documents: int | None = None,
         cache: KVCache | None = None,
         attn_weights: list[Tensor] | None = None,
     ) -> Tensor:
@@ -210,7 +216,9 @@ class GPT2(nn.Module):
             Without targets, logits (B, T, V) of the token after each of ids. With targets, the sum of their
             cross-entropies in nats, a scalar in float32.
         """
-        x = self.features(ids, document_ids=document_ids, cache=cache, attn_weights=attn_weights)  # (B, T, C)
+        x = self.features(
+            ids, document_ids=document_ids, n_documents=n_documents, cache=cache, attn_weights=attn_weights
+        )  # (B, T, C)
         if targets is None:
             return self.lm_head(x)  # (B, T, V)
         if targets.numel() * self.config.vocab_size > LARGE_LOGITS:
@@ -223,6 +231,7 @@ class GPT2(nn.Module):
         ids: Tensor,
         *,
         document_ids: Tensor | None = None,
+        n_documents: int | None = None,
         cache: KVCache | None = None,
         attn_weights: list[Tensor] | None = None,
     ) -> Tensor:
@@ -232,6 +241,7 @@ class GPT2(nn.Module):
             ids: token ids, (B, T), int64.
             document_ids: the document of each token, (B, T), int64, non-decreasing along T. Attention stays within a
                 document and positions restart at 0 in each. Not supported with a cache.
+            n_documents: documents in the batch, all rows together; None to count them, for which a GPU is waited for.
             cache: keys and values of the tokens before ids; those of ids are added.
             attn_weights: a list to which every layer appends its attention weights, (B, H, T, S).
 
@@ -249,7 +259,14 @@ class GPT2(nn.Module):
             )
         rotate = getattr(self.wpe, "rotate", None)
         if cache is None:
-            positions, attn_mask = positions_and_mask(ids, document_ids)
+            positions = torch.arange(ids.size(1), device=ids.device)  # (T,)
+            attn_mask: Tensor | DocumentMask | None = None
+            if document_ids is not None:
+                if document_ids.shape != ids.shape:
+                    shapes = f"{tuple(document_ids.shape)}, and ids {tuple(ids.shape)}"
+                    raise ValueError(f"document_ids have shape {shapes}")
+                dense = attn_weights is not None or needs_tensor(self.wte.weight, self.config)
+                positions, attn_mask = positions_and_mask(document_ids, dense, n_documents)  # (B, T)
             return self.forward_hidden(ids, AttentionContext(positions, attn_mask, rotate, None, attn_weights))
         if document_ids is not None:
             raise ValueError("document_ids and a cache cannot be combined: each row of a cache holds one text")
@@ -257,7 +274,8 @@ class GPT2(nn.Module):
             raise ValueError(f"ids have {len(ids)} rows, and the cache holds {len(cache.lengths)} texts")
         positions, attn_mask = cache.positions_and_mask(ids.size(1))
         context = AttentionContext(positions, attn_mask, rotate, cache.layers(positions), attn_weights)
-        x = self.forward_hidden(ids, context)
+        with without_cudnn():
+            x = self.forward_hidden(ids, context)
         cache.advance(ids.size(1))
         return x
 
@@ -270,25 +288,3 @@ class GPT2(nn.Module):
             else:
                 x = block(x, context)  # (B, T, C)
         return self.ln_f(x)
-
-
-def positions_and_mask(ids: Tensor, document_ids: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Positions of tokens and the attention mask; documents of one window are independent of each other.
-
-    Args:
-        ids: token ids, (B, T).
-        document_ids: the document of each token, (B, T). A document begins wherever the number changes.
-
-    Returns:
-        Positions within the text, (T,), and None for causal attention; or positions within the document, (B, T), and
-        the mask (B, 1, T, T): a query attends to keys of its own document that are not after it.
-    """
-    index = torch.arange(ids.size(1), device=ids.device)  # (T,)
-    if document_ids is None:
-        return index, None
-    if document_ids.shape != ids.shape:
-        raise ValueError(f"document_ids have shape {tuple(document_ids.shape)}, and ids {tuple(ids.shape)}")
-    begins = document_ids != document_ids.roll(1, dims=1)  # (B, T); the first token begins at 0 in any case
-    start = (begins * index).cummax(dim=1).values  # (B, T): where the document of each token begins
-    attn_mask = (index <= index.unsqueeze(1)) & (index >= start.unsqueeze(2))  # (B, T, T)
-    return index - start, attn_mask.unsqueeze(1)

@@ -22,20 +22,23 @@ class LanguageModeling(TrainingModule[GPT2, Batch]):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss, in which every token of a step has equal weight in all micro-batches and on all ranks."""
-        total = self.model(batch.inputs, batch.targets, document_ids=batch.documents)
+        total = self._forward(batch, batch.targets)
         self.train_losses.append(total.detach() / (batch.targets != IGNORED).sum())
         return total / (len(batch.targets) * self.data.samples.targets_per_sample)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         predicted = batch.targets != IGNORED  # (B, T)
         if self.metrics:  # metrics need all logits; the fused loss computes them in chunks
-            logits = self.model(batch.inputs, document_ids=batch.documents)[predicted]  # (N, V)
+            logits = self._forward(batch)[predicted]  # (N, V)
             targets = batch.targets[predicted]  # (N,)
             total = F.cross_entropy(logits.float(), targets, reduction="sum")
             self.update_metrics(logits, targets)
         else:
-            total = self.model(batch.inputs, batch.targets, document_ids=batch.documents)
+            total = self._forward(batch, batch.targets)
         self.count_val_loss(total, predicted.sum())
+
+    def _forward(self, batch: Batch, targets: Tensor | None = None) -> Tensor:
+        return self.model(batch.inputs, targets, document_ids=batch.documents, n_documents=batch.n_documents)
 
     def metric_names(self) -> list[str]:
         names = ["perplexity", *(["bits_per_byte"] if isinstance(self.data, TokenDataModule) else [])]

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from gpt2_lightning.data.sampling.batches import BatchNumbers, TrainingBatches, ValidationBatches
 from gpt2_lightning.data.sampling.samples import JoinedSamples, MixedSamples, Samples, SeparateSamples
@@ -28,12 +29,18 @@ def samples(request: pytest.FixtureRequest, tmp_path: Path) -> Samples:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return all((a is None and b is None) or torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(map(torch.equal, _columns(one), _columns(other)))
 
 
 def joined(batches: list[Batch]) -> Batch:
-    columns = zip(*batches, strict=True)
-    return Batch(*(None if column[0] is None else torch.cat(column) for column in columns))
+    return Batch(*map(torch.cat, zip(*map(_columns, batches), strict=True)))
+
+
+def _columns(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and documents, numbered from 0 in each row; without documents a row is one."""
+    documents = batch.inputs * 0 if batch.documents is None else batch.documents - batch.documents[:, :1]
+    assert batch.n_documents in (None, len(documents) + int(documents.diff().sum())), "they are counted"
+    return batch.inputs, batch.targets, documents
 
 
 def test_a_training_batch_is_its_samples(samples: Samples) -> None:

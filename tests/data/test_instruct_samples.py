@@ -63,6 +63,7 @@ def test_a_hand_worked_row() -> None:
     assert batch.targets.tolist() == [[IGNORED, 5, 9, 7, 9, IGNORED, IGNORED]]
     assert batch.documents is not None
     assert batch.documents.tolist() == [[0, 0, 0, 1, 1, 2, 2]]
+    assert batch.n_documents == 3
 
 
 def test_a_full_row_has_no_padding() -> None:

@@ -117,6 +117,14 @@ def test_an_end_of_text_opens_the_document_after_it(tmp_path: Path) -> None:
     batch = read_batch(sequence, np.array([0, 2, 4]), None, BLOCK, masked_by=END)
     assert batch.documents is not None
     assert batch.documents.tolist() == [[0, 0, 1, 1, 2], [1, 1, 2, 3, 3], [1, 2, 2, 2, 3]]
+    assert batch.n_documents == 9
+
+
+def test_rows_of_one_document_each_need_no_boundaries(tmp_path: Path) -> None:
+    """The second row begins with the token that opens its document."""
+    sequence = sequence_of(tmp_path, ids_of("abcde.fghij"))
+    batch = read_batch(sequence, np.array([0, 5]), None, 5, masked_by=END)
+    assert (batch.documents, batch.n_documents) == (None, None)
 
 
 @pytest.fixture(scope="module")

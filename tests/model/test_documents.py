@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model import GPT2, KVCache
-from gpt2_lightning.model.gpt2 import positions_and_mask
+from gpt2_lightning.model.documents import positions_and_mask
 from tests.model.sizes import BLOCK, V
 
 LENGTHS = [[5, 1, 7], [2, 11, 0]]
@@ -85,8 +85,8 @@ def test_recorded_attention_stays_within_documents(model: GPT2, ids: Tensor) -> 
 
 def test_positions_and_mask_by_hand() -> None:
     document_ids = torch.tensor([[4, 4, 9, 9, 9], [0, 1, 2, 2, 2]])
-    positions, attn_mask = positions_and_mask(document_ids, document_ids)
-    assert attn_mask is not None
+    positions, attn_mask = positions_and_mask(document_ids)
+    assert isinstance(attn_mask, Tensor)
     assert positions.tolist() == [[0, 1, 0, 1, 2], [0, 0, 0, 1, 2]]
     assert attn_mask.shape == (2, 1, 5, 5)
     assert attn_mask[0, 0].int().tolist() == [
@@ -101,8 +101,8 @@ def test_positions_and_mask_by_hand() -> None:
 def test_a_number_that_comes_again_is_another_document() -> None:
     """The first and the last may have equal numbers by accident; they do not see each other."""
     document_ids = torch.tensor([[1, 2, 1], [1, 1, 1]])
-    positions, attn_mask = positions_and_mask(document_ids, document_ids)
-    assert attn_mask is not None
+    positions, attn_mask = positions_and_mask(document_ids)
+    assert isinstance(attn_mask, Tensor)
     assert positions.tolist() == [[0, 0, 0], [0, 1, 2]]
     assert torch.equal(attn_mask[0, 0], torch.eye(3, dtype=torch.bool))
 

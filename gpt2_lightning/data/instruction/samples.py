@@ -147,4 +147,4 @@ def batch_of(rows: Sequence[Sequence[Example]], width: int, packed: bool) -> Bat
             start = places.stop
         documents[row, start:] = len(examples)
     whole = torch.from_numpy(inputs), torch.from_numpy(targets)
-    return Batch(*whole, torch.from_numpy(documents) if packed else None)
+    return Batch.of(*whole, torch.from_numpy(documents) if packed else None)

@@ -92,7 +92,7 @@ class MixedSamples(Samples[Batch]):
         batch: list[torch.Tensor | None] = [None, None, None]
         for index in np.unique(part).tolist():
             rows = np.flatnonzero(part == index)
-            for i, column in enumerate(self.parts[index].read(own[rows])):
+            for i, column in enumerate(self.parts[index].read(own[rows])[:3]):
                 if column is not None:
                     whole = batch[i]
                     if whole is None:
@@ -101,7 +101,7 @@ class MixedSamples(Samples[Batch]):
         inputs, targets, documents = batch
         assert inputs is not None, "a batch has rows"
         assert targets is not None, "and each of them targets"
-        return Batch(inputs, targets, documents)
+        return Batch.of(inputs, targets, documents)
 
     def choose(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """Map sample numbers to the index of a corpus and the sample number in that corpus."""

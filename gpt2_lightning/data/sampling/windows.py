@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,7 +24,16 @@ class Batch(NamedTuple):
     targets: Tensor
     """Id of the token after each input, or `model.loss.IGNORED`, (B, T), int64."""
     documents: Tensor | None = None
-    """Document index of each input within its row, (B, T), int64; None if attention crosses document boundaries."""
+    """Document index of each input within its row, (B, T), int64; None if no row is divided into documents."""
+    n_documents: int | None = None
+    """Number of documents in all rows together; None without documents. It is counted here, since counting it on a GPU
+    would make the CPU wait."""
+
+    @classmethod
+    def of(cls, inputs: Tensor, targets: Tensor, documents: Tensor | None = None) -> Self:
+        """Make a batch without document indices if each row is one document, since the causal mask is the same."""
+        begun = 0 if documents is None else int(documents.diff(dim=1).count_nonzero())
+        return cls(inputs, targets, documents, len(inputs) + begun) if begun else cls(inputs, targets)
 
 
 class Windows(ABC):
@@ -109,4 +118,4 @@ def read_batch(
             row[: length + 1] = sequence.slice(start, start + length + 1)
     inputs = np.maximum(ids[:, :-1], 0)
     documents = None if masked_by is None else torch.from_numpy((inputs == masked_by).cumsum(axis=1))
-    return Batch(torch.from_numpy(inputs), torch.from_numpy(ids[:, 1:]), documents)
+    return Batch.of(torch.from_numpy(inputs), torch.from_numpy(ids[:, 1:]), documents)

@@ -18,6 +18,7 @@ from gpt2_lightning.evaluation.subject import Subject
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.gpt2 import AttentionContext
 from gpt2_lightning.model.inference.packed import packed
+from gpt2_lightning.model.kernels.cudnn import without_cudnn
 
 _LOGITS = 2**22
 """Largest number of elements of the logits in memory at a time; see `model.loss.LARGE_LOGITS`."""
@@ -122,7 +123,8 @@ def _likelihoods(
     width = batch[0].length
     sources = [index * width + part for index, of_row in enumerate(trees) for part in of_row.predicting]
     targets = [requests[row.item][row.request].continuations[i] for row in batch for i in row.continuations]
-    features = _features(model, trees, width).flatten(0, 1)
+    with without_cudnn():  # the lengths of batches differ
+        features = _features(model, trees, width).flatten(0, 1)
     ends = np.cumsum([len(tokens) for tokens in targets])[:-1]
     barred = {int(part[0]): never_first for part in sources} if never_first else {}
     log_probs, greedy = _log_probs(model, features, np.concatenate(sources), np.concatenate(targets), barred)
@@ -145,7 +147,7 @@ def _features(model: GPT2, trees: Sequence[Tree], width: int) -> Tensor:
     ids, positions, branches = torch.from_numpy(padded).to(model.wte.weight.device)  # each (B, T)
     rotate = getattr(model.wpe, "rotate", None)
     indices = torch.arange(width, device=ids.device)  # (T,)
-    if not branches.any():
+    if not padded[2].any():
         return model.forward_hidden(ids, AttentionContext(indices, None, rotate))
     keys, queries = branches.unsqueeze(1), branches.unsqueeze(2)
     attn_mask = (indices <= indices.unsqueeze(1)) & ((keys == 0) | (keys == queries))  # (B, T, T)

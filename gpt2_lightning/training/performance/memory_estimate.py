@@ -17,8 +17,10 @@ from torch.utils._pytree import tree_leaves
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.data.sampling.windows import Batch
 from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.documents import has_flash_attention
 from gpt2_lightning.model.gpt2 import Block
 from gpt2_lightning.training.lightning_module import TrainingModule
+from gpt2_lightning.training.performance.compilation import language_model
 from gpt2_lightning.training.trainer import TrainerSpec
 
 
@@ -58,6 +60,10 @@ class StepEstimate:
         trainer.precision_plugin.teardown()
         self.module.trainer = trainer
         self._mixed = spec.computes_in
+        network = language_model(self.module.model)
+        self._has_masks = network.config.kernels != "fused" or not has_flash_attention(
+            torch.device(spec.device_type), self._mixed or network.wte.weight.dtype, network.config.head_size
+        )
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             _move_to_cpu(self.module)
@@ -93,7 +99,7 @@ class StepEstimate:
         Args:
             rows: samples per micro-batch, B.
             width: tokens per sample, T.
-            masked: whether attention is limited to documents, which needs a mask.
+            masked: whether attention is limited to documents, for which some devices need a mask.
         """
         with self._mode, _Peak() as peak:
             self._step(rows, width, masked)
@@ -107,7 +113,7 @@ class StepEstimate:
                 features = self.module.model.transformer.features(ids)
                 loss = self.module.model.score(features[:, -1]).float().sum()
             else:
-                loss = self.module.training_step(Batch(ids, ids, ids if masked else None), 0)
+                loss = self.module.training_step(Batch(ids, ids, ids if masked and self._has_masks else None), 0)
         loss.backward()
         self.module.train_losses.clear()
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.data.sampling.samples import Samples
+from gpt2_lightning.data.sampling.windows import Batch
 
 _AT_ONCE, _MOST_ROWS = 256, 2**16
 _BATCHES = 32
@@ -56,8 +57,10 @@ class _Widened(Samples[Any]):
 
     def read(self, numbers: NDArray[np.int64]) -> Any:
         batch = self.samples.read(numbers)
-        columns = {name: column for name, column in batch._asdict().items() if column is not None}
-        wide = {name: self._repeated(column) for name, column in columns.items() if name != _AS_IT_IS}
+        columns = {name: column for name, column in batch._asdict().items() if isinstance(column, Tensor)}
+        wide: dict[str, Any] = {name: self._repeated(part) for name, part in columns.items() if name != _AS_IT_IS}
+        if isinstance(batch, Batch):
+            return Batch.of(**wide)  # repeated documents are more documents
         if "mask" in wide:
             wide["mask"].fill_(True)
         return batch._replace(**wide)
