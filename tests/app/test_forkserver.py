@@ -6,6 +6,8 @@ import multiprocessing
 import multiprocessing.connection
 import re
 import signal
+import subprocess
+import sys
 from multiprocessing import forkserver as server
 from pathlib import Path
 
@@ -38,6 +40,21 @@ def test_a_process_that_was_interrupted_before_it_began_ends_without_a_trace(cap
     process.join()
     assert process.exitcode == 130
     assert capfd.readouterr().err == ""
+
+
+def test_the_server_does_not_outlive_a_program_that_ends_during_its_imports() -> None:
+    program = f"""
+from multiprocessing import forkserver as server
+from {forkserver.__name__} import preload
+preload()
+print(server._forkserver._forkserver_pid, flush=True)
+raise SystemExit(143)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        command = Path(f"/proc/{int(started.stdout.readline())}/cmdline")
+        assert started.wait() == 143
+        assert not command.exists() or command.read_bytes() == b""  # of a process that has not been waited for
 
 
 def enter_interrupted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
@@ -31,7 +32,8 @@ def preload(more: Iterable[str] = ()) -> None:
     """Start the fork server, which imports the modules of this package, unless it is running.
 
     SIGINT and SIGTERM are blocked in it; `enter` unblocks them. A Ctrl-C during these imports would print a trace, and
-    a server that ends before its processes makes them appear to have ended. It ends with its parent.
+    a server that ends before its processes makes them appear to have ended. It is killed when this process ends, which
+    it would notice only after the imports.
 
     Args:
         more: modules in addition to those of this package.
@@ -41,6 +43,7 @@ def preload(more: Iterable[str] = ()) -> None:
 
         process_folder()
         multiprocessing.get_context(METHOD).set_forkserver_preload([*_PRELOADED, *more])
+        atexit.register(kill)
         resource_tracker.ensure_running()  # the server starts it otherwise, which unblocks them
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         try:
