@@ -22,6 +22,7 @@ SHORT = ["data=text", "trainer.max_steps=4", "trainer.val_check_interval=2", "tr
         (["precision=bf17"], ["there is no option 'bf17'", "bf16"]),
         (["trainer.precision=bf16-mixed"], ["trainer.precision: 'bf16-mixed'", "'bf16_true'"]),
         (["compile=fast"], ["compile: 'fast'", "'max-autotune'"]),
+        (["compile=reduce-overhead"], ["compile: 'reduce-overhead'", "'default'", "'max-autotune'"]),
         (["compile=true"], ["compile: there is no C++ compiler 'g++-of-nowhere'", "CXX", "compile=false"]),
         (["activation_checkpointing=some"], ["activation_checkpointing: 'some'"]),
         (["model.pad_vocab_to_multiple_of=0"], ["model.pad_vocab_to_multiple_of: 0 is out of range, 1 or more"]),

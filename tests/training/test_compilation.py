@@ -14,6 +14,7 @@ from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.training.callbacks import Samples
 from gpt2_lightning.training.performance.compilation import (
+    Compile,
     as_written,
     compile_blocks,
     compile_fault,
@@ -31,18 +32,20 @@ needs_compiler = pytest.mark.skipif(compile_fault(True) is not None, reason="the
 def test_a_compiled_run_learns_the_same_and_leaves_the_same_behind(
     train: Callable[..., Run], tokens: Tokens, tmp_path: Path
 ) -> None:
-    """The last batch of its validation is smaller than the others; samples are written by growing texts.
+    """Steps have two micro-batches, the last batch of validation is smaller, and samples are written by growing texts.
 
     The graphs are run by torch's own kernels here: to make code of them takes a minute.
     """
     compiled_dir, plain_dir = tmp_path / "compiled", tmp_path / "plain"
-    compiled = Run(Plan(compiled_dir, max_steps=4, callbacks=[Samples(compiled_dir, prompt="ab")]), tokens)
+    compiled = Run(
+        Plan(compiled_dir, max_steps=4, batch_size=12, callbacks=[Samples(compiled_dir, prompt="ab")]), tokens
+    )
     compile_blocks(compiled.model, True)
     counters.clear()
     with torch.compiler.set_stance(force_backend="aot_eager"):
         compiled.fit()
     assert counters["stats"]["unique_graphs"] == 3, "of all blocks together: to train, to validate, and of any size"
-    plain = train(Plan(plain_dir, max_steps=4, callbacks=[Samples(plain_dir, prompt="ab")]))
+    plain = train(Plan(plain_dir, max_steps=4, batch_size=12, callbacks=[Samples(plain_dir, prompt="ab")]))
     for name in ("train/loss", "val/loss", "grad_norm"):
         assert compiled.column(name) == pytest.approx(plain.column(name), rel=1e-4)
     ours, theirs = (run.checkpoint(LAST)["state_dict"] for run in (compiled, plain))
@@ -88,6 +91,19 @@ def test_torchs_own_compiler_makes_the_same_of_the_blocks() -> None:
             assert torch.equal(model(ids), expected)
             assert counters["stats"]["unique_graphs"] == 1
     assert list(model.state_dict()) == list(GPT2(CONFIG).state_dict())
+
+
+@pytest.mark.parametrize("wanted", [True, "default", "max-autotune", "max-autotune-no-cudagraphs"])
+def test_no_mode_captures_cuda_graphs(wanted: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks are compiled one by one: the second replay of a graph would overwrite what the first returned."""
+    modes: list[str] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda _, mode: modes.append(mode))
+    compile_blocks(GPT2(CONFIG), wanted)
+    options = torch._inductor.list_mode_options()
+    assert len(modes) == CONFIG.n_layer
+    assert not any(options[mode].get("triton.cudagraphs") for mode in modes)
+    assert options["max-autotune"]["triton.cudagraphs"], "the same name in torch would"
+    assert options[modes[0]].get("max_autotune", False) == (wanted not in (True, "default"))
 
 
 def test_the_network_inside_a_classifier_is_meant() -> None:

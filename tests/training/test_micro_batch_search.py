@@ -77,6 +77,32 @@ def test_on_the_cpu_the_rest_is_forecast_from_two_sizes(data: TokenDataModule, m
     assert tried == [1, 2] * 2
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_run_is_compiled_for_its_own_size_and_not_for_any(
+    data: TokenDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs: list[bool] = []
+    """Whether each graph that was compiled is for any size."""
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        graphs.append(any(isinstance(value, torch.SymInt) for value in inputs))
+        return graph.forward
+
+    compiled = torch.compile(torch.square, backend=backend)
+
+    def steps(make: Any, of: TokenDataModule, *_: Any) -> Probe:
+        compiled(torch.zeros(of.micro_batch_size, 3))
+        return Probe(0.1, 0.1, 1_000_000_000 + 60_000_000 * of.micro_batch_size)
+
+    monkeypatch.setattr(micro_batch_search, "probe_steps", steps)
+    monkeypatch.setattr(memory, "usable", lambda *_: 1_400_000_000 / (1 - micro_batch_search._HEADROOM))
+    assert find_micro_batch(task(), data, SPEC, 60, BLOCK) == 6
+    compiled(torch.zeros(6, 3))
+    assert graphs == [False, False, False]
+    compiled(torch.zeros(7, 3))
+    assert graphs == [False, False, False, True], "a second size without a reset"
+
+
 @needs_proc
 def test_no_room_for_a_single_sample(data: TokenDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "usable", lambda *_: 1_000_000)

@@ -58,7 +58,8 @@ class RunSettings(Settings):
     """Samples per forward pass: a number; null for an estimate of about 4 GiB of activations in float32; `auto` for the
     largest that fits on the device, found by trial steps."""
     compile: Compile = False
-    """Whether to compile the blocks with torch.compile, or its mode; see `compilation.compile_blocks`."""
+    """Whether to compile the blocks with torch.compile, or its mode: `default`, as for true, or `max-autotune`, which
+    compiles for minutes to try more kernels. Neither captures CUDA graphs; see `compilation.compile_blocks`."""
     activation_checkpointing: bool = False
     """Whether to recompute activations in the backward pass: less memory for a third more time."""
     resume: PathText = "never"

@@ -13,8 +13,10 @@ import torch
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.classifier import Classifier
 
-Compile = bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
-"""Whether to compile, or the mode of `torch.compile`."""
+Compile = bool | Literal["default", "max-autotune", "max-autotune-no-cudagraphs"]
+"""Whether to compile, or the mode of `torch.compile`; reduce-overhead, which only adds CUDA graphs, is not allowed."""
+_MODES = {True: "default", "max-autotune": "max-autotune-no-cudagraphs"}
+"""Modes without CUDA graphs: the graph of one block would invalidate the output of the previous one, its own input."""
 
 
 def compile_fault(wanted: Compile) -> str | None:
@@ -36,7 +38,7 @@ def compile_blocks(network: GPT2 | Classifier, wanted: Compile) -> None:
     """
     if wanted:
         for block in language_model(network).h:
-            block.compile(mode=None if wanted is True else wanted)
+            block.compile(mode=_MODES.get(wanted, wanted))
 
 
 def recompute_activations(network: GPT2 | Classifier, wanted: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import gc
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -118,4 +119,6 @@ def _peak_of(attempt: Callable[[], int | None], device: torch.device) -> int | N
     gc.collect()  # modules have reference cycles
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    if "torch._dynamo" in sys.modules:  # else nothing was compiled, and the import would take a second
+        torch.compiler.reset()  # with code of two sizes, that of further sizes and of the run would be for any size
     return found
