@@ -55,7 +55,8 @@ def positions_and_mask(
     Args:
         document_ids: the document of each token, (B, T). A document begins wherever the number changes.
         dense: whether the mask is a tensor.
-        n_documents: N, documents in the batch; None to count them, for which the CPU waits for the GPU.
+        n_documents: N, documents in the batch; None to count them, for which the CPU waits for the GPU. A larger number
+            adds empty documents; with a smaller one, the last documents would be one.
 
     Returns:
         Positions, (B, T), and the mask, by which a query attends to keys of its own document that are not after it:
