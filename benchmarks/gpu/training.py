@@ -15,15 +15,11 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
+from benchmarks.gpu.data import Texts, stories
 from benchmarks.gpu.rows import Row, mfu, peak_memory, timed
 from benchmarks.gpu.scale import Scale, Size
 from benchmarks.gpu.without import Measure, without
 from gpt2_lightning.checkpoints.content import Description
-from gpt2_lightning.data.corpora.text import TextCorpus
-from gpt2_lightning.data.corpus import Documents
-from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
-from gpt2_lightning.data.shards.prepare import prepare
-from gpt2_lightning.data.shards.prepared import open_prepared
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.size import flops_per_token
 from gpt2_lightning.tokenizers import GPT2Tokenizer
@@ -49,7 +45,7 @@ def train(
     precision: Precision = "bf16",
     padded: bool = True,
     optimizer: OptimizerSpec | None = None,
-    documents: Documents = "joined",
+    texts: Texts = "joined",
     strategy: Literal["single", "ddp", "fsdp"] = "single",
     off: Measure | None = None,
     callbacks: tuple[L.Callback, ...] = (),
@@ -65,7 +61,7 @@ def train(
         precision: precision of the run.
         padded: whether the vocabulary is padded to a multiple of 64.
         optimizer: settings of the optimizer; None for AdamW.
-        documents: treatment of document boundaries.
+        texts: the training texts.
         strategy: `single`, or a strategy with one rank.
         off: a measure for speed that is switched off.
         callbacks: callbacks beside those that every run has.
@@ -79,7 +75,7 @@ def train(
         opened.enter_context(without(off))
         if strategy != "single":
             opened.enter_context(one_rank(scale))
-        data = stories(folder, config, rows * parts, rows, documents)
+        data = stories(folder, config.block_size, rows * parts, rows, texts)
         module = make_module(config, "cpu" if strategy == "fsdp" else scale.device, compiled, optimizer)
         spec = TrainerSpec(
             val_check_interval=_ENDLESS,
@@ -108,24 +104,6 @@ def make_module(
     compile_blocks(network, compiled)
     description = Description(config, GPT2Tokenizer(), {})
     return LanguageModeling(network, optimizer or AdamW(lr=6e-4), Cosine(), description)
-
-
-def stories(
-    folder: Path, config: GPT2Config, batch_size: int, micro_batch_size: int, documents: Documents = "joined"
-) -> TokenDataModule:
-    """Return the data module of the embedded stories, with GPT-2's tokenizer."""
-    corpus, tokenizer = TextCorpus(path="embedded:scifi"), GPT2Tokenizer()
-    prepare(corpus, tokenizer, folder / "shards", folder)
-    tokens = open_prepared(folder / "shards", tokenizer, folder)
-    return TokenDataModule(
-        [tokens],
-        config.block_size,
-        batch_size,
-        micro_batch_size,
-        documents=documents,
-        end_of_text=tokenizer.end_of_text,
-        tokenizer=tokenizer,
-    )
 
 
 @contextlib.contextmanager
