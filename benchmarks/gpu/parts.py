@@ -11,9 +11,11 @@ from benchmarks.gpu.optimizers import step
 from benchmarks.gpu.profile import profile
 from benchmarks.gpu.programs import program
 from benchmarks.gpu.rows import Row
+from benchmarks.gpu.saving import save
 from benchmarks.gpu.scale import Scale
 from benchmarks.gpu.search import search
 from benchmarks.gpu.training import train
+from benchmarks.gpu.without import SigtermBroadcast
 from gpt2_lightning.training.optimizers import AdamW, Muon
 
 
@@ -40,7 +42,13 @@ PARTS: dict[str, Part] = {
     "profile": Part("dearest operations", profile),
     "ranks/fsdp": Part("fsdp, one rank", partial(train, strategy="fsdp"), _BASE),
     "ranks/ddp": Part("ddp, one rank", partial(train, strategy="ddp"), _BASE),
+    "ranks/ddp-broadcast": Part(
+        "ddp with Lightning's broadcast before each micro-batch",
+        partial(train, strategy="ddp", callbacks=(SigtermBroadcast(),)),
+        "ranks/ddp",
+    ),
     "without/compile": Part("blocks eager", partial(train, compiled=False), _BASE),
+    "without/fused-loss": Part("loss by separate operations", partial(train, off="fused-loss"), _BASE),
     "without/loss-chunks": Part("loss in chunks of 2^26 logits", partial(train, off="loss-chunks"), _BASE),
     "without/cudnn": Part("attention by flash instead of cuDNN", partial(train, off="cudnn"), _BASE),
     "without/padding": Part("50,257 rows of the vocabulary", partial(train, padded=False), _BASE),
@@ -56,6 +64,7 @@ PARTS: dict[str, Part] = {
     "precision/fp16": Part("fp16", partial(train, precision="fp16"), _BASE),
     "precision/bf16_true": Part("bf16_true", partial(train, precision="bf16_true"), _BASE),
     "precision/fp32": Part("fp32", partial(train, precision="fp32"), _BASE),
+    "saving/checkpoint": Part("saving", save),
     "search": Part("micro_batch_size=auto", search),
     "program/compile": _program("compile=true"),
     "program/ddp": _program("trainer=ddp"),

@@ -25,6 +25,7 @@ from gpt2_lightning.model.size import flops_per_token
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Metrics, assemble
+from gpt2_lightning.training.instruction_tuning import InstructionTuning
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.optimizers import AdamW, OptimizerSpec
 from gpt2_lightning.training.performance.compilation import Compile, compile_blocks
@@ -76,7 +77,7 @@ def train(
         if strategy != "single":
             opened.enter_context(one_rank(scale))
         data = stories(folder, config.block_size, rows * parts, rows, texts)
-        module = make_module(config, "cpu" if strategy == "fsdp" else scale.device, compiled, optimizer)
+        module = make_module(config, "cpu" if strategy == "fsdp" else scale.device, compiled, optimizer, texts)
         spec = TrainerSpec(
             val_check_interval=_ENDLESS,
             limit_val_batches=_VALIDATION_BATCHES,
@@ -95,7 +96,11 @@ def train(
 
 
 def make_module(
-    config: GPT2Config, device: str, compiled: Compile = True, optimizer: OptimizerSpec | None = None
+    config: GPT2Config,
+    device: str,
+    compiled: Compile = True,
+    optimizer: OptimizerSpec | None = None,
+    texts: Texts = "joined",
 ) -> LanguageModeling:
     """Return the LightningModule of a model with random weights, which are drawn on a device."""
     torch.manual_seed(0)
@@ -103,7 +108,8 @@ def make_module(
         network = GPT2(config)
     compile_blocks(network, compiled)
     description = Description(config, GPT2Tokenizer(), {})
-    return LanguageModeling(network, optimizer or AdamW(lr=6e-4), Cosine(), description)
+    task = InstructionTuning if texts == "instructions" else LanguageModeling
+    return task(network, optimizer or AdamW(lr=6e-4), Cosine(), description)
 
 
 @contextlib.contextmanager
