@@ -31,7 +31,7 @@ NOT_RUN = {
     "python -m gpt2_lightning prepare data=openwebtext": "downloads 13 GB",
     "python -m gpt2_lightning prepare data=openwebtext data.shard=3 data.num_shards=64": "downloads 13 GB",
     "python -m benchmarks.gpu program train profile ranks": "needs a GPU",
-    "python -m benchmarks.gpu without": "needs a GPU",
+    "python -m benchmarks.gpu without attention": "needs a GPU",
     "python -m benchmarks.gpu decoding documents muon precision saving search": "needs a GPU",
     "python -m benchmarks.gpu": "needs a GPU",
 }

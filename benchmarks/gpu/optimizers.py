@@ -9,19 +9,19 @@ import torch
 
 from benchmarks.gpu.rows import Row, peak_memory, timed
 from benchmarks.gpu.scale import Scale
-from benchmarks.gpu.without import Measure, without
+from benchmarks.gpu.variants import Variant, applied
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.training.optimizers import OptimizerSpec
 
 
-def step(scale: Scale, spec: OptimizerSpec, off: Measure | None = None) -> Iterator[Row]:
+def step(scale: Scale, spec: OptimizerSpec, variant: Variant | None = None) -> Iterator[Row]:
     """Step with random gradients, for the parameters of GPT-2 124M in float32."""
     torch.manual_seed(0)
     with torch.device(scale.device):
         model = GPT2(scale.config("124M"))
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    with without(off):
+    with applied(variant):
         optimizer = spec.build(model)
         seconds = [_seconds(scale, optimizer) for _ in range(1 + scale.stretches)]
     row = timed(seconds[1:])

@@ -15,7 +15,7 @@ from benchmarks.gpu.saving import save
 from benchmarks.gpu.scale import Scale
 from benchmarks.gpu.search import search
 from benchmarks.gpu.training import train
-from benchmarks.gpu.without import SigtermBroadcast
+from benchmarks.gpu.variants import SigtermBroadcast
 from gpt2_lightning.training.optimizers import AdamW, Muon
 
 
@@ -48,15 +48,24 @@ PARTS: dict[str, Part] = {
         "ranks/ddp",
     ),
     "without/compile": Part("blocks eager", partial(train, compiled=False), _BASE),
-    "without/fused-loss": Part("loss by separate operations", partial(train, off="fused-loss"), _BASE),
-    "without/loss-chunks": Part("loss in chunks of 2^26 logits", partial(train, off="loss-chunks"), _BASE),
-    "without/cudnn": Part("attention by flash instead of cuDNN", partial(train, off="cudnn"), _BASE),
+    "without/fused-loss": Part("loss by separate operations", partial(train, variant="separate-loss"), _BASE),
+    "without/loss-chunks": Part("loss in chunks of 2^26 logits", partial(train, variant="small-loss-chunks"), _BASE),
     "without/padding": Part("50,257 rows of the vocabulary", partial(train, padded=False), _BASE),
+    "attention/cudnn": Part("attention by cuDNN", partial(train, variant="cudnn-attention"), _BASE),
+    "attention/flash": Part("attention by FlashAttention", partial(train, variant="flash-attention"), _BASE),
     "decoding/eager": Part("124M in bfloat16, eager", partial(decode, mode="eager")),
     "decoding/compiled": Part("124M in bfloat16, compiled", partial(decode, mode="compiled"), "decoding/eager"),
     "train/1558m": Part("1558M, compiled, steps of 16 rows", partial(train, size="1558M")),
     "documents/masked": Part("attention within documents", partial(train, texts="masked"), _BASE),
+    "documents/dense": Part(
+        "the same with dense masks", partial(train, texts="masked", variant="dense-masks"), "documents/masked"
+    ),
     "documents/instructions": Part("packed instructions", partial(train, texts="instructions"), _BASE),
+    "documents/instructions-dense": Part(
+        "the same with dense masks",
+        partial(train, texts="instructions", variant="dense-masks"),
+        "documents/instructions",
+    ),
     "muon/training": Part("Muon", partial(train, optimizer=Muon(lr=6e-4)), _BASE),
     "muon/adamw-step": Part("AdamW's step alone", partial(step, spec=AdamW(lr=6e-4))),
     "muon/step": Part("Muon's step alone", partial(step, spec=Muon(lr=6e-4)), "muon/adamw-step"),

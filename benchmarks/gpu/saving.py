@@ -13,7 +13,7 @@ import lightning as L
 from benchmarks.gpu.rows import Row, timed
 from benchmarks.gpu.scale import Scale
 from benchmarks.gpu.training import train
-from benchmarks.gpu.without import Measure
+from benchmarks.gpu.variants import Variant
 from gpt2_lightning.training.callbacks import Checkpointing
 
 
@@ -33,10 +33,10 @@ class _TimedCheckpointing(Checkpointing):
             self.seconds.append(time.perf_counter() - began)
 
 
-def save(scale: Scale, off: Measure | None = None) -> Iterator[Row]:
+def save(scale: Scale, variant: Variant | None = None) -> Iterator[Row]:
     """Train 124M with a checkpoint every 20 steps."""
     with tempfile.TemporaryDirectory() as folder:
         callback = _TimedCheckpointing(Path(folder), scale)
-        list(train(scale, off=off, callbacks=(callback,)))
+        list(train(scale, variant=variant, callbacks=(callback,)))
         size = max(file.stat().st_size for file in Path(folder).rglob("*.ckpt"))
     yield timed(callback.seconds) | Row(remark=f"wait of a step for a checkpoint of {size / 1e9:.1f} GB")

@@ -18,7 +18,7 @@ import torch
 from benchmarks.gpu.data import Texts, stories
 from benchmarks.gpu.rows import Row, mfu, peak_memory, timed
 from benchmarks.gpu.scale import Scale, Size
-from benchmarks.gpu.without import Measure, without
+from benchmarks.gpu.variants import Variant, applied
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.size import flops_per_token
@@ -48,7 +48,7 @@ def train(
     optimizer: OptimizerSpec | None = None,
     texts: Texts = "joined",
     strategy: Literal["single", "ddp", "fsdp"] = "single",
-    off: Measure | None = None,
+    variant: Variant | None = None,
     callbacks: tuple[L.Callback, ...] = (),
 ) -> Iterator[Row]:
     """Train on the embedded stories, then validate once.
@@ -64,7 +64,7 @@ def train(
         optimizer: settings of the optimizer; None for AdamW.
         texts: the training texts.
         strategy: `single`, or a strategy with one rank.
-        off: a measure for speed that is switched off.
+        variant: a variant of the product's code.
         callbacks: callbacks beside those that every run has.
     """
     config = scale.config(size, padded)
@@ -73,7 +73,7 @@ def train(
     stopwatch = _Stopwatch(scale)
     with contextlib.ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        opened.enter_context(without(off))
+        opened.enter_context(applied(variant))
         if strategy != "single":
             opened.enter_context(one_rank(scale))
         data = stories(folder, config.block_size, rows * parts, rows, texts)

@@ -45,6 +45,7 @@ main()
 """A program in place of `benchmarks.gpu.process`, whose parts fail."""
 NOT_HERE = {
     "precision/tf32": "needs a GPU",
+    "attention/cudnn": "needs a GPU",
     **{name: "starts a program" for name in PARTS if name.startswith("program/")},
 }
 NAMES = {"train/124m": "raises", "ranks/fsdp": "dies", "ranks/ddp": "hangs", "muon/step": "good"}
