@@ -12,7 +12,7 @@ from typing import Any
 
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
+from gpt2_lightning.training.saving.checkpoint_io import AtomicCheckpointIO
 
 WINDOW = 100
 """Steps whose losses determine what the next loss may be."""

@@ -15,8 +15,8 @@ from lightning.pytorch.loggers import Logger
 
 from gpt2_lightning.settings import PositiveFloat, PositiveInt, relation
 from gpt2_lightning.training import distributed, precision
-from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.precision import Precision
+from gpt2_lightning.training.saving.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy
 from gpt2_lightning.training.strategies.placement import Placement
 

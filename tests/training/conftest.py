@@ -15,6 +15,7 @@ from tests.training.short_run import ALPHABET, Plan, Run
 _EXPECTED_WARNINGS = (
     "ignore:.*does not have many workers",
     "ignore:.*available but not used",
+    "ignore:The .srun. command is available",
 )
 
 

@@ -22,11 +22,11 @@ from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Checkpointing, Metrics
 from gpt2_lightning.training.callbacks.assemble import assemble
 from gpt2_lightning.training.callbacks.measurements import throughput
-from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.loggers.csv_logger import CSVLogger
 from gpt2_lightning.training.metrics.monitor import Monitor
 from gpt2_lightning.training.optimizers import AdamW
+from gpt2_lightning.training.saving.checkpoint_io import AtomicCheckpointIO, writes_of
 from gpt2_lightning.training.schedules import Constant, Schedule
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -112,6 +112,13 @@ class Run:
     def column(self, name: str) -> dict[int, float]:
         """Values of a column by step."""
         return {int(row["step"]): float(row[name]) for row in self.rows() if row[name]}
+
+
+class InBackground(L.Callback):
+    """Let a thread write the checkpoints, as on a GPU."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        writes_of(trainer).start()
 
 
 def same_tensors(one: Any, other: Any) -> bool:

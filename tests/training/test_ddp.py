@@ -31,7 +31,7 @@ from gpt2_lightning.training.optimizers import AdamW, Muon
 from tests.app.letter_benchmark import Letters
 from tests.training.attention_runs import measuring, scores_of
 from tests.training.raised_signals import RaiseSignal
-from tests.training.short_run import CONFIG, Plan, Run, same_tensors
+from tests.training.short_run import CONFIG, InBackground, Plan, Run, same_tensors
 from tests.training.two_processes import on_two_processes
 
 pytestmark = pytest.mark.slow
@@ -157,7 +157,8 @@ def share_out(tokens: Tokens, folder: Path) -> None:
     Run(sharded(folder / "sharded-in-parts", 1), tokens).fit()
     Run(sharded(folder / "sharded-bf16", 3, precision="bf16"), tokens).fit()
     halfway = folder / "sharded" / "checkpoints" / HALFWAY
-    Run(sharded(folder / "sharded-resumed", 3), tokens).fit(halfway)
+    resumed = dataclasses.replace(sharded(folder / "sharded-resumed", 3), callbacks=[InBackground()])
+    Run(resumed, tokens).fit(halfway)
     Run(sharded(folder / "sharded-from-ddp", 3), tokens).fit(folder / "plain" / "checkpoints" / HALFWAY)
     Run(plan_of(folder / "ddp-from-sharded", 3), tokens).fit(halfway)
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from gpt2_lightning.checkpoints import folder
+from gpt2_lightning.data.sampling import base_datamodule
+from gpt2_lightning.data.sampling.read_ahead import ReadAheadLoader
 from gpt2_lightning.training import random_state
 from gpt2_lightning.training.optimizers import AdamW
 from gpt2_lightning.training.schedules import Cosine, Linear
@@ -62,6 +64,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert same_tensors(ours[part], theirs[part]), part
     assert resumed.rows() == whole.rows()
     assert same_tensors(resumed.checkpoint("best.ckpt")["state_dict"], whole.checkpoint("best.ckpt")["state_dict"])
+
+
+def test_a_resumed_run_that_reads_ahead_equals_an_uninterrupted_one_that_does_not(
+    train: Train, whole_runs: dict[int, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_datamodule, "DataLoader", ReadAheadLoader)
+    checkpoint = kill_after(whole_runs[2], 6, tmp_path)
+    resumed = train(plan_of(tmp_path, 2), resume=checkpoint)
+    assert isinstance(resumed.data.train_dataloader(), ReadAheadLoader)
+    assert same_tensors(resumed.checkpoint(LAST)["state_dict"], whole_runs[2].checkpoint(LAST)["state_dict"])
+    assert resumed.rows() == whole_runs[2].rows()
 
 
 def test_dropout_would_tell_another_random_state(train: Train, whole_runs: dict[int, Run], tmp_path: Path) -> None:

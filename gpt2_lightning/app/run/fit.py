@@ -26,11 +26,11 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.memory import is_exhausted
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Metrics, assemble
-from gpt2_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded
 from gpt2_lightning.training.precision import choose as choose_precision
+from gpt2_lightning.training.saving.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.spikes import RollBack
 from gpt2_lightning.training.trainer import TrainerSpec
 

@@ -85,9 +85,10 @@ class LabeledSamples(Samples[LabelBatch]):
 
     def _epoch(self, epoch: int) -> NDArray[np.int64]:
         """Return the row numbers in the order of an epoch; the result of the last epoch is cached."""
-        if self._latest is None or self._latest[0] != epoch:
-            self._latest = epoch, self._order(epoch)
-        return self._latest[1]
+        latest = self._latest  # another thread may read another epoch
+        if latest is None or latest[0] != epoch:
+            self._latest = latest = epoch, self._order(epoch)
+        return latest[1]
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         n, size = self.per_epoch, self.batch_size

@@ -97,11 +97,12 @@ class PaddedSamples(Samples[Batch]):
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of the examples in an epoch, a function of seed and epoch; the last result is cached."""
-        if self._last_order is None or self._last_order[0] != epoch:
+        last = self._last_order  # another thread may read another epoch
+        if last is None or last[0] != epoch:
             drawn = permute(np.arange(self.per_epoch), self.per_epoch, keys_of(self.seed, epoch)[1])
             up_or_down = np.where(self._pool % 2, -1, 1)
-            self._last_order = epoch, drawn[np.lexsort((up_or_down * self._widths[drawn], self._pool))]
-        return self._last_order[1]
+            self._last_order = last = epoch, drawn[np.lexsort((up_or_down * self._widths[drawn], self._pool))]
+        return last[1]
 
 
 class ExampleBatches(Dataset[Batch]):

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gpt2_lightning.data.sampling.batches import BatchNumbers, TrainingBatches
+from gpt2_lightning.data.sampling.read_ahead import ReadAheadLoader
 from gpt2_lightning.data.sampling.samples import Samples
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.tokenizers import Tokenizer
@@ -134,9 +135,13 @@ class SampleDataModule(L.LightningDataModule):
         return min(self.micro_batch_size, rows // count)
 
     def loader(self, batches: Dataset[Any], numbers: BatchNumbers | None = None) -> DataLoader[Any]:
-        """Return a DataLoader of a dataset whose items are batches: all of them, or those of `numbers`."""
+        """Return a DataLoader of a dataset whose items are batches: all of them, or those of `numbers`.
+
+        For a GPU, batches are read ahead; on a CPU, the thread would take time from the training step.
+        """
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         # Without a generator, a DataLoader draws a seed from the global one, which would change the dropout masks.
         generator = torch.Generator()
         sampler = BatchNumbers(len(batches)) if numbers is None else numbers  # type: ignore[arg-type]  # it has a length
-        return DataLoader(batches, batch_size=None, sampler=sampler, pin_memory=on_cuda, generator=generator)
+        kind = ReadAheadLoader if on_cuda else DataLoader
+        return kind(batches, batch_size=None, sampler=sampler, pin_memory=on_cuda, generator=generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +20,8 @@ class TokenSequence:
     """Concatenation of the ids of several files.
 
     Windows are read from the files by position, so that memory use does not grow with the corpus. With a memory map,
-    the pages would count as memory of the process, and the kernel would read 128 KiB around each of them.
+    the pages would count as memory of the process, and the kernel would read 128 KiB around each of them. Several
+    threads may read.
 
     Args:
         files: path, bytes before the first id, and number of ids of each file.
@@ -31,6 +33,7 @@ class TokenSequence:
         self.dtype = dtype
         self._ends = np.cumsum([count for _, _, count in files], dtype=np.int64)  # end of each file in the sequence
         self._open: dict[int, BinaryIO] = {}
+        self._lock = threading.Lock()  # a thread must not close a file that another one reads
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if self._ends.size else 0
@@ -38,8 +41,9 @@ class TokenSequence:
     def read(self, starts: NDArray[np.int64], length: int) -> NDArray[np.int64]:
         """Return the windows of `length` ids from each start, (number of starts, length)."""
         windows = np.empty((starts.size, length), dtype=self.dtype)
-        for window, start in zip(windows, starts.tolist(), strict=True):
-            self._fill(window, start)
+        with self._lock:
+            for window, start in zip(windows, starts.tolist(), strict=True):
+                self._fill(window, start)
         return windows.astype(np.int64)
 
     def slice(self, start: int, stop: int) -> NDArray[np.int64]:
@@ -72,7 +76,10 @@ class TokenSequence:
             file.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
 
 class InMemorySequence(TokenSequence):

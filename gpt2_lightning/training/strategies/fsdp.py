@@ -20,6 +20,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.gpt2 import Block
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.optimizers import OptimizerSpec
+from gpt2_lightning.training.saving.host_copy import map_tensors, to_host, wait_for_copies
 
 Tensors = dict[str, Any]
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
@@ -140,16 +141,13 @@ def gather(tensors: Tensors) -> Tensors:
     """
     seen: dict[int, Tensor] = {}
 
-    def gathered(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            if id(value) not in seen:
-                seen[id(value)] = _on_first(whole(value.detach()))
-            return seen[id(value)]
-        if isinstance(value, dict):
-            return {key: gathered(each) for key, each in value.items()}
-        return [gathered(each) for each in value] if isinstance(value, list) else value
+    def gathered(tensor: Tensor) -> Tensor:
+        if id(tensor) not in seen:
+            seen[id(tensor)] = _on_first(whole(tensor.detach()))
+        return seen[id(tensor)]
 
-    found = gathered(tensors)
+    found: Tensors = map_tensors(tensors, gathered)
+    wait_for_copies()
     return found if distributed.is_rank_zero() else {}
 
 
@@ -167,8 +165,8 @@ def _empty(network: nn.Module) -> dict[int, Any]:
 
 
 def _on_first(tensor: Tensor) -> Tensor:
-    """Move a tensor to the CPU on rank zero, and free it on other ranks, so that a GPU holds one at a time."""
-    return tensor.cpu() if distributed.is_rank_zero() else torch.empty(0)
+    """Copy a tensor to the host on rank zero, and free it on other ranks, so that a GPU holds one at a time."""
+    return to_host(tensor) if distributed.is_rank_zero() else torch.empty(0)
 
 
 def _like(own: Tensor, found: Any) -> Any:

@@ -17,6 +17,7 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PositiveInt, checked
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.lightning_module import TrainingModule
+from gpt2_lightning.training.saving.checkpoint_io import writes_of
 from gpt2_lightning.training.spikes import STATE_KEY, RollBack, Spike, SpikeDetector
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class SpikeGuard(SpikeWatch):
             UserError: if the run has gone back `max_rollbacks` times.
         """
         first = spikes[0]
+        writes_of(trainer).wait()
         checkpoint = distributed.broadcast(lambda: folder.newest_before(self.run_dir, first.step - 1))
         if checkpoint is None:
             log.warning("spike: %s; no checkpoint before it is left, so the run continues", first)
