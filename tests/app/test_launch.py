@@ -208,7 +208,6 @@ def test_a_restart_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
         (["trainer.rdzv_endpoint=host:70000"], "trainer.rdzv_endpoint: 'host:70000' is not of the form HOST:PORT"),
         (["trainer.under_srun=true"], "trainer=slurm: srun has not started this program as one of several"),
         (["trainer.strategy=fsdp", "precision=fp16"], "trainer.precision: fp16 scales the loss"),
-        (["trainer.strategy=fsdp", "optimizer=muon"], "optimizer: Muon"),
         (["trainer.strategy=single"], "trainer.devices: 2 need as many processes; use trainer=ddp"),
     ],
 )  # fmt: skip

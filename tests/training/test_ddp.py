@@ -16,7 +16,6 @@ from unittest import mock
 import lightning as L
 import pytest
 import torch
-from torch import Tensor
 
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.data.shards.prepared import Tokens
@@ -27,7 +26,7 @@ from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Benchmarks, Samples
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.metrics.monitor import Monitor
-from gpt2_lightning.training.optimizers import AdamW, Muon
+from gpt2_lightning.training.optimizers import AdamW, Muon, orthogonalization
 from tests.app.letter_benchmark import Letters
 from tests.training.attention_runs import measuring, scores_of
 from tests.training.raised_signals import RaiseSignal
@@ -84,12 +83,12 @@ def long(folder: Path, micro_batch_size: int, strategy: str, seen: Seen) -> Plan
 
 
 def newton_schulz_in_float32() -> AbstractContextManager[Any]:
-    """Let torch's Muon iterate in float32.
+    """Let Muon iterate in float32.
 
     In bfloat16, gradients that were summed in another order round to other values, by an amount that depends on the
     instructions of the CPU; the momentum carries these on.
     """
-    return mock.patch.object(Tensor, "bfloat16", lambda tensor: tensor.float().clone())
+    return mock.patch.object(orthogonalization, "DTYPE", torch.float32)
 
 
 def do_all(tokens: Tokens, folder: Path) -> tuple[str, int]:

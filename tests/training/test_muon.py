@@ -9,16 +9,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.training.optimizers import AdamW, Muon
+from gpt2_lightning.training.optimizers import Muon, muon, orthogonalization
 from gpt2_lightning.training.optimizers.muon import MuonAdamW
+from gpt2_lightning.training.optimizers.orthogonalization import orthogonalize
+from gpt2_lightning.training.optimizers.parameter_groups import matrices_in_blocks
 from gpt2_lightning.training.schedules import Linear
 from gpt2_lightning.training.strategies.fsdp import require_sharding_support
+from tests.training.kernel_launches import launches
 from tests.training.short_run import Plan, Run, same_tensors
 
 Train = Callable[..., Run]
@@ -199,10 +203,84 @@ def test_a_resumed_run_takes_its_settings_from_the_configuration(train: Train, t
     assert {(g["momentum"], g["ns_steps"]) for g in state["param_groups"] if g["algorithm"] == "muon"} == {(0.5, 2)}
 
 
-def test_sharding_is_refused() -> None:
-    require_sharding_support(AdamW(lr=1e-3))
-    with pytest.raises(UserError, match=r"optimizer: Muon .*strategy=fsdp"):
-        require_sharding_support(Muon(lr=1e-3))
+def test_an_optimizer_of_unsharded_matrices_is_refused_under_fsdp() -> None:
+    class Unsharded(Muon):
+        supports_sharding = False
+
+    require_sharding_support(Muon(lr=1e-3))
+    with pytest.raises(UserError, match=r"optimizer: Unsharded .*strategy=fsdp"):
+        require_sharding_support(Unsharded(lr=1e-3))
+
+
+def newton_schulz(matrix: Tensor, steps: int) -> Tensor:
+    """The iteration written out in float64, for one matrix."""
+    x = matrix.double() / matrix.double().square().sum().sqrt()
+    for _ in range(steps):
+        if x.size(0) <= x.size(1):
+            gram = x @ x.T
+            x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
+        else:
+            gram = x.T @ x
+            x = 3.4445 * x - 4.7750 * x @ gram + 2.0315 * x @ gram @ gram
+    return x
+
+
+@pytest.mark.parametrize("shape", [(WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH), (1, 7)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 0.05)])
+def test_a_stack_is_orthogonalized_matrix_by_matrix(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int], dtype: torch.dtype, tolerance: float
+) -> None:
+    """Matrices of very different sizes, among them one of zeros."""
+    monkeypatch.setattr(orthogonalization, "DTYPE", dtype)
+    torch.manual_seed(0)
+    stack = torch.randn(4, *shape) * torch.tensor([1.0, 1e-4, 1e4, 0.0]).view(-1, 1, 1)
+    found = orthogonalize(stack, 5)
+    for matrix, result in zip(stack[:3], found[:3], strict=True):
+        expected = newton_schulz(matrix, 5)
+        assert (result - expected).norm() < tolerance * expected.norm()
+    assert not found[3].any()
+
+
+def test_stacks_are_split_where_they_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = network(), network()
+    for model, most in zip(models, (muon._MOST_ELEMENTS, 1), strict=True):
+        monkeypatch.setattr(muon, "_MOST_ELEMENTS", most)
+        optimizer = Muon(lr=1e-3).build(model)
+        give_gradients(model.parameters(), seed=1)
+        optimizer.step()
+    torch.testing.assert_close(dict(models[0].state_dict()), dict(models[1].state_dict()), atol=1e-4, rtol=0)
+
+
+def test_a_parameter_without_gradient_is_left_alone() -> None:
+    model = network()
+    optimizer = Muon(lr=1e-3).build(model)
+    give_gradients(model.parameters(), seed=1)
+    weight = model.h[1].attn.c_attn.weight
+    weight.grad, before = None, weight.detach().clone()
+    optimizer.step()
+    assert torch.equal(weight, before)
+    assert weight not in optimizer.state
+
+
+def test_a_step_of_124m_launches_fewer_than_a_tenth_of_the_kernels_of_torchs() -> None:
+    with FakeTensorMode():
+        model = GPT2(GPT2Config())
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter)
+        stacked = Muon(lr=1e-3).build(model)
+        in_blocks = matrices_in_blocks(model)
+        thirds = [part.detach() for parameter, parts in in_blocks.items() for part in parameter.chunk(parts)]
+        for part in thirds:
+            part.grad = torch.empty_like(part)
+        one_by_one = torch.optim.Muon(thirds)
+        adamw = torch.optim.AdamW([p for p in model.parameters() if p not in in_blocks], fused=True)
+        for optimizer in (stacked, one_by_one, adamw):
+            optimizer.step()  # which creates the state
+        ours = launches(stacked.step)
+        theirs = launches(one_by_one.step) + launches(adamw.step)
+    assert len(thirds) == 72
+    assert ours < 130
+    assert theirs > 1600
 
 
 def test_a_closure_is_computed_with_gradients() -> None:

@@ -1,4 +1,4 @@
-"""Work that two real processes do, which talk over gloo."""
+"""Work of several real processes, which communicate over gloo."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from gpt2_lightning.app.launch.elastic import keeping_handlers
 
 
 def on_two_processes(work: Callable[..., Any], logs: Path, *arguments: Any) -> dict[int, Any]:
-    """What each process returns, by its rank."""
+    """Return the result of each of two processes by rank."""
+    return on_processes(2, work, logs, *arguments)
+
+
+def on_processes(count: int, work: Callable[..., Any], logs: Path, *arguments: Any) -> dict[int, Any]:
+    """Return the result of each process by rank."""
     forkserver.preload()
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=2,
+        nproc_per_node=count,
         run_id="test",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",

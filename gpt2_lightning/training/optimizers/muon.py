@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
 from gpt2_lightning.settings import BelowOne, NonNegativeFloat, PositiveFloat
+from gpt2_lightning.training.optimizers import orthogonalization
 from gpt2_lightning.training.optimizers.adamw import AdamW
+from gpt2_lightning.training.optimizers.matrix_layout import MatrixLayout, interleave, to_local
+from gpt2_lightning.training.optimizers.orthogonalization import orthogonalize
 from gpt2_lightning.training.optimizers.parameter_groups import grouped, matrices_in_blocks, matrix_or_vector
+
+_MOST_ELEMENTS = 2**25
+"""Elements that one rank orthogonalizes at once, if a parameter has fewer; temporary tensors take 12 bytes for each."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,6 @@ class Muon(AdamW):
     Raises:
         ValueError: if settings are out of range; the message contains all of them.
     """
-
-    supports_sharding: ClassVar[bool] = False  # the iteration needs whole matrices
 
     muon_lr: PositiveFloat = 0.02
     """Peak learning rate of Muon; the schedule scales it as well."""
@@ -68,19 +74,20 @@ class Muon(AdamW):
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Step groups with `algorithm="muon"` by torch's Muon, and groups with `"adamw"` by torch's fused AdamW.
+    """Step groups with `algorithm="muon"` by Muon, and groups with `"adamw"` by torch's fused AdamW.
 
     Both share the groups and the state of this optimizer, so that it has one step, one gradient norm and one state
     dict. A Muon group has `parts`, the number of matrices stacked along the rows of each of its parameters.
 
+    The matrices of one shape are orthogonalized together, divided among the ranks that hold them; see `MatrixLayout`.
+    Momentum is kept like the parameter: whole under DDP, sharded under FSDP.
+
     Args:
-        groups: parameter groups, with their algorithm and those of its settings that differ from torch's defaults.
+        groups: parameter groups, with their algorithm and its settings; those of AdamW may be left out.
     """
 
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
-        muon = [group for group in groups if group["algorithm"] == "muon"]
-        adamw = [group for group in groups if group["algorithm"] == "adamw"]
-        self._muon, self._adamw = _DividingMuon(muon), torch.optim.AdamW(adamw, fused=True)
+        self._adamw = torch.optim.AdamW([group for group in groups if group["algorithm"] == "adamw"], fused=True)
         super().__init__(groups, {})
         self._share()
 
@@ -89,9 +96,8 @@ class MuonAdamW(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        for algorithm, optimizer in (("muon", self._muon), ("adamw", self._adamw)):
-            optimizer.param_groups = [group for group in self.param_groups if group["algorithm"] == algorithm]
-            optimizer.state = self.state
+        self._adamw.param_groups = [group for group in self.param_groups if group["algorithm"] == "adamw"]
+        self._adamw.state = self.state
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -99,23 +105,56 @@ class MuonAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._muon.step()
+        muon = [group for group in self.param_groups if group["algorithm"] == "muon"]
+        interleave(self._update(group, batch) for group in muon for batch in _batches(group["params"]))
         self._adamw.step()
         return loss
 
+    def _update(self, group: dict[str, Any], parameters: list[Tensor]) -> Generator[None, None, None]:
+        """Step parameters of one shape and layout; yield while a collective is in progress."""
+        weights = [to_local(parameter) for parameter in parameters]
+        gradients = [to_local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+        momenta = [to_local(self._momentum(parameter)) for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        layout = MatrixLayout.of(parameters[0])
+        own = layout.own(len(parameters))
+        updates = momenta[own]
+        if group["nesterov"] and updates:
+            updates = list(torch._foreach_lerp(gradients[own], updates, group["momentum"]))
 
-class _DividingMuon(torch.optim.Muon):
-    """Muon that orthogonalizes each of the matrices stacked in a parameter separately."""
+        def orthogonalized(stack: Tensor) -> Tensor:
+            parts = stack.unflatten(1, (group["parts"], -1))
+            return orthogonalize(parts.flatten(0, 1), group["ns_steps"]).reshape(stack.shape)
 
-    def _init_group(
-        self,
-        group: MutableMapping[str, Any],
-        params_with_grad: list[Tensor],
-        grads: list[Tensor],
-        muon_momentum_bufs: list[Tensor],
-    ) -> bool:
-        whole: tuple[list[Tensor], ...] = ([], [], [])
-        has_complex = super()._init_group(group, *whole)
-        for divided, tensors in zip((params_with_grad, grads, muon_momentum_bufs), whole, strict=True):
-            divided.extend(part for tensor in tensors for part in tensor.chunk(group["parts"]))
-        return has_complex
+        stack = yield from layout.compute(
+            orthogonalized, updates, len(parameters), parameters[0], orthogonalization.DTYPE
+        )
+        steps = stack.to(weights[0].dtype, memory_format=torch.contiguous_format).unbind()
+        height, width = parameters[0].shape
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        factor = _lr_factor(group["adjust_lr_fn"], height // group["parts"], width)
+        torch._foreach_add_(weights, steps, alpha=-group["lr"] * factor)
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        momentum: Tensor = state["momentum_buffer"]
+        return momentum
+
+
+def _batches(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Divide parameters with gradients into lists of one shape, as many as the ranks orthogonalize together."""
+    alike = defaultdict[Any, list[Tensor]](list)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            alike[parameter.shape, parameter.dtype, parameter.device, MatrixLayout.of(parameter)].append(parameter)
+    for (shape, _, _, layout), found in alike.items():
+        most = layout.ranks * max(1, _MOST_ELEMENTS // shape.numel())
+        yield from (found[start : start + most] for start in range(0, len(found), most))
+
+
+def _lr_factor(adjust_lr_fn: str, height: int, width: int) -> float:
+    if adjust_lr_fn == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(height, width))
+    return math.sqrt(max(1, height / width))
