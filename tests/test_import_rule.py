@@ -20,7 +20,18 @@ PACKAGE = "gpt2_lightning"
 LEVELS = {
     PACKAGE: [
         {"errors"},
-        {"atomic", "bootstrap", "config_folder", "json_text", "memory", "process_folder", "regular_files", "settings"},
+        {
+            "atomic",
+            "bootstrap",
+            "config_folder",
+            "gpus",
+            "json_text",
+            "memory",
+            "process_folder",
+            "regular_files",
+            "settings",
+            "signatures",
+        },
         {"atomic_replace"},
         {"model", "tokenizers"},
         {"label_kinds"},

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gpt2_lightning import __version__
+from gpt2_lightning import __version__, gpus
 from gpt2_lightning.app.config.registration import register_with_hydra
 from gpt2_lightning.app.output.exits import (
     exiting_at_interrupt,
@@ -143,6 +143,11 @@ class Task:
             sys.exit(0)
         except OSError as error:
             fail(os_error_message(error))
+        except RuntimeError as error:
+            if (message := gpus.failure(error)) is None:
+                raise
+            kept = ". What was saved before is kept: resume=must goes on with it" if self.verb in _TRAINING else ""
+            fail(f"{message}{kept}", 1)
 
     def _run(self, config: DictConfig) -> Any:
         """Check and resolve the configuration, and call `run` of the verb's module."""

@@ -71,8 +71,13 @@ def join(on_cuda: bool, timeout: timedelta) -> None:
         timeout: timeout of the rendezvous and of every collective.
 
     Raises:
-        UserError: if the rendezvous port is in use by another program.
+        UserError: if torch has no NCCL, the rendezvous port is in use by another program, or two ranks share a GPU.
     """
+    if on_cuda and not dist.is_nccl_available():
+        raise UserError(
+            "trainer.strategy: this torch was built without NCCL, by which GPUs communicate; install one with it "
+            "(there is none for Windows), or use trainer=gpu for one GPU"
+        )
     started_by = environment()
     assert started_by is not None, "a process by itself has nobody to meet"
     device = torch.device("cuda", started_by.local_rank()) if on_cuda else None
@@ -81,14 +86,22 @@ def join(on_cuda: bool, timeout: timedelta) -> None:
     if world_size() > local_world_size() and (interface := network_interface.towards(started_by.main_address)):
         # By default gloo uses the interface to which the host name resolves, which may be the loopback.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-    dist.init_process_group(
-        "nccl" if on_cuda else "gloo",
-        store=_meeting_place(started_by, timeout),
-        rank=started_by.global_rank(),
-        world_size=started_by.world_size(),
-        timeout=timeout,
-        device_id=device,
-    )
+    try:
+        dist.init_process_group(
+            "nccl" if on_cuda else "gloo",
+            store=_meeting_place(started_by, timeout),
+            rank=started_by.global_rank(),
+            world_size=started_by.world_size(),
+            timeout=timeout,
+            device_id=device,
+        )
+    except dist.DistBackendError as error:
+        if "Duplicate GPU" not in str(error):
+            raise
+        raise UserError(
+            f"trainer.devices: rank {started_by.global_rank()} shares its GPU with another rank; start one process per "
+            "GPU, and let every process of a machine see all of its GPUs (CUDA_VISIBLE_DEVICES)"
+        ) from None
     global _talk
     _talk = dist.new_group(backend="gloo", timeout=timeout) if on_cuda else dist.group.WORLD
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import multiprocessing
@@ -121,6 +122,20 @@ def test_a_file_that_a_rank_cannot_write_is_named_without_a_trace(
     (report,) = rank_failures.read(tmp_path)
     assert (report.message or report.trace.splitlines()[-1]).startswith(said)
     assert bool(report.trace) == (code == 1)
+
+
+@pytest.mark.parametrize("has_setting", [True, False], ids=["torch 2.13", "torch 2.11"])
+def test_a_stopped_run_has_its_timeout_to_save_where_torch_has_the_setting(
+    has_setting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [field.name for field in dataclasses.fields(api.LaunchConfig)]
+    of_torch = dataclasses.make_dataclass(
+        "LaunchConfig", [(name, Any, None) for name in names if has_setting or name != "shutdown_timeout"]
+    )
+    monkeypatch.setattr(api, "LaunchConfig", of_torch)
+    config = Agent(TrainerSpec(accelerator="cpu", strategy="ddp", devices=2, timeout=60), None)._config(0, tmp_path)
+    assert config.nproc_per_node == 2
+    assert getattr(config, "shutdown_timeout", None) == (60 if has_setting else None)
 
 
 def test_a_fork_server_that_is_killed_at_the_start_is_the_death_of_the_run(

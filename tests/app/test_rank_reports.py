@@ -10,6 +10,7 @@ import torch.distributed
 
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death, Report, cause
+from tests.planted_gpus import NO_DEVICE
 
 
 @pytest.fixture
@@ -81,6 +82,25 @@ def test_where_all_lost_another_that_is_what_is_told(code: int) -> None:
     assert end.trace == ""
     assert "process 1 of 2 (from 0) lost the others" in end.what
     assert "did not answer for 60 seconds (trainer.timeout)" in end.what
+
+
+def test_nccl_ends_processes_that_wait_too_long() -> None:
+    """Its watchdog aborts the process, which leaves no report."""
+    end = cause([], 1, -signal.SIGABRT, 2, 60)
+    assert isinstance(end, Death)
+    assert "process 1 of 2 (from 0) was ended by SIGABRT, as NCCL does if another did not answer for 60" in end.what
+
+
+def test_a_gpu_that_fails_is_the_cause_and_needs_no_trace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    be(monkeypatch, 1, 5.0)
+    rank_failures.report(1, trace="Traceback", error=NO_DEVICE)
+    (failed,) = rank_failures.read(folder)
+    end = cause([lost(0, 4.0), failed], 0, 1, 2, 60)
+    assert isinstance(end, Death)
+    assert end.what.startswith(
+        "process 1 of 2 (from 0) failed: CUDA error: no CUDA-capable device is detected; the GPU"
+    )
+    assert end.trace == ""
 
 
 def test_the_folder_of_a_run_is_noted(folder: Path, tmp_path: Path) -> None:

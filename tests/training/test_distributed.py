@@ -1,6 +1,7 @@
 import socket
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,28 @@ def test_a_busy_port_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         set_environment(monkeypatch, {**SRUN, **meet, "SLURM_STEP_NUM_NODES": 1, "SLURM_PROCID": 0})
         with pytest.raises(UserError, match=rf"port {port} of 127\.0\.0\.1.* in use"):
             distributed.join(on_cuda=False, timeout=timedelta(seconds=5))
+
+
+def test_gpus_without_nccl_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
+    with pytest.raises(UserError, match=r"strategy: this torch was built without NCCL.* trainer=gpu for one GPU"):
+        distributed.join(on_cuda=True, timeout=timedelta(seconds=5))
+
+
+def test_two_ranks_on_one_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL compares the GPUs of all ranks when it connects them."""
+
+    def init(*_: Any, **__: Any) -> None:
+        raise torch.distributed.DistBackendError("NCCL error: Duplicate GPU detected : rank 1 and rank 0 both on CUDA")
+
+    set_environment(monkeypatch, TORCHRUN)
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
+    monkeypatch.setattr(distributed, "_meeting_place", lambda *_: None)
+    monkeypatch.setattr(distributed.dist, "init_process_group", init)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(UserError, match="rank 5 shares its GPU with another rank"):
+        distributed.join(on_cuda=True, timeout=timedelta(seconds=5))
 
 
 def test_a_process_by_itself_agrees_with_itself() -> None:

@@ -26,6 +26,7 @@ from gpt2_lightning.app.output.exits import SIGNAL_BASE, USER_ERROR, fail, os_er
 from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.signatures import accepted
 from gpt2_lightning.training.interrupts import latest_signal
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -108,8 +109,8 @@ class Agent:
             max_restarts=0,
             monitor_interval=_POLL_SECONDS,
             start_method=forkserver.METHOD,
-            shutdown_timeout=round(self.spec.timeout),
             logs_specs=DefaultLogsSpecs(log_dir=str(folder / "log")),
+            **accepted(LaunchConfig, shutdown_timeout=round(self.spec.timeout)),  # 30 seconds in torch 2.11 and earlier
             **(alone if self.rendezvous is None else self.rendezvous.launch_config(start)),
         )
 

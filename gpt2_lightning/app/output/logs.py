@@ -16,6 +16,8 @@ _NOT_FOR_USERS = (
     ".*does not have many workers.*",
     # Chosen by the user with trainer.accelerator.
     ".*available but not used.*",
+    # A run may use one device of a machine that has Slurm; `trainer=slurm` requires srun.
+    ".*available on your system but is not used.*",
     # Deprecated in torch and used by Lightning; not caused by this package.
     ".*isinstance.treespec, LeafSpec.*",
 )

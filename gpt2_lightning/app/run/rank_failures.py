@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gpt2_lightning import gpus
+from gpt2_lightning.app.output.exits import USER_ERROR
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.training import distributed
 
@@ -48,7 +50,7 @@ class Report:
     time: float
     code: int
     message: str = ""
-    """Message of a user's mistake."""
+    """Message of a user's mistake, or of the failure of a GPU."""
     trace: str = ""
     """Stack trace of any other exception."""
     lost_another: bool = False
@@ -61,11 +63,13 @@ def report(code: Any, message: str = "", trace: str = "", error: Exception | Non
     Args:
         code: exit code.
         message: message of a user's mistake.
-        trace: stack trace of any other exception.
+        trace: stack trace of any other exception, unless it is the failure of a GPU.
         error: the exception.
     """
     assert _folder is not None, "this process was not started by this program"
     rank = distributed.rank()
+    if error is not None and (failure := gpus.failure(error)) is not None:
+        message, trace = failure, ""
     said = Report(rank, time.time(), int(code or 0), message, trace, error is not None and _tells_of_loss(error))
     write_text(_folder / f"{rank}.json", json.dumps(asdict(said)), durable=False)
 
@@ -100,13 +104,21 @@ def cause(reports: list[Report], rank: int, exit_code: int, count: int, timeout:
         The report of a rank that exited by itself; otherwise a `Death`.
     """
     own = [report for report in reports if not report.lost_another]
+    if not reports and exit_code == -signal.SIGABRT:
+        return Death(
+            f"process {rank} of {count} (from 0) was ended by SIGABRT, as NCCL does if another did not answer for "
+            f"{timeout:g} seconds (trainer.timeout), or its GPU failed"
+        )
     if not reports or (exit_code < 0 and exit_code != -signal.SIGABRT):
         by = f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"with code {exit_code}"
         return Death(f"process {rank} of {count} (from 0) was ended {by}, perhaps since memory ran out")
     if not own:
         return lost_others(f"process {reports[0].rank} of {count} (from 0)", timeout)
     first = own[0]
-    return Death(f"process {first.rank} of {count} (from 0) failed", first.trace) if first.trace else first
+    failed = f"process {first.rank} of {count} (from 0) failed"
+    if first.trace:
+        return Death(failed, first.trace)
+    return Death(f"{failed}: {first.message}") if first.message and first.code != USER_ERROR else first
 
 
 def lost_others(who: str, timeout: float) -> Death:
