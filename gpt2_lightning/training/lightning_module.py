@@ -303,8 +303,11 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         if scaler is not None and not isinstance(self.trainer.precision_plugin, Float16):
             _unscale(scaler, optimizer)
-        limit = float("inf") if gradient_clip_val is None else gradient_clip_val
-        self.gradient_norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit))
+        parameters = list(self.model.parameters())
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        self.gradient_norm = whole(torch.nn.utils.get_total_norm(gradients))
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, self.gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Name the weights as in the plain model, and add the description and the state that a resumed run needs."""

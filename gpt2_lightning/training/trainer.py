@@ -71,8 +71,8 @@ class TrainerSpec(Placement):
     def _precision_suits_the_device(self) -> Iterator[str]:
         if self._has_accelerator() and (fault := precision.fault(self.precision, self.device_type)) is not None:
             yield fault
-        elif self.strategy == "fsdp" and self.precision == "fp16":
-            yield "precision: fp16 scales the loss, which fsdp does not take part in; use bf16 or fp32"
+        elif self.is_sharded and self.precision == "fp16":
+            yield f"precision: fp16 scales the loss, which {self.strategy} does not take part in; use bf16 or fp32"
 
     @property
     def device_type(self) -> str:
@@ -154,6 +154,7 @@ class TrainerSpec(Placement):
             gradient_clip_val=self.gradient_clip_val,
             callbacks=list(callbacks),
             logger=list(loggers),
+            inference_mode=False,  # in which sharded weights could not be gathered
             plugins=[checkpoint_io or AtomicCheckpointIO(), arithmetic],
             # The callbacks and data modules of this package implement these features.
             enable_checkpointing=False,

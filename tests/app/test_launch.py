@@ -20,6 +20,7 @@ from gpt2_lightning.app.run.settings import share_of_batch
 from gpt2_lightning.checkpoints import folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
+from tests.planted_gpus import NO_DEVICE, plant_gpus
 from tests.programs import Program, running
 
 Run = Callable[..., Any]
@@ -208,6 +209,7 @@ def test_a_restart_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
         (["trainer.rdzv_endpoint=host:70000"], "trainer.rdzv_endpoint: 'host:70000' is not of the form HOST:PORT"),
         (["trainer.under_srun=true"], "trainer=slurm: srun has not started this program as one of several"),
         (["trainer.strategy=fsdp", "precision=fp16"], "trainer.precision: fp16 scales the loss"),
+        (["trainer.reshard_after_forward=false"], "trainer.reshard_after_forward: false is for fsdp and hsdp"),
         (["trainer.strategy=single"], "trainer.devices: 2 need as many processes; use trainer=ddp"),
     ],
 )  # fmt: skip
@@ -224,11 +226,22 @@ def test_gpus_that_are_not_there_are_named(run_verb: Run, monkeypatch: pytest.Mo
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "use trainer=ddp_cpu, or trainer=auto for one process" in run_verb("train", "trainer=ddp").err
     assert "use auto" in run_verb("train", "trainer=gpu").err
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    plant_gpus(monkeypatch, 2)
     outcome = run_verb("train", "trainer=ddp", "trainer.devices=4")
     assert outcome.code == 2
-    assert "trainer.devices: 4 are asked for, and this machine has 2" in outcome.err
+    assert "trainer.devices: 4 are asked for, and this machine has 2 (0: NVIDIA H200 (151 GB), 1: NV" in outcome.err
+
+
+def test_a_gpu_that_fails_ends_a_run_without_a_trace(run_verb: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise NO_DEVICE
+
+    monkeypatch.setattr(launcher, "run", fail)
+    outcome = run_verb("train", "model=tiny", "trainer=cpu")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: CUDA error: no CUDA-capable device is detected; the GPU is gone or in use")
+    assert outcome.err.rstrip().endswith("What was saved before is kept: resume=must goes on with it")
+    assert "Traceback" not in outcome.err
 
 
 @pytest.mark.parametrize(("batch", "micro", "count", "share"), [(12, None, 1, 12), (12, 3, 2, 6), (12, 4, 3, 4)])

@@ -9,6 +9,7 @@ import torch
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.trainer import TrainerSpec
+from tests.planted_gpus import plant_gpus
 from tests.training.process_environment import SRUN, TORCHRUN, set_environment
 
 
@@ -21,6 +22,10 @@ from tests.training.process_environment import SRUN, TORCHRUN, set_environment
         ({"strategy": "ddp", "num_nodes": 0}, "num_nodes: 0 is out of range"),
         ({"strategy": "fsdp", "accelerator": "mps"}, "accelerator: mps has one device and fsdp is for several"),
         ({"strategy": "fsdp", "accelerator": "cuda"}, "this machine has no cuda, .* use trainer=fsdp_cpu"),
+        (
+            {"reshard_after_forward": False},
+            "reshard_after_forward: false is for fsdp and hsdp, and the strategy is sin",
+        ),
         ({"rdzv_endpoint": "a:b"}, "rdzv_endpoint: 'a:b' is not of the form HOST:PORT"),
         ({"rdzv_endpoint": "a:0"}, "rdzv_endpoint: 'a:0' is not of the form HOST:PORT"),
     ],
@@ -36,8 +41,7 @@ def test_machines_and_devices_make_the_processes(monkeypatch: pytest.MonkeyPatch
     spec = TrainerSpec(accelerator="cpu", strategy="fsdp", devices=3, num_nodes=2, rdzv_endpoint="first.machine:29400")
     assert (spec.processes(), spec.processes_here(), spec.endpoint) == (6, 3, ("first.machine", 29400))
     assert TrainerSpec(accelerator="cpu").processes() == 1
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    plant_gpus(monkeypatch, 5)
     assert TrainerSpec(accelerator="cuda", strategy="ddp", num_nodes=3).processes() == 15
 
 
@@ -55,6 +59,15 @@ def test_machines_that_were_started_are_counted(
 def test_a_place_to_meet_has_to_be_named() -> None:
     with pytest.raises(UserError, match="2 machines need a place to meet"):
         _ = TrainerSpec(accelerator="cpu", strategy="ddp", num_nodes=2).endpoint
+
+
+def test_two_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant_gpus(monkeypatch, 2)
+    set_environment(monkeypatch, TORCHRUN)
+    with pytest.raises(
+        UserError, match=r"3 processes .* for 2 devices \(0: NVIDIA H200 \(151 GB\), 1: .* cannot share"
+    ):
+        TrainerSpec(accelerator="cuda", strategy="ddp").processes()
 
 
 def test_a_forgotten_srun_is_noticed() -> None:

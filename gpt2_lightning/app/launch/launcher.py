@@ -45,7 +45,7 @@ def run(verb: str, plain: dict[str, Any]) -> Any:
     """
     spec = build.make(plain["trainer"])
     count = spec.processes()
-    if spec.strategy == "fsdp":
+    if spec.is_sharded:
         require_sharding_support(build.make(plain["optimizer"]))
     require_shares(plain, count)  # before any rank is started
     if distributed.environment() is None and (count > 1 or spec.max_restarts) and plain["plan"] is not True:

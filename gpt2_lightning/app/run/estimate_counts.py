@@ -148,7 +148,8 @@ def count(
             rows = data.micro_batch_size if n == devices else settings.micro_batch_among(n, job.description.model)
         except UserError:
             return OnDevices(n, 0, 0, 0)
-        sharded = held.together if n == 1 else math.ceil(held.together / n) + step.unsharded
+        accumulated = held.gradients if data.batch_size > rows * n else 0  # sharded after the last micro-batch
+        sharded = held.together if n == 1 else math.ceil(held.together / n) + step.unsharded + accumulated
         return OnDevices(n, rows, held.together + activations(rows), sharded + activations(rows))
 
     samples = max_steps * data.batch_size
@@ -167,7 +168,7 @@ def count(
         held=held,
         activations=activations(data.micro_batch_size),
         shardable=spec.precision != "fp16" and step.module.optimizer_spec.supports_sharding,
-        sharded=spec.strategy == "fsdp",
+        sharded=spec.is_sharded,
         by_devices=tuple(on(n) for n in sorted({*_DEVICES, devices})),
         precision=precision.choose(spec.precision, spec.device_type),
         device=_device(spec),

@@ -37,6 +37,8 @@ def compile_blocks(network: GPT2 | Classifier, wanted: Compile) -> None:
     happens at the first forward pass, and again for at most two other shapes, after which shapes are dynamic.
     """
     if wanted:
+        # Under DDP, gradients of one block are reduced while another computes; its graph need not be split for that.
+        torch._dynamo.config.optimize_ddp = False
         for block in language_model(network).h:
             block.compile(mode=_MODES.get(wanted, wanted))
 

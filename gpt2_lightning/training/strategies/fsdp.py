@@ -5,7 +5,9 @@ Checkpoints have the format of a single process: tensors are gathered when they 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
@@ -34,9 +37,20 @@ class ShardedStrategy(ModelParallelStrategy):
         timeout: timeout of collectives.
         compute_in: dtype of weights and activations in the forward and backward pass; gradients are reduced, and
             weights stored, in float32. None for the dtype of the weights.
+        reshard_after_forward: whether a block is resharded after its forward pass, and unsharded again for its
+            backward pass.
+        replicas: number of replicas, each sharded over `world_size / replicas` consecutive ranks (hybrid sharding,
+            Zhao et al. 2023, section 3.2.2).
     """
 
-    def __init__(self, started_by: ClusterEnvironment, timeout: timedelta, compute_in: torch.dtype | None) -> None:
+    def __init__(
+        self,
+        started_by: ClusterEnvironment,
+        timeout: timedelta,
+        compute_in: torch.dtype | None,
+        reshard_after_forward: bool = True,
+        replicas: int = 1,
+    ) -> None:
         super().__init__(
             data_parallel_size=started_by.world_size(),
             tensor_parallel_size=1,
@@ -46,20 +60,48 @@ class ShardedStrategy(ModelParallelStrategy):
         self.cluster_environment = started_by
         self._blueprint: Any = None
         self._blocks: list[FSDPModule] = []
+        self._reshard_after_forward = reshard_after_forward
+        self._replicas = replicas
         self._policy = MixedPrecisionPolicy()
         if compute_in is not None:
             self._policy = MixedPrecisionPolicy(param_dtype=compute_in, reduce_dtype=torch.float32)
 
     def shard(self, network: nn.Module) -> None:
-        """Shard a network, which must be the same on all ranks: one unit per block, and one for all other modules.
+        """Shard a network, unless it is sharded: one unit per block, and one for all other modules.
 
-        The token embedding and the head must be in one unit, since they may share their weight.
+        It must be the same on all ranks. The token embedding and the head are in one unit, since they may share their
+        weight.
         """
+        if isinstance(network, FSDPModule):
+            return
         self._blueprint = without_weights(network)
-        mesh = self.device_mesh["data_parallel"]
+        mesh = self._mesh()
         for block in [module for module in network.modules() if isinstance(module, Block)]:
-            self._blocks.append(fully_shard(block, mesh=mesh, mp_policy=self._policy))
-        self._rest = fully_shard(network, mesh=mesh, mp_policy=self._policy)
+            unit = fully_shard(
+                block, mesh=mesh, mp_policy=self._policy, reshard_after_forward=self._reshard_after_forward
+            )
+            self._blocks.append(unit)
+        # The backward pass begins with the head.
+        self._rest = fully_shard(network, mesh=mesh, mp_policy=self._policy, reshard_after_forward=False)
+
+    def _mesh(self) -> DeviceMesh:
+        """Return the mesh of the ranks: (shard), or (replicate, shard) if there are replicas."""
+        if self._replicas == 1:
+            return self.device_mesh["data_parallel"]
+        shape = (self._replicas, self.world_size // self._replicas)
+        return init_device_mesh(self.root_device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+    @contextlib.contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """Accumulate unsharded gradients without communication, in all micro-batches of a step but the last.
+
+        Blocks that stay unsharded for the backward pass also stay so for the next forward pass.
+        """
+        self._rest.set_requires_gradient_sync(False)
+        self._rest.set_reshard_after_backward(self._reshard_after_forward)
+        yield
+        self._rest.set_requires_gradient_sync(True)
+        self._rest.set_reshard_after_backward(True)
 
     def on_validation_start(self) -> None:
         """Unshard the network for the whole validation, in which ranks may have different numbers of batches."""
@@ -70,7 +112,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def on_validation_end(self) -> None:
         for block in self._blocks:
-            block.set_reshard_after_forward(True)
+            block.set_reshard_after_forward(self._reshard_after_forward)
         for part in (self._rest, *self._blocks):
             part.reshard()
 
@@ -124,7 +166,7 @@ def require_sharding_support(optimizer: OptimizerSpec) -> None:
     """
     if not optimizer.supports_sharding:
         raise UserError(
-            f"optimizer: {type(optimizer).__name__} needs whole parameters, and trainer.strategy=fsdp shards them; "
+            f"optimizer: {type(optimizer).__name__} needs whole parameters, and fsdp and hsdp shard them; "
             "use optimizer=adamw, or trainer=ddp"
         )
 

@@ -10,9 +10,12 @@ from typing import Literal
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
+from torch.nn.parallel import DistributedDataParallel
 
+from gpt2_lightning import gpus
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import NonNegativeInt, PositiveFloat, PositiveInt, Settings, relation
+from gpt2_lightning.signatures import accepted
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy
 
@@ -29,11 +32,15 @@ class Placement(Settings):
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Type of the device."""
-    strategy: Literal["single", "ddp", "fsdp"] = "single"
+    strategy: Literal["single", "ddp", "fsdp", "hsdp"] = "single"
     """single: one process. ddp: one process per device; each has the whole model, and gradients are averaged. fsdp: one
-    process per device; weights, gradients and optimizer state are sharded, and each block is unsharded while in use."""
+    process per device; weights, gradients and optimizer state are sharded, and each block is unsharded while in use.
+    hsdp: sharded within each machine, and replicated over machines, as in ddp."""
+    reshard_after_forward: bool = True
+    """Whether fsdp and hsdp shard a block again after its forward pass, and gather it once more for its backward pass;
+    false needs less communication, and the memory of the whole model in the dtype of the computation."""
     devices: PositiveInt | None = None
-    """Devices per machine under ddp and fsdp; null for all GPUs of the machine, or for one process on the CPU."""
+    """Devices per machine under ddp, fsdp and hsdp; null for all GPUs of the machine, or for one process on the CPU."""
     num_nodes: PositiveInt = 1
     """Machines, on each of which the same command is started."""
     rdzv_endpoint: str | None = None
@@ -41,7 +48,8 @@ class Placement(Settings):
     under_srun: bool = False
     """Whether srun must start the processes; if so, a start without srun is an error."""
     timeout: PositiveFloat = 1800.0
-    """Timeout in seconds of the rendezvous, of collectives, and of the checkpoint of a stopped run."""
+    """Timeout in seconds of the rendezvous, of collectives, and of the checkpoint of a stopped run; torch 2.11 and
+    earlier allow 30 seconds for that checkpoint where this program starts the processes."""
     max_restarts: NonNegativeInt = 0
     """Restarts of a run, from its latest checkpoint, after one of its processes died; not under torchrun and srun,
     which have equivalent options."""
@@ -62,17 +70,25 @@ class Placement(Settings):
             yield f"max_restarts: {self.max_restarts} is for processes that are started here; use trainer=ddp or fsdp"
 
     @relation
+    def _only_shards_are_resharded(self) -> Iterator[str]:
+        if not (self.reshard_after_forward or self.is_sharded):
+            yield f"reshard_after_forward: false is for fsdp and hsdp, and the strategy is {self.strategy}"
+
+    @relation
     def _accelerator_exists(self) -> Iterator[str]:
         if not self._has_accelerator():
-            alone = "trainer=auto for one process"
+            alone, on_cpu = "trainer=auto for one process", "fsdp_cpu" if self.is_sharded else "ddp_cpu"
             yield (
                 f"accelerator: this machine has no {self.accelerator}, or this torch was built without it; use "
-                + ("auto" if self.strategy == "single" else f"trainer={self.strategy}_cpu, or {alone}")
+                + ("auto" if self.strategy == "single" else f"trainer={on_cpu}, or {alone}")
             )
         elif self.strategy != "single" and self.accelerator == "mps":
             yield f"accelerator: mps has one device and {self.strategy} is for several; use trainer=auto"
         elif self.on_cuda and (self.devices or 0) > (there := torch.cuda.device_count()):
-            yield f"devices: {self.devices} are asked for, and this machine has {there}; use {there} or fewer"
+            yield (
+                f"devices: {self.devices} are asked for, and this machine has {there} ({gpus.visible()}); use {there} "
+                "or fewer"
+            )
 
     @relation
     def _endpoint_has_a_port(self) -> Iterator[str]:
@@ -86,6 +102,11 @@ class Placement(Settings):
         if self.accelerator == "cuda":
             return torch.cuda.is_available()
         return self.accelerator != "mps" or torch.backends.mps.is_available()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether weights, gradients and optimizer state are sharded."""
+        return self.strategy in ("fsdp", "hsdp")
 
     @property
     def on_cuda(self) -> bool:
@@ -133,9 +154,11 @@ class Placement(Settings):
                 "a trainer of one; use trainer=ddp, or ddp_cpu without GPUs"
             )
         if self.devices not in (None, started) or (self.on_cuda and started > here):
+            listed = f" ({gpus.visible()}), and two cannot share one" if self.on_cuda else ""
             raise UserError(
                 f"trainer.devices: {started} processes were started on this machine, by torchrun or srun, for {here} "
-                "devices; start as many as there are devices, and set trainer.devices to that or to null"
+                f"devices{listed}; start as many as there are devices, and set trainer.devices to that or to null. "
+                "Each process must see all GPUs of its machine (srun without --gpus-per-task)"
             )
         if self.num_nodes not in (1, machines := distributed.world_size() // started):
             raise UserError(
@@ -159,12 +182,16 @@ class Placement(Settings):
         started_by = distributed.environment()
         if started_by is None:
             return "auto"
-        if self.strategy == "fsdp":
-            return ShardedStrategy(started_by, self.waits, compute_in)
-        # Buffers are not broadcast before each step, since all of them are constants.
+        if self.is_sharded:
+            machines = distributed.world_size() // distributed.local_world_size()
+            replicas = machines if self.strategy == "hsdp" else 1
+            return ShardedStrategy(started_by, self.waits, compute_in, self.reshard_after_forward, replicas)
+        # Buffers are constants, and need not be broadcast at each step. torch 2.11 has the second name of the argument.
+        buffers = accepted(DistributedDataParallel, forward_sync_buffers=False) or {"broadcast_buffers": False}
+        # No static_graph: with it, DDP does not reduce gradients that were accumulated (pytorch/pytorch#187732).
         return DDPStrategy(
             cluster_environment=started_by,
             timeout=self.waits,
-            forward_sync_buffers=False,
             gradient_as_bucket_view=True,
+            **buffers,
         )

@@ -16,7 +16,8 @@ from gpt2_lightning.training.spikes import RollBack
 class Signals(L.Callback):
     """Stop the run after the step in which a signal was received, and after its validation if one is due.
 
-    All ranks stop after the same step, whichever rank received the signal.
+    All ranks stop after the same step, whichever rank received the signal. Ranks agree on the CPU, once per step, in
+    place of Lightning's broadcast before each micro-batch, for which a GPU would have to complete all queued work.
 
     Args:
         checkpointing: saves a checkpoint before the run stops; None if checkpoints are disabled.
@@ -30,6 +31,7 @@ class Signals(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_seen_step = trainer.global_step
         self._watch.start()
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]  # see above
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         stepped = trainer.global_step != self._last_seen_step
