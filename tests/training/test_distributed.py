@@ -84,7 +84,7 @@ def test_one_of_several_may_hear_of_a_signal_twice(monkeypatch: pytest.MonkeyPat
 
 def meet_and_broadcast() -> list[object]:
     distributed.join(on_cuda=False, timeout=timedelta(seconds=60))
-    content = None
+    content: dict[str, Any] | None = None
     if distributed.is_rank_zero():
         matrix = torch.arange(6.0).reshape(2, 3)
         content = {
