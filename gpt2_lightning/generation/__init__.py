@@ -1,7 +1,7 @@
 """Text generation.
 
-`settings`, `filters`, `penalties`, `sampling` and `beams` choose tokens; `reader` runs the model; `decoder` is the
-loop over both; `text` decodes its tokens.
+`settings`, `filters`, `penalties`, `constraints`, `processors`, `sampling` and `beams` choose tokens; `reader` runs the
+model; `decoder` is the loop over both, `static_steps` the one for GPUs; `text` decodes the tokens.
 """
 
 from gpt2_lightning.generation.decoder import Decoder, Token, search

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.processors import LogitsProcessor
 from gpt2_lightning.generation.sampling import why_no_token
 from gpt2_lightning.generation.settings import Sampling
 
@@ -62,8 +63,9 @@ def beam_search(
     texts = prompt.unsqueeze(0)  # (1, T), later (n, T + length): the open beams, best first
     sums = torch.zeros(1, device=prompt.device)  # (1,), later (n,): their log-probabilities
     finished: list[Beam] = []
+    process = LogitsProcessor(sampling, ends.tolist(), vocab_size, prompt.device)
     for length in range(1, sampling.max_new_tokens + 1):
-        scores = (_log_probabilities(logits, texts, len(prompt), sampling, ends.tolist()) + sums.unsqueeze(1)).flatten()
+        scores = (_log_probabilities(logits, texts, len(prompt), process) + sums.unsqueeze(1)).flatten()
         sums, where = scores.topk(candidates)
         rows, ids = where // vocab_size, where % vocab_size
         texts = torch.cat((texts[rows], ids.unsqueeze(1)), dim=1)
@@ -82,13 +84,11 @@ def beam_search(
     return finished
 
 
-def _log_probabilities(
-    logits: Tensor, texts: Tensor, prompt_length: int, sampling: Sampling, ends: list[int]
-) -> Tensor:
+def _log_probabilities(logits: Tensor, texts: Tensor, prompt_length: int, process: LogitsProcessor) -> Tensor:
     """Log-probabilities (n, V) after penalties, which apply to log-probabilities here, as in Hugging Face."""
     lengths = torch.full((len(texts),), texts.size(1), device=texts.device)
     prompt_lengths = torch.full_like(lengths, prompt_length)
-    return sampling.penalized(logits.float().log_softmax(dim=-1), texts, lengths, prompt_lengths, ends)
+    return process(logits.float().log_softmax(dim=-1), texts, lengths, prompt_lengths)
 
 
 def _beams(texts: Tensor, ended: Tensor, scores: Tensor) -> list[Beam]:

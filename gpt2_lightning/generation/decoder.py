@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,13 +16,18 @@ from gpt2_lightning.generation.constraints import begins
 from gpt2_lightning.generation.reader import Reader
 from gpt2_lightning.generation.sampling import Chosen, Sampler
 from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.generation.static_steps import StaticSteps
 from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.inference.cuda_graph import CUDAGraphFunction
 from gpt2_lightning.model.inference.packed import packed
 
 Finish = Literal["end_of_text", "stop_string", "choice", "length"]
 """Why a text ended; `length` is `max_new_tokens`, `choice` a complete one that no other choice continues."""
 _WORTH_PACKING = 32
 """New tokens from which packed weights save more time than packing takes."""
+_WORTH_CAPTURING = 32
+"""New tokens from which a CUDA graph should save more time than its capture takes: some tens of milliseconds, against
+several for each token without one. An estimate."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Decoder:
     """Generates texts after prompts in one batch. It iterates once, over steps: lists of tokens, one of each text.
 
     Finished texts leave the batch. A text depends on its prompt, its row and the settings, and not on the other texts.
-    See `Reader` for texts longer than the context.
+    See `Reader` for texts longer than the context. On a GPU, and with a compiled model, tokens are chosen by
+    `StaticSteps` unless the settings have choices.
 
     Args:
         model: in evaluation mode.
@@ -73,11 +80,11 @@ class Decoder:
         self.sampling, self.samples, self.ends = sampling, samples, sampling.ends(end_of_text)
         self._reader = Reader(model, prompts, len(prompts) * samples, sampling.max_new_tokens, on_slide)
         self._sampler = Sampler(sampling, len(prompts) * samples, model.wte.weight.device, first_row, self.ends)
-        self._stopped: set[int] = set()
+        self._ended: set[int] = set()
 
     def stop(self, row: int) -> None:
         """End a text after its last token."""
-        self._stopped.add(row)
+        self._ended.add(row)
 
     @torch.inference_mode()
     def __iter__(self) -> Iterator[list[Token]]:
@@ -88,22 +95,33 @@ class Decoder:
         logits = self._reader.start()  # (P, V)
         prompts = [prompt for prompt in range(len(logits)) for _ in range(self.samples)]
         self._reader.keep(prompts)
-        logits = logits[prompts]  # (R, V)
-        rows = list(range(len(prompts)))
-        for left in reversed(range(self.sampling.max_new_tokens)):
-            history = self._reader.history
-            chosen = self._sampler.choose(logits, history.ids, history.lengths, history.prompt_lengths)
+        steps = self._chosen(logits[prompts])  # (R, V)
+        for left, (rows, chosen) in zip(reversed(range(self.sampling.max_new_tokens)), steps, strict=False):
             tokens = self._tokens(rows, chosen, is_last=not left)
             yield tokens
-            going = [i for i, token in enumerate(tokens) if not (token.finished or token.row in self._stopped)]
+            self._ended.update(token.row for token in tokens if token.finished)
+
+    def _chosen(self, logits: Tensor) -> Iterator[tuple[list[int], Chosen]]:
+        """Yield the texts that have not ended and their next tokens, given the logits (R, V) after the prompts."""
+        on_cuda = logits.is_cuda and self.sampling.max_new_tokens >= _WORTH_CAPTURING
+        if self.sampling.choices_ids or not (on_cuda or self._reader.model.decode_step):
+            return self._eager_steps(logits)
+        capture = partial(CUDAGraphFunction, device=logits.device) if on_cuda else None
+        steps = StaticSteps(self._reader, self._sampler, capture)
+        return steps.run(logits, self.sampling.max_new_tokens, self._ended)
+
+    def _eager_steps(self, logits: Tensor) -> Iterator[tuple[list[int], Chosen]]:
+        rows, history = list(range(len(logits))), self._reader.history
+        while True:
+            chosen = self._sampler.choose(logits, history.ids, history.lengths, history.prompt_lengths)
+            yield rows, chosen
+            going, ids = [i for i, row in enumerate(rows) if row not in self._ended], chosen.ids
             if not going:
                 return
-            ids = chosen.ids
             if len(going) < len(rows):
-                rows = [rows[i] for i in going]
-                ids = ids[going]
+                rows, ids = [rows[i] for i in going], ids[going]
                 self._reader.keep(going)
-                self._sampler.keep(torch.tensor(going))
+                self._sampler.keep(going)
             logits = self._reader.read(ids)
 
     def _tokens(self, rows: list[int], chosen: Chosen, is_last: bool) -> list[Token]:

@@ -33,9 +33,9 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """The fewest tokens that hold a probability of p or more together: the token that crosses p stays.
 
     Nucleus sampling (Holtzman et al. 2020, arXiv:1904.09751, section 3.1). Of equals at the border some may go, by the
-    order in which torch sorts them.
+    order in which torch sorts them. On a GPU all tokens are sorted, since the host would have to wait for `is_clear`.
     """
-    if logits.size(-1) <= _LIKELY:
+    if logits.size(-1) <= _LIKELY or logits.device.type != "cpu":
         return logits.masked_fill(_unlikely_by_sorting(logits, p), _REMOVED)
     removed, is_clear = _unlikely_by_likeliest(logits, p)
     unclear = (~is_clear).nonzero().squeeze(1)
@@ -96,8 +96,9 @@ def keep_eta(logits: Tensor, epsilon: float) -> Tensor:
 
     Eta sampling (Hewitt et al. 2022, arXiv:2210.15191, section 3.2).
     """
-    share = torch.tensor(epsilon, device=logits.device)
-    entropy = torch.distributions.Categorical(logits=logits).entropy().unsqueeze(-1)  # (R, 1)
+    share = torch.full((), epsilon, device=logits.device)
+    distribution = torch.distributions.Categorical(logits=logits, validate_args=False)  # a check would make a GPU wait
+    entropy = distribution.entropy().unsqueeze(-1)  # (R, 1)
     return _keep_probable(logits, logits.softmax(dim=-1) < torch.min(share, share.sqrt() * (-entropy).exp()))
 
 

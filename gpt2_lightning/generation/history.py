@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+_ROOM = 256
+"""Ids for which room is made at least, whenever there is none."""
+
 
 class History:
     """Ids of texts of different lengths, which grow by a token each at every step.
@@ -21,33 +24,49 @@ class History:
         """Number of prompt ids of each text, (R,)."""
         self.lengths = self.prompt_lengths.clone()
         """Number of ids of each text, (R,)."""
-        self._padded = pad_sequence(list(prompts), batch_first=True)  # (R, room)
-        self._longest = self._padded.size(1)
+        self.padded = pad_sequence(list(prompts), batch_first=True)
+        """Ids of all texts with room for more, (R, room), padded at the end."""
+        self._longest = self.padded.size(1)
 
     @property
     def ids(self) -> Tensor:
         """The ids of all texts, (R, L), padded at the end."""
-        return self._padded[:, : self._longest]
+        return self.padded[:, : self._longest]
 
     def last(self, row: int, count: int) -> Tensor:
         """The last ids of a text, (count,)."""
         end = int(self.lengths[row])
-        return self._padded[row, end - count : end]
+        return self.padded[row, end - count : end]
 
     def new(self, row: int) -> list[int]:
         """The ids of a text after its prompt."""
-        return self._padded[row, int(self.prompt_lengths[row]) : int(self.lengths[row])].tolist()
+        return self.padded[row, int(self.prompt_lengths[row]) : int(self.lengths[row])].tolist()
 
     def add(self, ids: Tensor) -> None:
         """Add one id (R,) to each text."""
-        if self._longest == self._padded.size(1):
-            self._padded = torch.cat((self._padded, torch.zeros_like(self._padded)), dim=1)  # double the room
-        self._padded.scatter_(1, self.lengths.unsqueeze(1), ids.unsqueeze(1))
+        self.make_room()
+        self.write(ids)
+        self.advance()
+
+    def make_room(self) -> bool:
+        """Make room for one more id of each text; return whether `padded` is another tensor now."""
+        if self._longest < self.padded.size(1):
+            return False
+        room = self.padded.new_zeros(len(self.padded), max(self._longest, _ROOM))
+        self.padded = torch.cat((self.padded, room), dim=1)
+        return True
+
+    def write(self, ids: Tensor) -> None:
+        """The part of `add` that is a function of tensors alone: write the ids, and count them in `lengths`."""
+        self.padded.scatter_(1, self.lengths.unsqueeze(1), ids.unsqueeze(1))
         self.lengths += 1
+
+    def advance(self) -> None:
+        """The rest of `add`: extend `ids` by a column, after `write`."""
         self._longest += 1
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep the texts of these rows, in this order; a row may occur several times."""
-        index = torch.tensor(rows, device=self._padded.device)
+        index = torch.tensor(rows, device=self.padded.device)
         self.prompt_lengths, self.lengths = self.prompt_lengths[index], self.lengths[index]
-        self._padded = self._padded[index]
+        self.padded = self.padded[index]

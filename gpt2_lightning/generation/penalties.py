@@ -57,4 +57,4 @@ def _between(ids: Tensor, start: Tensor | None, end: Tensor) -> Tensor:
 def _counts(ids: Tensor, counted: Tensor, vocab_size: int) -> Tensor:
     """Number of occurrences of each token among ids (R, L) where `counted` (R, L): float (R, V)."""
     counts = torch.zeros(ids.size(0), vocab_size, device=ids.device)
-    return counts.scatter_add(1, ids.where(counted, 0), counted.float())
+    return counts.scatter_add(1, ids.masked_fill(~counted, 0), counted.float())

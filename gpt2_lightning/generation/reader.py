@@ -11,7 +11,6 @@ from torch.nn.utils.rnn import pad_sequence
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.history import History
 from gpt2_lightning.model import GPT2, KVCache
-from gpt2_lightning.model.inference.compiled import decode_compiled
 
 
 class Reader:
@@ -49,42 +48,41 @@ class Reader:
         self.history = History([prompt.to(weight.device) for prompt in prompts])
         needed = self.history.ids.size(1) + max_new_tokens
         capacity = model.config.block_size if model.decode_step else min(model.config.block_size, needed)
-        self._cache = KVCache(model.config, rows, weight.device, _cache_dtype(weight), capacity)
+        self.cache = KVCache(model.config, rows, weight.device, _cache_dtype(weight), capacity)
         self._on_slide = on_slide
 
     def start(self) -> Tensor:
         """Process the prompts, of longer ones the last `block_size` tokens: next-token logits (P, V)."""
         lengths = self.history.lengths.clamp(max=self.model.config.block_size)  # (P,)
         windows = [self.history.last(row, length) for row, length in enumerate(lengths.tolist())]
-        self._cache.reset(len(windows))
-        features = self.model.features(pad_sequence(windows, batch_first=True), cache=self._cache)  # (P, T, C)
-        self._cache.lengths = lengths.tolist()
+        self.cache.reset(len(windows))
+        features = self.model.features(pad_sequence(windows, batch_first=True), cache=self.cache)  # (P, T, C)
+        self.cache.lengths = lengths.tolist()
         return self.model.lm_head(features[torch.arange(len(windows), device=features.device), lengths - 1])
 
     def read(self, ids: Tensor) -> Tensor:
         """Append one id (R,) to each text: next-token logits (R, V)."""
-        for row, length in enumerate(self._cache.lengths):
-            if length == self.model.config.block_size:
-                self._slide(row)
+        for row in self.full_rows:
+            self.slide(row)
         self.history.add(ids)
-        return self.model.lm_head(self._features(ids.unsqueeze(1))[:, -1])
+        return self.model.lm_head(self.model.features(ids.unsqueeze(1), cache=self.cache)[:, -1])
+
+    @property
+    def full_rows(self) -> list[int]:
+        """Rows whose window has to slide before the next id is read."""
+        return [row for row, length in enumerate(self.cache.lengths) if length == self.model.config.block_size]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep the texts of these rows, in this order; a row that occurs several times is copied."""
-        self._cache.reorder(rows)
+        self.cache.reorder(rows)
         self.history.keep(rows)
 
-    def _features(self, ids: Tensor) -> Tensor:
-        """Features of one token of each text: (R, 1) to (R, 1, C)."""
-        if self.model.decode_step is None:
-            return self.model.features(ids, cache=self._cache)
-        return decode_compiled(self.model, ids, self._cache)
-
-    def _slide(self, row: int) -> None:
+    def slide(self, row: int) -> None:
+        """Move the window of a full row."""
         kept = 3 * self.model.config.block_size // 4
         if kept:  # a context of one token keeps none
-            self.model.features(self.history.last(row, kept).unsqueeze(0), cache=self._cache.row(row))
-        self._cache.lengths[row] = kept
+            self.model.features(self.history.last(row, kept).unsqueeze(0), cache=self.cache.row(row))
+        self.cache.lengths[row] = kept
         if self._on_slide is not None:
             self._on_slide()
             self._on_slide = None

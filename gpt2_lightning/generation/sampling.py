@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.processors import LogitsProcessor
 from gpt2_lightning.generation.settings import Sampling
 
 __all__ = ["Chosen", "Sampler", "Sampling", "why_no_token"]
@@ -32,13 +33,18 @@ class Chosen:
     """
 
     ids: Tensor
-    """(R,) int64."""
+    """(R,) int64; -1 where none can be chosen."""
     log_probabilities: Tensor | None = None
     """Of the chosen tokens, (R,) float32."""
     top_ids: Tensor | None = None
     """The n likeliest tokens, (R, n) int64, likeliest first; these need not include the chosen one."""
     top_log_probabilities: Tensor | None = None
     """Theirs, (R, n) float32."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Chosen:
+        """Apply a function to each of the tensors."""
+        tensors = (self.log_probabilities, self.top_ids, self.top_log_probabilities)
+        return Chosen(function(self.ids), *(None if tensor is None else function(tensor) for tensor in tensors))
 
 
 class Sampler:
@@ -68,42 +74,69 @@ class Sampler:
             torch.Generator(device).manual_seed(row_seed(sampling.seed, row))
             for row in range(first_row, first_row + rows)
         ]
+        self._process: LogitsProcessor | None = None
 
-    def keep(self, rows: Tensor) -> None:
-        """Keep these rows, in this order: indices (R',) into the current batch."""
-        self._generators = [self._generators[row] for row in rows.tolist()]
+    def keep(self, rows: Sequence[int]) -> None:
+        """Keep these rows of the current batch, in this order."""
+        self._generators = [self._generators[row] for row in rows]
 
     def choose(self, logits: Tensor, history: Tensor, lengths: Tensor, prompt_lengths: Tensor) -> Chosen:
-        """Choose the next token of each row.
-
-        Args:
-            logits: (R, V), any float type; computed in float32.
-            history: ids of prompt and text so far, (R, L) int64, padded at the end.
-            lengths: number of ids of each row without padding, (R,) int64.
-            prompt_lengths: number of prompt ids of each row, (R,) int64.
+        """Choose the next token of each row: `draw`, then `select`.
 
         Raises:
             UserError: if no token can be chosen because all would repeat an n-gram, or because logits are NaN.
         """
-        logits = logits.float()
-        scores = self.sampling.penalized(logits, history, lengths, prompt_lengths, self.ends)
-        if self.sampling.temperature != 0:
-            scores = self._exponential_race(self.sampling.filtered(scores).softmax(dim=-1))
-        best, ids = scores.max(dim=-1)
-        if not (best > float("-inf")).all():
-            raise UserError(why_no_token(logits, self.sampling))
-        return self._with_log_probabilities(ids, logits)
+        noise = self.noise_for(logits)
+        self.draw(noise)
+        chosen = self.select(logits, noise, history, lengths, prompt_lengths)
+        self.check(chosen, logits)
+        return chosen
 
-    def _exponential_race(self, probabilities: Tensor) -> Tensor:
-        """Scores (R, V) whose maximum is a sample, as inside torch.multinomial, with a generator for each row.
+    def noise_for(self, logits: Tensor) -> Tensor | None:
+        """A tensor for the random numbers of a step, float32 (R, V); None at temperature 0, which needs none."""
+        return None if self.sampling.temperature == 0 else torch.empty_like(logits, dtype=torch.float32)
+
+    def draw(self, noise: Tensor | None) -> None:
+        """Fill the noise of a step by the generators of the rows.
 
         Every token of the vocabulary gets a random number, also those of probability 0: with fewer numbers, the same
         seed would draw other tokens than Hugging Face.
         """
-        noise = torch.empty_like(probabilities)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.exponential_(generator=generator)
-        return probabilities / noise
+        if noise is not None:
+            for row, generator in zip(noise, self._generators, strict=True):
+                row.exponential_(generator=generator)
+
+    def select(
+        self, logits: Tensor, noise: Tensor | None, history: Tensor, lengths: Tensor, prompt_lengths: Tensor
+    ) -> Chosen:
+        """Choose the next token of each row, as a function of tensors alone unless the settings have choices.
+
+        With noise, the choice is an exponential race, as inside torch.multinomial: the largest probability / noise.
+
+        Args:
+            logits: (R, V), any float type; computed in float32.
+            noise: see `draw`.
+            history: ids of prompt and text so far, (R, L) int64, padded at the end.
+            lengths: number of ids of each row without padding, (R,) int64.
+            prompt_lengths: number of prompt ids of each row, (R,) int64.
+        """
+        logits = logits.float()
+        if self._process is None:
+            self._process = LogitsProcessor(self.sampling, self.ends, logits.size(-1), logits.device)
+        scores = self._process(logits, history, lengths, prompt_lengths)
+        if noise is not None:
+            scores = self.sampling.filtered(scores).softmax(dim=-1) / noise
+        best, ids = scores.max(dim=-1)
+        return self._with_log_probabilities(ids.masked_fill(~(best > float("-inf")), -1), logits)
+
+    def check(self, chosen: Chosen, logits: Tensor) -> None:
+        """Raise the error of `choose`, if a row has no token.
+
+        Raises:
+            UserError: see `choose`.
+        """
+        if (chosen.ids < 0).any():
+            raise UserError(why_no_token(logits, self.sampling))
 
     def _with_log_probabilities(self, ids: Tensor, logits: Tensor) -> Chosen:
         count = self.sampling.log_probabilities
@@ -111,7 +144,8 @@ class Sampler:
             return Chosen(ids)
         log_probabilities = logits.log_softmax(dim=-1)
         top, top_ids = log_probabilities.topk(min(count, logits.size(-1)))
-        return Chosen(ids, log_probabilities.gather(1, ids.unsqueeze(1)).squeeze(1), top_ids, top)
+        of_chosen = log_probabilities.gather(1, ids.clamp(min=0).unsqueeze(1)).squeeze(1)
+        return Chosen(ids, of_chosen, top_ids, top)
 
 
 def why_no_token(logits: Tensor, sampling: Sampling) -> str:

@@ -14,9 +14,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 from torch import Tensor
 
-from gpt2_lightning.generation.constraints import add_bias, ban_ends, ban_sequences, ban_tokens, keep_choices
 from gpt2_lightning.generation.filters import Filters
-from gpt2_lightning.generation.penalties import ban_repeated_ngrams, penalize_generated, penalize_repetition
 from gpt2_lightning.settings import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -106,11 +104,8 @@ class Sampling(Filters):
     def reads_history(self) -> bool:
         """Whether the choice depends on ids, and not on the logits alone."""
         reading = (self.no_repeat_ngram_size, self.min_new_tokens, self.bad_words_ids, self.choices_ids)
-        return self.repetition_penalty != 1 or self._penalizes_generated or any(reading)
-
-    @property
-    def _penalizes_generated(self) -> bool:
-        return self.presence_penalty != 0 or self.frequency_penalty != 0
+        penalties = (self.presence_penalty, self.frequency_penalty)
+        return self.repetition_penalty != 1 or any(penalties) or any(reading)
 
     def ends(self, end_of_text: int | Collection[int] | None) -> frozenset[int]:
         """The ids that end a text: those of the settings, else those of the model."""
@@ -118,35 +113,6 @@ class Sampling(Filters):
         if ids is None:
             return frozenset()
         return frozenset((ids,) if isinstance(ids, int) else ids)
-
-    def penalized(
-        self,
-        scores: Tensor,
-        history: Tensor,
-        lengths: Tensor,
-        prompt_lengths: Tensor,
-        ends: Collection[int] = (),
-    ) -> Tensor:
-        """Scores (R, V) after all penalties and constraints; see `penalties` for the shapes."""
-        if self.logit_bias:
-            scores = add_bias(scores, self.logit_bias)
-        if self.repetition_penalty != 1:
-            scores = penalize_repetition(scores, history, lengths, self.repetition_penalty)
-        if self._penalizes_generated:
-            scores = penalize_generated(
-                scores, history, prompt_lengths, lengths, self.presence_penalty, self.frequency_penalty
-            )
-        if self.no_repeat_ngram_size is not None:
-            scores = ban_repeated_ngrams(scores, history, lengths, self.no_repeat_ngram_size)
-        if sequences := [ids for ids in self.bad_words_ids if tuple(ids) not in {(end,) for end in ends}]:
-            scores = ban_sequences(scores, history, lengths, sequences)
-        if self.min_new_tokens and ends:
-            scores = ban_ends(scores, lengths, prompt_lengths, ends, self.min_new_tokens)
-        if self.choices_ids:
-            scores = keep_choices(scores, history, lengths, prompt_lengths, self.choices_ids, ends)
-        if self.suppress_tokens:
-            scores = ban_tokens(scores, self.suppress_tokens)
-        return scores
 
     def filtered(self, logits: Tensor) -> Tensor:
         """Divide logits (R, V) by the temperature, which is not 0, and set those of filtered tokens to -inf."""

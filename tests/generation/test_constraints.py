@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2_lightning.api.language_model import LanguageModel
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.generation.constraints import add_bias, ban_ends, ban_sequences, ban_tokens, keep_choices
+from gpt2_lightning.generation.constraints import keep_choices
 from gpt2_lightning.generation.decoder import Decoder
+from gpt2_lightning.generation.processors import LogitsProcessor
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.huggingface import config_from_huggingface, from_huggingface
 from gpt2_lightning.model import GPT2
@@ -41,18 +43,26 @@ def allowed_by_theirs(_: int, ids: Tensor) -> list[int]:
     return following + ([22] if text in CHOICES else [])
 
 
+def process(*texts: Tensor, ends: Sequence[int] = (), **settings: Any) -> Tensor:
+    """Scores of texts, as in `random_texts`, under settings."""
+    return LogitsProcessor(Sampling(**settings), ends, VOCABULARY, torch.device("cpu"))(*texts)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_constraints_equal_huggingfaces(seed: int) -> None:
-    scores, history, lengths, prompts = random_texts(seed)
+    texts = scores, history, _, _ = random_texts(seed)
     bad = [[4], [1, 2], [0, 3, 1], [2, 2, 2, 2], [5] * 12]
     pairs = [
-        (add_bias(scores, {3: -1.5, 0: 4.0}), transformers.SequenceBiasLogitsProcessor({(3,): -1.5, (0,): 4.0})),
-        (ban_tokens(scores, [3, 17]), transformers.SuppressTokensLogitsProcessor([3, 17])),
-        (ban_sequences(scores, history, lengths, bad), transformers.NoBadWordsLogitsProcessor(bad)),
+        (
+            process(*texts, logit_bias={3: -1.5, 0: 4.0}),
+            transformers.SequenceBiasLogitsProcessor({(3,): -1.5, (0,): 4.0}),
+        ),
+        (process(*texts, suppress_tokens=[3, 17]), transformers.SuppressTokensLogitsProcessor([3, 17])),
+        (process(*texts, bad_words_ids=bad), transformers.NoBadWordsLogitsProcessor(bad)),
     ]
     for least in (1, 3, 4, 7):
         theirs = transformers.MinNewTokensLengthLogitsProcessor(LENGTH - 3, least, torch.tensor([22, 5]))
-        pairs.append((ban_ends(scores, lengths, prompts, [22, 5], least), theirs))
+        pairs.append((process(*texts, ends=[22, 5], min_new_tokens=least), theirs))
     for found, theirs in pairs:
         assert torch.equal(found, theirs(history, scores.clone()))
 
@@ -67,8 +77,8 @@ def test_choices_equal_huggingfaces_prefix_constraint(text: list[int]) -> None:
 
 
 def test_a_sequence_is_banned_at_the_end_of_a_text_and_not_of_its_padding() -> None:
-    scores, history = torch.zeros(2, VOCABULARY), torch.tensor([[1, 2, 0], [1, 2, 3]])
-    found = ban_sequences(scores, history, torch.tensor([2, 3]), [[1, 2, 9], [2, 3, 8], [0, 0, 1, 7]])
+    scores, history, lengths = torch.zeros(2, VOCABULARY), torch.tensor([[1, 2, 0], [1, 2, 3]]), torch.tensor([2, 3])
+    found = process(scores, history, lengths, lengths, bad_words_ids=[[1, 2, 9], [2, 3, 8], [0, 0, 1, 7]])
     assert found.isinf().nonzero().tolist() == [[0, 9], [1, 8]]
 
 

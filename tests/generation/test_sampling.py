@@ -79,7 +79,7 @@ def test_rows_that_stay_go_on_as_if_none_had_left() -> None:
     logits = torch.randn(4, VOCABULARY, generator=torch.Generator().manual_seed(0))
     whole = draws(Sampler(sampling, 4, "cpu"), logits, 30)
     sampler = Sampler(sampling, 4, "cpu")
-    kept = torch.tensor([3, 1])
+    kept = [3, 1]
     draws(sampler, logits, 10)
     sampler.keep(kept)
     assert torch.equal(draws(sampler, logits[kept], 20), whole[10:, kept])

@@ -8,7 +8,7 @@ import transformers
 from torch import Tensor
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, LogitsProcessor
 
-from gpt2_lightning.generation import filters
+from gpt2_lightning.generation import filters, processors
 from gpt2_lightning.generation.filters import keep_epsilon, keep_eta, keep_min_p, keep_top_k, keep_top_p, keep_typical
 from gpt2_lightning.generation.penalties import ban_repeated_ngrams, penalize_generated, penalize_repetition
 from gpt2_lightning.generation.sampling import Sampling
@@ -253,9 +253,10 @@ def their_processors(model: GPT2LMHeadModel, settings: dict[str, float]) -> Logi
 @pytest.mark.parametrize("kind", ["plain", "ties"])
 def test_a_combination_equals_huggingfaces(their_model: GPT2LMHeadModel, settings: dict[str, float], kind: str) -> None:
     theirs, sampling = their_processors(their_model, settings), Sampling(**settings)
+    process = processors.LogitsProcessor(sampling, (), random_logits(kind, 0).size(-1), torch.device("cpu"))
     for seed in range(8):
         scores, (history, lengths, prompt_lengths) = random_logits(kind, seed), random_history(seed, distinct=5)
-        found = sampling.filtered(sampling.penalized(scores, history, lengths, prompt_lengths))
+        found = sampling.filtered(process(scores, history, lengths, prompt_lengths))
         assert torch.equal(found, row_by_row(theirs, history, scores))
 
 

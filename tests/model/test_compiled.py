@@ -29,7 +29,7 @@ def texts(model: GPT2) -> list[list[int]]:
 def test_a_compiled_step_writes_the_same_texts_from_few_graphs(model: GPT2, monkeypatch: pytest.MonkeyPatch) -> None:
     """Captured as a whole and run as it is: what a C++ compiler makes of it takes too long for a test."""
     compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda step, mode: compile_(step, backend="eager", fullgraph=True))
+    monkeypatch.setattr(torch, "compile", lambda step: compile_(step, backend="eager", fullgraph=True))
     torch.compiler.reset()
     counters.clear()
     plain = texts(model)

@@ -38,7 +38,8 @@ class Config(GenerationSettings):
     dtype: DType = "auto"
     """Data type to compute in; `auto` for that of the checkpoint."""
     compile: bool = False
-    """Whether to compile the forward pass of a token, which delays the first token."""
+    """Whether to compile the forward pass of a token, which delays the first token; not for beam search and choices. On
+    CUDA the step of a token is a CUDA graph, compiled or not."""
     prompt: Annotated[str, FreeText()] | None = None
     """Prompt; `-` reads standard input, as does null if standard input is a pipe or file."""
     prompts: PathText | None = None

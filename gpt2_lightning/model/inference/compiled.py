@@ -1,4 +1,4 @@
-"""A compiled decoding step."""
+"""One token of each text as a function of tensors whose shapes do not change, and its compilation."""
 
 from __future__ import annotations
 
@@ -14,27 +14,39 @@ from gpt2_lightning.model.inference.kv_cache import KVCache
 
 @contextlib.contextmanager
 def compiled(model: GPT2) -> Iterator[None]:
-    """Context manager in which a network decodes one token of each text by compiled code, on CUDA as a CUDA graph.
+    """Context manager in which `decode_static` runs compiled code.
 
-    The first token waits for the compiler. The cache is allocated for the whole context and attention covers all of it,
-    so that shapes do not change between tokens. Nested contexts share the outer one's step.
+    The first token waits for the compiler. Nested contexts share the outer one's code.
     """
     if model.decode_step is not None:
         yield
         return
     try:
-        on_cuda = model.wte.weight.device.type == "cuda"
-        model.decode_step = torch.compile(model.forward_hidden, mode="reduce-overhead" if on_cuda else None)
+        model.decode_step = torch.compile(model.forward_hidden)
         yield
     finally:
         model.decode_step = None
 
 
-def decode_compiled(model: GPT2, ids: Tensor, cache: KVCache) -> Tensor:
-    """`GPT2.features` of one token of each text, ids (B, 1), by the compiled step: (B, 1, C)."""
-    assert model.decode_step is not None, "see `compiled`"
-    positions, attn_mask = cache.positions_and_mask(1, static=True)
-    rotate, layers = getattr(model.wpe, "rotate", None), cache.layers(positions, static=True)
-    features = model.decode_step(ids, AttentionContext(positions, attn_mask, rotate, layers))
-    cache.advance(1)
-    return features
+def decode_static(model: GPT2, ids: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
+    """Logits after one more token of each text, by operations that do not depend on how long the texts are.
+
+    Attention covers the whole cache, under a mask. `cache.lengths` is neither read nor updated: after each call it is
+    the caller who calls `cache.advance(1)`.
+
+    Args:
+        model: in evaluation mode.
+        ids: token ids, (B,), of all texts of the cache.
+        positions: cached tokens of each text, (B,) int64.
+        cache: receives the keys and values at these positions.
+
+    Returns:
+        Logits of shape (B, V).
+    """
+    positions = positions.unsqueeze(1)  # (B, 1)
+    keys = torch.arange(cache.capacity, device=ids.device)  # (S,)
+    attn_mask = (keys <= positions)[:, None, None]  # (B, 1, 1, S)
+    layers = cache.layers(positions, cache.capacity)
+    context = AttentionContext(positions, attn_mask, getattr(model.wpe, "rotate", None), layers)
+    forward = model.decode_step or model.forward_hidden
+    return model.lm_head(forward(ids.unsqueeze(1), context)[:, -1])

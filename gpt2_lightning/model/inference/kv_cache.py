@@ -74,13 +74,11 @@ class KVCache:
         part.batch_size, part.lengths = 1, [0]
         return part
 
-    def positions_and_mask(self, count: int, static: bool = False) -> tuple[Tensor, Tensor | None]:
+    def positions_and_mask(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Positions and attention mask of the next `count` tokens of each text.
 
         Args:
             count: T, new tokens of each text.
-            static: whether shapes depend on the number of texts alone, which compiled code requires: S then is the
-                capacity.
 
         Returns:
             Positions, (T,) where all texts are equally long and else (B, T), and the mask, (B or 1, 1, T, S): a new
@@ -94,19 +92,24 @@ class KVCache:
             raise ValueError(f"{self.longest + count} tokens do not fit into the cache: it holds {self.capacity}")
         device = self.keys[0].device
         start = self._common_length()
-        if start is not None and not static:
+        if start is not None:
             positions = torch.arange(start, start + count, device=device)  # (T,)
             if start == 0 or count == 1:
                 return positions, None
         else:
             lengths = torch.tensor(self.lengths, device=device).unsqueeze(1)  # (B, 1)
             positions = lengths + torch.arange(count, device=device)  # (B, T)
-        keys = torch.arange(self.capacity if static else self.longest + count, device=device)  # (S,)
+        keys = torch.arange(self.longest + count, device=device)  # (S,)
         return positions, (keys <= positions.unsqueeze(-1)).view(-1, 1, count, len(keys))
 
-    def layers(self, positions: Tensor, static: bool = False) -> list[LayerCache]:
-        """Views of each layer, to be updated at the positions that `positions_and_mask` returned."""
-        texts, end = len(self.lengths), self.capacity if static else self.longest + positions.size(-1)
+    def layers(self, positions: Tensor, end: int | None = None) -> list[LayerCache]:
+        """Views of each layer, to be updated at the positions that `positions_and_mask` returned.
+
+        Args:
+            positions: positions of the new tokens, (T,) or (B, T).
+            end: S, keys of a text to which they attend; up to the last new token by default.
+        """
+        texts, end = len(self.lengths), end or self.longest + positions.size(-1)
         index = positions[:, None, :, None] if positions.dim() == 2 else None
         return [LayerCache(k[:texts], v[:texts], end, index) for k, v in zip(self.keys, self.values, strict=True)]
 
