@@ -220,7 +220,7 @@ def test_every_module_has_a_level(package: str) -> None:
     [
         ("", "model.gpt2", "from gpt2_lightning.training import trainer"),
         ("", "model.gpt2", "import gpt2_lightning.training.trainer"),
-        ("", "generation.generate", "def f():\n    from gpt2_lightning.data import corpus"),
+        ("", "generation.text", "def f():\n    from gpt2_lightning.data import corpus"),
         ("", "errors", "from gpt2_lightning import memory"),
         (".data", "data.shards.format", "from gpt2_lightning.data.corpora.text import TextCorpus"),
         (".data", "data.instruction.samples", "import gpt2_lightning.data.classification.batches"),

@@ -4,8 +4,7 @@
 model; `decoder` is the loop over both, `static_steps` the one for GPUs; `text` decodes the tokens.
 """
 
-from gpt2_lightning.generation.decoder import Decoder, Token, search
-from gpt2_lightning.generation.generate import generate
+from gpt2_lightning.generation.decoder import Decoder, Token, generate, search
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.generation.text import Piece, write
 

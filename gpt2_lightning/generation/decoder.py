@@ -148,6 +148,16 @@ class Decoder:
         return [choice for choice in self.sampling.choices_ids if begins(choice, text)] == [text]
 
 
+def generate(
+    model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | Collection[int] | None = None
+) -> Iterator[int]:
+    """Yield the ids generated after a prompt (T,), up to an end of text, which is not yielded; see `Decoder`."""
+    for (token,) in Decoder(model, [prompt], sampling, end_of_text=end_of_text):
+        if token.finished == "end_of_text":
+            return
+        yield token.id
+
+
 @torch.inference_mode()
 def search(
     model: GPT2, prompt: Tensor, sampling: Sampling, end_of_text: int | Collection[int] | None = None

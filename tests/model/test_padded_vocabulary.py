@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpt2_lightning.generation import Sampling
-from gpt2_lightning.generation.generate import generate
+from gpt2_lightning.generation.decoder import generate
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.lora.adapters import adapter_state, add_lora, load_adapter, merge, remove_lora
 from gpt2_lightning.model.lora.layers import LoRASpec

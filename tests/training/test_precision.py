@@ -14,7 +14,7 @@ import torch
 
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.generation import Sampling
-from gpt2_lightning.generation.generate import generate
+from gpt2_lightning.generation.decoder import generate
 from gpt2_lightning.model import GPT2, cross_entropy
 from gpt2_lightning.training import precision
 from gpt2_lightning.training.precision import Float16, Precision, TensorFloat32

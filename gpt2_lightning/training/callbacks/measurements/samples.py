@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpt2_lightning.atomic import write_text
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.generation.generate import generate
+from gpt2_lightning.generation.decoder import generate
 from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.settings import FreeText, NonNegativeFloat, PositiveInt, Seed, checked
