@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gpt2_lightning.model.gpt2 import GPT2, AttentionContext
 from gpt2_lightning.model.inference.kv_cache import KVCache
+from gpt2_lightning.model.kernels.cudnn import without_cudnn
 
 
 @contextlib.contextmanager
@@ -49,4 +50,6 @@ def decode_static(model: GPT2, ids: Tensor, positions: Tensor, cache: KVCache) -
     layers = cache.layers(positions, cache.capacity)
     context = AttentionContext(positions, attn_mask, getattr(model.wpe, "rotate", None), layers)
     forward = model.decode_step or model.forward_hidden
-    return model.lm_head(forward(ids.unsqueeze(1), context)[:, -1])
+    with without_cudnn():
+        features = forward(ids.unsqueeze(1), context)  # (B, 1, C)
+    return model.lm_head(features[:, -1])
