@@ -11,6 +11,7 @@ from typing import Annotated
 import lightning as L
 import torch
 from annotated_types import Gt, Le
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.loggers import Logger
 
 from gpt2_lightning.settings import PositiveFloat, PositiveInt, relation
@@ -139,6 +140,8 @@ class TrainerSpec(Placement):
         arithmetic = precision.plugin(self.precision, self.device_type)
         if isinstance(strategy, ShardedStrategy) and self.computes_in is not None:
             arithmetic = precision.left_to_strategy(arithmetic)
+        # Lightning would take the variables of a Slurm job, in which this process is alone, for those of srun.
+        environment = [LightningEnvironment()] if distributed.environment() is None else []
         return L.Trainer(
             accelerator=self.accelerator,
             devices=here,
@@ -155,7 +158,7 @@ class TrainerSpec(Placement):
             callbacks=list(callbacks),
             logger=list(loggers),
             inference_mode=False,  # in which sharded weights could not be gathered
-            plugins=[checkpoint_io or AtomicCheckpointIO(), arithmetic],
+            plugins=[checkpoint_io or AtomicCheckpointIO(), arithmetic, *environment],
             # The callbacks and data modules of this package implement these features.
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -1,9 +1,11 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from gpt2_lightning.training.trainer import DEFAULT_STEPS, TrainerSpec
+from tests.training.process_environment import set_environment
 
 
 @pytest.mark.parametrize(
@@ -96,3 +98,15 @@ def test_the_number_of_threads_is_a_setting() -> None:
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_single_process_of_a_batch_script_is_no_task_of_srun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "srun").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    set_environment(monkeypatch, {"SLURM_JOB_ID": 7, "SLURM_JOB_NAME": "job", "SLURM_NTASKS": 2, "SLURM_PROCID": 0})
+    trainer = TrainerSpec(accelerator="cpu").build(max_steps=1, accumulate=1, callbacks=[], loggers=[])
+    assert (trainer.world_size, trainer.global_rank) == (1, 0)
+    assert type(trainer.strategy).__name__ == "SingleDeviceStrategy"
+    assert not [str(each.message) for each in recwarn if "srun" in str(each.message)]
