@@ -12,8 +12,9 @@ import torch
 _MEMINFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
-_SIGNS = ("allocate memory", "out of memory")
-"""Substrings of RuntimeErrors for out of memory on the CPU and on Apple GPUs, which have no exception class."""
+_SIGNS = ("allocate memory", "out of memory", "_STATUS_ALLOC_FAILED")
+"""Substrings of RuntimeErrors for out of memory on the CPU, on Apple GPUs, in cuBLAS and in cuDNN, which have no
+exception class."""
 
 
 def peak(device: torch.device) -> int | None:
@@ -56,6 +57,12 @@ def usable(device: torch.device, processes: int = 1) -> int | None:
         return free + torch.cuda.memory_reserved(device)
     left, own = left_of_main(), _field(_STATUS, "VmRSS")
     return None if device.type != "cpu" or left is None or own is None else left // processes + own
+
+
+def held_by_others(device: torch.device) -> tuple[int, int]:
+    """Return the bytes of a GPU that tensors of this process do not hold and that are not free, and all its bytes."""
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free - torch.cuda.memory_reserved(device), total
 
 
 def left_of_main() -> int | None:

@@ -22,7 +22,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "bf16_true", "fp16"]
-"""`auto` is bf16 on devices with instructions for it, else fp32."""
+"""`auto` is bf16 on GPUs that support it, fp16 on older NVIDIA GPUs (fp32 under FSDP), and fp32 on CPUs, whatever their
+instructions, so that results do not depend on the model of the processor."""
 _AMPERE = (8, 0)
 """Compute capability of the first NVIDIA GPUs with bfloat16 and TF32."""
 MIXED: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,31 +41,46 @@ def fault(precision: Precision, device: str) -> str | None:
     return None
 
 
-def choose(precision: Precision, device: str) -> Precision:
-    """Resolve `auto` on this device; return other precisions unchanged."""
+def choose(precision: Precision, device: str, sharded: bool = False) -> Precision:
+    """Resolve `auto` on a device; return other precisions unchanged.
+
+    Args:
+        precision: precision of the run.
+        device: `cuda`, `mps` or `cpu`.
+        sharded: whether the strategy is FSDP, which does not support fp16.
+    """
     if precision != "auto":
         return precision
-    return "bf16" if _multiplies_in_bfloat16(device) else "fp32"
+    if device == "cpu":
+        return "fp32"
+    if multiplies_in_bfloat16(device):
+        return "bf16"
+    return "fp16" if device == "cuda" and not sharded else "fp32"
 
 
-def remark(precision: Precision, device: str) -> str | None:
-    """Return a remark on the precision for the summary of a run: the result of `auto`, or a likely slowdown."""
-    if precision == "auto":
-        chosen = choose(precision, device)
-        return f"{chosen}, since {_named(device)} {'has' if chosen == 'bf16' else 'lacks'} instructions for bfloat16"
-    if precision in ("bf16", "bf16_true") and not _multiplies_in_bfloat16(device):
+def remark(precision: Precision, device: str, sharded: bool = False) -> str | None:
+    """Return a remark on the precision for the log of a run: the result of `auto` on a GPU, or a likely slowdown.
+
+    The arguments are those of `choose`.
+    """
+    if precision == "auto" and device != "cpu":
+        chosen = choose(precision, device, sharded)
+        if chosen == "bf16":
+            return f"bf16, which {_named(device)} supports"
+        unsupported = "; fsdp does not support fp16" if device == "cuda" and sharded else ""
+        return f"{chosen}, since {_named(device)} has no bfloat16{unsupported}"
+    if precision in ("bf16", "bf16_true") and not multiplies_in_bfloat16(device):
         return f"{precision}, for which {_named(device)} lacks instructions: fp32 may be faster"
     return None
 
 
 def plugin(precision: Precision, device: str) -> Plugin:
-    """Return the precision plugin for Lightning's Trainer."""
-    chosen = choose(precision, device)
-    if chosen == "fp16":
+    """Return the plugin of a precision other than `auto` for Lightning's Trainer."""
+    if precision == "fp16":
         return Float16(device)
-    if chosen == "bf16":
+    if precision == "bf16":
         return MixedPrecision("bf16-mixed", device)
-    return {"fp32": Plugin, "tf32": TensorFloat32, "bf16_true": TrueBFloat16}[chosen]()
+    return {"fp32": Plugin, "tf32": TensorFloat32, "bf16_true": TrueBFloat16}[precision]()
 
 
 def left_to_strategy(mixed: Plugin) -> Plugin:
@@ -143,10 +159,11 @@ def _has_tf32(device: str) -> bool:
 
 def _allows_bfloat16(device: str) -> bool:
     """Whether bfloat16 is supported; CPUs without instructions for it emulate it."""
-    return device == "cpu" or _multiplies_in_bfloat16(device)
+    return device == "cpu" or multiplies_in_bfloat16(device)
 
 
-def _multiplies_in_bfloat16(device: str) -> bool:
+def multiplies_in_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for products of bfloat16 matrices."""
     if device == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_capability() >= _AMPERE
     if device == "mps":

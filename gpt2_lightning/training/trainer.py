@@ -57,7 +57,7 @@ class TrainerSpec(Placement):
     threads: PositiveInt | None = None
     """CPU threads of each process; null for all cores, or `OMP_NUM_THREADS` if that is set. Rounding, and with it the
     weights, may depend on the number."""
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     """Precision of the computation, see `precision.Precision`."""
 
     @relation
@@ -85,11 +85,16 @@ class TrainerSpec(Placement):
     @property
     def computes_in(self) -> torch.dtype | None:
         """Dtype of matrix products in mixed precision, with weights in float32; None for the dtype of the weights."""
-        return precision.MIXED.get(precision.choose(self.precision, self.device_type))
+        return precision.MIXED.get(self.resolved_precision)
+
+    @property
+    def resolved_precision(self) -> Precision:
+        """The precision on this machine, where `auto` depends on the device and the strategy."""
+        return precision.choose(self.precision, self.device_type, self.strategy == "fsdp")
 
     def precision_remark(self) -> str | None:
         """Return a remark on the precision for the summary of a run; see `precision.remark`."""
-        return precision.remark(self.precision, self.device_type)
+        return precision.remark(self.precision, self.device_type, self.strategy == "fsdp")
 
     def threads_remark(self) -> str | None:
         """Return a warning if a run on a CPU starts on a busy machine with several threads; else None."""
@@ -137,7 +142,7 @@ class TrainerSpec(Placement):
             torch.set_num_threads(self.threads)
         here = distributed.local_world_size()
         strategy = self.lightning_strategy(self.computes_in)
-        arithmetic = precision.plugin(self.precision, self.device_type)
+        arithmetic = precision.plugin(self.resolved_precision, self.device_type)
         if isinstance(strategy, ShardedStrategy) and self.computes_in is not None:
             arithmetic = precision.left_to_strategy(arithmetic)
         # Lightning would take the variables of a Slurm job, in which this process is alone, for those of srun.

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpt2_lightning.app.run.estimate_counts import ASSUMED_MFU, Device, Figures, OnDevices, measured
-from gpt2_lightning.app.run.estimate_report import sections
+from gpt2_lightning.app.run.estimates.counts import ASSUMED_MFU, Device, Figures, OnDevices, measured
+from gpt2_lightning.app.run.estimates.report import sections
 from gpt2_lightning.training.performance.memory_estimate import Held
 from gpt2_lightning.training.performance.probe import Probe
 
@@ -35,6 +35,7 @@ FIGURES = Figures(
     sharded=False,
     by_devices=(OnDevices(1, 3, 10**10, 10**10), OnDevices(2, 3, 10**10, 6 * 10**9), OnDevices(7, 0, 0, 0)),
     precision="bf16",
+    compiled=True,
     device=Device("NVIDIA Example", 8_000_000_000, 1e6),
 )
 
@@ -54,9 +55,15 @@ def test_time_and_cost_by_hand() -> None:
     assert ASSUMED_MFU == 0.4
     found = page(FIGURES, price=3.0)
     assert FIGURES.flops == 144e6
-    assert found["Time time"].startswith("3 min on NVIDIA Example, if training reaches 40% of")
+    assert found["Time time"].startswith("3 min on NVIDIA Example, if training, compiled, reaches 40% of")
     assert "which is assumed" in found["Time time"]
     assert found["Time cost"] == "0.30: 0.10 device hours at 3.0"
+
+
+def test_less_is_assumed_of_training_that_is_not_compiled() -> None:
+    """144 million FLOPs take two devices 288 s at 25 % of 1 MFLOP/s."""
+    found = page(dataclasses.replace(FIGURES, compiled=False))
+    assert found["Time time"].startswith("5 min on NVIDIA Example, if training, not compiled, reaches 25% of")
 
 
 def test_a_measured_time_by_hand() -> None:

@@ -63,9 +63,12 @@ def test_fp16_with_a_padded_vocabulary_and_recomputation_trains_generates_and_is
     assert len(ours) < 64
 
 
-def test_auto_says_which_precision_it_is(run_verb: Run, workplace: Path, small_text: Path) -> None:
-    outcome = run_verb("train", *TINY, *SHORT, f"data.path={small_text}", "precision=auto")
-    assert outcome.code == 0, outcome
-    assert (
-        "precision: bf16, since this CPU has" in outcome.out or "precision: fp32, since this CPU lacks" in outcome.out
-    )
+def test_the_default_precision_is_that_of_fp32_on_a_cpu(run_verb: Run, workplace: Path, small_text: Path) -> None:
+    losses = []
+    for name in ([], ["precision=fp32"], ["precision=bf16"]):
+        outcome = run_verb("train", *TINY, *SHORT, f"data.path={small_text}", *name, f"run_dir=run{len(losses)}")
+        assert outcome.code == 0, outcome
+        assert ("precision:" in outcome.out) <= bool(name), "nothing is said of the default"
+        with (workplace / f"run{len(losses)}" / "metrics.csv").open() as file:
+            losses.append([row["train/loss"] for row in csv.DictReader(file)])
+    assert losses[0] == losses[1] != losses[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import hashlib
 import os
 import signal
 import threading
@@ -184,6 +185,14 @@ def test_a_digest_is_of_what_a_run_computes() -> None:
     assert digest_of("train", plain) == digest_of("train", {**plain, "run_dir": "b", "resume": "here"})
     assert digest_of("train", plain) != digest_of("train", {**plain, "optimizer": {"lr": 0.2}})
     assert digest_of("train", plain) != digest_of("finetune", plain)
+
+
+def test_a_sweep_of_the_version_with_another_default_precision_continues() -> None:
+    """That default, fp32, equals the present one on CPUs; a digest of it is written as it was then."""
+    auto, fp32, bf16 = ({"trainer": {"precision": name}} for name in ("auto", "fp32", "bf16"))
+    then = hashlib.sha256(b'["train", {"trainer": {"precision": "fp32"}}]').hexdigest()[:16]
+    assert digest_of("train", auto) == then
+    assert len({then, digest_of("train", fp32), digest_of("train", bf16)}) == 3, "a sweep over precisions has them all"
 
 
 def test_a_sweep_is_found_by_its_settings_and_never_shares_a_new_folder(tmp_path: Path) -> None:

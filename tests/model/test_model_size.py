@@ -27,10 +27,14 @@ TINY = GPT2Config(vocab_size=7, block_size=5, n_layer=2, n_head=3, n_embd=6)
 
 
 @pytest.mark.parametrize("name", OPENAI)
-def test_shipped_sizes_have_openais_parameter_counts(name: str, root: Path) -> None:
+def test_shipped_sizes_have_openais_parameter_counts_beside_padding(name: str, root: Path) -> None:
     fields = yaml.safe_load((root / "conf" / "model" / f"{name}.yaml").read_text())
     shape = {key: value for key, value in fields.items() if key not in ("defaults", "_target_")}
-    assert count_parameters(GPT2Config(**shape)) == OPENAI[name]
+    config = GPT2Config(**shape)
+    padding = (config.vocab_rows - 50257) * config.n_embd
+    assert config.vocab_rows == 50304, "a multiple of 64"
+    assert count_parameters(config) - padding == OPENAI[name]
+    assert count_parameters(dataclasses.replace(config, pad_vocab_to_multiple_of=1)) == OPENAI[name]
 
 
 @pytest.mark.parametrize(

@@ -191,11 +191,9 @@ def test_an_old_gpu_says_what_to_use_instead(name: Precision, message: str, monk
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     with pytest.raises(ValueError, match=message):
         TrainerSpec(precision=name)
-    assert precision.choose("auto", "cuda") == "fp32"
     assert TrainerSpec(precision="fp16").computes_in is torch.float16
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
     assert TrainerSpec(precision=name).precision == name
-    assert precision.choose("auto", "cuda") == "bf16"
 
 
 def test_apples_gpus_take_no_scaled_loss() -> None:
@@ -209,17 +207,41 @@ def test_fsdp_takes_no_scaled_loss() -> None:
         TrainerSpec(precision="fp16", strategy="fsdp", accelerator="cpu", devices=2)
 
 
-@pytest.mark.parametrize(("has", "chosen"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_what_the_processor_has_and_says_so(
-    has: bool, chosen: Precision, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("capability", "strategy", "chosen", "remark"),
+    [
+        ((9, 0), "single", "bf16", "bf16, which this GPU supports"),
+        ((8, 0), "fsdp", "bf16", "bf16, which this GPU supports"),
+        ((7, 5), "single", "fp16", "fp16, since this GPU has no bfloat16"),
+        ((7, 0), "ddp", "fp16", "fp16, since this GPU has no bfloat16"),
+        ((7, 5), "fsdp", "fp32", "fp32, since this GPU has no bfloat16; fsdp does not support fp16"),
+    ],
+)
+def test_the_default_on_a_gpu_is_the_fastest_that_it_and_the_strategy_support(
+    capability: tuple[int, int], strategy: Any, chosen: Precision, remark: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    spec = TrainerSpec(accelerator="cuda", strategy=strategy)
+    assert spec.resolved_precision == chosen
+    assert spec.computes_in is {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[chosen]
+    assert spec.precision_remark() == remark
+
+
+def test_the_default_on_an_apple_gpu_is_bfloat16_where_the_system_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has, chosen in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda *_, has=has: has)
+        assert precision.choose("auto", "mps") == chosen
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_the_default_on_a_cpu_is_float32_whatever_its_instructions(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    spec = TrainerSpec(precision="auto", accelerator="cpu")
-    assert spec.computes_in is (torch.bfloat16 if has else None)
-    verb = "has" if has else "lacks"
-    assert spec.precision_remark() == f"{chosen}, since this CPU {verb} instructions for bfloat16"
-    assert spec.build(1, 1, [], []).precision == {"bf16": "bf16-mixed", "fp32": "32-true"}[chosen]
+    spec = TrainerSpec(accelerator="cpu")
+    assert spec.computes_in is None
+    assert spec.precision_remark() is None
+    assert spec.build(1, 1, [], []).precision == "32-true"
     remark = TrainerSpec(precision="bf16", accelerator="cpu").precision_remark()
     assert remark == (None if has else "bf16, for which this CPU lacks instructions: fp32 may be faster")
 

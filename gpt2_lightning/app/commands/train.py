@@ -12,6 +12,7 @@ from gpt2_lightning.app.output.logs import log_to_terminal
 from gpt2_lightning.app.run.corpora import corpus_of, token_data, tokenizer_for
 from gpt2_lightning.app.run.fit import fit
 from gpt2_lightning.app.run.job import TrainingJob
+from gpt2_lightning.app.run.resume import with_saved_padding
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.app.run.summary import describe_start, summarize
 from gpt2_lightning.checkpoints.content import Description
@@ -35,6 +36,7 @@ def run(plain: dict[str, Any]) -> float:
         The best value of the monitored metric, the lowest validation loss by default; NaN if there is none.
     """
     log_to_terminal()
+    plain = with_saved_padding(plain)
     config = Config(**plain)
     plain = with_defaults(plain)
     cache_dir = Path(config.cache_dir).expanduser()

@@ -7,15 +7,18 @@ from typing import Any
 
 from rich import get_console
 
+from gpt2_lightning import memory
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.output.sections import show
-from gpt2_lightning.app.run.estimate_counts import count, measured
-from gpt2_lightning.app.run.estimate_report import sections
+from gpt2_lightning.app.run.estimates.counts import count, longest_batch, measured
+from gpt2_lightning.app.run.estimates.report import sections
 from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.performance.compilation import compile_blocks, recompute_activations
+from gpt2_lightning.training.performance.memory_estimate import StepEstimate
+from gpt2_lightning.training.performance.micro_batch_estimate import rows_that_fit
 from gpt2_lightning.training.performance.micro_batch_search import find_micro_batch
 from gpt2_lightning.training.performance.probe import probe_steps
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -46,10 +49,37 @@ def search_micro_batch(settings: RunSettings, job: TrainingJob, spec: TrainerSpe
     log.info("tried:  micro-batches of %s are the largest that fit, of a share of %s", f"{found:,}", f"{share:,}")
 
 
-def batch_sizes(settings: RunSettings, job: TrainingJob) -> dict[str, int | None]:
+def fill_memory(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, resumed: dict[str, Any] | None) -> None:
+    """Set the micro-batch size of the job's data on GPUs to the largest that fits, unless it is configured.
+
+    It is estimated from the shapes of a step and the free memory of the GPUs, of which the smallest counts.
+
+    A resumed run keeps its size, with which its steps have the same rounding.
+
+    Args:
+        settings: settings of the run.
+        job: the training job.
+        spec: settings of the trainer.
+        resumed: configuration of the run that is resumed; None for a new run.
+    """
+    if settings.micro_batch_size is not None or not spec.on_cuda:
+        return
+    share, before = job.data.batch_size // spec.processes(), (resumed or {}).get("micro_batch_size")
+    if isinstance(before, int) and share % before == 0:
+        job.data.micro_batch_size = before
+        return
+    step = StepEstimate(lambda: _uncompiled(settings, job), job.data, spec)
+    width, masked = longest_batch(job)
+    held = step.held_by_each(spec.processes(), spec.strategy == "fsdp")
+    free = min(distributed.all_gather(memory.usable(step.root_device) or 0))
+    job.data.micro_batch_size = rows_that_fit(share, lambda rows: held + step.activations(rows, width, masked), free)
+
+
+def batch_sizes(settings: RunSettings, job: TrainingJob, spec: TrainerSpec) -> dict[str, int | None]:
     """Return the resolved batch settings, for the run's saved configuration."""
-    tried = {"micro_batch_size": job.data.micro_batch_size} if settings.micro_batch_size == "auto" else {}
-    return {"batch_size": job.data.batch_size, "batch_tokens": None, **tried}
+    depends_on_memory = settings.micro_batch_size == "auto" or spec.on_cuda
+    found = {"micro_batch_size": job.data.micro_batch_size} if depends_on_memory else {}
+    return {"batch_size": job.data.batch_size, "batch_tokens": None, **found}
 
 
 def show_estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_steps: int) -> None:

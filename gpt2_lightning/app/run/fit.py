@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,20 @@ import torch
 from gpt2_lightning.app.config import build
 from gpt2_lightning.app.output.paths import display_path
 from gpt2_lightning.app.run import rank_failures
-from gpt2_lightning.app.run.estimate import batch_sizes, make_module, search_micro_batch, show_estimate
+from gpt2_lightning.app.run.estimate import batch_sizes, fill_memory, make_module, search_micro_batch, show_estimate
 from gpt2_lightning.app.run.job import Run, TrainingJob
 from gpt2_lightning.app.run.lock import locked
+from gpt2_lightning.app.run.out_of_memory import explain_out_of_memory
 from gpt2_lightning.app.run.reporter import in_sweep, make_loggers, open_reporter
 from gpt2_lightning.app.run.resume import load_checkpoint, log_changes
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.checkpoints.runs import checkpoint_to_resume, make_folder
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.memory import is_exhausted
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import Metrics, assemble
 from gpt2_lightning.training.interrupts import Interrupted
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.loggers import Guarded
-from gpt2_lightning.training.precision import choose as choose_precision
 from gpt2_lightning.training.saving.checkpoint_io import AtomicCheckpointIO
 from gpt2_lightning.training.spikes import RollBack
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -55,11 +54,13 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
     if settings.micro_batch_size == "auto" and settings.plan is not True:
         search_micro_batch(settings, job, spec)
     if settings.plan:
+        fill_memory(settings, job, spec, None)
         return _estimate(settings, job, spec, max_steps)
     checkpoint_io = AtomicCheckpointIO()
     with contextlib.ExitStack() as opened:
         start = _start(settings, job, max_steps, checkpoint_io, opened)
-        plain |= {**batch_sizes(settings, job), "run_dir": str(start.folder)}
+        fill_memory(settings, job, spec, start.run_config)
+        plain |= {**batch_sizes(settings, job, spec), "run_dir": str(start.folder)}
         rank_failures.note_run(start.folder)
         reporter = opened.enter_context(open_reporter(verb, settings, plain, start.folder, start.first_step))
         if start.run_config is not None:
@@ -72,7 +73,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
         if start.last_step is not None:
             log.info("training has ended at step %s: what is missing of the report is written", f"{start.last_step:,}")
         try:
-            while (back := _train(trainer, run)) is not None:
+            while (back := _train(trainer, run, settings, spec)) is not None:
                 del run, trainer  # their memory is needed for the next
                 back.preload(checkpoint_io)
                 start = replace(start, resumed=back.checkpoint)
@@ -90,7 +91,7 @@ def fit(verb: str, settings: RunSettings, plain: dict[str, Any], job: TrainingJo
 
 
 def _estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, max_steps: int) -> float:
-    with _explain_out_of_memory(job.data.micro_batch_size):
+    with explain_out_of_memory(settings, job, spec):
         show_estimate(settings, job, spec, max_steps)
     distributed.leave()
     return math.nan
@@ -152,11 +153,9 @@ def _prepare(
     checkpoint_io: AtomicCheckpointIO,
 ) -> tuple[Run, Any]:
     """Make the LightningModule, the callbacks and the Trainer."""
-    task = _seeded_task(settings, job)
+    task = _seeded_task(settings, job, spec)
     task.eval_train_batches = spec.eval_train_batches
-    metrics = Metrics(
-        spec.log_every_n_steps, choose_precision(spec.precision, spec.device_type), settings.monitored_metric
-    )
+    metrics = Metrics(spec.log_every_n_steps, spec.resolved_precision, settings.monitored_metric)
     chosen = {name: node for name, node in settings.callbacks.items() if name not in job.excluded_callbacks}
     benchmarks = {name: build.make(node) for name, node in settings.benchmarks.items() if node is not None}
     made = build.make_all(chosen, run_dir=start.folder, benchmarks=benchmarks, data_dir=settings.data_dir)
@@ -170,19 +169,19 @@ def _prepare(
     return Run(job, task, metrics, callbacks, max_steps, start.folder, start.resumed), trainer
 
 
-def _seeded_task(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:
+def _seeded_task(settings: RunSettings, job: TrainingJob, spec: TrainerSpec) -> TrainingModule[Any, Any]:
     """Make the LightningModule with equal weights on all ranks; afterwards each rank draws its own dropout."""
     torch.manual_seed(settings.seed)
-    with _explain_out_of_memory(job.data.micro_batch_size):
+    with explain_out_of_memory(settings, job, spec):
         task = make_module(settings, job)
     if distributed.rank():
         torch.manual_seed(settings.seed + distributed.rank())
     return task
 
 
-def _train(trainer: Any, run: Run) -> RollBack | None:
+def _train(trainer: Any, run: Run, settings: RunSettings, spec: TrainerSpec) -> RollBack | None:
     """Train to the end, or to a spike that is to be undone."""
-    with _explain_out_of_memory(run.job.data.micro_batch_size):
+    with explain_out_of_memory(settings, run.job, spec, run):
         try:
             trainer.fit(run.task, datamodule=run.job.data, ckpt_path=run.resumed, weights_only=True)
         except SystemExit:  # Lightning's reaction to a Ctrl-C before the first step
@@ -190,23 +189,3 @@ def _train(trainer: Any, run: Run) -> RollBack | None:
         except RollBack as back:
             return back.with_traceback(None)  # which would hold the module
     return None
-
-
-@contextlib.contextmanager
-def _explain_out_of_memory(micro_batch_size: int) -> Iterator[None]:
-    """Turn an out-of-memory error into a message with remedies.
-
-    Raises:
-        UserError: if there is not enough memory.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        message = str(error)
-        if not is_exhausted(error):
-            raise
-        reason = message.splitlines()[0] if message else "MemoryError"
-        raise UserError(
-            f"there is not enough memory ({reason}); set micro_batch_size below {micro_batch_size}, "
-            "use precision=bf16, or choose a smaller model or model.block_size"
-        ) from None

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gpt2_lightning.app.config.defaults import with_defaults
 from gpt2_lightning.app.config.moved import TARGET, current, with_current_targets
 from gpt2_lightning.app.config.overrides import as_typed, command
@@ -20,6 +22,8 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.interrupts import Interrupted
 
 log = logging.getLogger(__name__)
+
+_PADDING = "pad_vocab_to_multiple_of"
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,25 @@ def load_checkpoint(resume: str, run_dir: Path, wanted: Description, max_steps: 
         )
     _require_fit(checkpoint, wanted, found)
     return LoadedCheckpoint(checkpoint, content, found.run_config, lacks_report)
+
+
+def with_saved_padding(plain: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the padding of the vocabulary of the run that it resumes.
+
+    Earlier versions did not pad the vocabularies of GPT-2's sizes; a checkpoint resumes with its own number of rows.
+    """
+    checkpoint = runs.checkpoint_to_resume(plain["resume"], Path(plain["run_dir"]))
+    run = None if checkpoint is None else folder.run_of(checkpoint)
+    if run is None:
+        return plain
+    try:
+        saved = yaml.safe_load((run / runs.CONFIG).read_text(encoding="utf-8"))["model"].get(_PADDING, 1)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, yaml.YAMLError):
+        return plain  # the checkpoint has the architecture as well, and is compared with this configuration
+    if plain["model"].get(_PADDING, 1) == saved:
+        return plain
+    log.info("model:  %s=%s, as in the run that is resumed", _PADDING, saved)
+    return {**plain, "model": {**plain["model"], _PADDING: saved}}
 
 
 def log_changes(before: dict[str, Any], now: dict[str, Any]) -> None:

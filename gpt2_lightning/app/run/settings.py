@@ -55,8 +55,8 @@ class RunSettings(Settings):
     batch_tokens: _BatchSize | None = None
     """Tokens per optimizer step, over all devices, in samples as long as the context; instead of `batch_size`."""
     micro_batch_size: PositiveInt | Literal["auto"] | None = None
-    """Samples per forward pass: a number; null for an estimate of about 4 GiB of activations in float32; `auto` for the
-    largest that fits on the device, found by trial steps."""
+    """Samples per forward pass: a number; null for an estimate, on NVIDIA GPUs of what fits into the free memory,
+    elsewhere of about 4 GiB of activations in float32; `auto` for the largest that fits, found by trial steps."""
     compile: Compile = False
     """Whether to compile the blocks with torch.compile, or its mode: `default`, as for true, or `max-autotune`, which
     compiles for minutes to try more kernels. Neither captures CUDA graphs; see `compilation.compile_blocks`."""
@@ -176,9 +176,9 @@ class RunSettings(Settings):
         return samples
 
     def micro_batch(self, architecture: GPT2Config) -> int:
-        """Return the number of samples per forward pass of one process: the configured one, or the estimate.
+        """Return the number of samples per forward pass of one process: the configured one, or `largest_micro_batch`.
 
-        With `auto`, it is the estimate, used until the search.
+        The latter is used until the search or the estimate of a run: see `estimate.fill_memory`.
 
         Args:
             architecture: configuration of the model.

@@ -29,6 +29,9 @@ _ADDED: dict[str, Any] = {
 }
 """Settings added since the first version, with defaults that leave the results of earlier sweeps unchanged."""
 
+_PRECISIONS = {"auto": "fp32", "fp32": "float32"}
+"""Names of precisions in digests. The default was `fp32`, which equals the present default `auto` on CPUs."""
+
 
 @dataclass(frozen=True)
 class Status:
@@ -86,4 +89,6 @@ def digest_of(*parts: Any) -> str:
 def _identity(settings: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that identify a run, in the form of the first version that supported sweeps."""
     kept = {k: v for k, v in settings.items() if k not in _PLACES and not (k in _ADDED and v == _ADDED[k])}
+    if isinstance(trainer := kept.get("trainer"), dict) and "precision" in trainer:
+        kept["trainer"] = {**trainer, "precision": _PRECISIONS.get(trainer["precision"], trainer["precision"])}
     return with_targets(kept, original)

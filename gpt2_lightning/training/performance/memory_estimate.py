@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
@@ -72,6 +73,11 @@ class StepEstimate:
             self._optimizer.step()
 
     @property
+    def root_device(self) -> torch.device:
+        """Device of this process in the run."""
+        return self.module.trainer.strategy.root_device
+
+    @property
     def held(self) -> Held:
         """Memory that persists between steps, without sharding."""
         return Held(
@@ -92,6 +98,11 @@ class StepEstimate:
         whole = [*rest, *(parameter for block in blocks[:2] for parameter in block.parameters())]
         narrower = 1.0 if self._mixed is None else self._mixed.itemsize / torch.float32.itemsize
         return round(narrower * (_bytes(whole) + _bytes(parameter.grad for parameter in whole)))
+
+    def held_by_each(self, devices: int, sharded: bool) -> int:
+        """Return the bytes of `held` on each of several devices; under FSDP its share, and `unsharded`."""
+        together = self.held.together
+        return math.ceil(together / devices) + self.unsharded if sharded and devices > 1 else together
 
     def activations(self, rows: int, width: int, masked: bool = False) -> int:
         """Return the peak memory of a forward and backward pass in bytes, beside `held`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt2_lightning.app.output.sections import Section, Table
-from gpt2_lightning.app.run.estimate_counts import ASSUMED_MFU, Figures, Measured
+from gpt2_lightning.app.run.estimates.counts import Figures, Measured
 from gpt2_lightning.training.callbacks.measurements.throughput import duration
 
 _HEADER = ("", "")
@@ -21,7 +21,8 @@ def sections(figures: Figures, found: Measured | None, price: float | None) -> l
         price: price of one device hour, in any currency; None to omit the cost.
     """
     time = _expected(figures, price) if found is None else _measured(figures, found, price)
-    return [_work(figures), _memory(figures), _by_devices(figures), time]
+    faster = [Section("Faster", table=Table(("set", "because"), figures.faster))] if figures.faster else []
+    return [_work(figures), _memory(figures), _by_devices(figures), time, *faster]
 
 
 def _work(figures: Figures) -> Section:
@@ -77,7 +78,8 @@ def _expected(figures: Figures, price: float | None) -> Section:
     if peak is None or seconds is None:
         unknown = f"unknown: no peak is listed for {figures.device.name} in {figures.precision}; plan=probe measures"
         return Section("Time", table=Table(_HEADER, (("time", unknown), *_cost(None, figures, price))))
-    assumed = f"if training reaches {ASSUMED_MFU:.0%} of {peak / 1e12:,.0f} TFLOP/s, which is assumed"
+    how = "compiled" if figures.compiled else "not compiled"
+    assumed = f"if training, {how}, reaches {figures.assumed_mfu:.0%} of {peak / 1e12:,.0f} TFLOP/s, which is assumed"
     rows = (("time", f"{duration(seconds)} on {figures.device.name}, {assumed}"), *_cost(seconds, figures, price))
     return Section("Time", table=Table(_HEADER, rows), after=(_BESIDE,))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +10,27 @@ from typing import Any
 import torch
 
 from gpt2_lightning import memory
+from gpt2_lightning.app.run.estimates.advice import Advice, advice
 from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.lora.freezing import count_trainable
 from gpt2_lightning.model.size import training_work
-from gpt2_lightning.training import precision
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.performance.memory_estimate import Held, StepEstimate
+from gpt2_lightning.training.performance.micro_batch_estimate import rows_that_fit
 from gpt2_lightning.training.performance.peak_flops import device_name, peak_flops
 from gpt2_lightning.training.performance.probe import Probe
 from gpt2_lightning.training.performance.sequence_lengths import max_length, mean_length
 from gpt2_lightning.training.trainer import TrainerSpec
 
 ASSUMED_MFU = 0.4
-"""Assumed model FLOPs utilization of training, 0 to 1: about that of compiled GPT-2 models on an A100."""
+"""Assumed model FLOPs utilization of compiled training, 0 to 1. Measured elsewhere in bf16, with padded vocabularies:
+nanochat's model of 12 layers 0.41, llm.c's GPT-2 of 1,558M 0.49, modded-nanogpt's of 124M 0.32 to 0.40."""
+ASSUMED_MFU_UNCOMPILED = 0.25
+"""The same without compilation, an assumption: by nanoGPT's README, torch.compile takes its steps from 250 ms to
+135 ms."""
 _DEVICES = (1, 2, 4, 8)
 
 
@@ -80,7 +84,11 @@ class Figures:
     """Whether the run shards its weights, gradients and optimizer state (FSDP)."""
     by_devices: tuple[OnDevices, ...]
     precision: str
+    compiled: bool
+    """Whether the run compiles its blocks."""
     device: Device
+    faster: tuple[Advice, ...] = ()
+    """Settings that may make the run faster, and why."""
 
     @property
     def flops(self) -> float:
@@ -99,10 +107,15 @@ class Figures:
         return here.fsdp if self.sharded else here.ddp
 
     @property
+    def assumed_mfu(self) -> float:
+        """Assumed model FLOPs utilization, 0 to 1."""
+        return ASSUMED_MFU if self.compiled else ASSUMED_MFU_UNCOMPILED
+
+    @property
     def expected_seconds(self) -> float | None:
-        """Training time in seconds at `ASSUMED_MFU`; None if the device's peak is unknown."""
+        """Training time in seconds at `assumed_mfu`; None if the device's peak is unknown."""
         peak = self.device.peak_flops
-        return None if peak is None else self.flops / (ASSUMED_MFU * peak * self.devices)
+        return None if peak is None else self.flops / (self.assumed_mfu * peak * self.devices)
 
 
 @dataclass(frozen=True)
@@ -138,19 +151,26 @@ def count(
     """
     data, devices = job.data, spec.processes()
     step = StepEstimate(make_module, data, spec)
-    model, held = step.module.model, step.held
-    widest, width = max_length(data.samples, job.block_size), mean_length(data.samples, data.micro_batch_size)
-    masked = isinstance(data, TokenDataModule) and data.documents == "masked"
+    model, held, device = step.module.model, step.held, _device(spec)
+    (widest, masked), width = longest_batch(job), mean_length(data.samples, data.micro_batch_size)
     activations = functools.cache(lambda rows: step.activations(rows, widest, masked))
+    fills_memory = settings.micro_batch_size is None and spec.on_cuda and device.memory is not None
 
     def on(n: int) -> OnDevices:
+        ddp, fsdp = step.held_by_each(n, sharded=False), step.held_by_each(n, sharded=True)
         try:
             rows = data.micro_batch_size if n == devices else settings.micro_batch_among(n, job.description.model)
         except UserError:
             return OnDevices(n, 0, 0, 0)
-        accumulated = held.gradients if data.batch_size > rows * n else 0  # sharded after the last micro-batch
-        sharded = held.together if n == 1 else math.ceil(held.together / n) + step.unsharded + accumulated
-        return OnDevices(n, rows, held.together + activations(rows), sharded + activations(rows))
+        if fills_memory and n != devices:
+            base, accumulated = (fsdp, held.gradients) if spec.is_sharded and n > 1 else (ddp, 0)
+            rows = rows_that_fit(data.batch_size // n, lambda m: base + activations(m), device.memory or 0, accumulated)
+        accumulates = data.batch_size > rows * n  # FSDP shards gradients after the last micro-batch
+        sharded = fsdp + (held.gradients if accumulates and n > 1 else 0)
+        return OnDevices(n, rows, ddp + activations(rows), sharded + activations(rows))
+
+    def used(rows: int) -> int:
+        return step.held_by_each(devices, spec.is_sharded) + activations(rows)
 
     samples = max_steps * data.batch_size
     return Figures(
@@ -170,9 +190,18 @@ def count(
         shardable=spec.precision != "fp16" and step.module.optimizer_spec.supports_sharding,
         sharded=spec.is_sharded,
         by_devices=tuple(on(n) for n in sorted({*_DEVICES, devices})),
-        precision=precision.choose(spec.precision, spec.device_type),
-        device=_device(spec),
+        precision=spec.resolved_precision,
+        compiled=bool(settings.compile),
+        device=device,
+        faster=tuple(advice(settings, job, spec, model, used, device.memory)),
     )
+
+
+def longest_batch(job: TrainingJob) -> tuple[int, bool]:
+    """Return the tokens of the longest sample, and whether attention is limited to documents."""
+    data = job.data
+    masked = isinstance(data, TokenDataModule) and data.documents == "masked"
+    return max_length(data.samples, job.block_size), masked
 
 
 def measured(figures: Figures, probe: Probe) -> Measured:
@@ -189,5 +218,5 @@ def measured(figures: Figures, probe: Probe) -> Measured:
 
 def _device(spec: TrainerSpec) -> Device:
     device = torch.device(spec.device_type)
-    peak = peak_flops(device, precision.choose(spec.precision, spec.device_type))
+    peak = peak_flops(device, spec.resolved_precision)
     return Device(device_name(device), memory.usable(device, spec.processes_here()), peak)

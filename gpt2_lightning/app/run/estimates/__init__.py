@@ -1,0 +1,1 @@
+"""What `plan=true` prints: counts, advice and their report."""
