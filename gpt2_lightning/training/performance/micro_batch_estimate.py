@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Callable
 
 FILLED = 0.8
@@ -15,12 +14,21 @@ def rows_that_fit(share: int, bytes_for: Callable[[int], int], free: int) -> int
 
     Args:
         share: samples of one process per optimizer step.
-        bytes_for: memory of a step by the samples per micro-batch; increasing.
+        bytes_for: memory of a step in bytes by the samples per micro-batch; called at most twice.
         free: bytes that the process can use.
     """
-    limit = FILLED * free
-    if bytes_for(share) <= limit:  # the usual case, without the trials of a bisection
-        return share
-    divisors = [number for number in range(1, share + 1) if share % number == 0]
-    fitting = bisect.bisect_left(divisors, True, key=lambda rows: bytes_for(rows) > limit)
-    return divisors[max(fitting - 1, 0)]
+    whole = bytes_for(share)
+    most = share if whole <= FILLED * free else samples_in(free, share, whole, bytes_for(2 * share))
+    return max(number for number in range(1, max(most, 1) + 1) if share % number == 0)
+
+
+def samples_in(free: int, rows: int, one: int, two: int) -> int:
+    """Return about how many samples fit at a time: the memory of a step is linear in their number.
+
+    Args:
+        free: bytes that the process can use.
+        rows: a number of samples.
+        one: bytes of a step with this number.
+        two: bytes of a step with twice the number.
+    """
+    return max(0, int(rows + (FILLED * free - one) * rows / max(1, two - one)))

@@ -12,7 +12,7 @@ from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.training.performance.compilation import language_model
-from gpt2_lightning.training.performance.micro_batch_estimate import FILLED
+from gpt2_lightning.training.performance.micro_batch_estimate import samples_in
 from gpt2_lightning.training.precision import multiplies_in_bfloat16
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -70,7 +70,7 @@ def _on_gpus(
         why = f"a head of {config.vocab_rows:,} rows is slower than one of a multiple of {_MULTIPLE}"
         yield f"model.pad_vocab_to_multiple_of={_MULTIPLE}", why
     share, rows = job.data.batch_size // spec.processes(), job.data.micro_batch_size
-    fitting = _rows_in(bytes_for, share, FILLED * (free or 0))
+    fitting = samples_in(free or 0, share, bytes_for(share), bytes_for(2 * share))
     if rows < min(fitting, share):
         yield "micro_batch_size=null", f"micro-batches of {rows:,}, and memory for about {fitting:,} samples"
     elif fitting >= 2 * share:
@@ -88,9 +88,3 @@ def _on_cpu(spec: TrainerSpec) -> Iterator[Advice]:
 def _makes_model(job: TrainingJob) -> bool:
     """Whether the run initializes its model, so that `model` applies."""
     return job.description.run_config.get("init_from", "scratch") == "scratch"
-
-
-def _rows_in(bytes_for: Callable[[int], int], share: int, limit: float) -> int:
-    """Return about how many samples fit into memory at a time: activations are linear in their number."""
-    one, two = bytes_for(share), bytes_for(2 * share)
-    return max(0, int(share + (limit - one) * share / max(1, two - one)))
