@@ -90,11 +90,11 @@ class TrainerSpec(Placement):
     @property
     def resolved_precision(self) -> Precision:
         """The precision on this machine, where `auto` depends on the device and the strategy."""
-        return precision.choose(self.precision, self.device_type, self.strategy == "fsdp")
+        return precision.choose(self.precision, self.device_type, self.is_sharded)
 
     def precision_remark(self) -> str | None:
         """Return a remark on the precision for the summary of a run; see `precision.remark`."""
-        return precision.remark(self.precision, self.device_type, self.strategy == "fsdp")
+        return precision.remark(self.precision, self.device_type, self.is_sharded)
 
     def threads_remark(self) -> str | None:
         """Return a warning if a run on a CPU starts on a busy machine with several threads; else None."""

@@ -33,6 +33,7 @@ def test_the_largest_divisor_that_fits_into_four_fifths_of_the_memory() -> None:
     assert rows_that_fit(23, bytes_for, 100) == 23
     assert rows_that_fit(29, bytes_for, 100) == 1, "a prime number"
     assert rows_that_fit(24, bytes_for, 11) == 1, "the run itself tells that not even one fits"
+    assert rows_that_fit(24, bytes_for, 100, accumulated=40) == 8, "gradients of several micro-batches: 10 samples fit"
     tried.clear()
     assert rows_that_fit(2**20, bytes_for, 2**30) == 2**20
     assert tried == [2**20], "one step is traced where the whole share fits"

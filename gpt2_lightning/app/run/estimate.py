@@ -70,9 +70,13 @@ def fill_memory(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, resu
         return
     step = StepEstimate(lambda: _uncompiled(settings, job), job.data, spec)
     width, masked = longest_batch(job)
-    held = step.held_by_each(spec.processes(), spec.strategy == "fsdp")
+    shards = spec.processes_here() if spec.strategy == "hsdp" else spec.processes()
+    held = step.held_by_each(shards, spec.is_sharded)
+    accumulated = step.held.gradients if spec.is_sharded and shards > 1 else 0
     free = min(distributed.all_gather(memory.usable(step.root_device) or 0))
-    job.data.micro_batch_size = rows_that_fit(share, lambda rows: held + step.activations(rows, width, masked), free)
+    job.data.micro_batch_size = rows_that_fit(
+        share, lambda rows: held + step.activations(rows, width, masked), free, accumulated
+    )
 
 
 def batch_sizes(settings: RunSettings, job: TrainingJob, spec: TrainerSpec) -> dict[str, int | None]:

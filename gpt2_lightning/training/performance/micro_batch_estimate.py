@@ -9,16 +9,19 @@ FILLED = 0.8
 buffers of NCCL and cuBLAS, and the code of kernels."""
 
 
-def rows_that_fit(share: int, bytes_for: Callable[[int], int], free: int) -> int:
+def rows_that_fit(share: int, bytes_for: Callable[[int], int], free: int, accumulated: int = 0) -> int:
     """Return the largest divisor of `share` whose step fits; 1 if none does.
 
     Args:
         share: samples of one process per optimizer step.
         bytes_for: memory of a step in bytes by the samples per micro-batch; called at most twice.
         free: bytes that the process can use.
+        accumulated: further bytes of a step with several micro-batches: unsharded gradients under FSDP.
     """
     whole = bytes_for(share)
-    most = share if whole <= FILLED * free else samples_in(free, share, whole, bytes_for(2 * share))
+    if whole <= FILLED * free:
+        return share
+    most = samples_in(free, share, whole + accumulated, bytes_for(2 * share) + accumulated)
     return max(number for number in range(1, max(most, 1) + 1) if share % number == 0)
 
 
