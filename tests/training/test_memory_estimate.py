@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from gpt2_lightning import memory
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
@@ -53,6 +55,19 @@ def test_muon_keeps_one_number_for_each_of_a_matrix(data: TokenDataModule) -> No
     in_matrices = 2 * 12 * CONFIG.n_embd**2
     muon, adamw = (counted(task(optimizer=each), data).held.optimizer for each in (Muon(lr=1e-3), AdamW(lr=1e-3)))
     assert adamw - muon == pytest.approx(4 * in_matrices, abs=4 * len(list(GPT2(CONFIG).parameters())))
+
+
+def test_optimizers_do_not_communicate_while_they_are_counted(data: TokenDataModule) -> None:
+    """Muon divides its matrices among ranks, with collectives that a group of another backend than the CPU's lacks."""
+    alone = counted(task(optimizer=Muon(lr=1e-3)), data).held
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(dist, "all_gather_into_tensor", None)
+            assert counted(task(optimizer=Muon(lr=1e-3)), data).held == alone
+        assert dist.get_world_size() == 2, "the group is there again"
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,7 +68,7 @@ class StepEstimate:
             torch.device(spec.device_type), self._mixed or network.wte.weight.dtype, network.config.head_size
         )
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
-        with self._mode:
+        with self._mode, _without_process_group():
             _move_to_cpu(self.module)
             self._optimizer = self.module.configure_optimizers()
             self._step(1, 1, masked=False)
@@ -127,6 +129,17 @@ class StepEstimate:
                 loss = self.module.training_step(Batch(ids, ids, ids if masked and self._has_masks else None), 0)
         loss.backward()
         self.module.train_losses.clear()
+
+
+@contextlib.contextmanager
+def _without_process_group() -> Iterator[None]:
+    """Hide the process group, since an optimizer that communicates with other ranks would send fake tensors."""
+    world = dist.group.WORLD
+    dist.group.WORLD = None
+    try:
+        yield
+    finally:
+        dist.group.WORLD = world
 
 
 class _Peak(TorchDispatchMode):
