@@ -5,27 +5,31 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 
 from benchmarks.gpu.rows import Row, peak_memory, timed
 from benchmarks.gpu.scale import Scale
+from benchmarks.gpu.variants import applied
 from gpt2_lightning.generation import Decoder, Sampling
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.inference.compiled import compiled
 
-Mode = Literal["eager", "compiled"]
 
+def decode(scale: Scale, compile_step: bool = False, variant: str | None = None) -> Iterator[Row]:
+    """Sample continuations of random prompts, in bfloat16, for each batch size of the scale.
 
-def decode(scale: Scale, mode: Mode) -> Iterator[Row]:
-    """Sample continuations of random prompts, in bfloat16, for each batch size of the scale."""
+    Args:
+        scale: the scale.
+        compile_step: whether the step of one token is compiled.
+        variant: a variant of the product's code, see `variants`.
+    """
     torch.manual_seed(0)
     device = torch.device(scale.device)
     with device:
         model = GPT2(scale.config("124M", padded=False)).to(torch.bfloat16).eval()
     sampling = Sampling(max_new_tokens=scale.new_tokens)
-    with compiled(model) if mode == "compiled" else contextlib.nullcontext():
+    with applied(variant), compiled(model) if compile_step else contextlib.nullcontext():
         for batch_size in scale.batches:
             prompts = torch.randint(model.config.vocab_size, (batch_size, scale.prompt_tokens), device=device)
             _times(scale, Decoder(model, list(prompts), sampling))  # compiles, and selects kernels

@@ -9,12 +9,12 @@ import torch
 
 from benchmarks.gpu.rows import Row, peak_memory, timed
 from benchmarks.gpu.scale import Scale
-from benchmarks.gpu.variants import Variant, applied
+from benchmarks.gpu.variants import applied
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.training.optimizers import OptimizerSpec
 
 
-def step(scale: Scale, spec: OptimizerSpec, variant: Variant | None = None) -> Iterator[Row]:
+def step(scale: Scale, spec: OptimizerSpec, variant: str | None = None) -> Iterator[Row]:
     """Step with random gradients, for the parameters of GPT-2 124M in float32."""
     torch.manual_seed(0)
     with torch.device(scale.device):

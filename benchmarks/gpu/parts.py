@@ -53,8 +53,11 @@ PARTS: dict[str, Part] = {
     "without/padding": Part("50,257 rows of the vocabulary", partial(train, padded=False), _BASE),
     "attention/cudnn": Part("attention by cuDNN", partial(train, variant="cudnn-attention"), _BASE),
     "attention/flash": Part("attention by FlashAttention", partial(train, variant="flash-attention"), _BASE),
-    "decoding/eager": Part("124M in bfloat16, eager", partial(decode, mode="eager")),
-    "decoding/compiled": Part("124M in bfloat16, compiled", partial(decode, mode="compiled"), "decoding/eager"),
+    "decoding/captured": Part("124M in bfloat16, by a CUDA graph", decode, "decoding/eager"),
+    "decoding/eager": Part("124M in bfloat16, kernel by kernel", partial(decode, variant="no-cuda-graph")),
+    "decoding/compiled": Part(
+        "124M in bfloat16, compiled, by a CUDA graph", partial(decode, compile_step=True), "decoding/eager"
+    ),
     "train/1558m": Part("1558M, compiled, steps of 16 rows", partial(train, size="1558M")),
     "documents/masked": Part("attention within documents", partial(train, texts="masked"), _BASE),
     "documents/dense": Part(
@@ -69,11 +72,16 @@ PARTS: dict[str, Part] = {
     "muon/training": Part("Muon", partial(train, optimizer=Muon(lr=6e-4)), _BASE),
     "muon/adamw-step": Part("AdamW's step alone", partial(step, spec=AdamW(lr=6e-4))),
     "muon/step": Part("Muon's step alone", partial(step, spec=Muon(lr=6e-4)), "muon/adamw-step"),
+    "muon/step-one-matrix": Part(
+        "Muon's step, matrix by matrix", partial(step, spec=Muon(lr=6e-4), variant="one-matrix"), "muon/step"
+    ),
     "precision/tf32": Part("tf32", partial(train, precision="tf32"), _BASE),
     "precision/fp16": Part("fp16", partial(train, precision="fp16"), _BASE),
     "precision/bf16_true": Part("bf16_true", partial(train, precision="bf16_true"), _BASE),
     "precision/fp32": Part("fp32", partial(train, precision="fp32"), _BASE),
-    "saving/checkpoint": Part("saving", save),
+    "without/read-ahead": Part("batches read by the main thread", partial(train, variant="no-read-ahead"), _BASE),
+    "saving/checkpoint": Part("a checkpoint, written by a thread", save, "saving/at-once"),
+    "saving/at-once": Part("a checkpoint, written at once", partial(save, variant="saving-at-once")),
     "search": Part("micro_batch_size=auto", search),
     "program/compile": _program("compile=true"),
     "program/ddp": _program("trainer=ddp"),

@@ -13,7 +13,6 @@ import lightning as L
 from benchmarks.gpu.rows import Row, timed
 from benchmarks.gpu.scale import Scale
 from benchmarks.gpu.training import train
-from benchmarks.gpu.variants import Variant
 from gpt2_lightning.training.callbacks import Checkpointing
 
 
@@ -33,7 +32,7 @@ class _TimedCheckpointing(Checkpointing):
             self.seconds.append(time.perf_counter() - began)
 
 
-def save(scale: Scale, variant: Variant | None = None) -> Iterator[Row]:
+def save(scale: Scale, variant: str | None = None) -> Iterator[Row]:
     """Train 124M with a checkpoint every 20 steps."""
     with tempfile.TemporaryDirectory() as folder:
         callback = _TimedCheckpointing(Path(folder), scale)

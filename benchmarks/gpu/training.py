@@ -18,7 +18,7 @@ import torch
 from benchmarks.gpu.data import Texts, stories
 from benchmarks.gpu.rows import Row, mfu, peak_memory, timed
 from benchmarks.gpu.scale import Scale, Size
-from benchmarks.gpu.variants import Variant, applied
+from benchmarks.gpu.variants import applied
 from gpt2_lightning.checkpoints.content import Description
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.size import flops_per_token
@@ -48,7 +48,7 @@ def train(
     optimizer: OptimizerSpec | None = None,
     texts: Texts = "joined",
     strategy: Literal["single", "ddp", "fsdp"] = "single",
-    variant: Variant | None = None,
+    variant: str | None = None,
     callbacks: tuple[L.Callback, ...] = (),
 ) -> Iterator[Row]:
     """Train on the embedded stories, then validate once.
@@ -64,7 +64,7 @@ def train(
         optimizer: settings of the optimizer; None for AdamW.
         texts: the training texts.
         strategy: `single`, or a strategy with one rank.
-        variant: a variant of the product's code.
+        variant: a variant of the product's code, see `variants`.
         callbacks: callbacks beside those that every run has.
     """
     config = scale.config(size, padded)

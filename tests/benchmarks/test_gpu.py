@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import process, report
+from benchmarks.gpu import process, report, variants
 from benchmarks.gpu.parts import PARTS, chosen
 from benchmarks.gpu.rows import Row
 from benchmarks.gpu.scale import SCALES
@@ -114,6 +114,12 @@ def test_references_of_parts_exist() -> None:
     assert {part.reference for part in PARTS.values()} <= {*PARTS, None}
 
 
+@pytest.mark.parametrize("name", variants.NAMES)
+def test_variants_replace_what_exists(name: str) -> None:
+    with variants.applied(name):
+        pass
+
+
 def test_the_table_has_speeds_relative_to_the_reference() -> None:
     rows: list[Row] = [
         {"name": "train/124m", "tokens_per_second": 2000.0, "milliseconds": 8.0, "mfu": 0.4567},
@@ -121,7 +127,7 @@ def test_the_table_has_speeds_relative_to_the_reference() -> None:
         {"name": "muon/adamw-step", "milliseconds": 2.0},
         {"name": "muon/step", "milliseconds": 8.0, "remark": "a | b"},
         {"name": "decoding/eager: batch 8", "milliseconds": 3.0},
-        {"name": "decoding/compiled: batch 8", "milliseconds": 1.0, "peak_gb": 0.25},
+        {"name": "decoding/captured: batch 8", "milliseconds": 1.0, "peak_gb": 0.25},
     ]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.table(rows).splitlines()[2:]]
     assert lines == [
@@ -142,7 +148,7 @@ def test_the_table_has_speeds_relative_to_the_reference() -> None:
         ["`muon/step`", PARTS["muon/step"].title, "", "", "8.00", "", "", "", "`muon/adamw-step` 0.25", "a / b"],
         ["`decoding/eager`", f"{PARTS['decoding/eager'].title}, batch 8", "", "", "3.00", "", "", "", "", ""],
         [
-            *("`decoding/compiled`", f"{PARTS['decoding/compiled'].title}, batch 8"),
+            *("`decoding/captured`", f"{PARTS['decoding/captured'].title}, batch 8"),
             *("", "", "1.00", "", "", "0.2", "`decoding/eager` 3.00", ""),
         ],
     ]
