@@ -29,18 +29,16 @@ class Part:
     """Part to which its speed is relative."""
 
 
-def _program(*arguments: str) -> Part:
-    words = " ".join(["train.py model=gpt2_124m data=scifi", *arguments])
-    return Part(words, partial(program, arguments=arguments), None if not arguments else "program/defaults")
-
-
-_BASE = "train/124m"
+_TYPED, _BASE = "program/defaults", "train/124m"
 PARTS: dict[str, Part] = {
-    "program/defaults": _program(),
+    _TYPED: Part("train.py model=gpt2_124m data=scifi", program),
     _BASE: Part("124M, compiled, steps of 64 rows", train),
     "train/124m-steps": Part("steps of 0.5M tokens", partial(train, accumulate=True), _BASE),
     "profile": Part("dearest operations", profile),
     "ranks/fsdp": Part("fsdp, one rank", partial(train, strategy="fsdp"), _BASE),
+    "ranks/fsdp-muon": Part(
+        "fsdp with Muon, one rank", partial(train, strategy="fsdp", optimizer=Muon(lr=6e-4)), "muon/training"
+    ),
     "ranks/ddp": Part("ddp, one rank", partial(train, strategy="ddp"), _BASE),
     "ranks/ddp-broadcast": Part(
         "ddp with Lightning's broadcast before each micro-batch",
@@ -83,9 +81,13 @@ PARTS: dict[str, Part] = {
     "saving/checkpoint": Part("a checkpoint, written by a thread", save, "saving/at-once"),
     "saving/at-once": Part("a checkpoint, written at once", partial(save, variant="saving-at-once")),
     "search": Part("micro_batch_size=auto", search),
-    "program/compile": _program("compile=true"),
-    "program/ddp": _program("trainer=ddp"),
-    "program/fsdp": _program("trainer=fsdp"),
+    "program/compile": Part("the same with compile=true", partial(program, settings=("compile=true",)), _TYPED),
+    "program/1558m": Part(
+        "train.py model=gpt2_1558m data=scifi, without checkpoints",
+        partial(program, size="1558M", settings=("callbacks.checkpoint=null", "callbacks.samples=null")),
+    ),
+    "program/ddp": Part("torchrun train.py trainer=ddp, one rank", partial(program, trainer="ddp"), _TYPED),
+    "program/fsdp": Part("torchrun train.py trainer=fsdp, one rank", partial(program, trainer="fsdp"), _TYPED),
     "train/max-autotune": Part("compile=max-autotune", partial(train, compiled="max-autotune"), _BASE),
 }
 

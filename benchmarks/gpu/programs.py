@@ -9,26 +9,42 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
 from benchmarks.gpu.rows import Row, timed
-from benchmarks.gpu.scale import Scale
+from benchmarks.gpu.scale import Scale, Size
 
 _ROOT = Path(__file__).parents[2]
+_SHORT = ("trainer.max_steps=60",)
 _SKIPPED = 2
 """Rows of metrics at the beginning of a run, in which kernels are selected and compiled."""
 
 
-def program(scale: Scale, arguments: tuple[str, ...] = ()) -> Iterator[Row]:
-    """Run `train.py model=gpt2_124m data=scifi` with further arguments.
+def program(
+    scale: Scale, size: Size = "124M", trainer: Literal["gpu", "ddp", "fsdp"] = "gpu", settings: tuple[str, ...] = ()
+) -> Iterator[Row]:
+    """Run `train.py model=gpt2_… data=scifi trainer=…`; ddp and fsdp by torchrun, with one rank.
+
+    Args:
+        scale: the scale; on a CPU, the model is `tiny`.
+        size: the model.
+        trainer: option of the group `trainer`; on a CPU, its counterpart.
+        settings: further settings.
 
     Raises:
         RuntimeError: if the program fails; the message is its error.
     """
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1"] if trainer != "gpu" else []
+    if scale.device == "cuda":
+        chosen = [f"model=gpt2_{size.lower()}", f"trainer={trainer}"]
+    else:
+        chosen = ["model=tiny", "tokenizer=gpt2", "trainer=cpu" if trainer == "gpu" else f"trainer={trainer}_cpu"]
+        chosen += [] if trainer == "gpu" else ["trainer.devices=1"]
     with tempfile.TemporaryDirectory() as folder:
         here = [f"cache_dir={folder}/cache", f"run_dir={folder}/run"]
-        command = [sys.executable, "train.py", *scale.program, "data=scifi", *here, *arguments]
+        command = [sys.executable, *torchrun, "train.py", *chosen, "data=scifi", *_SHORT, *here, *settings]
         lines = []
         with subprocess.Popen(
             command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -33,8 +33,6 @@ class Scale:
     new_tokens: int
     batches: tuple[int, ...]
     """Batch sizes of decoding."""
-    program: tuple[str, ...]
-    """Arguments of `train.py`."""
 
     def config(self, size: Size, padded: bool = True) -> GPT2Config:
         """Architecture of a size; `padded` rounds the rows of the vocabulary up to a multiple of 64."""
@@ -60,7 +58,6 @@ SCALES = {
         prompt_tokens=32,
         new_tokens=128,
         batches=(1, 8, 64),
-        program=("trainer=gpu", "trainer.max_steps=60"),
     ),
     "cpu": Scale(
         device="cpu",
@@ -74,6 +71,5 @@ SCALES = {
         prompt_tokens=3,
         new_tokens=4,
         batches=(1, 2),
-        program=("trainer=cpu", "trainer.max_steps=40", "model.block_size=32", "model.n_layer=2", "model.n_embd=32"),
     ),
 }
