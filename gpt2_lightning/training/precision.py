@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.plugins.precision import Precision as Plugin
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 Precision = Literal["auto", "fp32", "tf32", "bf16", "bf16_true", "fp16"]
@@ -100,8 +100,12 @@ class Float16(MixedPrecision):
     def __init__(self, device: str) -> None:
         self.scaler: torch.amp.GradScaler = torch.amp.GradScaler(device)
         super().__init__("16-mixed", device, self.scaler)
-        self.skipped_steps = 0
-        """Steps skipped because of gradients that were not finite."""
+        self._skipped_steps: Tensor | int = 0
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps skipped because of gradients that were not finite. Synchronizes the device."""
+        return int(self._skipped_steps)
 
     def optimizer_step(  # type: ignore[override]  # Lightning's own overrides widen nothing either
         self, optimizer: Optimizer, model: LightningModule, closure: Callable[[], Any], **kwargs: Any
@@ -109,10 +113,11 @@ class Float16(MixedPrecision):
         loss = closure()
         self.scaler.unscale_(optimizer)
         self._after_closure(model, optimizer)
-        before = self.scaler.get_scale()
+        one = torch.ones((), device=model.device)
+        before = self.scaler.scale(one)  # get_scale() would wait for the device
         self.scaler.step(optimizer, **kwargs)
         self.scaler.update()
-        self.skipped_steps += self.scaler.get_scale() < before
+        self._skipped_steps = self._skipped_steps + (self.scaler.scale(one) < before)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,7 +125,7 @@ class Float16(MixedPrecision):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.scaler.load_state_dict(state_dict["scaler"])
-        self.skipped_steps = state_dict["skipped_steps"]
+        self._skipped_steps = state_dict["skipped_steps"]
 
 
 class TrueBFloat16(Plugin):

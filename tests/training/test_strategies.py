@@ -93,8 +93,9 @@ def synchronizations(calls: Counter[str]) -> int:
     return sum(calls[name] for name in SYNCHRONIZING)
 
 
-def test_a_step_that_logs_nothing_waits_for_no_value(train: Train, tmp_path: Path) -> None:
-    calls = calls_of_a_step(train, tmp_path, world_size=1, accumulate=3)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_step_that_logs_nothing_waits_for_no_value(precision: str, train: Train, tmp_path: Path) -> None:
+    calls = calls_of_a_step(train, tmp_path, world_size=1, accumulate=3, precision=precision)
     assert calls["_fused_adamw_"] == 2, "of matrices, and of vectors"
     assert synchronizations(calls) == 0
 
