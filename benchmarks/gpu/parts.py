@@ -13,8 +13,7 @@ from benchmarks.gpu.programs import program
 from benchmarks.gpu.rows import Row
 from benchmarks.gpu.saving import save
 from benchmarks.gpu.scale import Scale
-from benchmarks.gpu.search import search
-from benchmarks.gpu.training import train
+from benchmarks.gpu.training import search, train
 from benchmarks.gpu.variants import SigtermBroadcast
 from gpt2_lightning.training.optimizers import AdamW, Muon
 
@@ -34,7 +33,7 @@ PARTS: dict[str, Part] = {
     _TYPED: Part("train.py model=gpt2_124m data=scifi", program),
     _BASE: Part("124M, compiled, steps of 64 rows", train),
     "train/124m-steps": Part("steps of 0.5M tokens", partial(train, accumulate=True), _BASE),
-    "profile": Part("dearest operations", profile),
+    "profile": Part("kernels that take the longest", profile),
     "ranks/fsdp": Part("fsdp, one rank", partial(train, strategy="fsdp"), _BASE),
     "ranks/fsdp-muon": Part(
         "fsdp with Muon, one rank", partial(train, strategy="fsdp", optimizer=Muon(lr=6e-4)), "muon/training"
@@ -80,7 +79,7 @@ PARTS: dict[str, Part] = {
     "without/read-ahead": Part("batches read by the main thread", partial(train, variant="no-read-ahead"), _BASE),
     "saving/checkpoint": Part("a checkpoint, written by a thread", save, "saving/at-once"),
     "saving/at-once": Part("a checkpoint, written at once", partial(save, variant="saving-at-once")),
-    "search": Part("micro_batch_size=auto", search),
+    "search": Part("micro_batch_size=auto, blocks eager", search),
     "program/compile": Part("the same with compile=true", partial(program, settings=("compile=true",)), _TYPED),
     "program/1558m": Part(
         "train.py model=gpt2_1558m data=scifi, without checkpoints",

@@ -1,4 +1,4 @@
-"""Measurement of training steps, by the Trainer of a run."""
+"""Measurement of training steps, by the Trainer of a run, and of the search for the size of their micro-batches."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from gpt2_lightning.training.instruction_tuning import InstructionTuning
 from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.optimizers import AdamW, OptimizerSpec
 from gpt2_lightning.training.performance.compilation import Compile, compile_blocks
+from gpt2_lightning.training.performance.micro_batch_search import find_micro_batch
 from gpt2_lightning.training.precision import Precision
 from gpt2_lightning.training.schedules import Cosine
 from gpt2_lightning.training.trainer import TrainerSpec
@@ -93,6 +94,23 @@ def train(
     row["first_seconds"] = stopwatch.first_seconds
     row["remark"] = f"{tokens:,} tokens a step in micro-batches of {rows}"
     yield row | peak_memory(scale) | mfu(scale, row["tokens_per_second"] * flops_per_token(config), precision)
+
+
+def search(scale: Scale) -> Iterator[Row]:
+    """Search the micro-batch of 124M, in bf16 and steps of 0.5 million tokens, as `micro_batch_size=auto`.
+
+    Blocks are eager: each of some ten trials compiles anew, which would take longer than a part may.
+    """
+    config = scale.config("124M")
+    spec = TrainerSpec(accelerator=scale.device, precision="bf16")
+    with tempfile.TemporaryDirectory() as folder:
+        data = stories(Path(folder), config.block_size, scale.step_rows, 1)
+        began = time.perf_counter()
+        found = find_micro_batch(
+            lambda: make_module(config, scale.device, compiled=False), data, spec, scale.step_rows, config.block_size
+        )
+        seconds = time.perf_counter() - began
+    yield {"remark": f"micro-batches of {found}, found in {seconds:.1f} s"}
 
 
 def make_module(

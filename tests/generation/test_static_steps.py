@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,7 +126,11 @@ def test_the_next_step_is_launched_before_a_token_is_awaited(model: GPT2) -> Non
     launched: list[int] = []
 
     def capture(step: Any) -> Any:
-        return lambda: launched.append(len(launched)) or step()
+        def launch() -> Any:
+            launched.append(len(launched))
+            return step()
+
+        return launch
 
     settings = sampling("greedy", 5)
     counts = [len(launched) for _ in static(Decoder(model, PROMPTS[:1], settings), capture)]
@@ -297,7 +302,11 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_function_is_warmed_up_then_captured_then_replayed(fake_cuda: list[str]) -> None:
-    function = cuda_graph.CUDAGraphFunction(lambda: fake_cuda.append("run") or len(fake_cuda), torch.device("cuda"))
+    def run() -> int:
+        fake_cuda.append("run")
+        return len(fake_cuda)
+
+    function = cuda_graph.CUDAGraphFunction(run, torch.device("cuda"))
     function()
     assert fake_cuda == ["wait", "enter stream", "run", "leave stream", "wait"]
     fake_cuda.clear()
@@ -312,11 +321,25 @@ def test_a_function_is_warmed_up_then_captured_then_replayed(fake_cuda: list[str
 def test_what_cannot_be_captured_runs_as_it_is(
     fake_cuda: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def graph(*_: Any, **__: Any) -> Any:
-        raise RuntimeError("operation not permitted when stream is capturing")
+    capturing = False
+
+    @contextlib.contextmanager
+    def graph(*_: Any, **__: Any) -> Iterator[None]:
+        nonlocal capturing
+        capturing = True
+        try:
+            yield
+        except RuntimeError:
+            capturing = False
+            raise RuntimeError("operation failed due to a previous error during capture")  # noqa: B904  # as in torch
+
+    def run() -> None:
+        if capturing:
+            raise RuntimeError("operation not permitted when stream is capturing\nCompile with TORCH_USE_CUDA_DSA")
+        fake_cuda.append("run")
 
     monkeypatch.setattr(torch.cuda, "graph", graph)
-    function = cuda_graph.CUDAGraphFunction(lambda: fake_cuda.append("run"), torch.device("cuda"))
+    function = cuda_graph.CUDAGraphFunction(run, torch.device("cuda"))
     with caplog.at_level(logging.WARNING):
         for _ in range(4):
             function()
@@ -326,6 +349,14 @@ def test_what_cannot_be_captured_runs_as_it_is(
         "decoding runs without a CUDA graph, since its step cannot be captured: "
         "operation not permitted when stream is capturing"
     ]
+
+
+def test_nothing_is_captured_under_autocast(fake_cuda: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device == "cuda")
+    function = cuda_graph.CUDAGraphFunction(lambda: fake_cuda.append("run"), torch.device("cuda"))
+    for _ in range(3):
+        function()
+    assert fake_cuda == ["run"] * 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captures a CUDA graph, which needs an NVIDIA GPU")

@@ -208,7 +208,7 @@ def test_an_optimizer_of_unsharded_matrices_is_refused_under_fsdp() -> None:
         supports_sharding = False
 
     require_sharding_support(Muon(lr=1e-3))
-    with pytest.raises(UserError, match="optimizer: Unsharded .* fsdp and hsdp shard them"):
+    with pytest.raises(UserError, match=r"optimizer: Unsharded .* fsdp and hsdp shard them"):
         require_sharding_support(Unsharded(lr=1e-3))
 
 

@@ -21,7 +21,8 @@ class CUDAGraphFunction(Generic[T]):
     and compiled code is compiled. The second call captures it. What it returns stays at its addresses from then on, and
     is overwritten by every call.
 
-    A function that cannot be captured is run as it is, after a warning.
+    A function that cannot be captured is run as it is, after a warning; so is any function under autocast, whose copies
+    of the weights are freed when its context ends.
 
     Memory: what the function allocates, in a pool of its own, for as long as this object lives.
 
@@ -36,6 +37,8 @@ class CUDAGraphFunction(Generic[T]):
         self._replay: Callable[[], T] | None = None
 
     def __call__(self) -> T:
+        if torch.is_autocast_enabled("cuda"):
+            return self._function()
         if not self._is_warm:
             self._is_warm = True
             return self._warm_up()
@@ -62,7 +65,8 @@ class CUDAGraphFunction(Generic[T]):
             ):
                 result = self._function()
         except RuntimeError as error:
-            log.warning("decoding runs without a CUDA graph, since its step cannot be captured: %s", error)
+            cause = str(error.__context__ or error).partition("\n")[0]  # the end of a failed capture fails as well
+            log.warning("decoding runs without a CUDA graph, since its step cannot be captured: %s", cause)
             return self._function
 
         def replay() -> T:
