@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,15 @@ def test_parts_are_chosen_by_name_and_group_in_their_order() -> None:
 
 def test_references_of_parts_exist() -> None:
     assert {part.reference for part in PARTS.values()} <= {*PARTS, None}
+
+
+def test_the_page_on_performance_names_parts_and_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    names = re.findall(r"`([a-z]+/[\w.-]+)`", page)
+    tests = {name for name in names if name.endswith(".py")}
+    assert len(tests) > 10
+    assert all((ROOT / "tests" / name).exists() for name in tests)
+    assert {*names} - tests - {*PARTS} == set()
 
 
 @pytest.mark.parametrize("name", variants.NAMES)
