@@ -19,6 +19,8 @@ from gpt2_lightning.model.inference.compiled import compiled
 def decode(scale: Scale, compile_step: bool = False, variant: str | None = None) -> Iterator[Row]:
     """Sample continuations of random prompts, in bfloat16, for each batch size of the scale.
 
+    The capture of a CUDA graph is part of each text's time, as it is for a user.
+
     Args:
         scale: the scale.
         compile_step: whether the step of one token is compiled.

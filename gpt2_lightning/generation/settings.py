@@ -64,7 +64,7 @@ class Sampling(Filters):
     log_probabilities: NonNegativeInt | None = None
     """Also report the log-probability of each chosen token and of this many of the likeliest; null reports none."""
     n_beams: PositiveInt = 1
-    """Texts that beam search keeps at a time; 1 is no beam search. It draws nothing and wants temperature 0."""
+    """Texts that beam search keeps at a time; 1 is no beam search. It draws nothing and needs temperature 0."""
     length_penalty: Annotated[float, Interval(ge=-10, le=10)] = 1.0
     """Beam search divides a text's log-probability by its length to this power: above 0 favors longer texts."""
     early_stopping: Literal[True, False, "never"] = False

@@ -32,8 +32,8 @@ def compiled(model: GPT2) -> Iterator[None]:
 def decode_static(model: GPT2, ids: Tensor, positions: Tensor, cache: KVCache) -> Tensor:
     """Logits after one more token of each text, by operations that do not depend on how long the texts are.
 
-    Attention covers the whole cache, under a mask. `cache.lengths` is neither read nor updated: after each call it is
-    the caller who calls `cache.advance(1)`.
+    Attention covers the whole cache, under a mask. `cache.lengths` is neither read nor updated: `cache.advance(1)`
+    must follow each call.
 
     Args:
         model: in evaluation mode.
