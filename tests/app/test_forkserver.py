@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from multiprocessing import forkserver as server
 from pathlib import Path
 
@@ -42,19 +43,27 @@ def test_a_process_that_was_interrupted_before_it_began_ends_without_a_trace(cap
     assert capfd.readouterr().err == ""
 
 
-def test_the_server_does_not_outlive_a_program_that_ends_during_its_imports() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 2.0], ids=["at its start", "during its imports"])
+def test_the_server_does_not_outlive_a_program_that_is_killed(seconds: float, tmp_path: Path) -> None:
+    (tmp_path / "takes_long.py").write_text("import time; time.sleep(120)")
     program = f"""
+import sys, time
 from multiprocessing import forkserver as server
 from {forkserver.__name__} import preload
-preload()
+sys.path.insert(0, {str(tmp_path)!r})
+preload(["takes_long"])
 print(server._forkserver._forkserver_pid, flush=True)
-raise SystemExit(143)
+time.sleep(120)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as started:
         assert started.stdout is not None
         command = Path(f"/proc/{int(started.stdout.readline())}/cmdline")
-        assert started.wait() == 143
-        assert not command.exists() or command.read_bytes() == b""  # of a process that has not been waited for
+        time.sleep(seconds)
+        started.kill()
+    end = time.monotonic() + 60
+    while command.exists() and command.read_bytes():  # empty for a process that has not been waited for
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def enter_interrupted() -> None:

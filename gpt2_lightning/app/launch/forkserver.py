@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import multiprocessing
 import os
@@ -11,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 
+from gpt2_lightning.app.launch.end_with_parent import PARENT
 from gpt2_lightning.app.output.exits import INTERRUPTED
 from gpt2_lightning.app.output.streams import guard_output
 from gpt2_lightning.process_folder import process_folder
@@ -18,6 +18,7 @@ from gpt2_lightning.process_folder import process_folder
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 """Start method: Windows has no fork, and on macOS a fork may crash after these imports."""
 _PRELOADED = (
+    "gpt2_lightning.app.launch.end_with_parent",
     "gpt2_lightning.app.launch.launcher",
     "gpt2_lightning.app.commands.train",
     "gpt2_lightning.app.commands.finetune",
@@ -32,8 +33,7 @@ def preload(more: Iterable[str] = ()) -> None:
     """Start the fork server, which imports the modules of this package, unless it is running.
 
     SIGINT and SIGTERM are blocked in it; `enter` unblocks them. A Ctrl-C during these imports would print a trace, and
-    a server that ends before its processes makes them appear to have ended. It is killed when this process ends, which
-    it would notice only after the imports.
+    a server that ends before its processes makes them appear to have ended. It ends with its parent.
 
     Args:
         more: modules in addition to those of this package.
@@ -43,12 +43,13 @@ def preload(more: Iterable[str] = ()) -> None:
 
         process_folder()
         multiprocessing.get_context(METHOD).set_forkserver_preload([*_PRELOADED, *more])
-        atexit.register(kill)
         resource_tracker.ensure_running()  # the server starts it otherwise, which unblocks them
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        os.environ[PARENT] = str(os.getpid())
         try:
             forkserver.ensure_running()
         finally:
+            del os.environ[PARENT]
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
