@@ -6,16 +6,14 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
-import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torchmetrics import Metric, SumMetric
+from torchmetrics import Metric
 
 from gpt2_lightning.checkpoints.content import ADAPTER, KEY, Description, adapter_alone
-from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
@@ -32,20 +30,18 @@ from gpt2_lightning.training.restored_state import (
 )
 from gpt2_lightning.training.schedules import Cosine, Schedule
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, require_sharding_support, whole
+from gpt2_lightning.training.validation import BatchT, ValidationModule
 
 log = logging.getLogger(__name__)
 
-EVAL_LOSS = "train/eval_loss"
-"""Name of the loss of training samples in evaluation mode."""
 _PREFIX = "model."
 _LR_TIMES_WIDTH = 0.5
 """As in `conf/optimizer/adamw.yaml`: the best learning rate of Adam decreases with the width of the model."""
 _WARMUP_FRACTION = 0.05
 ModelT = TypeVar("ModelT", bound=nn.Module)
-BatchT = TypeVar("BatchT")
 
 
-class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
+class TrainingModule(ValidationModule[BatchT], Generic[ModelT, BatchT]):
     """Base of the LightningModules. A subclass defines the training step and the validation step.
 
     It works with any `lightning.Trainer`: `train_loss`, `val_loss` and the validation metrics are logged through
@@ -73,7 +69,7 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         description: Description | None = None,
         metrics: Mapping[str, Metric] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(metrics)
         self.model = model
         self.optimizer_spec = optimizer or AdamW(lr=_LR_TIMES_WIDTH / self._gpt2_config.n_embd)
         self.schedule: Schedule = schedule or Cosine()
@@ -81,65 +77,16 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         self._description = description
         self.total_steps = 0
         """Optimizer steps of the run; set by `configure_optimizers`."""
-        self.logs_itself = True
-        """Whether losses and metrics are logged through Lightning; False under the `Metrics` callback."""
-        self.metrics = nn.ModuleDict(dict(metrics or {}))
-        self.logged: dict[Literal["train", "val"], set[str]] = {"train": set(), "val": set()}
-        """Names that `log` leaves to the rows of the `Metrics` callback, by stage."""
-        self.val_metrics: dict[str, float] = {}
-        """Metrics of the latest validation, by name without the stage."""
-        self.eval_train_batches: int | None = None
-        """Micro-batches of the training part per rank whose loss each validation also computes; None for none."""
-        self.train_eval_loss: float | None = None
-        """Their mean loss in evaluation mode in the latest validation."""
         self.train_losses: list[Tensor] = []
         """Losses of the micro-batches since the last row of metrics, which clears the list."""
         self.gradient_norm: Tensor | None = None
         """Norm of all gradients together in the last optimizer step, before clipping."""
-        # The sum must be NaN if a loss is: the default strategy would drop NaN values.
-        self._val_loss = SumMetric(nan_strategy="disable")
-        self._val_count = SumMetric(nan_strategy="disable")
         self._random_state: random_state.State | None = None
         if description is not None:
             self._use(description)
 
     @abstractmethod
     def training_step(self, batch: BatchT, batch_idx: int) -> Tensor: ...
-
-    @abstractmethod
-    def validation_step(self, batch: BatchT, batch_idx: int) -> None: ...
-
-    @abstractmethod
-    def compute_metrics(self, stage: Literal["train", "val"], loss: float) -> dict[str, float]:
-        """Compute the metrics of the batches since the last call.
-
-        Args:
-            stage: `train`, or `val` at the end of a validation.
-            loss: the mean loss.
-
-        Returns:
-            Values by name without the stage.
-        """
-
-    def metric_names(self) -> list[str]:
-        """Return the names of the logged metrics, as in `metrics.csv`; subclasses add theirs."""
-        of_training = [EVAL_LOSS] if self.eval_train_batches is not None else []
-        return ["train/loss", "val/loss", *of_training, *(f"val/{name}" for name in self.metrics)]
-
-    @property
-    def data(self) -> SampleDataModule:
-        """The data module of the Trainer.
-
-        Raises:
-            UserError: if the Trainer has none of this package.
-        """
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, SampleDataModule):
-            raise UserError(
-                f"datamodule: {type(data).__name__} is no data module of gpt2_lightning; call trainer.fit(module, "
-                "data) with a TokenDataModule, InstructDataModule or LabelDataModule"
-            )
-        return data
 
     @property
     def description(self) -> Description:
@@ -178,71 +125,12 @@ class TrainingModule(L.LightningModule, Generic[ModelT, BatchT]):
         # The checkpoint of an adapter does not contain its base.
         self.strict_loading = ADAPTER not in description.task
 
-    def log(
-        self, name: str, value: Any, prog_bar: bool = False, logger: bool | None = None, *args: Any, **more: Any
-    ) -> None:
-        """Log a value through Lightning. Under the `Metrics` callback it becomes part of that callback's rows."""
-        if not self.logs_itself and logger is not False:
-            self.logged["train" if self.trainer.training else "val"].add(name)
-            logger = False  # Lightning would write a row of its own, with its count of batches as the step
-        super().log(name, value, prog_bar, logger, *args, **more)
-
-    def count_val_loss(self, total: Tensor, count: Tensor | int) -> None:
-        """Add a sum of losses over `count` targets to the validation loss, which is their mean."""
-        self._val_loss.update(total)
-        self._val_count.update(count)
-
-    def update_metrics(self, logits: Tensor, targets: Tensor) -> None:
-        """Update the user's metrics with a validation batch."""
-        for metric in self.metrics.values():
-            metric.update(logits, targets)  # type: ignore[operator]  # nn.ModuleDict is not generic
-
     def on_train_batch_end(self, outputs: Any, batch: BatchT, batch_idx: int) -> None:
         if self.trainer.global_step >= self.total_steps:
             self.trainer.should_stop = True  # triggers a validation, which reaching max_steps does not
         if self.logs_itself:
             self.log("train_loss", self.train_losses[-1], prog_bar=True)
             self.train_losses.clear()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the mean loss as `val_loss`, for callbacks, and compute the metrics of the whole validation.
-
-        Afterwards compute the loss of training samples; see `eval_train_batches`.
-        """
-        loss = self._val_loss.compute() / self._val_count.compute()
-        given = {name: float(metric.compute()) for name, metric in self.metrics.items()}  # type: ignore[operator]  # as above
-        self.val_metrics = self.compute_metrics("val", float(loss)) | given
-        # torchmetrics has already summed over all ranks; sync_dist only silences Lightning's warning.
-        self.log("val_loss", loss, prog_bar=True, logger=None if self.logs_itself else False, sync_dist=True)
-        if not self.logs_itself:
-            self.log("val/loss", loss, logger=False, sync_dist=True)  # the key in metrics.csv, for callbacks as well
-        else:
-            self.log_dict({f"val_{name}": value for name, value in self.val_metrics.items()}, sync_dist=True)
-        self._reset_validation()
-        if self.eval_train_batches is not None:
-            self.train_eval_loss = self._compute_train_eval_loss(self.eval_train_batches)
-            if self.logs_itself:
-                self.log("train_eval_loss", self.train_eval_loss, sync_dist=True)
-
-    def _compute_train_eval_loss(self, count: int) -> float:
-        """Compute the loss of the first training samples as that of a validation.
-
-        The first samples are a random part of the training data, and the same at every validation. As nanoGPT's
-        `estimate_loss`, apart from its samples, which are drawn anew.
-        """
-        strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
-        for index, batch in enumerate(self.data.first_batches(count)):
-            on_device = strategy.batch_to_device(precision.convert_input(batch))
-            with precision.val_step_context():
-                self.validation_step(on_device, index)
-        loss = float(self._val_loss.compute() / self._val_count.compute())
-        self.compute_metrics("val", loss)  # which resets metrics that are computed batch by batch
-        self._reset_validation()
-        return loss
-
-    def _reset_validation(self) -> None:
-        for metric in (self._val_loss, self._val_count, *self.metrics.values()):
-            metric.reset()  # type: ignore[operator]  # as above
 
     def mean_over_ranks(self, values: list[Tensor]) -> float:
         """Return the mean of a value of the micro-batches of all ranks."""

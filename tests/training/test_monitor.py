@@ -14,8 +14,8 @@ from torchmetrics import Metric
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.training.callbacks import EarlyStopping
-from gpt2_lightning.training.lightning_module import EVAL_LOSS
 from gpt2_lightning.training.metrics.monitor import Monitor, mode_of
+from gpt2_lightning.training.validation import EVAL_LOSS
 from tests.training.short_run import Plan, Run
 
 Train = Callable[..., Run]

@@ -21,7 +21,7 @@ from rich.table import Column
 from rich.text import Text
 
 from gpt2_lightning.training.callbacks.measurements.metrics import Metrics
-from gpt2_lightning.training.lightning_module import EVAL_LOSS
+from gpt2_lightning.training.validation import EVAL_LOSS
 
 _SECONDS_BETWEEN_UPDATES = 0.25
 

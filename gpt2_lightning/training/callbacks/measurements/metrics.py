@@ -13,9 +13,10 @@ from gpt2_lightning.errors import UserError
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks.measurements.metric_names import announced, known_names, require_logged
 from gpt2_lightning.training.callbacks.measurements.throughput import METRICS, ThroughputMeter, duration
-from gpt2_lightning.training.lightning_module import EVAL_LOSS, TrainingModule
+from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.metrics.monitor import VAL_LOSS, Monitor
 from gpt2_lightning.training.precision import Precision
+from gpt2_lightning.training.validation import EVAL_LOSS
 
 log = logging.getLogger(__name__)
 
