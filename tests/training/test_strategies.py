@@ -38,6 +38,10 @@ __all__ = ["fake_ranks"]
 Train = Callable[..., Run]
 UNITS = CONFIG.n_layer + 1
 """Units that fsdp shards: the blocks, and all else."""
+needs_results = pytest.mark.skipif(
+    tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 13),
+    reason="the fake process group of this torch leaves results uninitialized, so that the validation loss is NaN",
+)
 SYNCHRONIZING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal")
 """Operations that wait for the values of a tensor."""
 
@@ -100,6 +104,7 @@ def test_a_step_that_logs_nothing_waits_for_no_value(precision: str, train: Trai
     assert synchronizations(calls) == 0
 
 
+@needs_results
 def test_ranks_wait_for_one_value_in_a_step_and_it_is_on_the_cpu(
     train: Train, fake_ranks: FakeRanks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +128,7 @@ def refuse(name: str) -> Callable[[Any, str, Any], None]:
     return set_others
 
 
+@needs_results
 @pytest.mark.parametrize(
     ("trainer", "gathers"),
     [
@@ -200,9 +206,18 @@ class EarlierDDP:
         raise NotImplementedError
 
 
+class LaterDDP(EarlierDDP):
+    """Those of torch 2.13."""
+
+    def __init__(
+        self, module: nn.Module, forward_sync_buffers: bool = True, gradient_as_bucket_view: bool = False
+    ) -> None:
+        raise NotImplementedError
+
+
 @pytest.mark.parametrize(
     ("of_torch", "expected"),
-    [(EarlierDDP, {"broadcast_buffers": False}), (DistributedDataParallel, {"forward_sync_buffers": False})],
+    [(EarlierDDP, {"broadcast_buffers": False}), (LaterDDP, {"forward_sync_buffers": False})],
     ids=["2.10", "2.13"],
 )
 def test_ddp_broadcasts_no_buffers_in_any_version_of_torch(
