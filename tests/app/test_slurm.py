@@ -143,7 +143,8 @@ def test_a_job_of_slurm_saves_when_its_time_is_up_and_goes_on_when_it_is_queued_
         slurm.call("scancel", "--signal=TERM", number)  # as at the end of its time
         wait_until(lambda: slurm.job(number)["Restarts"] == "1" and slurm.job(number)["JobState"] == "PENDING")
         stopped = folder.step_of(folder.newest(run)) or 0
-        slurm.call("scontrol", "update", f"JobId={number}", "StartTime=now")  # Slurm waits two minutes
+        # Slurm waits two minutes. A start while the node still ends the script before would fail.
+        slurm.call("scontrol", "update", f"JobId={number}", "StartTime=now+20seconds")
         wait_until(lambda: slurm.job(number)["JobState"] == "COMPLETED")
     finally:
         print((workplace / "job.txt").read_text(), slurm.call("scontrol", "show", "job", number))
