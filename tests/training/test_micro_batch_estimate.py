@@ -53,6 +53,7 @@ def traced(size: str, root: Path, data: TokenDataModule) -> StepEstimate:
     return StepEstimate(task(config), data, TrainerSpec(accelerator="cpu", precision="bf16"))
 
 
+@pytest.mark.slow
 def test_the_default_batch_of_gpt2_fills_gpus_of_several_sizes(tokens: Tokens, root: Path) -> None:
     data = TokenDataModule([tokens], BLOCK, 6, 6, seed=0)
     small = functools.partial(bytes_of, "gpt2_124m", root, data)
