@@ -18,7 +18,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let torch find H100s, of which so many bytes are free."""
+    """Return a function that patches torch.cuda to report H100s: free bytes, count and compute capability of each."""
 
     def there(free: int, count: int = 1, capability: tuple[int, int] = (9, 0)) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

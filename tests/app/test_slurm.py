@@ -25,7 +25,7 @@ SECONDS_TO_START = 300
 """On a machine that has much else to do."""
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol")
 GPUS = ("/dev/null", "/dev/zero")
-"""Files in place of the GPUs that the script asks for."""
+"""Files in place of the GPUs that the script requests."""
 CONFIGURATION = """
 ClusterName=one
 SlurmctldHost={host}(127.0.0.1)

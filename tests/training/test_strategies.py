@@ -178,7 +178,7 @@ def sharded_run(folder: Path, tokens: Tokens, *callbacks: L.Callback) -> Run:
 
 
 def test_sharded_weights_are_gathered_in_a_validation(tokens: Tokens, fake_ranks: FakeRanks, tmp_path: Path) -> None:
-    """Lightning chooses no_grad where the backend is gloo, and else asks the Trainer."""
+    """Lightning chooses no_grad where the backend is gloo, else by the argument of the Trainer."""
     fake_ranks.start(machines=1, per_machine=2)
     modes = Modes()
     run = sharded_run(tmp_path, tokens, modes).fit()
