@@ -7,8 +7,9 @@ import sys
 from typing import NoReturn
 
 from gpt2_lightning import __version__
-from gpt2_lightning.app.main import VERBS, main
+from gpt2_lightning.app.main import main
 from gpt2_lightning.app.output.exits import fail
+from gpt2_lightning.app.verbs import PURPOSES
 
 
 def run() -> NoReturn:
@@ -17,7 +18,7 @@ def run() -> NoReturn:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("GPT-2 Lightning: a GPT-2 from scratch, on PyTorch Lightning and Hydra\n")
         print("usage: gpt2-lightning VERB [key=value …]\n")
-        for verb, purpose in VERBS.items():
+        for verb, purpose in PURPOSES.items():
             print(f"  {verb:10} {purpose}")
         print("\ngpt2-lightning VERB --help explains a verb's settings.")
         sys.exit(0)
@@ -25,10 +26,10 @@ def run() -> NoReturn:
         print(__version__)
         sys.exit(0)
     verb = arguments[0]
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
+    if verb not in PURPOSES:
+        near = difflib.get_close_matches(verb, PURPOSES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        fail(f"there is no verb '{verb}'; {hint}There are {', '.join(VERBS)}")
+        fail(f"there is no verb '{verb}'; {hint}There are {', '.join(PURPOSES)}")
     main(verb, arguments[1:])
 
 

@@ -30,7 +30,10 @@ _ROOT = Path(__file__).parent.parent
 _ENVIRONMENT = dict(os.environ)
 """Before a test changes it."""
 _PRELOADED = [
-    *(f"gpt2_lightning.app.{name}" for name in ("main", "commands.train", "launch.launcher", "commands.generate")),
+    *(
+        f"gpt2_lightning.app.{name}"
+        for name in ("main", "commands.training.train", "launch.launcher", "commands.generation.generate")
+    ),
     *("torch.distributed.launcher.api", "pydantic.type_adapter", "matplotlib.backends.backend_agg"),
 ]
 _NEW_NETWORK, _NEW_USER = 0x40000000, 0x10000000

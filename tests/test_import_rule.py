@@ -59,7 +59,7 @@ LEVELS = {
         {"comparison"},
     ],
     f"{PACKAGE}.app": [
-        {"output"},
+        {"output", "verbs"},
         {"config"},
         {"generation", "run"},
         {"evaluation", "finetuning", "launch", "reports"},

@@ -19,6 +19,7 @@ from gpt2_lightning.app.output.exits import (
     reporting_signals,
 )
 from gpt2_lightning.app.output.streams import guard_output, raise_logging_errors
+from gpt2_lightning.app.verbs import module_of
 from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.process_folder import remove_abandoned
@@ -26,22 +27,6 @@ from gpt2_lightning.process_folder import remove_abandoned
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-VERBS = {
-    "prepare": "encode a corpus as token shards, once",
-    "tokenizer": "train a tokenizer and inspect it",
-    "train": "pre-train a model on a text",
-    "finetune": "fine-tune a trained model on a task",
-    "sweep": "search for the best hyperparameters",
-    "generate": "generate text from a checkpoint",
-    "predict": "label texts with a classifier",
-    "evaluate": "measure a model on benchmarks, with intervals and beside OpenAI's GPT-2",
-    "compare": "compare a checkpoint with transformers' GPT-2 and name the causes of differences",
-    "convert": "convert to and from Hugging Face's format; from nanoGPT's and minGPT's",
-    "attention": "attention weights as numbers, plots and an HTML explorer",
-    "explain": "attribute a classifier's prediction to tokens, by three methods",
-    "params": "a model's tensors, statistics and cost as a table, a tree, CSV or a diagram",
-    "plot": "training curves of one run or many, as a picture or a page",
-}
 _TRAINING = ("train", "finetune")
 _WITH_FILES = (*_TRAINING, "prepare", "sweep", "convert", "evaluate")
 """Verbs whose results are files: what they print may be lost."""
@@ -53,7 +38,7 @@ def main(verb: str, arguments: list[str] | None = None) -> NoReturn:
     Exit codes: 0 success, 2 user error, 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP in training, 1 any other failure.
 
     Args:
-        verb: one of `VERBS`.
+        verb: one of `verbs.PURPOSES`.
         arguments: command-line arguments after the verb; None for those of `sys.argv`.
     """
     with exiting_at_interrupt():
@@ -120,7 +105,7 @@ class Task:
     """Hydra's task function, called with a composed configuration, also in processes started by a launcher.
 
     Args:
-        verb: name of a module in `app.commands` with `Config` and `run`.
+        verb: one of `verbs.PURPOSES`.
         faults: faults found before Hydra composed the configuration.
         arguments: command-line arguments as typed.
         of_runs: overrides for the trials of the verb `sweep`.
@@ -160,7 +145,7 @@ class Task:
             return run_job(self.verb, config)
         if self.verb == "sweep":
             config.overrides = [*config.overrides, *self.of_runs]
-        module = importlib.import_module(f"gpt2_lightning.app.commands.{self.verb}")
+        module = importlib.import_module(module_of(self.verb))
         if self.verb in _TRAINING:
             from gpt2_lightning.app.run.replay import check
 

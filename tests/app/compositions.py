@@ -10,6 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gpt2_lightning.app.config.registration import register_with_hydra
+from gpt2_lightning.app.verbs import module_of
 from gpt2_lightning.config_folder import config_folder
 
 CONF = config_folder()
@@ -30,7 +31,7 @@ def composed(verb: str, *overrides: str) -> DictConfig:
 
 
 def schema_of(verb: str) -> Any:
-    return importlib.import_module(f"gpt2_lightning.app.commands.{verb}").Config
+    return importlib.import_module(module_of(verb)).Config
 
 
 def named(config: DictConfig) -> DictConfig:

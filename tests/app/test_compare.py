@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt2_lightning.app.commands import compare
+from gpt2_lightning.app.commands.evaluation import compare
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.evaluation.parity import load_theirs

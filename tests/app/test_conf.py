@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from gpt2_lightning.app.commands import finetune, train
+from gpt2_lightning.app.commands.training import finetune, train
 from gpt2_lightning.app.config.help import help_text
 from gpt2_lightning.app.config.overrides import CommandLine
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.app.config.schema import settings_of, settings_of_verb
-from gpt2_lightning.app.main import VERBS
+from gpt2_lightning.app.verbs import PURPOSES
 from gpt2_lightning.model import GPT2Config
 from gpt2_lightning.model.size import count_parameters, flops_per_token, training_bytes
 from tests.app.compositions import CONF, RECIPES, composed, named, schema_of
@@ -49,23 +49,23 @@ def test_every_option_passes_preflight(option: str, monkeypatch: pytest.MonkeyPa
     assert preflight(named(config), verb.Config)[1] == []
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"train", "finetune"}))
+@pytest.mark.parametrize("verb", sorted(set(PURPOSES) - {"train", "finetune"}))
 def test_every_verb_passes_preflight(verb: str) -> None:
     assert preflight(named(composed(verb, *NEEDED.get(verb, []))), schema_of(verb))[1] == []
 
 
 def test_every_verb_has_a_root_configuration() -> None:
-    assert sorted(VERBS) == sorted(file.stem for file in CONF.glob("*.yaml"))
+    assert sorted(PURPOSES) == sorted(file.stem for file in CONF.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=str)
 def test_every_yaml_opens_with_the_command_that_runs_it(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith("# @package")]
     verb, script = re.match(r"# python (?:-m gpt2_lightning (\w+)|(\w+)\.py)", lines[0]).groups()
-    assert verb in VERBS or (CONF.parent / f"{script}.py").exists()
+    assert verb in PURPOSES or (CONF.parent / f"{script}.py").exists()
 
 
-@pytest.mark.parametrize("option", [*sorted(set(VERBS) - {"sweep"}), *OPTIONS])
+@pytest.mark.parametrize("option", [*sorted(set(PURPOSES) - {"sweep"}), *OPTIONS])
 def test_the_command_that_a_yaml_opens_with_lacks_nothing(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (8, 0))
@@ -112,7 +112,7 @@ def test_options_from_a_folder_of_the_users(run_verb: Callable[..., object], wor
     assert yaml.safe_load(outcome.out.split("\n", 1)[1])["n_head"] == 2
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize("verb", sorted(PURPOSES))
 def test_help_shows_every_setting_with_its_default_and_description(run_verb: Callable[..., object], verb: str) -> None:
     outcome = run_verb(verb, "--help")
     assert outcome.code == 0
@@ -158,7 +158,7 @@ def test_no_option_states_a_default_of_the_code(option: str) -> None:
     assert stated_defaults("", yaml.safe_load((CONF / f"{option}.yaml").read_text())) == []
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize("verb", sorted(PURPOSES))
 def test_no_verb_states_a_default_of_the_code(verb: str) -> None:
     stated = yaml.safe_load((CONF / f"{verb}.yaml").read_text())
     settings = settings_of_verb(verb)

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from gpt2_lightning import atomic
-from gpt2_lightning.app.commands import params
+from gpt2_lightning.app.commands.inspection import params
 from gpt2_lightning.huggingface import weight_files
 from tests.app.tiny_runs import TINY
 from tests.outcomes import Outcome

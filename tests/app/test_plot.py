@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich import get_console
 
-from gpt2_lightning.app.commands.plot import find_runs
+from gpt2_lightning.app.commands.inspection.plot import find_runs
 from gpt2_lightning.errors import UserError
 from tests.inspection.metrics_of_runs import HEAD, USUAL, write_run
 from tests.outcomes import refused

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from gpt2_lightning.app.commands import finetune, train
+from gpt2_lightning.app.commands.training import finetune, train
 from gpt2_lightning.app.config.preflight import preflight
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import KEY

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.app.commands import params
+from gpt2_lightning.app.commands.inspection import params
 from tests.outcomes import Outcome
 
 INTERRUPTED = """

@@ -1,1 +1,1 @@
-"""Verbs of the command line: one module each, with a class `Config` and a function `run`."""
+"""Verbs of the command line: one module each, in folders by subject, with a class `Config` and a function `run`."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from gpt2_lightning import settings
 from gpt2_lightning.app.config.moved import current
+from gpt2_lightning.app.verbs import module_of
 
 _PACKAGE = Path(settings.__file__).parent
 _REQUIRED = object()
@@ -53,7 +54,7 @@ class Setting:
 
 def settings_of_verb(verb: str) -> dict[str, Setting]:
     """Return the top-level settings of a verb by key."""
-    found = settings_of(f"{_PACKAGE.name}.app.commands.{verb}.Config")
+    found = settings_of(f"{module_of(verb)}.Config")
     return {name.removesuffix("_"): setting for name, setting in found.items()}  # `with` cannot name a field
 
 

@@ -20,8 +20,8 @@ METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 _PRELOADED = (
     "gpt2_lightning.app.launch.end_with_parent",
     "gpt2_lightning.app.launch.launcher",
-    "gpt2_lightning.app.commands.train",
-    "gpt2_lightning.app.commands.finetune",
+    "gpt2_lightning.app.commands.training.train",
+    "gpt2_lightning.app.commands.training.finetune",
 )
 _STOPPING = {signal.SIGINT, signal.SIGTERM}
 """Signals that are blocked in the server."""

@@ -21,6 +21,7 @@ from gpt2_lightning.app.run import rank_failures
 from gpt2_lightning.app.run.rank_failures import Death
 from gpt2_lightning.app.run.resume import as_restarted, require_same_settings
 from gpt2_lightning.app.run.settings import require_shares
+from gpt2_lightning.app.verbs import module_of
 from gpt2_lightning.process_folder import process_folder
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.strategies.fsdp import require_sharding_support
@@ -33,7 +34,7 @@ def run(verb: str, plain: dict[str, Any]) -> Any:
     """Run `train` or `finetune` on all ranks of its trainer.
 
     Args:
-        verb: name of a module in `app.commands` with a function `run`.
+        verb: `train` or `finetune`.
         plain: the resolved configuration, checked by preflight, with a trainer.
 
     Returns:
@@ -54,7 +55,7 @@ def run(verb: str, plain: dict[str, Any]) -> Any:
 
 
 def _run_rank(verb: str, plain: dict[str, Any], spec: TrainerSpec) -> Any:
-    module = importlib.import_module(f"gpt2_lightning.app.commands.{verb}")
+    module = importlib.import_module(module_of(verb))
     if distributed.environment() is None:
         return module.run(plain)
     if not distributed.is_rank_zero():

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict, read_write
 
+from gpt2_lightning.app.verbs import module_of
 from gpt2_lightning.errors import UserError
 
 
@@ -51,7 +52,7 @@ def checked(verb: str, config: DictConfig) -> tuple[dict[str, Any], list[str]]:
     with read_write(config), open_dict(config):
         config.pop("hydra", None)
         config.run_dir = "."
-    schema = importlib.import_module(f"gpt2_lightning.app.commands.{verb}").Config
+    schema = importlib.import_module(module_of(verb)).Config
     plain, faults = check(verb, config, schema)
     if faults:
         return plain, faults

@@ -1,0 +1,1 @@
+"""Verbs that show the inside of a model or a run."""
