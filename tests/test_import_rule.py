@@ -25,6 +25,7 @@ LEVELS = {
             "bootstrap",
             "config_folder",
             "gpus",
+            "html_pages",
             "json_text",
             "memory",
             "process_folder",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2_lightning.html_pages.join import embedded_json, join_page
 from gpt2_lightning.inspection.attention.measure import AttentionMeasurement
 from gpt2_lightning.inspection.attention.reading import Reading, rollout
 from gpt2_lightning.inspection.colormaps import diverging, sequential
@@ -84,13 +83,10 @@ def explorer(
     )
     parts = {
         "title": html.escape(f"Attention: {checkpoints[0].name}"),
-        "style": (_PAGE / "style.css").read_text(encoding="utf-8"),
-        "script": "\n".join((_PAGE / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS),
-        "data": json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+        "data": embedded_json(data),
         "weights": "\n".join(weights),
     }
-    template = (_PAGE / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda name: parts[name[1]], template)
+    return join_page(_PAGE, _SCRIPTS, parts)
 
 
 def explorer_bytes(layers: int, heads: int, tokens: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
 from gpt2_lightning.checkpoints.label_task import LabelTask
+from gpt2_lightning.html_pages.join import fill
 from gpt2_lightning.inspection.attribution.deletion import RANDOM_ORDERS, SHARES
 from gpt2_lightning.inspection.attribution.export import (
     AttributedText,
@@ -46,7 +46,7 @@ def write_attribution_page(texts: Sequence[AttributedText], name: str, task: Lab
         "texts": "\n".join(_text(number, text, unit, len(texts) > 1) for number, text in enumerate(texts, start=1)),
     }
     template = _TEMPLATE.read_text(encoding="utf-8")
-    page.write_text(re.sub(r"\{\{(\w+)\}\}", lambda part: parts[part[1]], template), encoding="utf-8")
+    page.write_text(fill(template, parts), encoding="utf-8")
 
 
 def _legend() -> str:

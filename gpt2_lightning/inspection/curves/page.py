@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gpt2_lightning.html_pages.join import embedded_json, fill
 from gpt2_lightning.inspection.curves.panels import Line, Panel
 from gpt2_lightning.inspection.curves.runs import Run
 from gpt2_lightning.inspection.curves.smoothing import Floats
@@ -47,11 +47,8 @@ def write_page(panels: Sequence[Panel], runs: Sequence[Run], title: str, page: P
             for panel in panels
         ],
     }
-    encoded = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    parts = {"title": html.escape(title), "script": _read("page.js"), "data": encoded}
-    before, *rest = _read("page.html").split("{{")
-    filled = [parts[name] + text for name, _, text in (part.partition("}}") for part in rest)]
-    page.write_text("".join([before, *filled]), encoding="utf-8", errors="replace")
+    parts = {"title": html.escape(title), "script": _read("page.js"), "data": embedded_json(data)}
+    page.write_text(fill(_read("page.html"), parts), encoding="utf-8", errors="replace")
 
 
 def _plain(line: Line) -> dict[str, Any]:
