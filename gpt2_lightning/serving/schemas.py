@@ -190,7 +190,8 @@ class NextAnswer(BaseModel):
 
     model: str
     tokens: list[TokenDetail]
-    """Those of the text."""
+    """Those of the text as the model reads it: of an empty prompt the one from which texts start, of a conversation
+    those of the template. Completions of their ids are completions of the text."""
     distribution: list[NextToken]
     """Likeliest first."""
     rest: float
@@ -289,6 +290,8 @@ class ModelInfo(BaseModel):
     """Whether the template has a place for a system message."""
     several_turns: bool
     """Whether the template has conversations of more than one question."""
+    stop: list[str]
+    """Strings that end an answer in the template, for answers that are continued from token ids."""
     labels: list[str]
     """Of a classifier."""
     label_kind: str | None
