@@ -12,9 +12,12 @@ Names are imported on first use, so that importing this package is fast.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as in `typing`, which takes longer to import than this package
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from gpt2_lightning.api.language_model import LanguageModel
     from gpt2_lightning.api.load import load
     from gpt2_lightning.api.settings import GenerationSettings

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
+import gpt2_lightning.app.early_interrupts  # isort: skip  # noqa: F401 - has its effect when it is imported, before all else
+
 import sys
 from typing import NoReturn
 
@@ -27,6 +28,8 @@ def run() -> NoReturn:
         sys.exit(0)
     verb = arguments[0]
     if verb not in PURPOSES:
+        import difflib
+
         near = difflib.get_close_matches(verb, PURPOSES, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         fail(f"there is no verb '{verb}'; {hint}There are {', '.join(PURPOSES)}")

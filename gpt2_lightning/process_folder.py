@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = "gpt2-processes-"
@@ -29,13 +30,13 @@ def process_folder() -> Path:
     settings = multiprocessing.current_process()._config  # type: ignore[attr-defined]  # see above
     if multiprocessing.parent_process() is not None and "tempdir" in settings:
         return Path(settings["tempdir"])
-    unlocked = Path(tempfile.mkdtemp(prefix="gpt2-"))
-    try:
-        _lock(unlocked)
-        folder = unlocked.rename(unlocked.with_name(f"{_PREFIX}{unlocked.name.removeprefix('gpt2-')}"))
-    except OSError:
-        shutil.rmtree(unlocked, ignore_errors=True)
-        raise
+    with _locked_parent():
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        try:
+            _lock(folder)
+        except OSError:
+            folder.rmdir()
+            raise
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     settings.update(semprefix=f"/{folder.name}", tempdir=str(folder))
     return folder
@@ -44,12 +45,29 @@ def process_folder() -> Path:
 def remove_abandoned() -> None:
     """Remove the folders and semaphores of killed processes: no process holds the lock of these folders."""
     if sys.platform == "linux":
-        for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-            with contextlib.suppress(OSError):
-                if _lock(left):
-                    for semaphore in _SEMAPHORES.glob(f"sem.{left.name}-*"):
-                        semaphore.unlink()
-                    shutil.rmtree(left)
+        with contextlib.suppress(OSError), _locked_parent():
+            abandoned = [folder for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*") if _lock(folder)]
+            for folder in abandoned:
+                for semaphore in _SEMAPHORES.glob(f"sem.{folder.name}-*"):
+                    semaphore.unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked_parent() -> Iterator[None]:
+    """Lock the folder of all these folders, in which each is created and locked: none is seen without its lock.
+
+    Where a file system has no locks, the folder is not locked.
+    """
+    import fcntl
+
+    descriptor = os.open(tempfile.gettempdir(), os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _lock(folder: Path) -> bool:

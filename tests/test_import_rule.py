@@ -61,7 +61,7 @@ LEVELS = {
         {"comparison"},
     ],
     f"{PACKAGE}.app": [
-        {"output", "verbs"},
+        {"early_interrupts", "output", "verbs"},
         {"config"},
         {"generation", "run"},
         {"evaluation", "finetuning", "launch", "reports"},

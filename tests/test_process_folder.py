@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -45,13 +48,30 @@ def test_what_a_killed_launcher_left_is_removed(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("own_settings")
-def test_a_folder_that_cannot_be_renamed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(process_folder, "_lock", fail)
     with pytest.raises(OSError, match="Input/output"):
         process_folder.process_folder.__wrapped__()
+    assert not list(tmp_path.iterdir())
+
+
+_KILLED_BEFORE_ITS_LOCK = """
+import os, signal
+from gpt2_lightning import process_folder
+process_folder._lock = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+process_folder.process_folder()
+"""
+
+
+@pytest.mark.usefixtures("own_settings")
+def test_a_folder_is_removed_whose_process_was_killed_before_it_locked_it(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", _KILLED_BEFORE_ITS_LOCK]
+    assert subprocess.run(program, env={**os.environ, "TMPDIR": str(tmp_path)}).returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir())
+    process_folder.remove_abandoned()
     assert not list(tmp_path.iterdir())
 
 

@@ -25,8 +25,13 @@ _DELETIONS = 4
 _OF_LIBRARIES = re.compile(r"torchinductor_.*|[a-z0-9_]{8}")
 """A folder of torch's compiler, which undisturbed commands leave as well; the file by which Python's `tempfile` tries a
 folder, for a process that is killed before the next system call removes it."""
-_START = "Fatal Python error: init_import_site"
-"""Message of an interpreter that is interrupted before it runs any code of a program."""
+_STARTING = re.compile(
+    r"Fatal Python error: init_import_site"
+    r"|Traceback \(most recent call last\):\n(?:"
+    r"  File \"(?:<frozen [\w.]+>|\S*/gpt2_lightning/(?:app/)?(?:__\w+__|early_interrupts)\.py)\".*\n(?:    .*\n)*"
+    r")*KeyboardInterrupt"
+)
+"""Trace of an interpreter that is interrupted before `early_interrupts` has run, the first import of a program."""
 _SHARED_MEMORY = Path("/dev/shm")
 _UNNAMED_SEMAPHORE = re.compile(r"sem\.[A-Za-z0-9]{6}")
 """A file that the C library renames to that of a semaphore, for a process that is killed before."""
@@ -159,7 +164,8 @@ def _broken(scenario: Scenario, fault: Fault, end: End, damage: Damage | None) -
         return
     for command in end.processes:
         yield Violation("strays", f"process: {command}")
-    if "Traceback (most recent call last)" in end.output and end.code != -signal.SIGKILL and _START not in end.output:
+    has_trace = "Traceback (most recent call last)" in end.output and not _STARTING.search(end.output)
+    if has_trace and end.code != -signal.SIGKILL:
         yield Violation("messages", f"a stack trace, code {end.code}: {_last(end.output)}")
     if end.code == 0 or fault is UNDISTURBED:
         return

@@ -103,6 +103,18 @@ def test_a_checkpoint_that_a_killed_run_did_not_remove_is_removed_by_its_resume(
     assert whole.checkpoint_names() == ["best.ckpt", last.name]
 
 
+def test_the_last_checkpoint_is_restored_from_the_best_of_the_same_step(train: Train, tmp_path: Path) -> None:
+    """As after a kill between the two, and damage to the one before."""
+    whole = train(Plan(tmp_path))
+    best, last = (tmp_path / "checkpoints" / name for name in ("best.ckpt", folder.step_name(12)))
+    assert same_tensors(files.read(best)["state_dict"], (saved := files.read(last))["state_dict"])
+    for checkpoint in folder.by_step(tmp_path):
+        checkpoint.unlink()
+    train(Plan(tmp_path), resume=best)
+    assert whole.checkpoint_names() == ["best.ckpt", last.name]
+    assert same_tensors(files.read(last)["state_dict"], saved["state_dict"])
+
+
 def test_keys_are_those_of_the_plain_model(run: Run) -> None:
     saved = run.checkpoint("step-000012.ckpt")["state_dict"]
     assert list(saved) == list(GPT2(CONFIG).state_dict())

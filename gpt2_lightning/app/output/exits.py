@@ -51,7 +51,7 @@ def exiting_at_interrupt() -> Iterator[None]:
 
     For the imports at the start, which may print the trace of a `KeyboardInterrupt`, or lose it.
     """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler and _is_main_thread():
+    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL) and _is_main_thread():
         signal.signal(signal.SIGINT, _exit)
     try:
         yield

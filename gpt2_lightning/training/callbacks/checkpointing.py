@@ -66,7 +66,11 @@ class Checkpointing(L.Callback):
         self._writes.wait()
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._remove_old(trainer)  # also after a kill between the last checkpoint and the removal of the one before
+        # Also after a kill between the last checkpoint and the removal of the one before, or, where the one before is
+        # damaged, between `best.ckpt` and the last.
+        if trainer.is_global_zero and Metrics.of(trainer).best_step == trainer.global_step:
+            self._writes.add(_link, self._path(folder.BEST), self._path(folder.step_name(trainer.global_step)))
+        self._remove_old(trainer)
 
     def save_step(self, trainer: L.Trainer) -> None:
         """Save a checkpoint of the current step, delete the oldest beyond `keep`, and wait until this is done.
