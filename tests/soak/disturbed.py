@@ -28,7 +28,7 @@ folder, for a process that is killed before the next system call removes it."""
 _STARTING = re.compile(
     r"Fatal Python error: init_import_site"
     r"|Traceback \(most recent call last\):\n(?:"
-    r"  File \"(?:<frozen [\w.]+>|\S*/gpt2_lightning/(?:app/)?(?:__\w+__|early_interrupts)\.py)\".*\n(?:    .*\n)*"
+    r"  File \"(?!\S*/gpt2_lightning/(?!(?:app/)?(?:__\w+__|early_interrupts)\.py))[^\"]+\".*\n(?:    .*\n)*"
     r")*KeyboardInterrupt"
 )
 """Trace of an interpreter that is interrupted before `early_interrupts` has run, the first import of a program."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import table
+from tests.soak import disturbed, table
 from tests.soak.faults import Extent, Tools, choose
 from tests.soak.outcomes import collect, compare
 from tests.soak.scenarios import SCENARIOS
@@ -136,3 +136,18 @@ def test_the_table_counts_a_violation_for_the_last_fault() -> None:
     assert "| EIO | 2 | 2 | 0 | 0 | 0 | 0 | 0 | 0 |" in text
     assert "| SIGKILL | 1 | 0 | 0 | 1 | 0 | 0 | 0 | 0 |" in text
     assert "| train | 3 | 2 | 0 | 1 | 0 | 0 | 0 | 0 |" in text
+
+
+@pytest.mark.parametrize(
+    ("file", "is_starting"), [("/x/gpt2_lightning/__main__.py", True), ("/x/gpt2_lightning/app/main.py", False)]
+)
+def test_traces_count_from_the_first_import_of_a_program(file: str, is_starting: bool) -> None:
+    trace = (
+        "Traceback (most recent call last):\n"
+        '  File "<frozen runpy>", line 198, in _run_module_as_main\n'
+        '  File "/x/gpt2_lightning/__main__.py", line 5, in <module>\n    import something\n'
+        f'  File "{file}", line 3, in <module>\n    import json\n'
+        '  File "/lib/python3.11/json/__init__.py", line 106, in <module>\n    from .decoder import JSONDecoder\n'
+        "KeyboardInterrupt\n"
+    )
+    assert bool(disturbed._STARTING.search(trace)) == is_starting
