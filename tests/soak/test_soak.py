@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import disturbed, table
+from tests.soak import table
+from tests.soak.disturbed import _STARTING
 from tests.soak.faults import Extent, Tools, choose
 from tests.soak.outcomes import collect, compare
 from tests.soak.scenarios import SCENARIOS
@@ -150,4 +151,4 @@ def test_traces_count_from_the_first_import_of_a_program(file: str, is_starting:
         '  File "/lib/python3.11/json/__init__.py", line 106, in <module>\n    from .decoder import JSONDecoder\n'
         "KeyboardInterrupt\n"
     )
-    assert bool(disturbed._STARTING.search(trace)) == is_starting
+    assert bool(_STARTING.search(trace)) == is_starting
