@@ -16,7 +16,7 @@ from gpt2_lightning.settings import BelowOne, NonNegativeFloat, PositiveFloat
 from gpt2_lightning.training.optimizers import orthogonalization
 from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.optimizers.matrix_layout import MatrixLayout, interleave, to_local
-from gpt2_lightning.training.optimizers.orthogonalization import orthogonalize
+from gpt2_lightning.training.optimizers.orthogonalization import Coefficients, orthogonalize
 from gpt2_lightning.training.optimizers.parameter_groups import grouped, matrices_in_blocks, matrix_or_vector
 
 _MOST_ELEMENTS = 2**25
@@ -45,6 +45,9 @@ class Muon(AdamW):
     """Whether to use Nesterov momentum."""
     ns_steps: Annotated[int, Interval(ge=1, le=99)] = 5
     """Number of Newton-Schulz iterations."""
+    ns_coefficients: Coefficients = "jordan"
+    """Polynomials of the iterations: those of Jordan et al. 2024, the same in each, or the Polar Express (Amsel et al.
+    2025), whose iterations come nearest to an orthogonal matrix."""
     adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original"
     """Factor of the learning rate of an A × B matrix: sqrt(max(1, A / B)), as in Jordan et al., or 0.2 sqrt(max(A, B)),
     with which the learning rate and weight decay of AdamW can be used (Liu et al. 2025, section 2.2)."""
@@ -61,6 +64,7 @@ class Muon(AdamW):
             "momentum": self.momentum,
             "nesterov": self.nesterov,
             "ns_steps": self.ns_steps,
+            "ns_coefficients": self.ns_coefficients,
             "adjust_lr_fn": self.adjust_lr_fn,
         }
         kinds = {
@@ -93,6 +97,9 @@ class MuonAdamW(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        for group in self.param_groups:
+            if group["algorithm"] == "muon":
+                group.setdefault("ns_coefficients", "jordan")  # the only ones of earlier versions
         self._share()
 
     def _share(self) -> None:
@@ -124,7 +131,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
         def orthogonalized(stack: Tensor) -> Tensor:
             parts = stack.unflatten(1, (group["parts"], -1))
-            return orthogonalize(parts.flatten(0, 1), group["ns_steps"]).reshape(stack.shape)
+            return orthogonalize(parts.flatten(0, 1), group["ns_steps"], group["ns_coefficients"]).reshape(stack.shape)
 
         stack = yield from layout.compute(
             orthogonalized, updates, len(parameters), parameters[0], orthogonalization.DTYPE
