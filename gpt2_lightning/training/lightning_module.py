@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from gpt2_lightning.training.restored_state import (
 from gpt2_lightning.training.schedules import Cosine, Schedule
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, require_sharding_support, whole
 from gpt2_lightning.training.validation import BatchT, ValidationModule
+from gpt2_lightning.training.weight_average import restore_trained
 
 log = logging.getLogger(__name__)
 
@@ -141,12 +143,18 @@ class TrainingModule(ValidationModule[BatchT], Generic[ModelT, BatchT]):
         if isinstance(self.trainer.strategy, ShardedStrategy):
             self.trainer.strategy.shard(self.model)
 
-    def full_model(self) -> ModelT | None:
-        """Return the unsharded network on rank zero, None on other ranks. A collective: all ranks must call it."""
+    @contextlib.contextmanager
+    def full_model(self) -> Iterator[ModelT | None]:
+        """Context manager of the unsharded network on rank zero, with the averaged weights if there are any.
+
+        It yields None on other ranks. A collective: all ranks must call it.
+        """
         strategy = self.trainer.strategy
-        if isinstance(strategy, ShardedStrategy):
-            return strategy.full_network(self.model)
-        return self.model if distributed.is_rank_zero() else None
+        with contextlib.nullcontext() if self.weight_average is None else self.weight_average.applied():
+            if isinstance(strategy, ShardedStrategy):
+                yield strategy.full_network(self.model)
+            else:
+                yield self.model if distributed.is_rank_zero() else None
 
     def unshard(self) -> None:
         """Gather a sharded network on rank zero after training, and drop it on other ranks."""
@@ -213,6 +221,7 @@ class TrainingModule(ValidationModule[BatchT], Generic[ModelT, BatchT]):
         checkpoint["state_dict"] = {f"{_PREFIX}{key}": tensor for key, tensor in checkpoint["state_dict"].items()}
         if self.trainer.state.fn != TrainerFn.FITTING:
             return
+        restore_trained(checkpoint)
         require_fit(checkpoint, self.trainer)
         self._random_state = own_random_state(checkpoint["random_states"])
         self.train_losses = own_share(checkpoint["train_losses"])
@@ -228,6 +237,9 @@ class TrainingModule(ValidationModule[BatchT], Generic[ModelT, BatchT]):
             random_state.restore(self._random_state, self.device)
 
     def on_train_end(self) -> None:
+        if self.weight_average is not None:
+            self.weight_average.apply()
+            self.weight_average = None
         if self.skipped_steps:
             log.info(
                 "precision: %s of %s steps were skipped, since their gradients were not finite in float16",

@@ -19,7 +19,7 @@ from gpt2_lightning.checkpoints.training_state import (
     structure_faults,
     tensor_faults,
 )
-from gpt2_lightning.training import distributed, random_state
+from gpt2_lightning.training import distributed, random_state, weight_average
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,8 @@ def require_fit(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
         if key in checkpoint["callbacks"] and type(callback).__module__.partition(".")[0] == _PACKAGE:
             faults += structure_faults(checkpoint["callbacks"][key], callback.state_dict(), f"callbacks.{key}")
     faults += _weight_faults(checkpoint["state_dict"], trainer.lightning_module)
+    if (average := checkpoint.get(weight_average.KEY)) is not None:
+        faults += weight_average.faults(average, trainer.lightning_module.state_dict(keep_vars=True))
     faults += [f for loss in checkpoint["train_losses"] for f in tensor_faults(loss, (), "train_losses")]
     faults += [fault for state in checkpoint["random_states"] for fault in _random_state_faults(state)]
     if len(checkpoint["optimizer_states"]) != 1:

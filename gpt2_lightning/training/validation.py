@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Generic, Literal, TypeVar
 
 import lightning as L
@@ -12,9 +13,12 @@ from torchmetrics import Metric, SumMetric
 
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.training.weight_average import WeightAverage
 
 EVAL_LOSS = "train/eval_loss"
 """Name of the loss of training samples in evaluation mode."""
+RAW_VAL_LOSS = "val/raw_loss"
+"""Name of the validation loss of the weights that are trained, where `val/loss` is that of their average."""
 BatchT = TypeVar("BatchT")
 
 
@@ -38,6 +42,10 @@ class ValidationModule(L.LightningModule, Generic[BatchT]):
         """Micro-batches of the training part per rank whose loss each validation also computes; None for none."""
         self.train_eval_loss: float | None = None
         """Their mean loss in evaluation mode in the latest validation."""
+        self.weight_average: WeightAverage | None = None
+        """Average of the weights, which is validated and saved in their place; a callback sets it."""
+        self.raw_val_loss: float | None = None
+        """Loss of the weights that are trained in the latest validation, where their average is validated."""
         # The sum must be NaN if a loss is: the default strategy would drop NaN values.
         self._val_loss = SumMetric(nan_strategy="disable")
         self._val_count = SumMetric(nan_strategy="disable")
@@ -96,6 +104,24 @@ class ValidationModule(L.LightningModule, Generic[BatchT]):
         for metric in self.metrics.values():
             metric.update(logits, targets)  # type: ignore[operator]  # nn.ModuleDict is not generic
 
+    def on_validation_start(self) -> None:
+        """Put the average in the place of the weights, after a validation of these."""
+        self.raw_val_loss = None
+        if (average := self.weight_average) is None:
+            return
+        if average.updates and average.validates_raw:
+            # Sharded weights are gathered once, since ranks may have different numbers of batches.
+            self.trainer.strategy.on_validation_start()
+            batches = itertools.islice(self.data.val_dataloader(), int(self.trainer.num_val_batches[0]))
+            self.raw_val_loss = self._mean_loss(batches)
+            self.trainer.strategy.on_validation_end()
+        average.apply()
+
+    def on_validation_end(self) -> None:
+        """Put the weights back in place of their average, when the callbacks have used it."""
+        if self.weight_average is not None:
+            self.weight_average.restore()
+
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss as `val_loss`, for callbacks, and compute the metrics of the whole validation.
 
@@ -111,19 +137,22 @@ class ValidationModule(L.LightningModule, Generic[BatchT]):
         else:
             self.log_dict({f"val_{name}": value for name, value in self.val_metrics.items()}, sync_dist=True)
         self._reset_validation()
+        if self.weight_average is not None and self.weight_average.validates_raw:
+            if not self.weight_average.updates:
+                self.raw_val_loss = float(loss)
+            if self.logs_itself and self.raw_val_loss is not None:
+                self.log("val_raw_loss", self.raw_val_loss, sync_dist=True)
         if self.eval_train_batches is not None:
-            self.train_eval_loss = self._compute_train_eval_loss(self.eval_train_batches)
+            # The first samples are a random part of the training data, and the same at every validation. As nanoGPT's
+            # `estimate_loss`, apart from its samples, which are drawn anew.
+            self.train_eval_loss = self._mean_loss(self.data.first_batches(self.eval_train_batches))
             if self.logs_itself:
                 self.log("train_eval_loss", self.train_eval_loss, sync_dist=True)
 
-    def _compute_train_eval_loss(self, count: int) -> float:
-        """Compute the loss of the first training samples as that of a validation.
-
-        The first samples are a random part of the training data, and the same at every validation. As nanoGPT's
-        `estimate_loss`, apart from its samples, which are drawn anew.
-        """
+    def _mean_loss(self, batches: Iterable[BatchT]) -> float:
+        """Compute the loss of batches of this rank, and those of the others, as that of a validation."""
         strategy, precision = self.trainer.strategy, self.trainer.precision_plugin
-        for index, batch in enumerate(self.data.first_batches(count)):
+        for index, batch in enumerate(batches):
             on_device = strategy.batch_to_device(precision.convert_input(batch))
             with precision.val_step_context():
                 self.validation_step(on_device, index)

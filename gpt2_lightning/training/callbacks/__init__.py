@@ -1,6 +1,7 @@
-"""Callbacks of a run: metrics, progress bar, samples, attention, checkpoints."""
+"""Callbacks of a run: weight averaging, metrics, progress bar, samples, attention, checkpoints."""
 
 from gpt2_lightning.training.callbacks.assemble import assemble
+from gpt2_lightning.training.callbacks.averaging import EMAWeightAveraging, UniformWeightAveraging
 from gpt2_lightning.training.callbacks.checkpointing import Checkpointing
 from gpt2_lightning.training.callbacks.measurements.attention import Attention
 from gpt2_lightning.training.callbacks.measurements.benchmarks import Benchmarks
@@ -18,6 +19,7 @@ __all__ = [
     "Attention",
     "Benchmarks",
     "Checkpointing",
+    "EMAWeightAveraging",
     "EarlyStopping",
     "Metrics",
     "Overfit",
@@ -27,5 +29,6 @@ __all__ = [
     "Samples",
     "Signals",
     "SpikeGuard",
+    "UniformWeightAveraging",
     "assemble",
 ]

@@ -145,14 +145,14 @@ class ShardedStrategy(ModelParallelStrategy):
         module = self.lightning_module
         assert module is not None
         own, found = module.state_dict(keep_vars=True), checkpoint["state_dict"]
-        shared_out = {name: _like(own[name], tensor) if name in own else tensor for name, tensor in found.items()}
+        shared_out = {name: shard_like(own[name], tensor) if name in own else tensor for name, tensor in found.items()}
         module.load_state_dict(shared_out, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Any) -> None:
         for optimizer, found in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             state = {
-                number: {name: _like(parameters[number], value) for name, value in values.items()}
+                number: {name: shard_like(parameters[number], value) for name, value in values.items()}
                 for number, values in found["state"].items()
             }
             optimizer.load_state_dict({**found, "state": state})
@@ -211,8 +211,8 @@ def _on_first(tensor: Tensor) -> Tensor:
     return to_host(tensor) if distributed.is_rank_zero() else torch.empty(0)
 
 
-def _like(own: Tensor, found: Any) -> Any:
-    """Shard a full tensor of a checkpoint like the parameter `own`."""
+def shard_like(own: Tensor, found: Any) -> Any:
+    """Shard a full tensor of a checkpoint like the parameter `own`; other values are returned unchanged."""
     if isinstance(own, DTensor) and isinstance(found, Tensor) and found.shape == own.shape:
         on_device = found.to(own.device_mesh.device_type)
         # Every rank has the full tensor, so no communication is needed.

@@ -94,12 +94,12 @@ class Attention(L.Callback):
         if not (stepped and (is_drawn or _is_due(trainer, self.every_n_steps))):
             return
         assert isinstance(pl_module, TrainingModule)
-        whole = pl_module.full_model()
-        if whole is None:
-            return  # rank zero has the unsharded model
-        network = language_model_of(whole)
-        with evaluating(network), as_written():
-            weights = {name: attention_weights(network, ids) for name, ids in self._texts.items()}
+        with pl_module.full_model() as whole:
+            if whole is None:
+                return  # rank zero has the unsharded model
+            network = language_model_of(whole)
+            with evaluating(network), as_written():
+                weights = {name: attention_weights(network, ids) for name, ids in self._texts.items()}
         scores = {name: head_scores(weights[name], ids) for name, ids in self._texts.items()}
         _add_rows(self.file, trainer.global_step, scores)
         if REPEATED in scores:

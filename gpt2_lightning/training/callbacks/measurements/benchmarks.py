@@ -75,10 +75,9 @@ class Benchmarks(L.Callback):
         """
         assert isinstance(pl_module, TrainingModule)
         self._last_seen_step = trainer.global_step
-        whole = pl_module.full_model()
-        if whole is not None:
-            subject = self._subject(pl_module, whole)
-            self._items = items_of(self.benchmarks, subject, self.data_dir)
+        with pl_module.full_model() as whole:
+            if whole is not None:
+                self._items = items_of(self.benchmarks, self._subject(pl_module, whole), self.data_dir)
             for name, items in self._items.items():
                 log.info("benchmark %s: %s items of %s", name, f"{len(items.items):,}", items.source)
 
@@ -96,8 +95,8 @@ class Benchmarks(L.Callback):
         assert isinstance(module, TrainingModule)
         metrics = Metrics.of(trainer)
         metrics.throughput.pause()
-        whole = module.full_model()
-        values = distributed.broadcast(lambda: self._values(module, whole))
+        with module.full_model() as whole:
+            values = distributed.broadcast(lambda: self._values(module, whole))
         self._measured_step = trainer.global_step
         metrics.log_measured(trainer, values)
 

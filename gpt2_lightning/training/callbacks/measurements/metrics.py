@@ -16,7 +16,7 @@ from gpt2_lightning.training.callbacks.measurements.throughput import METRICS, T
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.metrics.monitor import VAL_LOSS, Monitor
 from gpt2_lightning.training.precision import Precision
-from gpt2_lightning.training.validation import EVAL_LOSS
+from gpt2_lightning.training.validation import EVAL_LOSS, RAW_VAL_LOSS
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +91,16 @@ class Metrics(L.Callback):
             self._step_of_last_row = step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = float(trainer.callback_metrics["val_loss"])
+        task, loss = _task(trainer), float(trainer.callback_metrics["val_loss"])
         row = self._log(trainer, "val", loss)
         _require_finite("validation", loss, trainer)
         self._judge(trainer, self._training_row | row)
         require_logged(self.monitor.metric, [*self.latest, *announced(trainer)])
         self.best_val_loss = min(self.best_val_loss, loss)
-        headline = _task(trainer).headline
-        figures = [f"validation loss {loss:.4f}", f"{self.latest[f'val/{headline}']:.3f} {headline.replace('_', ' ')}"]
-        figures += [f"{self.latest[f'val/{name}']:.3f} {name.replace('_', ' ')}" for name in _task(trainer).metrics]
+        raw = "" if task.raw_val_loss is None else f" ({task.raw_val_loss:.4f} without averaging)"
+        shown = [task.headline, *task.metrics]
+        figures = [f"{self.latest[f'val/{name}']:.3f} {name.replace('_', ' ')}" for name in shown]
+        figures.insert(0, f"validation loss {loss:.4f}{raw}")
         if EVAL_LOSS in self.latest:
             figures.insert(0, f"training loss in evaluation mode {self.latest[EVAL_LOSS]:.4f}")
         if "train/loss" in self.latest:
@@ -187,6 +188,8 @@ class Metrics(L.Callback):
         row |= {name: float(found[name]) for name in sorted(task.logged[stage]) if name in found}
         if stage == "val" and task.train_eval_loss is not None:
             row[EVAL_LOSS] = task.train_eval_loss
+        if stage == "val" and task.raw_val_loss is not None:
+            row[RAW_VAL_LOSS] = task.raw_val_loss
         self._log_row(trainer, row)
         return row
 

@@ -69,11 +69,10 @@ class Samples(L.Callback):
         loss = float(trainer.callback_metrics["val_loss"])
         if not math.isfinite(loss):
             return  # the logits of a diverged model are not finite either
-        model = pl_module.full_model()
-        if model is None:
-            return  # rank zero has the unsharded model
         tokenizer = pl_module.description.tokenizer
-        with as_written():
+        with pl_module.full_model() as model, as_written():
+            if model is None:
+                return  # rank zero has the unsharded model
             ids = list(generate(model, self._prompt_ids(pl_module), self.sampling, tokenizer.end_of_text))
         self.latest = self.prompt + tokenizer.decode(ids)
         entry = (
