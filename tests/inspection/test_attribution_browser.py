@@ -14,6 +14,7 @@ import pytest
 from gpt2_lightning.inspection.attribution.export import format_value
 from gpt2_lightning.inspection.attribution.methods import METHODS
 from gpt2_lightning.inspection.attribution.page import write_attribution_page
+from tests.contrast import contrast, luminance
 from tests.inspection.attributed import TASK, TEXTS, explained
 from tests.inspection.browser import FLAGS
 
@@ -79,19 +80,6 @@ def visit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     plain = result.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return {**json.loads(plain), "console": console, "scheme": request.param}
-
-
-def luminance(color: str) -> float:
-    """WCAG's relative luminance of a computed color, `rgb(…)` of 255ths or `color(srgb …)`."""
-    numbers = [float(number) for number in re.findall(r"[\d.]+", color.removeprefix("color(srgb"))][:3]
-    parts = numbers if color.startswith("color(") else [number / 255 for number in numbers]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(ground: str, text: str) -> float:
-    low, high = sorted((luminance(ground), luminance(text)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_nothing_is_complained_of_and_nothing_is_cut_off(visit: dict[str, Any]) -> None:
