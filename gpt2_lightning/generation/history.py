@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -48,6 +49,13 @@ class History:
         self.write(ids)
         self.advance()
 
+    def add_to(self, rows: Sequence[int], ids: Tensor) -> None:
+        """Add one id each, (len(rows),), to the texts of some rows."""
+        self.make_room()
+        self.padded[rows, self.lengths[rows]] = ids
+        self.lengths[rows] += 1
+        self._longest = int(self.lengths.max())
+
     def make_room(self) -> bool:
         """Make room for one more id of each text; return whether `padded` is another tensor now."""
         if self._longest < self.padded.size(1):
@@ -64,6 +72,12 @@ class History:
     def advance(self) -> None:
         """The rest of `add`: extend `ids` by a column, after `write`."""
         self._longest += 1
+
+    def copy(self) -> History:
+        """A history of its own with the same texts."""
+        other = copy.copy(self)
+        other.padded, other.lengths = self.padded.clone(), self.lengths.clone()
+        return other
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep the texts of these rows, in this order; a row may occur several times."""

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.processors import LogitsProcessor
 from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.generation.speculation.outcome import DraftOutcome
 
 __all__ = ["Chosen", "Sampler", "Sampling", "why_no_token"]
 
@@ -40,11 +42,16 @@ class Chosen:
     """The n likeliest tokens, (R, n) int64, likeliest first; these need not include the chosen one."""
     top_log_probabilities: Tensor | None = None
     """Theirs, (R, n) float32."""
+    outcomes: Sequence[DraftOutcome] | None = None
+    """What became of the draft of each row at this token; None without speculation."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Chosen:
         """Apply a function to each of the tensors."""
-        tensors = (self.log_probabilities, self.top_ids, self.top_log_probabilities)
-        return Chosen(function(self.ids), *(None if tensor is None else function(tensor) for tensor in tensors))
+        log_probabilities, top_ids, top = (
+            None if tensor is None else function(tensor)
+            for tensor in (self.log_probabilities, self.top_ids, self.top_log_probabilities)
+        )
+        return Chosen(function(self.ids), log_probabilities, top_ids, top, self.outcomes)
 
 
 class Sampler:
@@ -79,6 +86,20 @@ class Sampler:
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows of the current batch, in this order."""
         self._generators = [self._generators[row] for row in rows]
+
+    def at(self, rows: Sequence[int]) -> Sampler:
+        """A sampler of these rows of the current batch, which draws from the same generators; itself for all rows."""
+        if list(rows) == list(range(len(self._generators))):
+            return self
+        other = copy.copy(self)
+        other.keep(rows)
+        return other
+
+    def ahead(self) -> Sampler:
+        """A sampler that draws the random numbers which this one will draw."""
+        other = copy.copy(self)
+        other._generators = [generator.clone_state() for generator in self._generators]
+        return other
 
     def choose(self, logits: Tensor, history: Tensor, lengths: Tensor, prompt_lengths: Tensor) -> Chosen:
         """Choose the next token of each row: `draw`, then `select`.
