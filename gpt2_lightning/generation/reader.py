@@ -42,13 +42,13 @@ class Reader:
         max_new_tokens: int,
         on_slide: Callable[[], None] | None = None,
     ) -> None:
-        _check(prompts, model.config.vocab_size)
+        check_prompts(prompts, model.config.vocab_size)
         weight = model.wte.weight
         self.model = model
         self.history = History([prompt.to(weight.device) for prompt in prompts])
         needed = self.history.ids.size(1) + max_new_tokens
         capacity = model.config.block_size if model.decode_step else min(model.config.block_size, needed)
-        self.cache = KVCache(model.config, rows, weight.device, _cache_dtype(weight), capacity)
+        self.cache = KVCache(model.config, rows, weight.device, cache_dtype(weight), capacity)
         self._on_slide = on_slide
 
     def start(self) -> Tensor:
@@ -88,13 +88,18 @@ class Reader:
             self._on_slide = None
 
 
-def _cache_dtype(weight: Tensor) -> torch.dtype:
+def cache_dtype(weight: Tensor) -> torch.dtype:
     """The dtype of the weights, but float32 for half precision on a CPU, where attention is much faster in it."""
     is_half = weight.dtype in (torch.bfloat16, torch.float16)
     return torch.float32 if is_half and weight.device.type == "cpu" else weight.dtype
 
 
-def _check(prompts: Sequence[Tensor], vocab_size: int) -> None:
+def check_prompts(prompts: Sequence[Tensor], vocab_size: int) -> None:
+    """Refuse prompts that the model cannot read.
+
+    Raises:
+        UserError: if a prompt is empty or has ids outside the vocabulary.
+    """
     for number, prompt in enumerate(prompts, start=1):
         if not len(prompt):
             raise UserError(f"prompt {number} has no tokens: there must be one to start from")

@@ -66,6 +66,23 @@ class KVCache:
         for held in (*self.keys, *self.values):
             held[: len(rows), :, : self.longest] = held[index, :, : self.longest]  # the right side is a copy
 
+    def append(self, other: KVCache) -> None:
+        """Add a copy of the only text of another cache."""
+        row, (length,) = len(self.lengths), other.lengths
+        if row == self.batch_size:
+            raise ValueError(f"{row + 1} texts do not fit into the cache: its batch_size is {self.batch_size}")
+        for held, new in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            held[row, :, :length] = new[0, :, :length]
+        self.lengths.append(length)
+
+    def remove(self, row: int) -> None:
+        """Remove a text; the last one takes its row."""
+        length = self.lengths.pop()
+        if row < len(self.lengths):
+            for held in (*self.keys, *self.values):
+                held[row, :, :length] = held[len(self.lengths), :, :length]
+            self.lengths[row] = length
+
     def row(self, index: int) -> Self:
         """An empty cache of one text that shares the memory of a row; `lengths[index]` is not updated."""
         part = copy.copy(self)

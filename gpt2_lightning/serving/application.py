@@ -1,0 +1,151 @@
+"""The web application: its routes, and errors in OpenAI's shape."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from gpt2_lightning import __version__
+from gpt2_lightning.errors import UserError, shortened
+from gpt2_lightning.serving.completions.endpoints import Completions
+from gpt2_lightning.serving.engine import Engine
+from gpt2_lightning.serving.errors import RequestError
+from gpt2_lightning.serving.inspection import Inspection
+from gpt2_lightning.serving.reading import TextReader
+from gpt2_lightning.serving.schemas import (
+    AttentionAnswer,
+    AttentionRequest,
+    ChatRequest,
+    CompletionRequest,
+    ModelsAnswer,
+    NextAnswer,
+    NextRequest,
+)
+
+_LOG = logging.getLogger(__name__)
+
+
+def create_app(engine: Engine, send_timeout: float = 30.0) -> FastAPI:
+    """Create the application; the engine runs as long as it does.
+
+    Args:
+        engine: runs the models.
+        send_timeout: seconds after which a client that does not read its stream is cut off.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        try:
+            yield
+        finally:
+            engine.close()
+
+    app = FastAPI(title="GPT-2 Lightning", version=__version__, lifespan=lifespan, redoc_url=None)
+    readers = {name: TextReader(engine.models.by_name[name]) for name in engine.lanes}
+    _add_openai_routes(app, engine, Completions(engine, readers, send_timeout))
+    _add_page_routes(app, engine, Inspection(engine, readers))
+    app.add_exception_handler(RequestError, _answer_request_error)
+    app.add_exception_handler(UserError, _answer_user_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_failure)
+    return app
+
+
+def _add_openai_routes(app: FastAPI, engine: Engine, completions: Completions) -> None:
+    @app.get("/v1/models", tags=["OpenAI"])
+    async def models() -> dict[str, Any]:
+        """The models of this server."""
+        return {"object": "list", "data": [_model_object(name) for name in engine.models.by_name]}
+
+    @app.get("/v1/models/{name:path}", tags=["OpenAI"])
+    async def model(name: str) -> dict[str, Any]:
+        """One model."""
+        return _model_object(engine.models[name].name)
+
+    @app.post("/v1/completions", tags=["OpenAI"])
+    async def complete(body: CompletionRequest, request: Request) -> Response:
+        """Continue texts."""
+        return await completions.complete(body, request)
+
+    @app.post("/v1/chat/completions", tags=["OpenAI"])
+    async def chat(body: ChatRequest, request: Request) -> Response:
+        """Answer a conversation, by a model that was trained on instructions."""
+        return await completions.chat(body, request)
+
+
+def _add_page_routes(app: FastAPI, engine: Engine, inspection: Inspection) -> None:
+    @app.get("/api/models", tags=["Page"])
+    async def models() -> ModelsAnswer:
+        """The models of this server, with their properties."""
+        infos = [served.info for served in engine.models.by_name.values()]
+        return ModelsAnswer(models=infos, version=__version__, most_tokens=engine.limits.tokens)
+
+    @app.post("/api/next", tags=["Page"])
+    async def next_token(body: NextRequest) -> NextAnswer:
+        """The distribution of the next token, as the model gives it and as the settings leave it."""
+        return await inspection.next_token(body)
+
+    @app.post("/api/attention", tags=["Page"])
+    async def attention(body: AttentionRequest) -> AttentionAnswer:
+        """The attention of one token, by layer and head."""
+        return await inspection.attention(body)
+
+    @app.get("/health", tags=["Operation"])
+    async def health() -> Response:
+        """200 while models can answer, else 503."""
+        status = "ok" if engine.is_alive else "failed"
+        return JSONResponse({"status": status}, 200 if engine.is_alive else 503)
+
+
+def _model_object(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "gpt2-lightning"}
+
+
+async def _answer_request_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestError)
+    return JSONResponse(error.body, error.status, error.headers)
+
+
+async def _answer_user_error(request: Request, error: Exception) -> Response:
+    return await _answer_request_error(request, RequestError(400, str(error)))
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
+    """400, where FastAPI answers 422: clients of OpenAI's API expect it."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return await _answer_request_error(
+            request, RequestError(400, f"the body is no valid JSON: {first['ctx']['error']}", code="invalid_json")
+        )
+    where = [str(part) for part in first["loc"][1:]]
+    param = where[0] if where else None
+    if first["type"] == "extra_forbidden":
+        message = f"Unrecognized request argument supplied: {'.'.join(where)}"
+    elif not where:
+        message = "the body must be a JSON object, with the header Content-Type: application/json"
+    else:
+        given = "" if first["type"] == "missing" else f", not {shortened(first['input'])}"
+        message = f"{'.'.join(where)}: {first['msg'][:1].lower()}{first['msg'][1:]}{given}"
+    return await _answer_request_error(request, RequestError(400, message, param))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"there is no {request.method} {request.url.path[:200]}" if error.status_code in (404, 405) else None
+    answer = RequestError(error.status_code, message or str(error.detail))
+    return JSONResponse(answer.body, error.status_code, error.headers)
+
+
+async def _answer_failure(request: Request, error: Exception) -> Response:
+    _LOG.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return await _answer_request_error(request, RequestError(500, f"the server failed: {type(error).__name__}"))
