@@ -18,6 +18,7 @@ from gpt2_lightning.serving.completions.endpoints import Completions
 from gpt2_lightning.serving.engine import Engine
 from gpt2_lightning.serving.errors import RequestError
 from gpt2_lightning.serving.inspection import Inspection
+from gpt2_lightning.serving.page.route import add_page
 from gpt2_lightning.serving.reading import TextReader
 from gpt2_lightning.serving.schemas import (
     AttentionAnswer,
@@ -52,6 +53,7 @@ def create_app(engine: Engine, send_timeout: float = 30.0) -> FastAPI:
     readers = {name: TextReader(engine.models.by_name[name]) for name in engine.lanes}
     _add_openai_routes(app, engine, Completions(engine, readers, send_timeout))
     _add_page_routes(app, engine, Inspection(engine, readers))
+    add_page(app)
     app.add_exception_handler(RequestError, _answer_request_error)
     app.add_exception_handler(UserError, _answer_user_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)

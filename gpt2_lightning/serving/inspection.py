@@ -26,7 +26,7 @@ class Inspection:
         served = self._engine.models.language_model(body.model, "generate")
         if body.messages and served.template is None:
             raise RequestError(400, f"{served.name} was not trained on instructions: it has no template", "messages")
-        ids = chat_ids(body.messages, served) if body.messages else text_ids(body.prompt, served)
+        ids = chat_ids(body.messages, served, body.room) if body.messages else text_ids(body.prompt, served)
         ids, sampling, reader = ids[-served.context :], sampling_of(body), self._readers[served.name]
         check_ids([int(token) for token in body.logit_bias or ()], served, "logit_bias")
 

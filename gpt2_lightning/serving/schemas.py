@@ -165,6 +165,8 @@ class NextRequest(Filters):
     """A text or token ids; of longer ones than the context, the end is read."""
     messages: list[ChatMessage] | None = None
     """In place of a prompt (""), a conversation that the model's template renders."""
+    room: Annotated[int, Field(ge=1)] | None = None
+    """Tokens of the answer, to make room for which the oldest turns of the conversation are dropped."""
     count: Annotated[int, Field(ge=1, le=1000)] = 50
     """Tokens of the distribution."""
     tokens: bool = True

@@ -38,9 +38,11 @@ class Pane {
   draw(last = this.tree.end()) {
     const path = this.tree.path();
     const shown = path.slice(0, path.indexOf(last) + 1);
+    const focused = NODES.get(document.activeElement);
     this.body.replaceChildren();
     this.box = null;
     for (const node of shown) this.append(node);
+    if (shown.includes(focused)) focusToken(spanOf(focused));
     this.drawFoot();
   }
 
@@ -153,7 +155,7 @@ class Pane {
     const system = this.model.has_system && state.system ? [{ role: "system", content: state.system }] : [];
     const earlier = this.model.several_turns ? messagesUpTo(end) : [];
     const messages = [...system, ...earlier, { role: "user", content: text }];
-    const { tokens } = await ask("/api/next", { model: this.model.id, prompt: "", messages, count: 1 }, signal);
+    const { tokens } = await ask("/api/next", { model: this.model.id, prompt: "", messages, room: state.tokens, count: 1 }, signal);
     return (this.tree.given = this.tree.ask(end, text, tokens.map(({ id }) => id)));
   }
 
