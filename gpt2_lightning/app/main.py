@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _TRAINING = ("train", "finetune")
-_WITH_FILES = (*_TRAINING, "prepare", "sweep", "convert", "evaluate")
+_WITH_FILES = (*_TRAINING, "prepare", "sweep", "convert", "merge", "evaluate")
 """Verbs whose results are files: what they print may be lost."""
 
 

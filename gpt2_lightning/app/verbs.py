@@ -13,6 +13,7 @@ _VERBS = {
     "evaluate": ("evaluation", "measure a model on benchmarks, with intervals and beside OpenAI's GPT-2"),
     "compare": ("evaluation", "compare a checkpoint with transformers' GPT-2 and name the causes of differences"),
     "convert": ("exchange", "convert to and from Hugging Face's format; from nanoGPT's and minGPT's"),
+    "merge": ("exchange", "average the weights of several checkpoints into one"),
     "attention": ("inspection", "attention weights as numbers, plots and an HTML explorer"),
     "explain": ("inspection", "attribute a classifier's prediction to tokens, by three methods"),
     "params": ("inspection", "a model's tensors, statistics and cost as a table, a tree, CSV or a diagram"),

@@ -12,6 +12,7 @@ import torch
 
 from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.label_task import KIND, LabelTask
+from gpt2_lightning.checkpoints.training_state import is_count
 from gpt2_lightning.errors import UserError, shortened
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
@@ -24,6 +25,9 @@ ADAPTER = "adapter"
 """Entry of `Description.task` in a checkpoint of a LoRA adapter without its base: settings, base and hash."""
 SCORE = "score.weight"
 """Name of a classifier's head among the tensors; language models are loaded without it."""
+WEIGHT_AVERAGE = "weight_average"
+"""Entry of a checkpoint whose `state_dict` is an average: `method`, `updates` (the number of averaged weights), and by
+the names of Lightning's state dict, `average` in float32 and `trained`, the weights of the step."""
 WEIGHT_DTYPES = {torch.float64, torch.float32, torch.bfloat16, torch.float16}
 FORMAT = 1
 """Incremented when older versions cannot read what this one writes."""
@@ -143,6 +147,14 @@ def _require_weights(tensors: dict[Any, Any]) -> None:
         raise ValueError(f"the tensors are {found}, and one of {', '.join(sorted(map(str, WEIGHT_DTYPES)))} is needed")
 
 
+def averaging_of(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the method of averaging and the number of averaged weights; None where weights are not averaged."""
+    saved = checkpoint.get(WEIGHT_AVERAGE)
+    if not isinstance(saved, dict) or not isinstance(saved.get("method"), str) or not is_count(saved.get("updates")):
+        return None
+    return {"method": saved["method"], "updates": saved["updates"]}
+
+
 def adapter_alone(tensors: dict[str, Any]) -> dict[str, Any]:
     """Select the tensors that are not part of the base model: adapters and the head of a classifier."""
     return {key: tensor for key, tensor in tensors.items() if ".adapters." in key or key == SCORE}
@@ -188,12 +200,21 @@ def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifi
     return classifier.eval(), description
 
 
-def differing_fields(wanted: GPT2Config, found: GPT2Config) -> list[str]:
-    """Fields that differ between two architectures, except those that do not affect the tensors."""
+def differing_fields(
+    one: GPT2Config, other: GPT2Config, of_one: str = "the configuration has", of_other: str = "the checkpoint"
+) -> list[str]:
+    """Describe the fields that differ between two architectures, except those that do not affect the tensors.
+
+    Args:
+        one: an architecture.
+        other: another.
+        of_one: words before a value of the first.
+        of_other: words before a value of the second.
+    """
     free = {"embd_pdrop", "attn_pdrop", "resid_pdrop", "kernels", "initializer_range"}
-    pairs = {f.name: (getattr(wanted, f.name), getattr(found, f.name)) for f in dataclasses.fields(GPT2Config)}
+    pairs = {f.name: (getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(GPT2Config)}
     return [
-        f"{name}: the configuration has {ours}, the checkpoint {theirs}"
-        for name, (ours, theirs) in pairs.items()
-        if name not in free and ours != theirs
+        f"{name}: {of_one} {first}, {of_other} {second}"
+        for name, (first, second) in pairs.items()
+        if name not in free and first != second
     ]

@@ -20,7 +20,7 @@ from gpt2_lightning.tokenizers import Tokenizer
 
 _GROUPS = (
     *("init_from", "task", "freeze", "lora", "data", "tokenizer", "batch_size", "seed", "optimizer", "schedule"),
-    "trainer",
+    *("trainer", "weight_average"),
 )
 """Groups of a run's configuration that describe the training; the architecture is taken from the model."""
 _STATED_ELSEWHERE = ("steps", "best_val_loss")

@@ -9,7 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
-from gpt2_lightning.checkpoints.content import KEY, SCORE, Description, restore_classifier
+from gpt2_lightning.checkpoints.content import (
+    KEY,
+    SCORE,
+    WEIGHT_AVERAGE,
+    Description,
+    averaging_of,
+    restore_classifier,
+)
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.label_head import LabelHead
@@ -119,15 +126,23 @@ def from_own_checkpoint(content: dict[str, Any], description: Description, path:
         path: path of the checkpoint.
         model: model of the checkpoint.
     """
+    averaging = averaging_of(content)
     return LoadedModel(
         model,
         description.tokenizer,
-        description.run_config,
+        description.run_config | ({} if averaging is None else {WEIGHT_AVERAGE: averaging}),
         THIS_PROGRAM,
         str(path),
         path,
         content.get("global_step"),
+        notes=() if averaging is None else (_averaged(**averaging),),
         task=description.task,
         score=content["state_dict"].get(SCORE),
         eos_token_ids=description.eos_token_ids,
     )
+
+
+def _averaged(method: str, updates: int) -> str:
+    """Describe the weights of a run with weight averaging."""
+    mean = {"ema": "exponential moving average", "average": "mean"}.get(method, "average")
+    return f"its weights are the {mean} of those of {updates:,} steps, as its run validated them"

@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from gpt2_lightning.checkpoints.content import WEIGHT_AVERAGE
 from gpt2_lightning.checkpoints.training_state import (
     is_count,
     refuse,
@@ -58,7 +59,7 @@ def require_fit(checkpoint: dict[str, Any], trainer: L.Trainer) -> None:
         if key in checkpoint["callbacks"] and type(callback).__module__.partition(".")[0] == _PACKAGE:
             faults += structure_faults(checkpoint["callbacks"][key], callback.state_dict(), f"callbacks.{key}")
     faults += _weight_faults(checkpoint["state_dict"], trainer.lightning_module)
-    if (average := checkpoint.get(weight_average.KEY)) is not None:
+    if (average := checkpoint.get(WEIGHT_AVERAGE)) is not None:
         faults += weight_average.faults(average, trainer.lightning_module.state_dict(keep_vars=True))
     faults += [f for loss in checkpoint["train_losses"] for f in tensor_faults(loss, (), "train_losses")]
     faults += [fault for state in checkpoint["random_states"] for fault in _random_state_faults(state)]

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gpt2_lightning.checkpoints.content import WEIGHT_AVERAGE
 from gpt2_lightning.checkpoints.training_state import is_count, tensor_faults
 from gpt2_lightning.training.strategies.fsdp import shard_like
 
-KEY = "weight_average"
-"""Entry of a checkpoint whose `state_dict` is an average: see `WeightAverage.to_plain`."""
 Update = Callable[[list[Tensor], list[Tensor], int], None]
 """Function that adds the current weights (second) to the averages of a number of weights (third), as those of
 `torch.optim.swa_utils`."""
@@ -85,12 +84,7 @@ class WeightAverage:
                 self.restore()
 
     def to_plain(self, module: nn.Module) -> dict[str, Any]:
-        """Return the entry of a checkpoint.
-
-        Returns:
-            `method`; `updates`, the number of averaged weights; `average`, in float32, and `trained`, the weights of
-            the step, both by the names of the module's `state_dict`, with tied tensors under each of theirs.
-        """
+        """Return the entry of a checkpoint, with tied tensors under each of their names."""
         names = {id(parameter): name for name, parameter in self._parameters.items()}
         own = module.state_dict(keep_vars=True)
         aliases = {alias: names[id(tensor)] for alias, tensor in own.items() if id(tensor) in names}
@@ -109,7 +103,7 @@ class WeightAverage:
 
 def restore_trained(checkpoint: dict[str, Any]) -> None:
     """Put the weights of the step into the state dict of a loaded checkpoint, in place of their average."""
-    saved = checkpoint.get(KEY)
+    saved = checkpoint.get(WEIGHT_AVERAGE)
     if isinstance(saved, dict) and isinstance(saved.get("trained"), dict):
         checkpoint["state_dict"] |= saved["trained"]
 
@@ -126,9 +120,9 @@ def faults(saved: Any, own: Mapping[str, Tensor]) -> Iterator[str]:
         and isinstance(saved.get("method"), str)
         and all(isinstance(saved.get(part), dict) for part in ("average", "trained"))
     ):
-        yield f"{KEY}: it does not hold a method, a count of updates, an average and the weights of the step"
+        yield f"{WEIGHT_AVERAGE}: it does not hold a method, a count of updates, an average and the weights of the step"
         return
     for part in ("average", "trained"):
         for name, value in saved[part].items():
             if name in own:
-                yield from tensor_faults(value, own[name].shape, f"{KEY}.{part}: {name}")
+                yield from tensor_faults(value, own[name].shape, f"{WEIGHT_AVERAGE}.{part}: {name}")

@@ -16,15 +16,18 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.checkpoints.content import load_model
+from gpt2_lightning.conversion.model_card import card_of
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
+from gpt2_lightning.pretrained.load import load_pretrained
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import EMAWeightAveraging, UniformWeightAveraging
 from gpt2_lightning.training.callbacks.averaging import WeightAveraging
 from gpt2_lightning.training.metrics.monitor import Monitor
 from gpt2_lightning.training.optimizers import AdamW, Muon
+from gpt2_lightning.training.spikes import RollBack
 from tests.training.short_run import BLOCK, CONFIG, Plan, Run, same_tensors
 from tests.training.two_processes import on_two_processes
 
@@ -294,3 +297,26 @@ def test_ranks_average_what_one_process_does(train: Train, tokens: Tokens, tmp_p
             rows = [row for row in csv.DictReader(file) if row["val/loss"]]
         for name in ("val/loss", "val/raw_loss"):
             assert [float(row[name]) for row in rows] == pytest.approx([*alone.column(name).values()], abs=1e-4)
+
+
+def test_other_programs_get_the_average_and_its_origin(train: Train, tmp_path: Path) -> None:
+    run = train(plan_of(tmp_path, UniformWeightAveraging(last_fraction=0.5)))
+    loaded = load_pretrained(str(tmp_path / "checkpoints" / LAST))
+    assert same_tensors(loaded.model.state_dict(), run.checkpoint(LAST)["state_dict"])
+    assert loaded.notes == ("its weights are the mean of those of 6 steps, as its run validated them",)
+    card = card_of(loaded, "mine", None).text(loaded.model, loaded.tokenizer)
+    assert "| weight_average.method | average |\n| weight_average.updates | 6 |" in card
+    assert load_pretrained(str(tmp_path / "checkpoints" / "step-000006.ckpt")).notes == ()
+
+
+@each_method
+def test_a_rollback_goes_back_to_the_average_of_the_checkpoint(
+    train: Train, tokens: Tokens, tmp_path: Path, averaging: Averaging
+) -> None:
+    """As in `fit`: a new Trainer continues from the earlier checkpoint, and reads all samples again here."""
+    whole = train(plan_of(tmp_path / "whole", averaging()))
+    checkpoint = kill_after(whole, 6, tmp_path / "again")
+    again = Run(plan_of(tmp_path / "again", averaging()), tokens)
+    RollBack(checkpoint, "TokenDataModule", [], 1).preload(again.checkpoint_io)
+    again.fit(checkpoint)
+    assert same_tensors(again.checkpoint(LAST)["weight_average"], whole.checkpoint(LAST)["weight_average"])

@@ -9,12 +9,13 @@ from typing import Any
 import lightning as L
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
+from gpt2_lightning.checkpoints.content import WEIGHT_AVERAGE
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.settings import PositiveInt, PositiveShare, ProperShare, checked
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.strategies.fsdp import ShardedStrategy, gather
 from gpt2_lightning.training.validation import RAW_VAL_LOSS
-from gpt2_lightning.training.weight_average import KEY, Update, WeightAverage
+from gpt2_lightning.training.weight_average import Update, WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class WeightAveraging(L.Callback):
             raise UserError(f"callbacks: {methods} exclude each other, since a run has one average; remove one")
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        saved = checkpoint.get(KEY)
+        saved = checkpoint.get(WEIGHT_AVERAGE)
         self._saved = saved if saved is not None and saved["method"] == self.method else None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -95,7 +96,7 @@ class WeightAveraging(L.Callback):
         if saved:
             dtypes = {name: tensor.dtype for name, tensor in saved["trained"].items()}
             checkpoint["state_dict"] |= {name: saved["average"][name].to(dtype) for name, dtype in dtypes.items()}
-            checkpoint[KEY] = saved
+            checkpoint[WEIGHT_AVERAGE] = saved
 
 
 class EMAWeightAveraging(WeightAveraging):
