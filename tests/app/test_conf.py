@@ -27,7 +27,12 @@ from tests.app.compositions import CONF, RECIPES, composed, named, schema_of
 OPTIONS = sorted(str(f.relative_to(CONF).with_suffix("")) for f in CONF.glob("*/*.yaml") if f.parent != RECIPES)
 FINETUNING = {"lora", "task", "template"}
 """Groups of the verb `finetune` alone."""
-NEEDED = {"predict": ["text=something"], "explain": ["text=something"], "evaluate": ["benchmarks=lambada"]}
+NEEDED = {
+    "predict": ["text=something"],
+    "explain": ["text=something"],
+    "evaluate": ["benchmarks=lambada"],
+    "merge": ["++checkpoints=[one,other]"],
+}
 """What a verb cannot do without, where its YAML leaves the choice."""
 WITH = {
     "benchmarks": ["callbacks=benchmarks"],
