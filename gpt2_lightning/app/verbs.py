@@ -9,6 +9,7 @@ _VERBS = {
     "finetune": ("training", "fine-tune a trained model on a task"),
     "sweep": ("training", "search for the best hyperparameters"),
     "generate": ("generation", "generate text from a checkpoint"),
+    "serve": ("generation", "a page to write with a model, and an OpenAI-compatible API"),
     "predict": ("evaluation", "label texts with a classifier"),
     "evaluate": ("evaluation", "measure a model on benchmarks, with intervals and beside OpenAI's GPT-2"),
     "compare": ("evaluation", "compare a checkpoint with transformers' GPT-2 and name the causes of differences"),

@@ -18,6 +18,7 @@ from gpt2_lightning.serving.completions.endpoints import Completions
 from gpt2_lightning.serving.engine import Engine
 from gpt2_lightning.serving.errors import RequestError
 from gpt2_lightning.serving.inspection import Inspection
+from gpt2_lightning.serving.operation.metrics import Metrics
 from gpt2_lightning.serving.page.route import add_page
 from gpt2_lightning.serving.reading import TextReader
 from gpt2_lightning.serving.schemas import (
@@ -33,12 +34,12 @@ from gpt2_lightning.serving.schemas import (
 _LOG = logging.getLogger(__name__)
 
 
-def create_app(engine: Engine, send_timeout: float = 30.0) -> FastAPI:
+def create_app(engine: Engine, metrics: Metrics | None = None) -> FastAPI:
     """Create the application; the engine runs as long as it does.
 
     Args:
         engine: runs the models.
-        send_timeout: seconds after which a client that does not read its stream is cut off.
+        metrics: metrics of the server that the application is part of.
     """
 
     @contextlib.asynccontextmanager
@@ -49,10 +50,12 @@ def create_app(engine: Engine, send_timeout: float = 30.0) -> FastAPI:
         finally:
             engine.close()
 
-    app = FastAPI(title="GPT-2 Lightning", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title="GPT-2 Lightning", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    metrics = metrics or Metrics(engine)
     readers = {name: TextReader(engine.models.by_name[name]) for name in engine.lanes}
-    _add_openai_routes(app, engine, Completions(engine, readers, send_timeout))
+    _add_openai_routes(app, engine, Completions(engine, readers, metrics.first_token.observe))
     _add_page_routes(app, engine, Inspection(engine, readers))
+    _add_operation_routes(app, engine, metrics)
     add_page(app)
     app.add_exception_handler(RequestError, _answer_request_error)
     app.add_exception_handler(UserError, _answer_user_error)
@@ -101,11 +104,18 @@ def _add_page_routes(app: FastAPI, engine: Engine, inspection: Inspection) -> No
         """The attention of one token, by layer and head."""
         return await inspection.attention(body)
 
+
+def _add_operation_routes(app: FastAPI, engine: Engine, metrics: Metrics) -> None:
     @app.get("/health", tags=["Operation"])
     async def health() -> Response:
         """200 while models can answer, else 503."""
         status = "ok" if engine.is_alive else "failed"
         return JSONResponse({"status": status}, 200 if engine.is_alive else 503)
+
+    @app.get("/metrics", tags=["Operation"])
+    async def metrics_text() -> Response:
+        """Metrics in Prometheus's format."""
+        return Response(metrics.text(), media_type=metrics.content_type)
 
 
 def _model_object(name: str) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-
-import torch
 
 from gpt2_lightning.checkpoints.label_task import KIND as CLASSIFY
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -19,6 +18,7 @@ from gpt2_lightning.serving.errors import RequestError
 from gpt2_lightning.serving.schemas import ModelInfo
 from gpt2_lightning.tokenizers import Tokenizer
 
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}")
 DEFAULT = "default"
 """Name that every server accepts for its first model."""
 
@@ -136,10 +136,6 @@ def model_name(loaded: LoadedModel) -> str:
         return loaded.location.removeprefix(SCHEME).partition("@")[0]
     path = Path(loaded.location)
     if loaded.checkpoint is not None and path.parent.name == "checkpoints":
-        return path.absolute().parents[2].name  # runs/NAME/TIME/checkpoints/FILE
+        run = path.absolute().parents[1]
+        return run.parent.name if _TIME.match(run.name) else run.name  # of runs/NAME/TIME
     return path.stem if path.is_file() else path.absolute().name
-
-
-def memory_bytes(model: torch.nn.Module) -> int:
-    """Bytes of a model's parameters, tied ones once."""
-    return sum(parameter.nbytes for parameter in model.parameters())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -64,11 +65,11 @@ class Completions:
     Args:
         engine: runs the models.
         readers: by the model's name.
-        send_timeout: seconds after which a client that reads nothing is cut off.
+        observe: called with the seconds from a request to its first token.
     """
 
-    def __init__(self, engine: Engine, readers: dict[str, TextReader], send_timeout: float) -> None:
-        self._engine, self._readers, self._send_timeout = engine, readers, send_timeout
+    def __init__(self, engine: Engine, readers: dict[str, TextReader], observe: Callable[[float], None]) -> None:
+        self._engine, self._readers, self._observe = engine, readers, observe
 
     async def complete(self, body: CompletionRequest, request: Request) -> Response:
         """`POST /v1/completions`."""
@@ -142,7 +143,7 @@ class Completions:
     async def _respond(self, plan: Plan, body: GenerationRequest, request: Request) -> Response:
         job, events = self._begin(plan, body)
         if body.stream:
-            return _Stream(job, self._stream(plan, body, job, events), self._send_timeout)
+            return _Stream(job, self._stream(plan, body, job, events))
         answer = await _unless_disconnected(request, self._whole(plan, job, events))
         if answer is None:
             job.cancelled = True
@@ -169,12 +170,15 @@ class Completions:
             delta = plan.echoes[index // plan.samples]
             yield index, Delta(delta.text, delta.tokens, None if plan.sampling else "length")
         texts = [ChoiceText(plan.served) for _ in range(plan.n_choices if plan.sampling else 0)]
-        left = len(texts)
+        left, is_first = len(texts), True
         try:
             while left:
                 event = await events.get()
                 if isinstance(event, RequestError):
                     raise event
+                if is_first:
+                    self._observe(time.monotonic() - job.begun)
+                    is_first = False
                 left -= event.finished is not None
                 if (added := texts[event.row].add(event)) is not None:
                     yield event.row, added
@@ -212,8 +216,8 @@ class Completions:
 class _Stream(EventSourceResponse):
     """A stream that cancels its job however it ends."""
 
-    def __init__(self, job: Job, content: AsyncIterator[str], send_timeout: float) -> None:
-        super().__init__(content, sep="\n", send_timeout=send_timeout, headers={"Cache-Control": "no-cache"})
+    def __init__(self, job: Job, content: AsyncIterator[str]) -> None:
+        super().__init__(content, sep="\n", headers={"Cache-Control": "no-cache"})
         self._job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

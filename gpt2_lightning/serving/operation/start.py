@@ -1,0 +1,102 @@
+"""From the settings of a server to its processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from dataclasses import dataclass
+
+import torch
+
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.pretrained.devices import Device, DType, device_of, dtype_of
+from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
+from gpt2_lightning.pretrained.loaded_model import LoadedModel
+from gpt2_lightning.serving.engine import Engine
+from gpt2_lightning.serving.lane import Limits
+from gpt2_lightning.serving.models import Models
+from gpt2_lightning.serving.operation.guard import THIS_MACHINE, Access
+from gpt2_lightning.serving.operation.server import Address, guarded, serve, url_of
+from gpt2_lightning.serving.operation.workers import run_workers
+
+__all__ = ["THIS_MACHINE", "Access", "Address", "Limits", "LoadOptions", "Options", "start"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a server is started with; see the fields of the verb `serve`."""
+
+    checkpoints: tuple[str, ...]
+    load: LoadOptions
+    device: Device
+    dtype: DType
+    address: Address
+    access: Access
+    limits: Limits
+    workers: int
+    grace: int
+    log_texts: bool
+
+
+def start(options: Options) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        UserError: if a model cannot be loaded, or the address cannot be used.
+        KeyboardInterrupt: after Ctrl-C.
+    """
+    bound = options.address.bind()  # first, since loading takes time
+    if options.workers == 1:
+        _serve(0, options, bound)
+        return
+    if not sys.platform.startswith("linux"):
+        raise UserError(f"workers: {options.workers} processes share a port on Linux alone; set workers=1")
+    port = bound.getsockname()[1]
+    bound.close()
+    options = dataclasses.replace(options, address=Address(options.address.host, port))
+    reserved = options.address.bind(shared=True)
+    run_workers(_serve, (options,), options.workers, reserved, options.grace)
+
+
+def _serve(worker: int, options: Options, bound: object = None) -> None:
+    import socket
+
+    if options.workers > 1:
+        bound = options.address.bind(shared=True)
+        if not torch.cuda.is_available():
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
+    assert isinstance(bound, socket.socket)
+    models = Models(_load(checkpoint, worker, options) for checkpoint in options.checkpoints)
+    app = guarded(Engine(models, options.limits), options.access, options.log_texts)
+    name = f"worker {worker + 1} of {options.workers}: " if options.workers > 1 else ""
+    for served in models.by_name.values():
+        _note(f"{name}{_description(served.name, served.loaded, options.limits)}")
+    _note(f"{name}at {url_of(bound)} (Ctrl-C ends)")
+    serve(app, bound, options.grace)
+
+
+def _load(checkpoint: str, worker: int, options: Options) -> LoadedModel:
+    device = device_of(options.device)
+    if device.type == "cuda" and options.workers > 1:
+        device = torch.device("cuda", worker % torch.cuda.device_count())
+    loaded = load_pretrained(checkpoint, options.load)
+    for note in loaded.notes:
+        _note(f"{loaded.location}: {note}")
+    return dataclasses.replace(loaded, model=loaded.model.to(device, dtype_of(options.dtype)))
+
+
+def _description(name: str, loaded: LoadedModel, limits: Limits) -> str:
+    """The start-up line of a model."""
+    parameters = list(loaded.model.parameters())
+    config, weight = loaded.model.config, loaded.model.wte.weight
+    megabytes = sum(parameter.nbytes for parameter in parameters) / 1e6
+    cache = 2 * config.n_layer * limits.rows * config.block_size * config.n_embd * weight.element_size() / 1e6
+    return (
+        f"{name}: {sum(p.numel() for p in parameters):,} parameters, context {config.block_size}, on "
+        f"{weight.device}, {megabytes:,.0f} MB, and up to {cache:,.0f} MB for {limits.rows} texts at once"
+    )
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
