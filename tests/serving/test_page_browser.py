@@ -372,6 +372,7 @@ def test_a_text_beyond_the_context_is_refused_with_both_numbers_unless_a_window_
     visit: Callable[..., Visit],
 ) -> None:
     here = visit()
+    here.page.select_option("#model-0", "endless")
     here.page.uncheck("#slide")
     here.write("a" * 60, tokens=30)
     problem = here.page.locator(".pane .problem").inner_text()

@@ -59,6 +59,12 @@ class Pane {
     for (const span of spansOf(this.body).slice(1, 2)) span.tabIndex = -1;
   }
 
+  /** Whether the end of the text is within the window, so that the page scrolls with it. */
+  isEndSeen() {
+    const { top, bottom } = this.readout.getBoundingClientRect();
+    return top >= 0 && bottom <= window.innerHeight;
+  }
+
   drawFoot() {
     const path = this.tree.path();
     const leaves = this.tree.leaves();
@@ -171,11 +177,13 @@ class Pane {
       const start = performance.now();
       let count = 0;
       for await (const { choices: [choice] } of stream("/v1/completions", body, signal)) {
+        const isFollowed = this.isEndSeen();
         for (const token of choice?.tokens ?? []) {
           node = this.tree.add(node, token);
           this.append(node);
           count++;
         }
+        if (isFollowed && !this.isEndSeen()) this.readout.scrollIntoView({ block: "nearest" });
         if (choice?.finish_reason && node.token) node.end = choice.finish_reason;
       }
       this.pace = `${(count / ((performance.now() - start) / 1000)).toFixed(0)} tokens per second`;

@@ -69,7 +69,7 @@ const TREES = new Map(); // by view, pane and model
 
 /** All that a model has written in a pane of a view. */
 function treeOf(view, pane, model) {
-  const name = `${view} ${pane} ${model.id}`;
+  const name = `${view} ${pane} ${model.id} ${model.vocabulary}`;
   if (!TREES.has(name)) TREES.set(name, new Tree());
   return TREES.get(name);
 }
