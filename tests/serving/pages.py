@@ -16,10 +16,12 @@ import uvicorn
 
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
-from gpt2_lightning.serving.application import create_app
 from gpt2_lightning.serving.engine import Engine
 from gpt2_lightning.serving.lane import Limits
 from gpt2_lightning.serving.models import Models
+from gpt2_lightning.serving.operation.connections import Connection
+from gpt2_lightning.serving.operation.guard import Access
+from gpt2_lightning.serving.operation.server import guarded
 from tests.serving.served import loaded
 
 if TYPE_CHECKING:
@@ -46,10 +48,11 @@ def classifier() -> LoadedModel:
 
 
 @contextlib.contextmanager
-def server(*models: LoadedModel) -> Iterator[tuple[str, Engine]]:
+def server(*models: LoadedModel, api_key: str | None = None) -> Iterator[tuple[str, Engine]]:
     """Address and engine of a server on a free port of this machine."""
     engine = Engine(Models(models), Limits())
-    config = uvicorn.Config(create_app(engine), port=0, log_level="warning", ws="none")
+    app = guarded(engine, Access(api_key=api_key))
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="none", http=Connection)
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()

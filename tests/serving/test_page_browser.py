@@ -383,22 +383,16 @@ def test_a_text_beyond_the_context_is_refused_with_both_numbers_unless_a_window_
     here.faults.clear()
 
 
-def test_a_key_is_asked_for_and_sent(visit: Callable[..., Visit]) -> None:
-    here = visit()
-    here.page.route(
-        "**/api/models",
-        lambda route: (
-            route.continue_()
-            if route.request.headers.get("authorization") == "Bearer secret"
-            else route.fulfill(status=401, json={"error": {"message": "no key"}})
-        ),
-    )
-    here.page.reload()
-    here.page.fill("#key", "secret")
-    here.page.click("#key-dialog button")
-    here.until("MODELS.length > 0")
-    here.wait()
-    here.faults.clear()
+def test_the_browser_asks_for_the_key_of_the_server(browser: Browser) -> None:
+    with server(loaded(), api_key="secret") as (address, _):
+        context = browser.new_context(http_credentials={"username": "anyone", "password": "secret"})
+        here = Visit(context.new_page(), address)
+        here.listen()
+        here.page.goto(address)
+        here.wait()
+        assert here.write(PROMPT, tokens=3).startswith(PROMPT)
+        assert here.faults == []
+        context.close()
 
 
 @pytest.mark.parametrize("form", ["command", "python", "curl"])

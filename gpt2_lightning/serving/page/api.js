@@ -3,11 +3,9 @@
 /** An error whose message is for the reader. */
 class Problem extends Error {}
 
-let apiKey = "";
-
 const ADVICE = {
   400: "Change the prompt or the setting that it names.",
-  401: "Reload the page to enter another key.",
+  401: "Reload the page to enter the key.",
   403: "Open the page at the address that the server printed.",
   404: "Reload the page: the server may have been started with other models.",
   413: "Shorten the text.",
@@ -19,9 +17,8 @@ const UNREACHABLE = "The server cannot be reached. See whether it is still runni
 
 /** The response to a request, if it is no error. */
 async function send(path, body, signal) {
-  const headers = apiKey ? { Authorization: `Bearer ${apiKey}` } : {};
-  const options = body === undefined ? { headers, signal } : {
-    method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
+  const options = body === undefined ? { signal } : {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
   };
   let response;
   try {
@@ -31,7 +28,6 @@ async function send(path, body, signal) {
     throw new Problem(UNREACHABLE);
   }
   if (response.ok) return response;
-  if (response.status === 401 && await askForKey()) return send(path, body, signal);
   throw new Problem(await wordsOf(response));
 }
 
@@ -81,20 +77,4 @@ async function* stream(path, body, signal) {
       yield event;
     }
   }
-}
-
-/** Ask the reader for the API key. Returns whether there is one now; several requests share one question. */
-let asking = null;
-function askForKey() {
-  asking ??= new Promise((resolve) => {
-    const dialog = $("key-dialog");
-    dialog.onclose = () => {
-      asking = null;
-      apiKey = $("key").value.trim();
-      resolve(dialog.returnValue === "use" && apiKey !== "");
-      dialog.returnValue = "";
-    };
-    dialog.showModal();
-  });
-  return asking;
 }
