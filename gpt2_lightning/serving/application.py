@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from gpt2_lightning import __version__
 from gpt2_lightning.errors import UserError, shortened
+from gpt2_lightning.serving.classification import Classify
 from gpt2_lightning.serving.completions.endpoints import Completions
 from gpt2_lightning.serving.engine import Engine
 from gpt2_lightning.serving.errors import RequestError
@@ -25,12 +27,16 @@ from gpt2_lightning.serving.schemas import (
     AttentionAnswer,
     AttentionRequest,
     ChatRequest,
+    ClassifyAnswer,
+    ClassifyRequest,
     CompletionRequest,
     ModelsAnswer,
     NextAnswer,
     NextRequest,
 )
 
+_UNION_MEMBER = re.compile(r"\[|^(str|int)$")
+"""Names of a union's types in the places that pydantic reports."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -53,7 +59,7 @@ def create_app(engine: Engine, metrics: Metrics | None = None) -> FastAPI:
     app = FastAPI(title="GPT-2 Lightning", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     metrics = metrics or Metrics(engine)
     readers = {name: TextReader(engine.models.by_name[name]) for name in engine.lanes}
-    _add_openai_routes(app, engine, Completions(engine, readers, metrics.first_token.observe))
+    _add_openai_routes(app, engine, Completions(engine, readers, metrics.first_token.observe), Classify(engine))
     _add_page_routes(app, engine, Inspection(engine, readers))
     _add_operation_routes(app, engine, metrics)
     add_page(app)
@@ -65,7 +71,7 @@ def create_app(engine: Engine, metrics: Metrics | None = None) -> FastAPI:
     return app
 
 
-def _add_openai_routes(app: FastAPI, engine: Engine, completions: Completions) -> None:
+def _add_openai_routes(app: FastAPI, engine: Engine, completions: Completions, classifiers: Classify) -> None:
     @app.get("/v1/models", tags=["OpenAI"])
     async def models() -> dict[str, Any]:
         """The models of this server."""
@@ -85,6 +91,11 @@ def _add_openai_routes(app: FastAPI, engine: Engine, completions: Completions) -
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation, by a model that was trained on instructions."""
         return await completions.chat(body, request)
+
+    @app.post("/v1/classify", tags=["Classifiers"])
+    async def classify(body: ClassifyRequest) -> ClassifyAnswer:
+        """Label texts, by a classifier; with the tokens that mattered, where asked."""
+        return await classifiers.classify(body)
 
 
 def _add_page_routes(app: FastAPI, engine: Engine, inspection: Inspection) -> None:
@@ -134,21 +145,29 @@ async def _answer_user_error(request: Request, error: Exception) -> Response:
 async def _answer_validation_error(request: Request, error: Exception) -> Response:
     """400, where FastAPI answers 422: clients of OpenAI's API expect it."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
+    errors = error.errors()
+    # Of a union, the type that fits and has another fault says more than the others.
+    first = next((each for each in errors if not each["type"].endswith("_type")), errors[0])
     if first["type"] == "json_invalid":
         return await _answer_request_error(
             request, RequestError(400, f"the body is no valid JSON: {first['ctx']['error']}", code="invalid_json")
         )
-    where = [str(part) for part in first["loc"][1:]]
+    where = [str(part) for part in first["loc"][1:] if not _UNION_MEMBER.search(str(part))]
     param = where[0] if where else None
     if first["type"] == "extra_forbidden":
         message = f"Unrecognized request argument supplied: {'.'.join(where)}"
     elif not where:
         message = "the body must be a JSON object, with the header Content-Type: application/json"
     else:
+        same = [each["msg"] for each in errors if first["type"].endswith("_type") and each["loc"][1] == first["loc"][1]]
+        fault = " or ".join(dict.fromkeys(msg.removeprefix("Input should be ") for msg in same))
         given = "" if first["type"] == "missing" else f", not {shortened(first['input'])}"
-        message = f"{'.'.join(where)}: {first['msg'][:1].lower()}{first['msg'][1:]}{given}"
+        message = f"{'.'.join(where)}: {f'input should be {fault}' if fault else _uncapitalized(first['msg'])}{given}"
     return await _answer_request_error(request, RequestError(400, message, param))
+
+
+def _uncapitalized(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hmac
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -16,9 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpt2_lightning.serving.errors import RequestError
 
-_OPEN_PATHS = ("/health",)
-"""Paths that need no key: probes of containers have none."""
-_PAGE = "/"
+_OPEN_PATHS = ("/", "/health")
+"""Paths that need no key: the page, which asks for one, and what probes of containers read."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -40,7 +37,7 @@ class Access:
     """Names in the Host header that are accepted, with any port; None for all. A page of another site that points its
     own name to this machine (DNS rebinding) has another one."""
     api_key: str | None = None
-    """The key, as a Bearer token or as the password of Basic authentication, for which browsers ask; None for none."""
+    """The key that requests have as a Bearer token; None for none."""
     body_bytes: int = 2**20
     """Largest body."""
     body_seconds: float = 20.0
@@ -76,8 +73,6 @@ class Guard:
             body = await self._body(Headers(scope=scope), receive)
         except RequestError as error:
             headers = error.headers
-            if error.status == 401 and scope["path"] == _PAGE:
-                headers["WWW-Authenticate"] = 'Basic realm="GPT-2 Lightning", charset="UTF-8"'
             if error.status in (408, 413):
                 headers["Connection"] = "close"  # the rest of the body is not read
             await JSONResponse(error.body, error.status, headers)(scope, receive, send_with_headers)
@@ -115,14 +110,8 @@ class Guard:
 
     def _has_key(self, headers: Headers) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "basic":
-            try:
-                given = base64.b64decode(given, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
-                return False
-        elif kind.lower() != "bearer":
-            return False
-        return hmac.compare_digest(given.strip().encode(), (self._access.api_key or "").encode())
+        expected = (self._access.api_key or "").encode()
+        return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), expected)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """Read the body.
