@@ -113,8 +113,7 @@ class Visit:
 
     def wait(self) -> None:
         """Wait until the page is at rest."""
-        self.until("MODELS.length > 0 && !PANES.some((pane) => pane.running)")
-        self.page.wait_for_load_state("networkidle")
+        self.until("MODELS.length > 0 && !PANES.some((pane) => pane.running) && $('next-panel').ariaBusy === 'false'")
 
     def until(self, condition: str) -> None:
         """Wait for a condition of the page. Its policy refuses Playwright's own way, which is `eval`."""

@@ -15,19 +15,25 @@ function nextPlace(pane) {
 async function refreshNext() {
   nextAsked?.abort();
   const asked = (nextAsked = new AbortController());
-  $("next-panel").hidden = state.view === "classify";
-  if (state.view === "classify" || !PANES.length) return;
+  const panel = $("next-panel");
+  panel.hidden = state.view === "classify";
+  panel.ariaBusy = !panel.hidden && panel.open;
   await new Promise((resolve) => setTimeout(resolve, 120));
-  const [pane] = PANES;
-  if (asked.signal.aborted || pane.running || !$("next-panel").open) return;
-  const place = nextPlace(pane);
-  if (!place) return $("next").replaceChildren();
-  const body = { model: pane.model.id, prompt: place.prompt, count: BARS, tokens: false, ...sampling(FORMING) };
+  if (asked.signal.aborted) return;
   try {
-    drawNext(pane, place.where, await ask("/api/next", body, asked.signal));
+    if (panel.ariaBusy === "true") await askForNext(PANES[0], asked.signal);
   } catch (error) {
     if (error.name !== "AbortError") $("next-about").textContent = error.message;
   }
+  if (!asked.signal.aborted) panel.ariaBusy = false;
+}
+
+async function askForNext(pane, signal) {
+  if (!pane || pane.running) return;
+  const place = nextPlace(pane);
+  const body = { model: pane.model.id, prompt: place?.prompt, count: BARS, tokens: false, ...sampling(FORMING) };
+  if (place) drawNext(pane, place.where, await ask("/api/next", body, signal));
+  else for (const id of ["next", "next-about", "next-kept"]) $(id).replaceChildren();
 }
 
 function drawNext(pane, where, { distribution, rest, kept, entropy }) {

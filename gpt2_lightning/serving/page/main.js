@@ -61,7 +61,7 @@ function drawModels() {
     $(`model-${i}`).value = model.id;
   });
   const facts = ({ parameters, n_layer: layers, n_head: heads, context, step }) =>
-    `${parameters >= 1e6 ? `${(parameters / 1e6).toFixed(parameters >= 1e7 ? 0 : 1)}M` : parameters.toLocaleString("en")} parameters, ${layers} layers of ${heads} heads, context ${context}${step ? `, step ${step}` : ""}`;
+    `${parameters >= 1e6 ? `${(parameters / 1e6).toFixed(parameters >= 1e7 ? 0 : 1)}M` : parameters.toLocaleString("en")} parameters, ${times(layers, "layer")} of ${times(heads, "head")}, context ${context}${step ? `, step ${step}` : ""}`;
   $("facts").textContent = shown.length === 1 ? facts(shown[0]) : "";
   $("system-row").hidden = state.view !== "chat" || !shown.some((model) => model.has_system);
   if (state.view !== "classify") drawAttentionChoices();
