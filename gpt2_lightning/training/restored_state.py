@@ -27,7 +27,12 @@ log = logging.getLogger(__name__)
 _PACKAGE = __name__.partition(".")[0]
 _PARTS = {"state": dict, "param_groups": list}
 _ADAM = {"step", "exp_avg", "exp_avg_sq"}
-_STATE_OF = {"adamw": _ADAM, "AdamW": _ADAM, "muon": {"momentum_buffer"}}
+_STATE_OF = {
+    "adamw": _ADAM,
+    "AdamW": _ADAM,
+    "muon": {"momentum_buffer"},
+    "normuon": {"momentum_buffer", "row_exp_avg_sq"},
+}
 """Entries of a parameter's state by the algorithm of its group, or else the class of the optimizer."""
 
 
@@ -122,8 +127,9 @@ def _parameter_faults(
     if names is not None and state and state.keys() != names:
         yield f"{name}: it has {sorted(map(str, state))}, and {sorted(names)} is needed"
     elif names is not None or group.get("fused"):
+        shapes = {"step": (), "row_exp_avg_sq": (*parameter.shape[:1], 1)}
         for key, value in state.items():
-            yield from tensor_faults(value, () if key == "step" else parameter.shape, f"{name}.{key}")
+            yield from tensor_faults(value, shapes.get(key, parameter.shape), f"{name}.{key}")
 
 
 def _is_pair(value: Any) -> bool:

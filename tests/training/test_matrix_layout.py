@@ -1,4 +1,4 @@
-"""Muon on four ranks under DDP, FSDP and HSDP, in comparison with one process."""
+"""NorMuon, which is Muon with one more state, on four ranks under DDP, FSDP and HSDP, compared with one process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.training import distributed
-from gpt2_lightning.training.optimizers import Muon, orthogonalization
+from gpt2_lightning.training.optimizers import NorMuon, orthogonalization
 from gpt2_lightning.training.optimizers.matrix_layout import MatrixLayout, interleave
 from tests.training.short_run import same_tensors
 from tests.training.two_processes import on_processes
@@ -31,8 +31,8 @@ def network() -> GPT2:
 
 
 def train(mesh: tuple[int, ...], resume_after: int | None = None) -> State:
-    """Return the whole weights after some steps with given gradients, and the whole momenta of the last."""
-    model, spec = network(), Muon(lr=1e-3, muon_lr=0.05)
+    """Return the whole weights after some steps with given gradients, and the whole state of Muon."""
+    model, spec = network(), NorMuon(lr=1e-3, muon_lr=0.05)
     if mesh:
         names = ("replicas", "shards")[-len(mesh) :]
         on = init_device_mesh("cpu", mesh, mesh_dim_names=names)
@@ -54,12 +54,13 @@ def train(mesh: tuple[int, ...], resume_after: int | None = None) -> State:
             else:
                 parameter.grad = gradient
         optimizer.step()
-    momenta = {
-        f"momentum of {name}": state["momentum_buffer"]
+    of_muon = {
+        f"{key} of {name}": optimizer.state[parameter][key]
         for name, parameter in model.named_parameters()
-        if "momentum_buffer" in (state := optimizer.state[parameter])
+        for key in ("momentum_buffer", "row_exp_avg_sq")
+        if key in optimizer.state[parameter]
     }
-    state = {name: parameter.detach() for name, parameter in model.named_parameters()} | momenta
+    state = {name: parameter.detach() for name, parameter in model.named_parameters()} | of_muon
     return {name: each.full_tensor() if isinstance(each, DTensor) else each for name, each in state.items()}
 
 

@@ -16,8 +16,9 @@ from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.classifier import Classifier
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
-from gpt2_lightning.training.optimizers import Muon, muon, orthogonalization
+from gpt2_lightning.training.optimizers import Muon, NorMuon, muon, orthogonalization
 from gpt2_lightning.training.optimizers.muon import MuonAdamW
+from gpt2_lightning.training.optimizers.orthogonalization import orthogonalize
 from gpt2_lightning.training.optimizers.parameter_groups import matrices_in_blocks
 from gpt2_lightning.training.schedules import Linear
 from gpt2_lightning.training.strategies.fsdp import require_sharding_support
@@ -153,9 +154,44 @@ def test_queries_keys_and_values_each_move_in_all_directions() -> None:
         assert values.max() < 1.3
 
 
-def test_a_state_that_is_loaded_goes_on_bit_for_bit(tmp_path: Path) -> None:
+def test_normuon_divides_each_row_by_the_root_of_its_mean_square() -> None:
+    """Written out for each matrix, in comparison with steps whose gradients differ in size between rows."""
+    spec = NorMuon(lr=1e-3, muon_lr=0.1, muon_weight_decay=0.0, momentum=0.0, nesterov=False, row_beta2=0.8)
+    model = network()
+    optimizer = spec.build(model)
+    weights = {name: p.detach().clone() for name, p in model.named_parameters() if in_a_block(name) and p.dim() == 2}
+    means = dict.fromkeys(weights, torch.tensor(0.0))
+    rows_are_equal = {}
+    for step in range(3):
+        give_gradients(model.parameters(), seed=step)
+        for name, parameter in model.named_parameters():
+            if name in weights:
+                assert parameter.grad is not None
+                parameter.grad *= torch.logspace(0, -2, len(parameter))[:, None]
+                parts = parameter.grad.chunk(3 if "c_attn" in name else 1)
+                update = torch.cat([orthogonalize(part[None], 5)[0].float() for part in parts])
+                height, width = parts[0].shape
+                if step == 0:
+                    means[name] = torch.full((len(parameter),), 1 / max(height, width))
+                means[name] = 0.8 * means[name] + 0.2 * update.square().mean(1)
+                update = update / means[name].sqrt()[:, None] / max(height, width) ** 0.5
+                weights[name] -= 0.1 * max(1, height / width) ** 0.5 * update
+                rows_are_equal[name] = float(update.norm(dim=1).std() / update.norm(dim=1).mean())
+        optimizer.step()
+    for name, expected in weights.items():
+        torch.testing.assert_close(model.get_parameter(name).detach(), expected, atol=2e-5, rtol=1e-4, msg=name)
+    assert rows_are_equal["h.0.mlp.c_fc.weight"] > 0.01, "the means are of several steps"
+    plain = network()
+    without = Muon(lr=1e-3, muon_lr=0.1, muon_weight_decay=0.0, momentum=0.0, nesterov=False).build(plain)
+    give_gradients(plain.parameters(), seed=0)
+    without.step()
+    assert (plain.h[0].mlp.c_fc.weight - weights["h.0.mlp.c_fc.weight"]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("spec", [Muon(lr=1e-3), NorMuon(lr=1e-3)])
+def test_a_state_that_is_loaded_goes_on_bit_for_bit(tmp_path: Path, spec: Muon) -> None:
     one, other = network(), network()
-    first, second = (Muon(lr=1e-3).build(model) for model in (one, other))
+    first, second = (spec.build(model) for model in (one, other))
     for step in range(3):
         give_gradients(one.parameters(), seed=step)
         first.step()

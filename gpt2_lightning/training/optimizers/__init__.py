@@ -2,6 +2,6 @@
 
 from gpt2_lightning.training.optimizers.adamw import AdamW
 from gpt2_lightning.training.optimizers.base import OptimizerSpec
-from gpt2_lightning.training.optimizers.muon import Muon
+from gpt2_lightning.training.optimizers.muon import Muon, NorMuon
 
-__all__ = ["AdamW", "Muon", "OptimizerSpec"]
+__all__ = ["AdamW", "Muon", "NorMuon", "OptimizerSpec"]

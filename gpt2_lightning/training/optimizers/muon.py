@@ -21,6 +21,7 @@ from gpt2_lightning.training.optimizers.parameter_groups import grouped, matrice
 
 _MOST_ELEMENTS = 2**25
 """Elements that one rank orthogonalizes at once, if a parameter has fewer; temporary tensors take 12 bytes for each."""
+_EPS = 1e-8
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,19 @@ class Muon(AdamW):
         of_parts = {1: "block", 3: "qkv"}
         in_blocks = {parameter: of_parts[parts] for parameter, parts in matrices_in_blocks(model).items()}
         others = {"algorithm": "adamw", "betas": self.betas, "eps": self.eps}
-        muon = {
+        muon = self._muon_settings()
+        kinds = {
+            "matrix": {"weight_decay": self.weight_decay, **others},
+            "vector": others,
+            "block": {"parts": 1, **muon},
+            "qkv": {"parts": 3, **muon},
+        }
+        groups = grouped(model, kinds, lambda p: in_blocks.get(p) or matrix_or_vector(p), self.groups)
+        return MuonAdamW([group | {"lr": self.lr * group["lr_scale"]} for group in groups])
+
+    def _muon_settings(self) -> dict[str, Any]:
+        """Settings of the groups with matrices of the blocks."""
+        return {
             "algorithm": "muon",
             "rate": "muon_lr",
             "lr_scale": self.muon_lr / self.lr,
@@ -67,24 +80,34 @@ class Muon(AdamW):
             "ns_coefficients": self.ns_coefficients,
             "adjust_lr_fn": self.adjust_lr_fn,
         }
-        kinds = {
-            "matrix": {"weight_decay": self.weight_decay, **others},
-            "vector": others,
-            "block": {"parts": 1, **muon},
-            "qkv": {"parts": 3, **muon},
-        }
-        groups = grouped(model, kinds, lambda p: in_blocks.get(p) or matrix_or_vector(p), self.groups)
-        return MuonAdamW([group | {"lr": self.lr * group["lr_scale"]} for group in groups])
+
+
+@dataclass(frozen=True)
+class NorMuon(Muon):
+    """Muon whose update is divided, in each row, by the root of a running mean of the row's squares (Li et al. 2025).
+
+    A row of the weight is a neuron. Rows of an orthogonalized matrix differ in length where there are more rows than
+    columns, or where singular values are near 0; afterwards all neurons move by similar amounts.
+
+    Raises:
+        ValueError: if settings are out of range; the message contains all of them.
+    """
+
+    row_beta2: BelowOne = 0.95
+    """Decay rate of the mean squares of the rows."""
+
+    def _muon_settings(self) -> dict[str, Any]:
+        return {**super()._muon_settings(), "algorithm": "normuon", "row_beta2": self.row_beta2}
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Step groups with `algorithm="muon"` by Muon, and groups with `"adamw"` by torch's fused AdamW.
+    """Step groups with `algorithm="muon"` or `"normuon"` by Muon, and groups with `"adamw"` by torch's fused AdamW.
 
     Both share the groups and the state of this optimizer, so that it has one step, one gradient norm and one state
     dict. A Muon group has `parts`, the number of matrices stacked along the rows of each of its parameters.
 
     The matrices of one shape are orthogonalized together, divided among the ranks that hold them; see `MatrixLayout`.
-    Momentum is kept like the parameter: whole under DDP, sharded under FSDP.
+    Momentum and mean squares of rows are kept like the parameter: whole under DDP, sharded under FSDP.
 
     Args:
         groups: parameter groups, with their algorithm and its settings; those of AdamW may be left out.
@@ -112,7 +135,7 @@ class MuonAdamW(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        muon = [group for group in self.param_groups if group["algorithm"] == "muon"]
+        muon = [group for group in self.param_groups if group["algorithm"] != "adamw"]
         interleave(self._update(group, batch) for group in muon for batch in _batches(group["params"]))
         self._adamw.step()
         return loss
@@ -121,7 +144,8 @@ class MuonAdamW(torch.optim.Optimizer):
         """Step parameters of one shape and layout; yield while a collective is in progress."""
         weights = [to_local(parameter) for parameter in parameters]
         gradients = [to_local(parameter.grad) for parameter in parameters if parameter.grad is not None]
-        momenta = [to_local(self._momentum(parameter)) for parameter in parameters]
+        states = [self._state(parameter, group) for parameter in parameters]
+        momenta = [to_local(state["momentum_buffer"]) for state in states]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         layout = MatrixLayout.of(parameters[0])
         own = layout.own(len(parameters))
@@ -136,18 +160,26 @@ class MuonAdamW(torch.optim.Optimizer):
         stack = yield from layout.compute(
             orthogonalized, updates, len(parameters), parameters[0], orthogonalization.DTYPE
         )
-        steps = stack.to(weights[0].dtype, memory_format=torch.contiguous_format).unbind()
-        height, width = parameters[0].shape
+        steps = stack.to(weights[0].dtype, memory_format=torch.contiguous_format)
+        height, width = parameters[0].size(0) // group["parts"], parameters[0].size(1)
+        if group["algorithm"] == "normuon":
+            means = [to_local(state["row_exp_avg_sq"]) for state in states]
+            squares = torch.linalg.vector_norm(steps, dim=-1, keepdim=True).square_() / width
+            torch._foreach_lerp_(means, squares.unbind(), 1 - group["row_beta2"])
+            steps /= (max(height, width) * torch.stack(means)).sqrt_() + _EPS
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        factor = _lr_factor(group["adjust_lr_fn"], height // group["parts"], width)
-        torch._foreach_add_(weights, steps, alpha=-group["lr"] * factor)
+        factor = _lr_factor(group["adjust_lr_fn"], height, width)
+        torch._foreach_add_(weights, steps.unbind(), alpha=-group["lr"] * factor)
 
-    def _momentum(self, parameter: Tensor) -> Tensor:
-        state = self.state[parameter]
+    def _state(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the state of a parameter, which is created at its first step."""
+        state: dict[str, Tensor] = self.state[parameter]
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        momentum: Tensor = state["momentum_buffer"]
-        return momentum
+            if group["algorithm"] == "normuon":  # begins as for an orthogonal matrix with rows of equal length
+                longest = max(len(parameter) // group["parts"], parameter.size(1))
+                state["row_exp_avg_sq"] = torch.full_like(parameter[:, :1], 1 / longest)
+        return state
 
 
 def _batches(parameters: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -212,8 +212,8 @@ def _on_first(tensor: Tensor) -> Tensor:
 
 
 def shard_like(own: Tensor, found: Any) -> Any:
-    """Shard a full tensor of a checkpoint like the parameter `own`; other values are returned unchanged."""
-    if isinstance(own, DTensor) and isinstance(found, Tensor) and found.shape == own.shape:
+    """Shard a full tensor of a checkpoint like the parameter `own`, if it has as many rows; return others unchanged."""
+    if isinstance(own, DTensor) and isinstance(found, Tensor) and found.dim() and len(found) == len(own):
         on_device = found.to(own.device_mesh.device_type)
         # Every rank has the full tensor, so no communication is needed.
         return distribute_tensor(on_device, own.device_mesh, own.placements, src_data_rank=None)
