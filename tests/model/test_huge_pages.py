@@ -26,8 +26,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
     """Arguments of madvise, which is not called."""
     found: list[tuple[int, int, int]] = []
 
-    def record(*arguments: int) -> int:
-        found.append(arguments)
+    def record(start: int, size: int, advice: int) -> int:
+        found.append((start, size, advice))
         return 0
 
     monkeypatch.setattr(huge_pages, "_madvise", lambda: record)
