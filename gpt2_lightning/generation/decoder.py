@@ -103,9 +103,12 @@ class Decoder:
     @torch.inference_mode()
     def __iter__(self) -> Iterator[list[Token]]:
         with ExitStack() as packed_models:
-            for model in (self._reader.model, self._draft):
-                if isinstance(model, GPT2):
-                    packed_models.enter_context(_packed_for(self.sampling, model))
+            texts = len(self._left)
+            packed_models.enter_context(
+                _packed_for(self.sampling, self._reader.model, texts if self._draft is None else None)
+            )
+            if isinstance(self._draft, GPT2):
+                packed_models.enter_context(_packed_for(self.sampling, self._draft, texts))
             yield from self._steps()
 
     def _steps(self) -> Iterator[list[Token]]:
@@ -195,10 +198,11 @@ def search(
         reader.keep(rows.tolist())
         return reader.read(ids)
 
-    with _packed_for(sampling, model):
+    with _packed_for(sampling, model, sampling.n_beams):
         return beam_search(prompt, reader.start(), step, sampling, end_of_text)
 
 
-def _packed_for(sampling: Sampling, model: GPT2) -> AbstractContextManager[None]:
+def _packed_for(sampling: Sampling, model: GPT2, rows: int | None) -> AbstractContextManager[None]:
+    """Pack the weights for products with `rows` tokens, where the texts are long enough; see `packed`."""
     is_compiled = model.decode_step is not None  # compiled code packs weights by itself
-    return packed(model) if sampling.max_new_tokens >= _WORTH_PACKING and not is_compiled else nullcontext()
+    return packed(model, rows) if sampling.max_new_tokens >= _WORTH_PACKING and not is_compiled else nullcontext()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gpt2_lightning.model.inference import huge_pages
-from gpt2_lightning.model.inference.huge_pages import collapse
+from gpt2_lightning.model.inference.huge_pages import collapse, empty
 
 MIB = 2**20
 ODD = 5 * MIB // 4 + 7
@@ -91,6 +91,24 @@ def test_the_memory_is_in_huge_pages_where_linux_has_them() -> None:
     before = huge_bytes(tensor)
     collapse(tensor)
     assert before < huge_bytes(tensor) >= tensor.nbytes - 4 * MIB
+
+
+def test_new_memory_is_in_huge_pages_where_linux_has_them() -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not setting.exists() or "[never]" in setting.read_text():
+        pytest.skip("this system has no huge pages")
+    before = huge_bytes(empty(16 * MIB))
+    filled = empty(16 * MIB).fill_(2)
+    assert before == 0 < huge_bytes(filled) >= filled.nbytes - 4 * MIB
+    assert filled.sum() == 32 * MIB
+
+
+@pytest.mark.parametrize("count", [0, 3, ODD])
+def test_new_memory_without_huge_pages(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert empty(count).shape == (count,)
+    monkeypatch.delattr("mmap.MADV_HUGEPAGE", raising=False)
+    tensor = empty(count).fill_(1)
+    assert (tensor.shape, tensor.dtype) == ((count,), torch.float32)
 
 
 def huge_bytes(tensor: Tensor) -> int:

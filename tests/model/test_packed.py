@@ -55,6 +55,25 @@ def test_packed_weights_give_the_same_logits(model: GPT2) -> None:
     assert count_packed(model) == 0
 
 
+@pytest.mark.parametrize("rows", [1, 2, None])
+@pytest.mark.parametrize("has_fast_blas", [True, False])
+def test_the_layout_for_a_single_token_is_by_columns_where_blas_is_fast(
+    model: GPT2, rows: int | None, has_fast_blas: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt2_lightning.model.inference.packed._has_fast_blas", lambda: has_fast_blas)
+    by_columns = rows == 1 and has_fast_blas and model.wte.weight.dtype == torch.float32
+    plain = logits(model)
+    with packed(model, rows):
+        copies = [layer.packed for layer in layers(model) if layer.packed is not None]
+        assert [copy.is_mkldnn for copy in copies] == [not by_columns] * 4
+        found = logits(model)
+        if by_columns:
+            assert all(copy.stride(0) == 1 for copy in copies)
+            for layer in layers(model):
+                assert layer.packed is None or torch.equal(layer.packed, layer.weight)
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-5 if plain.dtype == torch.float32 else 0.03)
+
+
 @torch.no_grad()
 def fail_while_packed(model: GPT2) -> None:
     """With a planted change of a copy, which shows that the copies are used."""

@@ -6,8 +6,10 @@ Linux makes huge pages without being asked only where its administrator has set 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import mmap
 import sys
 from collections.abc import Callable
 
@@ -18,6 +20,17 @@ _SIZE = 2**21
 """Bytes of a huge page."""
 _COLLAPSE = 25
 """MADV_COLLAPSE, of Linux 6.1 and later: replace the pages of a range at once, and keep what they hold."""
+
+
+def empty(count: int) -> Tensor:
+    """An uninitialized tensor, (count,) in float32, whose memory is in huge pages where the system supports this."""
+    advice = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux alone
+    if advice is None or not count:
+        return torch.empty(count)
+    memory = mmap.mmap(-1, 4 * count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(advice)
+    return torch.frombuffer(memory, dtype=torch.float32)
 
 
 def collapse(tensor: Tensor) -> None:

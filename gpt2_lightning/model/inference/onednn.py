@@ -1,6 +1,7 @@
 """Matrix products without gradients on a CPU, by oneDNN.
 
-torch calls its BLAS library, which takes twice as long on processors of other makers than that library's.
+torch calls its BLAS library, which takes twice as long on processors of other makers than that library's. On those of
+its own maker it is faster for a single token, if the weight is stored by columns.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ _LARGE = 2**19
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Tensor | None = None) -> Tensor:
-    """`F.linear` without gradients; `packed` is what `pack` made of the weight."""
+    """`F.linear` without gradients; `packed` is what `pack` made of the weight, or a copy of it by columns."""
     if packed is not None:
-        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    if x.dtype == torch.float32 and _is_faster(weight):
+        if packed.is_mkldnn:
+            return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+        return F.linear(x, packed, bias)
+    if x.dtype == torch.float32 and is_faster(weight):
         return F.linear(x.to_mkldnn(), weight, bias).to_dense()
     return F.linear(x, weight, bias)
 
 
-def pack(weight: Tensor) -> Tensor | None:
-    """A copy in the layout that oneDNN multiplies fastest; None where that would save nothing."""
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach()) if _is_faster(weight) else None
+def pack(weight: Tensor) -> Tensor:
+    """A copy in the layout that oneDNN multiplies fastest; see `is_faster`."""
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach())
 
 
-def _is_faster(weight: Tensor) -> bool:
+def is_faster(weight: Tensor) -> bool:
+    """Whether products with a weight of this kind and size are faster by oneDNN, or by a packed copy."""
     return (
         not torch.compiler.is_compiling()
         and weight.numel() >= _LARGE
