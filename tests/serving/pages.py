@@ -37,6 +37,8 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+_SECONDS = 60
+"""Time that anything may take on a busy machine."""
 LABELS = LabelTask(("ham", "spam"), "single", "last", 40)
 
 
@@ -56,7 +58,7 @@ def server(*models: LoadedModel, api_key: str | None = None) -> Iterator[tuple[s
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + _SECONDS
     while not running.started and thread.is_alive() and time.monotonic() < end:
         time.sleep(0.02)
     assert running.started
@@ -117,7 +119,7 @@ class Visit:
 
     def until(self, condition: str) -> None:
         """Wait for a condition of the page. Its policy refuses Playwright's own way, which is `eval`."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + _SECONDS
         while not self.page.evaluate(condition):
             assert time.monotonic() < end, condition
             self.page.wait_for_timeout(20)

@@ -53,7 +53,7 @@ def visit(site: tuple[str, Engine], browser: Browser) -> Iterator[Callable[..., 
 
     def made(view: str = "write", **options: Any) -> Visit:
         context = browser.new_context(**options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(60_000)
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=site[0])
         visits.append(Visit(context.new_page(), site[0]))
         visits[-1].listen()
@@ -445,6 +445,21 @@ def test_a_narrow_window_shows_everything(visit: Callable[..., Visit], view: str
         assert box["y"] + box["height"] <= 700
 
 
+def least_contrast(here: Visit, tokens: str = "[data-token]") -> float:
+    """Between letters and what is painted behind them, of all tokens."""
+    painted = """(spans) => spans.map((span) => {
+      const context = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+      for (const node of [span.closest(".panel"), span]) {
+        context.fillStyle = getComputedStyle(node).backgroundColor;
+        context.fillRect(0, 0, 1, 1);
+      }
+      const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
+      return [`rgb(${red} ${green} ${blue})`, getComputedStyle(span).color];
+    })"""
+    here.page.wait_for_timeout(200)  # colors change gradually
+    return min(contrast(*pair) for pair in here.page.locator(tokens).evaluate_all(painted))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colors_follow_the_system_until_the_reader_chooses(visit: Callable[..., Visit], scheme: str) -> None:
     here = visit(color_scheme=scheme)
@@ -458,10 +473,17 @@ def test_colors_follow_the_system_until_the_reader_chooses(visit: Callable[..., 
 
     first = ground()
     assert (contrast(first, "#000000") < 2) == (scheme == "dark")
-    for span in here.tokens().all():
-        colors = span.evaluate("(span) => [getComputedStyle(span).backgroundColor, getComputedStyle(span).color]")
-        if "0, 0, 0, 0" not in colors[0]:
-            assert contrast(*colors) >= 4.5
+    here.page.click("#attention")
+    here.tokens().nth(0).focus()
+    here.until("document.querySelector('.query')?.dataset.attended === '1.000'")
+    assert least_contrast(here) >= 4.5, "the first token attends to itself alone: the strongest color"
+    here.page.click("#attention")
+    assert least_contrast(here) >= 4.5
+    here.page.click("#tab-classify")
+    here.page.fill("#prompt", "one day")
+    here.page.click("#write")
+    here.wait()
+    assert least_contrast(here, ".reasons span") >= 4.5
     here.page.click("#theme")
     assert ground() != first
     here.page.reload()

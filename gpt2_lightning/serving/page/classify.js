@@ -46,10 +46,10 @@ function drawReasons(box, words, { reasons: tokens }, method) {
   box.replaceChildren(...tokens.map((token) => {
     const value = token[method];
     const span = el("span", { class: value < 0 ? "against" : "for", title: signed(value) }, token.text);
-    span.style.setProperty("--share", `${(70 * Math.abs(value)) / most}%`);
+    span.style.setProperty("--share", `${(45 * Math.abs(value)) / most}%`);
     return span;
   }));
   const strongest = [...tokens].sort((a, b) => Math.abs(b[method]) - Math.abs(a[method])).slice(0, 5);
-  const sign = method === "rollout" ? "It has no sign." : "Blue speaks for the label, orange against it.";
+  const sign = method === "rollout" ? "It has no sign." : "Blue is for the label, orange against it.";
   words.textContent = `${strongest.map((token) => `“${label(token.text)}” ${signed(token[method])}`).join(", ")}. ${sign}`;
 }
