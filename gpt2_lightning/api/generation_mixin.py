@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from gpt2_lightning.api.chat import Chat
+from gpt2_lightning.api.draft_models import DraftModels
 from gpt2_lightning.api.settings import GenerationOptions, GenerationSettings, new_tokens, with_changes
 from gpt2_lightning.api.text_generator import Completion, TextGenerator
 from gpt2_lightning.api.token_ids import Ids, batch_of, generate_ids, refuse_system
@@ -24,6 +25,7 @@ class GenerationMixin:
     """What `LanguageModel` generates with."""
 
     _loaded: LoadedModel
+    _draft_models: DraftModels
 
     @overload
     def generate(
@@ -95,7 +97,8 @@ class GenerationMixin:
         chosen = with_changes(settings or GenerationSettings(), changes)
         end = self._loaded.tokenizer.end_of_text if self._loaded.tokenizer else None
         ends = () if chosen.ignore_end_of_text else self._loaded.ends_of_text()
-        rows = generate_ids(self._loaded.model, ids, chosen, ends)
+        draft = self._draft_models.find(chosen.speculate, self._loaded)
+        rows = generate_ids(self._loaded.model, ids, chosen, ends, draft)
         if isinstance(prompt, list):
             return rows if several else rows[0]
         padded = pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=float(end or 0))
@@ -148,7 +151,7 @@ class GenerationMixin:
             notify: called with notes for the user.
 
         Raises:
-            UserError: if there is no tokenizer, or a system message has no place.
+            UserError: if there is no tokenizer, a system message has no place, or there is no model to draft tokens.
         """
         tokenizer, chat = self._loaded.description().tokenizer, None
         if self._loaded.task.get("kind") == INSTRUCT and not settings.raw:
@@ -156,7 +159,8 @@ class GenerationMixin:
             chat = Chat(template, tokenizer, self._loaded.model.config.block_size, notify, settings.system)
         else:
             refuse_system(settings)
-        return TextGenerator(self._loaded.model, tokenizer, settings, chat, ends=self._loaded.ends_of_text())
+        draft = self._draft_models.find(settings.speculate, self._loaded)
+        return TextGenerator(self._loaded.model, tokenizer, settings, chat, False, self._loaded.ends_of_text(), draft)
 
     def _complete(
         self,

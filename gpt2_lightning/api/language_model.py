@@ -12,6 +12,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
+from gpt2_lightning.api.draft_models import DraftModels
 from gpt2_lightning.api.generation_mixin import GenerationMixin
 from gpt2_lightning.api.token_ids import Ids, batch_of
 from gpt2_lightning.checkpoints.label_task import LabelTask
@@ -38,12 +39,20 @@ class LanguageModel(GenerationMixin):
         network: is put into evaluation mode.
         tokenizer: None for a network that only reads and generates token ids.
         loaded: what is known of the model besides, by default nothing; `load` passes it.
+        runs_dir: the folder of all runs, for `speculate="latest"`.
     """
 
-    def __init__(self, network: GPT2, tokenizer: Tokenizer | None = None, loaded: LoadedModel | None = None) -> None:
+    def __init__(
+        self,
+        network: GPT2,
+        tokenizer: Tokenizer | None = None,
+        loaded: LoadedModel | None = None,
+        runs_dir: Path = Path("runs"),
+    ) -> None:
         if loaded is None:
             loaded = LoadedModel(network, tokenizer, {}, THIS_PROGRAM, "the model")
         self._loaded = dataclasses.replace(loaded, model=network.eval(), tokenizer=tokenizer)
+        self._draft_models = DraftModels(runs_dir)
 
     @property
     def network(self) -> GPT2:

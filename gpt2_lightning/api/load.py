@@ -28,7 +28,7 @@ def load(
             `hf:NAME@REVISION`. An adapter is merged into the model that it was trained on.
         device: `cpu`, `cuda` or `mps`; `auto` is the fastest device of the machine.
         dtype: what to compute in, `fp32`, `bf16` or `fp16`; `auto` is the dtype of the weights.
-        runs_dir: the folder of all runs, for `latest`.
+        runs_dir: the folder of all runs, for `latest`, here and in `speculate`.
         base: the model that an adapter was trained on, if it was moved; named like `source`.
         tokenizer_from: `gpt2`, a folder with tokenizer.json, or a text file whose characters are the tokens; None for
             the model's own.
@@ -44,4 +44,4 @@ def load(
     on, computed_in = device_of(device), dtype_of(dtype)
     options = LoadOptions(Path(runs_dir).expanduser(), base, tokenizer_from, n_head)
     loaded = load_pretrained(os.fspath(source), options)
-    return LanguageModel(loaded.model.to(on, computed_in), loaded.tokenizer, loaded)
+    return LanguageModel(loaded.model.to(on, computed_in), loaded.tokenizer, loaded, options.runs_dir)

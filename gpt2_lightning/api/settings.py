@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Sampling
-from gpt2_lightning.settings import FreeText, NonEmpty, PositiveInt, relation
+from gpt2_lightning.settings import FreeText, NonEmpty, PathText, PositiveInt, relation
 from gpt2_lightning.tokenizers import Tokenizer
 
 
@@ -37,6 +37,9 @@ class GenerationSettings(Sampling):
     """Whether a model that was trained on instructions continues the prompt as it stands, without its template."""
     system: Annotated[str, FreeText(nullable=True)] | None = None
     """A system message before the prompt, for models whose template has one."""
+    speculate: PathText | None = None
+    """Drafts tokens, of which several are verified in one pass: `lookup` takes them from the text so far, a model with
+    the same tokenizer, named like `checkpoint`, generates them. The texts stay the same; null for no drafts."""
 
     @relation
     def _stop_is_a_list(self) -> Iterator[str]:
@@ -52,6 +55,13 @@ class GenerationSettings(Sampling):
     def _choices_are_chosen_token_by_token(self) -> Iterator[str]:
         if self.n_beams > 1 and (self.choices or self.choices_ids):
             yield "choices: beam search does not support them; leave choices or n_beams out"
+
+    @relation
+    def _drafts_are_verified_token_by_token(self) -> Iterator[str]:
+        if self.speculate is not None and self.n_beams > 1:
+            yield f"speculate: beam search (n_beams={self.n_beams}) does not support it; leave one of them out"
+        if self.speculate is not None and (self.choices or self.choices_ids):
+            yield "speculate: it does not go with choices, whose tokens are few; leave one of them out"
 
     @relation
     def _samples_differ(self) -> Iterator[str]:
@@ -162,3 +172,4 @@ class GenerationOptions(TypedDict, total=False):
     special_tokens: bool
     raw: bool
     system: str | None
+    speculate: str | None

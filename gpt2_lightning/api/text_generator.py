@@ -14,6 +14,8 @@ from gpt2_lightning.generation import Piece, Token, search, write
 from gpt2_lightning.generation.beams import Beam
 from gpt2_lightning.generation.decoder import Finish
 from gpt2_lightning.generation.sampling import row_seed
+from gpt2_lightning.generation.speculation.draft import Draft
+from gpt2_lightning.generation.speculation.outcome import Acceptance
 from gpt2_lightning.generation.start import empty_start, prompt_ids
 from gpt2_lightning.generation.text import StoppableText, piece_of
 from gpt2_lightning.model import GPT2
@@ -42,6 +44,11 @@ class Completion:
         return [piece.token for piece in self.pieces]
 
     @property
+    def acceptance(self) -> Acceptance:
+        """How many of the drafted tokens were accepted, and tokens per pass of the model; see `speculate`."""
+        return Acceptance.of(token.outcome for token in self.tokens)
+
+    @property
     def finish(self) -> Finish | None:
         """Why the text ended."""
         return self.pieces[-1].finished
@@ -57,6 +64,7 @@ class TextGenerator:
         chat: renders prompts in the template of a model that was trained on instructions; None to continue them.
         slid: initial value of `slid`.
         ends: ids that end a text; None for the tokenizer's end of text.
+        draft: what drafts tokens, as `settings.speculate` names it; see `Decoder`.
 
     Raises:
         UserError: if a setting does not fit the tokenizer or the template.
@@ -70,6 +78,7 @@ class TextGenerator:
         chat: Chat | None = None,
         slid: bool = False,
         ends: Collection[int] | None = None,
+        draft: Draft | None = None,
     ) -> None:
         if chat is not None and settings.special_tokens:
             raise UserError("special_tokens: the text of a question is encoded as text; leave it out, or set raw=true")
@@ -79,10 +88,11 @@ class TextGenerator:
         """Whether any text has outgrown the context."""
         own = () if tokenizer.end_of_text is None else (tokenizer.end_of_text,)
         self._model_ends = own if ends is None else ends
+        self._draft = draft
 
     def with_settings(self, settings: GenerationSettings) -> TextGenerator:
         """Return a generator of the same model and conversation with other settings."""
-        return TextGenerator(self.model, self.tokenizer, settings, self.chat, self.slid, self._model_ends)
+        return TextGenerator(self.model, self.tokenizer, settings, self.chat, self.slid, self._model_ends, self._draft)
 
     @property
     def ends(self) -> Collection[int]:
@@ -93,6 +103,11 @@ class TextGenerator:
     def streams(self) -> bool:
         """Whether there is one text for a prompt, generated token by token."""
         return self.settings.num_samples == 1 and self.settings.n_beams == 1
+
+    @property
+    def networks(self) -> list[GPT2]:
+        """The model, and the one that drafts tokens, if there is one."""
+        return [self.model, *([self._draft] if isinstance(self._draft, GPT2) else [])]
 
     @property
     def context(self) -> int:
@@ -145,6 +160,7 @@ class TextGenerator:
             first_row,
             self._set_slid,
             self.ends,
+            self._draft,
         )
 
     def complete(

@@ -12,6 +12,7 @@ from torch import Tensor
 from gpt2_lightning.api.settings import GenerationSettings
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Decoder, search
+from gpt2_lightning.generation.speculation.draft import Draft
 from gpt2_lightning.model import GPT2
 
 Ids = Tensor | np.ndarray[Any, Any] | list[int]
@@ -41,7 +42,7 @@ def batch_of(ids: Ids, network: GPT2) -> Tensor:
 
 
 def generate_ids(
-    network: GPT2, prompts: Tensor, settings: GenerationSettings, ends: Collection[int]
+    network: GPT2, prompts: Tensor, settings: GenerationSettings, ends: Collection[int], draft: Draft | None = None
 ) -> list[list[int]]:
     """Continue prompts.
 
@@ -50,6 +51,7 @@ def generate_ids(
         prompts: (B, T).
         settings: without those that concern texts.
         ends: the ids that end a text; none to continue up to `max_new_tokens`.
+        draft: see `Decoder`.
 
     Returns:
         `num_samples` texts for each prompt: its ids, those that follow, and the id that ended it, if one did.
@@ -69,7 +71,7 @@ def generate_ids(
                 rows.append([*prompt.tolist(), *beam.ids, *ending])
         return rows
     rows = [prompt.tolist() for prompt in prompts for _ in range(settings.num_samples)]
-    for step in Decoder(network, list(prompts), settings, settings.num_samples, ends):
+    for step in Decoder(network, list(prompts), settings, settings.num_samples, ends, draft=draft):
         for token in step:
             rows[token.row].append(token.id)
     return rows

@@ -10,6 +10,7 @@ from torch import Tensor
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.decoder import Decoder, Finish, Token
 from gpt2_lightning.generation.settings import Sampling
+from gpt2_lightning.generation.speculation.draft import Draft
 from gpt2_lightning.generation.stream import TextStream
 from gpt2_lightning.model import GPT2
 from gpt2_lightning.tokenizers import Tokenizer
@@ -90,6 +91,7 @@ def write(
     first_row: int = 0,
     on_slide: Callable[[], None] | None = None,
     ends: Collection[int] | None = None,
+    draft: Draft | None = None,
 ) -> Iterator[Piece]:
     """Generate text after prompts, and yield the piece of every token as it is chosen; see `Decoder`.
 
@@ -100,7 +102,7 @@ def write(
         UserError: as `Decoder` and `StoppableText`.
     """
     end_of_text = tokenizer.end_of_text if ends is None else ends
-    decoder = Decoder(model, prompts, sampling, samples, end_of_text, first_row, on_slide)
+    decoder = Decoder(model, prompts, sampling, samples, end_of_text, first_row, on_slide, draft)
     texts = [StoppableText(tokenizer, stop) for _ in range(len(prompts) * samples)]
     for step in decoder:
         for token in step:

@@ -22,6 +22,7 @@ from gpt2_lightning.app.generation.display import print_note
 from gpt2_lightning.app.generation.prompt_files import Row, read_prompts
 from gpt2_lightning.app.generation.settings import Config
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.generation.speculation.outcome import Acceptance, DraftOutcome
 from gpt2_lightning.model import GPT2
 
 _SHOWN = 10
@@ -117,7 +118,7 @@ def _answer_rest(generator: TextGenerator, prompts: _Prompts, output: AnswerFile
     output.keep(done)  # drop a truncated last line
     if done:
         print_note(f"{_count(done, 'row')} of {count} were answered already")
-    begin, tokens = time.perf_counter(), 0
+    begin, tokens, outcomes = time.perf_counter(), 0, list[DraftOutcome | None]()
     with _reporting_interrupts(output, count), _progress() as progress:
         task = progress.add_task("", total=count, completed=done, rate="")
 
@@ -132,11 +133,14 @@ def _answer_rest(generator: TextGenerator, prompts: _Prompts, output: AnswerFile
             else:
                 ids = [prompts.ids[row.number] for row in batch]
                 found = generator.complete(ids, place * generator.settings.num_samples, on_token)
+                outcomes += [token.outcome for texts in found for text in texts for token in text.tokens]
                 output.append([_entry(row, texts) for row, texts in zip(batch, found, strict=True)])
             progress.advance(task, len(batch))
     seconds = time.perf_counter() - begin
     if tokens:
         print_note(f"{tokens:,} tokens in {seconds:.1f} s, {tokens / seconds:,.0f} tokens/s")
+    if tokens and generator.settings.speculate is not None:
+        print_note(str(Acceptance.of(outcomes)))
     if generator.slid:
         print_note(generator.slide_note())
     print_note(f"answers to {_count(len(prompts.rows) - len(prompts.bad), 'prompt')} in {output.path}")
@@ -180,8 +184,13 @@ def _plain(completion: Completion) -> dict[str, Any]:
 
 
 def _asked(config: Config, prompts: str) -> dict[str, Any]:
-    """Return the settings that, together with the model, determine the answers; the batch size is not one of them."""
-    return {"prompts": prompts, **dataclasses.asdict(config.generation())}
+    """Return the settings that, together with the model, determine the answers.
+
+    The batch size is not one of them, nor is speculation.
+    """
+    settings = dataclasses.asdict(config.generation())
+    del settings["speculate"]
+    return {"prompts": prompts, **settings}
 
 
 def _model_of(generator: TextGenerator, place: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gpt2_lightning.api.text_generator import Completion, TextGenerator
 from gpt2_lightning.app.generation.settings import Config
 from gpt2_lightning.app.generation.token_colors import colored, has_colors, legend, summary, token_lines
 from gpt2_lightning.generation import Piece, Token
+from gpt2_lightning.generation.speculation.outcome import Acceptance
 from gpt2_lightning.generation.stream import TextStream
 
 
@@ -48,18 +49,21 @@ class Display:
         for note in generator.notes(prompt, ids):
             print_note(note)
         if generator.streams:
-            self._show(prompt, generator.stream([ids]))
+            tokens = self._show(prompt, generator.stream([ids]))
         else:
             (completions,) = generator.complete([ids])
+            tokens = []
             for number, completion in enumerate(completions, start=1):
                 if len(completions) > 1:
                     _print(f"--- {_heading(number, completion, len(completions))} ---\n")
-                self._show(prompt, completion.pieces)
+                tokens += self._show(prompt, completion.pieces)
             self.text = completions[0].text
         if generator.slid and not had_slid:
             print_note(generator.slide_note())
+        if generator.settings.speculate is not None:
+            print_note(str(Acceptance.of(token.outcome for token in tokens)))
 
-    def _show(self, prompt: str, pieces: Iterable[Piece]) -> None:
+    def _show(self, prompt: str, pieces: Iterable[Piece]) -> list[Token]:
         _print("" if self._generator.chat else prompt)
         self.text = ""
         stream, tokens = TextStream(self._tokenizer), list[Token]()
@@ -78,6 +82,7 @@ class Display:
                 self._draw(line.append("\n"))
         if self._shows_probabilities:
             print_note(summary(tokens))
+        return tokens
 
     def _draw(self, text: Text) -> None:
         """Print styled text. `Console.print` would exit with code 1 on a closed pipe."""

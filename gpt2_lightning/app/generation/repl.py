@@ -22,7 +22,7 @@ from gpt2_lightning.errors import UserError
 
 _HISTORY = "generate_history"
 _HISTORY_LENGTH = 1000
-_FIXED = ("log_probabilities", "raw", "system")
+_FIXED = ("log_probabilities", "raw", "system", "speculate")
 _OF_GENERATION = [field.name for field in dataclasses.fields(GenerationSettings) if field.name not in _FIXED]
 SETTINGS = [*_OF_GENERATION, "probabilities", "alternatives"]
 """Settings that /set can change."""

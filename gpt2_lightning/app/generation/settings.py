@@ -74,6 +74,11 @@ class Config(GenerationSettings):
         return GenerationSettings(**values)
 
     @relation
+    def _drafts_are_not_compiled(self) -> Iterator[str]:
+        if self.speculate is not None and self.compile:
+            yield "speculate: compile=true compiles the pass of a single token; leave one of them out"
+
+    @relation
     def _prompts_come_from_one_place(self) -> Iterator[str]:
         sources = {"prompt": self.prompt is not None, "prompts": self.prompts is not None}
         given = [name for name, is_given in {**sources, "interactive": self.interactive}.items() if is_given]

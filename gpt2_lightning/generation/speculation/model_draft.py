@@ -49,6 +49,7 @@ class ModelDraft:
         self._most = min(MOST, model.config.block_size // 2 - 1)
         self._rate = AcceptanceRate(_ASSUMED)
         self._cost = _cost(model) / _cost(reader.model)
+        self._may_pay = best_length([rows] * MOST, rows, self._cost) > 0
         self._wait, self._pause = 0, _PAUSES[0]
 
     def propose(self, texts: Sequence[list[int]], limits: Sequence[int]) -> list[list[int]]:
@@ -78,7 +79,7 @@ class ModelDraft:
     def _length(self, rows: int) -> int:
         """Number of tokens to draft: the best one by the acceptance so far; now and then a few where that is 0."""
         length = best_length([rows * self._rate.rate**i for i in range(1, MOST + 1)], rows, self._cost)
-        if length:
+        if length or not self._may_pay:
             self._wait, self._pause = 0, _PAUSES[0]
             return length
         if self._wait == 0:

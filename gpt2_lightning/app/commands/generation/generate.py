@@ -75,7 +75,8 @@ def _load(config: Config, prepared: contextlib.ExitStack) -> tuple[TextGenerator
         prepared.enter_context(compiled(model.network))
     elif config.prompts is not None or config.interactive:  # a single text packs the weights if it is long
         rows = (1 if config.interactive else config.batch_size) * generator.settings.num_samples
-        prepared.enter_context(packed(model.network, rows))
+        for network in generator.networks:
+            prepared.enter_context(packed(network, rows))
     return generator, model.location
 
 
