@@ -46,7 +46,7 @@ function drawNext(pane, where, { distribution, rest, kept, entropy }) {
     },
       el("span", { class: "token" }, label(token.text)),
       el("span", { class: "bars" }, el("span", { class: "own" }), el("span", { class: "left" })),
-      el("span", { class: "number" }, percent(token.chosen_with)));
+      el("span", { class: "number" }, token.chosen_with ? percent(token.chosen_with) : "–"));
     button.style.setProperty("--own", `${(100 * token.probability) / most}%`);
     button.style.setProperty("--left", `${(100 * token.chosen_with) / most}%`);
     return el("li", {}, button);
