@@ -16,6 +16,7 @@ import pytest
 
 from gpt2_lightning.serving.page.join import page
 from tests.contrast import contrast
+from tests.serving.served import instruct_model, run, serving
 
 FOLDER = Path(str(resources.files("gpt2_lightning.serving") / "page"))
 MOST_BYTES = 100_000
@@ -48,6 +49,37 @@ def test_the_policy_admits_the_script_and_the_style_of_the_page_alone() -> None:
     assert rules["default-src"] == rules["frame-ancestors"] == "'none'"
     assert rules["connect-src"] == "'self'"
     assert "unsafe" not in policy
+
+
+def test_the_server_sends_the_page_with_its_policy() -> None:
+    async def test() -> None:
+        async with serving() as (client, _):
+            answer = await client.get("/")
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == "text/html; charset=utf-8"
+            assert answer.headers["content-security-policy"] == page().policy
+            assert answer.text == page().html
+
+    run(test)
+
+
+def test_the_oldest_turns_of_a_conversation_make_room_for_the_answer() -> None:
+    turns = [{"role": role, "content": "ab"} for _ in range(6) for role in ("user", "assistant")]
+
+    async def test() -> None:
+        async with serving(instruct_model()) as (client, _):
+            counts = []
+            for room in (None, 1, 30):
+                body = {"prompt": "", "messages": [*turns, {"role": "user", "content": "c"}], "room": room}
+                answer = (await client.post("/api/next", json={"model": "answers", **body})).json()
+                counts.append(len(answer["tokens"]))
+                assert "".join(token["text"] for token in answer["tokens"]).endswith("?:c\nA:")
+            cut, full, room_for_more = counts
+            assert cut == 64, "the end, as much as the context has room for"
+            assert room_for_more < full <= 64
+            assert room_for_more <= 64 + 1 - 30
+
+    run(test)
 
 
 def test_no_text_becomes_html_or_code() -> None:

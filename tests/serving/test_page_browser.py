@@ -336,7 +336,7 @@ def fail(here: Visit, **answer: Any) -> None:
     here.page.route("**/v1/completions", lambda route: route.fulfill(**answer))
 
 
-def test_a_full_queue_is_told_with_the_time_to_wait(visit: Callable[..., Visit]) -> None:
+def test_a_full_queue_is_stated_with_the_time_to_wait(visit: Callable[..., Visit]) -> None:
     here = visit()
     body = {"error": {"message": "64 requests wait already", "type": "rate_limit", "param": None, "code": None}}
     fail(here, status=429, json=body, headers={"Retry-After": "3"})
