@@ -53,7 +53,7 @@ class GPT2Config(Settings):
     gelu: Annotated[str, OneOf(GELUS)] = "tanh"
     """The activation inside the MLPs: `tanh`, the approximation of OpenAI's GPT-2, or `exact`."""
     kernels: Annotated[str, OneOf(KERNELS)] = "fused"
-    """`fused` for speed, `explicit` to read: a name in `kernels.KERNELS`."""
+    """`fused` for speed, `native` for training on a CPU, `explicit` to read: a name in `kernels.KERNELS`."""
 
     @relation
     def _heads_divide_the_width(self) -> Iterator[str]:
@@ -70,6 +70,11 @@ class GPT2Config(Settings):
             f"n_embd: {self.n_embd} is not divisible by n_head={self.n_head}; "
             f"the nearest that fit are n_embd={' or '.join(widths)}, or n_head={' or '.join(heads)}"
         )
+
+    @property
+    def has_torch_attention(self) -> bool:
+        """Whether attention is torch's function, which chooses the fastest kernel of the device."""
+        return KERNELS[self.kernels].attention is KERNELS["fused"].attention
 
     @property
     def vocab_rows(self) -> int:

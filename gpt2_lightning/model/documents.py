@@ -28,7 +28,7 @@ class DocumentMask:
 
 def needs_tensor(weight: Tensor, config: GPT2Config) -> bool:
     """Return whether the mask of a network must be a tensor, given one of its weights."""
-    if weight.device.type != "cuda" or config.kernels != "fused":
+    if weight.device.type != "cuda" or not config.has_torch_attention:
         return True
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else weight.dtype
     return not has_flash_attention(weight.device, dtype, config.head_size)

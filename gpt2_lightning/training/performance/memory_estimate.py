@@ -64,7 +64,7 @@ class StepEstimate:
         self.module.trainer = trainer
         self._mixed = spec.computes_in
         network = language_model(self.module.model)
-        self._has_masks = network.config.kernels != "fused" or not has_flash_attention(
+        self._has_masks = not network.config.has_torch_attention or not has_flash_attention(
             torch.device(spec.device_type), self._mixed or network.wte.weight.dtype, network.config.head_size
         )
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)

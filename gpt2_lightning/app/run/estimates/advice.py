@@ -40,9 +40,9 @@ def advice(
         bytes_for: memory of a device in a step, in bytes, by the samples per micro-batch.
         free: memory of a device in bytes; None if unknown.
     """
-    kernels = language_model(network).config.kernels
-    if kernels != "fused":
-        yield "model.kernels=fused", f"model.kernels={kernels} is for reading"
+    config = language_model(network).config
+    if not config.has_torch_attention:
+        yield "model.kernels=fused", f"model.kernels={config.kernels} is for reading"
     if spec.resolved_precision in ("fp32", "tf32") and multiplies_in_bfloat16(spec.device_type):
         device = "CPU" if spec.device_type == "cpu" else "GPU"
         likely = "may be faster than" if device == "CPU" else "is several times as fast as"
