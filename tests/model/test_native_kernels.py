@@ -53,6 +53,20 @@ def test_gelu_and_its_gradient_are_those_of_float64(shape: tuple[int, int]) -> N
 
 
 @needs_compiler
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    """Bit for bit, as a resumed run repeats them."""
+    x, threads, found = inputs(300, 200), torch.get_num_threads(), []
+    try:
+        for number in (1, 2, 3):
+            torch.set_num_threads(number)
+            y = native.gelu(x, approximate="tanh")
+            found.append((y.detach(), *torch.autograd.grad(y, x, x.detach())))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(*pair) for other in found[1:] for pair in zip(found[0], other, strict=True))
+
+
+@needs_compiler
 def test_a_planted_error_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled_again: None) -> None:
     """With a coefficient of 0.0447 instead of 0.044715, GELU differs in the fifth digit."""
     planted = tmp_path / "planted.c"
