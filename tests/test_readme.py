@@ -48,7 +48,9 @@ SHORT: dict[str, list[str]] = {
     "python train.py callbacks=early_stopping": STEPS,
     "python train.py monitor=train/eval_loss trainer.eval_train_batches=20": STEPS,
     "python train.py callbacks=spike_guard": STEPS,
+    "python train.py callbacks=ema": STEPS,
     "python train.py logger=[csv,wandb]": STEPS,
+    "python -m gpt2_lightning merge checkpoints=[RUN,OTHER_RUN] output=merged.ckpt": [],
     "python train.py -m optimizer.lr=1e-3,4e-3": STEPS,
     "python -m gpt2_lightning sweep trials=20 optimizer.lr=tag(log,interval(1e-4,1e-2))": STEPS,
     "python train.py optimizer=muon precision=bf16 compile=true activation_checkpointing=true": STEPS,
@@ -182,7 +184,9 @@ def arguments(command: str, run_verb: Run) -> tuple[str, list[str]]:
             word = word.replace("LORA_RUN", str(newest_run(runs / "instruct-instructions")))
         if "CLASSIFIER" in word:
             word = word.replace("CLASSIFIER", str(newest_run(runs / "classify-table")))
-        if "=RUN" in word:
+        if "OTHER_RUN" in word:
+            word = word.replace("OTHER_RUN", str(first_run()))
+        if "=RUN" in word or "[RUN" in word:
             word = word.replace("RUN", str(first_run()))
         done.append(word)
     return verb, [*done, *SHORT[command]]

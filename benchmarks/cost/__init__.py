@@ -1,0 +1,1 @@
+"""How time and memory grow with the sizes of a model and its data."""
