@@ -42,6 +42,8 @@ class ValidationModule(L.LightningModule, Generic[BatchT]):
         """Micro-batches of the training part per rank whose loss each validation also computes; None for none."""
         self.train_eval_loss: float | None = None
         """Their mean loss in evaluation mode in the latest validation."""
+        self.averages_weights = False
+        """Whether the run averages its weights, which estimates and trials of memory count."""
         self.weight_average: WeightAverage | None = None
         """Average of the weights, which is validated and saved in their place; a callback sets it."""
         self.raw_val_loss: float | None = None

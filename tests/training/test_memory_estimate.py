@@ -51,6 +51,21 @@ def test_bfloat16_takes_half(data: TokenDataModule) -> None:
     assert (2 * half.weights, 2 * half.gradients) == (whole.weights, whole.gradients)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16_true"])
+def test_an_average_takes_four_bytes_for_each_trained_weight(data: TokenDataModule, precision: str) -> None:
+    def make() -> Any:
+        module = task()()
+        module.averages_weights = True
+        freeze(module.model, "last_n_blocks", 1)
+        return module
+
+    held = counted(make, data, precision=precision).held
+    with torch.device("meta"):
+        trained = count_trainable(make().model)
+    assert held.average == 4 * trained
+    assert held.together == held.weights + held.gradients + held.optimizer + held.average
+
+
 def test_muon_keeps_one_number_for_each_of_a_matrix(data: TokenDataModule) -> None:
     in_matrices = 2 * 12 * CONFIG.n_embd**2
     muon, adamw = (counted(task(optimizer=each), data).held.optimizer for each in (Muon(lr=1e-3), AdamW(lr=1e-3)))

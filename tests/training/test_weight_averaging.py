@@ -17,17 +17,24 @@ from torch import Tensor
 
 from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.conversion.model_card import card_of
+from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.data.shards.prepared import Tokens
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.model import GPT2
 from gpt2_lightning.model.lora.adapters import add_lora
 from gpt2_lightning.model.lora.layers import LoRASpec
 from gpt2_lightning.pretrained.load import load_pretrained
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.callbacks import EMAWeightAveraging, UniformWeightAveraging
 from gpt2_lightning.training.callbacks.averaging import WeightAveraging
+from gpt2_lightning.training.language_modeling import LanguageModeling
 from gpt2_lightning.training.metrics.monitor import Monitor
 from gpt2_lightning.training.optimizers import AdamW, Muon
+from gpt2_lightning.training.performance.probe import probe_steps
+from gpt2_lightning.training.schedules import Constant
 from gpt2_lightning.training.spikes import RollBack
+from gpt2_lightning.training.trainer import TrainerSpec
+from gpt2_lightning.training.weight_average import WeightAverage
 from tests.training.short_run import BLOCK, CONFIG, Plan, Run, same_tensors
 from tests.training.two_processes import on_two_processes
 
@@ -320,3 +327,19 @@ def test_a_rollback_goes_back_to_the_average_of_the_checkpoint(
     RollBack(checkpoint, "TokenDataModule", [], 1).preload(again.checkpoint_io)
     again.fit(checkpoint)
     assert same_tensors(again.checkpoint(LAST)["weight_average"], whole.checkpoint(LAST)["weight_average"])
+
+
+@pytest.mark.parametrize("averages", [True, False])
+def test_a_trial_of_memory_averages_as_the_run_does(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, averages: bool
+) -> None:
+    def make() -> LanguageModeling:
+        module = LanguageModeling(GPT2(CONFIG), AdamW(lr=1e-2), Constant())
+        module.averages_weights = averages
+        return module
+
+    steps: list[int] = []
+    monkeypatch.setattr(WeightAverage, "add", lambda average, update: steps.append(1))
+    data = TokenDataModule([tokens], BLOCK, 6, 6, seed=0)
+    probe_steps(make, data, TrainerSpec(accelerator="cpu"), parts=1, steps=2)
+    assert len(steps) == (2 if averages else 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import hydra.utils
 from rich import get_console
 
 from gpt2_lightning import memory
@@ -15,6 +16,7 @@ from gpt2_lightning.app.run.estimates.report import sections
 from gpt2_lightning.app.run.job import TrainingJob
 from gpt2_lightning.app.run.settings import RunSettings
 from gpt2_lightning.training import distributed
+from gpt2_lightning.training.callbacks.averaging import WeightAveraging
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.performance.compilation import compile_blocks, recompute_activations
 from gpt2_lightning.training.performance.memory_estimate import StepEstimate
@@ -103,4 +105,10 @@ def show_estimate(settings: RunSettings, job: TrainingJob, spec: TrainerSpec, ma
 def _uncompiled(settings: RunSettings, job: TrainingJob) -> TrainingModule[Any, Any]:
     task = job.make_module()
     recompute_activations(task.model, settings.activation_checkpointing)
+    task.averages_weights = any(map(_averages_weights, settings.callbacks.values()))
     return task
+
+
+def _averages_weights(node: dict[str, Any] | None) -> bool:
+    made = None if node is None else hydra.utils.get_object(node["_target_"])
+    return isinstance(made, type) and issubclass(made, WeightAveraging)

@@ -34,10 +34,12 @@ class Held:
     weights: int
     gradients: int
     optimizer: int
+    average: int = 0
+    """Average of the weights in float32."""
 
     @property
     def together(self) -> int:
-        return self.weights + self.gradients + self.optimizer
+        return self.weights + self.gradients + self.optimizer + self.average
 
 
 class StepEstimate:
@@ -82,10 +84,12 @@ class StepEstimate:
     @property
     def held(self) -> Held:
         """Memory that persists between steps, without sharding."""
+        trained = sum(weight.numel() for weight in self.module.model.parameters() if weight.requires_grad)
         return Held(
             weights=_bytes(self.module.model.parameters()),
             gradients=_bytes(parameter.grad for parameter in self.module.model.parameters()),
             optimizer=_bytes(tree_leaves(list(self._optimizer.state.values()))),
+            average=torch.float32.itemsize * trained if self.module.averages_weights else 0,
         )
 
     @property

@@ -14,6 +14,7 @@ import torch
 
 from gpt2_lightning import memory
 from gpt2_lightning.data.sampling.base_datamodule import SampleDataModule
+from gpt2_lightning.training.callbacks.averaging import EMAWeightAveraging
 from gpt2_lightning.training.lightning_module import TrainingModule
 from gpt2_lightning.training.trainer import TrainerSpec
 
@@ -53,11 +54,12 @@ def probe_steps(
     Raises:
         RuntimeError: if memory runs out, see `memory.is_exhausted`.
     """
-    clock = _Clock()
-    trainer = spec.build(max_steps=steps, accumulate=min(parts, 2), callbacks=[clock], loggers=[])
+    clock, module = _Clock(), make_module()
+    callbacks = [EMAWeightAveraging(), clock] if module.averages_weights else [clock]
+    trainer = spec.build(max_steps=steps, accumulate=min(parts, 2), callbacks=callbacks, loggers=[])
     trainer.limit_val_batches = 0
     try:
-        trainer.fit(make_module(), datamodule=data)
+        trainer.fit(module, datamodule=data)
     except SystemExit:  # raised by Lightning after Ctrl-C
         raise KeyboardInterrupt from None
     finally:

@@ -47,6 +47,7 @@ def _memory(figures: Figures) -> Section:
         ("weights", _bytes(held.weights)),
         ("gradients", _bytes(held.gradients)),
         ("optimizer", _bytes(held.optimizer)),
+        *([("average", f"{_bytes(held.average)}, of the weights")] if held.average else []),
         ("activations", f"{_bytes(figures.activations)} for a micro-batch, in {figures.precision}"),
         ("together", _bytes(held.together + figures.activations)),
     )
