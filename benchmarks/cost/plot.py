@@ -46,11 +46,10 @@ def draw(figures: Figures, folder: Path) -> list[Path]:
     """Write `cost-training.svg` and `cost-inference.svg`: a column for each series, time above memory."""
     files = []
     parts = {"training": [*STEPS], "inference": ["generation", "prepare"]}
-    style = {"svg.fonttype": "none", "svg.hashsalt": "cost", "font.size": 9}
     for name, series in parts.items():
         if not all(figures.get(one) for one in series):
             continue
-        with mpl.rc_context(style):
+        with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "cost", "font.size": 9}):
             figure, axes = plt.subplots(2, len(series), figsize=(2.6 * len(series), 4.6), squeeze=False)
             for column, one in enumerate(series):
                 _panel(axes[0, column], one, figures[one], "seconds")
