@@ -103,12 +103,9 @@ class Decoder:
     @torch.inference_mode()
     def __iter__(self) -> Iterator[list[Token]]:
         with ExitStack() as packed_models:
-            texts = len(self._left)
-            packed_models.enter_context(
-                _packed_for(self.sampling, self._reader.model, texts if self._draft is None else None)
-            )
-            if isinstance(self._draft, GPT2):
-                packed_models.enter_context(_packed_for(self.sampling, self._draft, texts))
+            for model in (self._reader.model, self._draft):
+                if isinstance(model, GPT2):
+                    packed_models.enter_context(_packed_for(self.sampling, model, len(self._left)))
             yield from self._steps()
 
     def _steps(self) -> Iterator[list[Token]]:

@@ -42,8 +42,8 @@ def other() -> GPT2:
 
 @pytest.fixture
 def drafts_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(draft_length, "_PASS", 0)
-    monkeypatch.setattr(draft_length, "_TOKEN", 0)
+    for cost in ("_PASS", "_PASS_OF_BATCH", "_TOKEN"):
+        monkeypatch.setattr(draft_length, cost, 0)
     monkeypatch.setattr(model_draft, "best_length", lambda *_: 6)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 MOST = 24
 """Largest number of drafted tokens of a text."""
-_PASS = 0.15
-"""What a pass over several tokens costs more than a pass over one, whatever their number."""
-_TOKEN = 0.08
-"""What each further token of a text costs. Both are shares of a pass over one token, which on a CPU is the time to read
+_PASS, _PASS_OF_BATCH = 0.8, 0.2
+"""What a pass over several tokens costs more than a pass over one, whatever their number, for one text and for several.
+The product of a weight with one vector is faster than that with two, in a layout of its own; see `inference.packed`."""
+_TOKEN = 0.05
+"""What each further token of a text costs. All are shares of a pass over one token, which on a CPU is the time to read
 the weights from memory; GPUs verify tokens more cheaply."""
 
 
@@ -26,9 +27,10 @@ def best_length(accepted: Sequence[float], rows: int, drafting: float = 0.0) -> 
         The number, 0 to `MOST`; 0 where no draft pays.
     """
     best, most, tokens = 0, float(rows), float(rows)  # tokens in the time of a pass over one
+    fixed = 1 + (_PASS if rows == 1 else _PASS_OF_BATCH)
     for length, expected in enumerate(accepted[:MOST], start=1):
         tokens += expected
-        speed = tokens / (1 + _PASS + length * (_TOKEN * rows + drafting))
+        speed = tokens / (fixed + length * (_TOKEN * rows + drafting))
         if speed > most:
             best, most = length, speed
     return best

@@ -15,10 +15,10 @@ _LARGE = 2**19
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, packed: Tensor | None = None) -> Tensor:
-    """`F.linear` without gradients; `packed` is what `pack` made of the weight, or a copy of it by columns."""
-    if packed is not None:
-        if packed.is_mkldnn:
-            return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    """`F.linear` without gradients; `packed` is what `pack` made of the weight, or its columns, for a single token."""
+    if packed is not None and packed.is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+    if packed is not None and x.numel() == x.size(-1):  # columns are slower for several tokens, as of a draft
         return F.linear(x, packed, bias)
     if x.dtype == torch.float32 and is_faster(weight):
         return F.linear(x.to_mkldnn(), weight, bias).to_dense()
