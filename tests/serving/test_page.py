@@ -159,12 +159,14 @@ def test_ids_of_an_answer_follow_those_of_its_question() -> None:
     expression = """(() => {
       const tree = new Tree();
       const first = tree.add(tree.ask(tree.root, "Why?", [10, 11]), { id: 1, text: "So." });
-      const second = tree.add(tree.ask(first, "How?", [10, 11, 1, 12]), { id: 2, text: "Thus." });
-      return [idsUpTo(first), idsUpTo(second), messagesUpTo(second)];
+      const unanswered = tree.ask(first, "What?", [10, 11, 1, 9]);
+      const second = tree.add(tree.ask(unanswered, "How?", [10, 11, 1, 12]), { id: 2, text: "Th" });
+      const third = tree.add(second, { id: 3, text: "us." });
+      return [idsUpTo(first), idsUpTo(third), messagesUpTo(third)];
     })()"""
-    first, second, messages = evaluated(expression, "text", "tree")
+    first, third, messages = evaluated(expression, "text", "tree")
     assert first == [10, 11, 1]
-    assert second == [10, 11, 1, 12, 2]
+    assert third == [10, 11, 1, 12, 2, 3]
     assert [(message["role"], message["content"]) for message in messages] == [
         ("user", "Why?"), ("assistant", "So."), ("user", "How?"), ("assistant", "Thus.")
     ]  # fmt: skip

@@ -56,7 +56,6 @@ class Pane {
     }
     if (!this.box) this.body.append((this.box = tokenBox(state.view === "chat" ? "Answer, token by token" : "Text, token by token")));
     drawToken(this.box, node);
-    for (const span of spansOf(this.body).slice(1, 2)) span.tabIndex = -1;
   }
 
   /** Whether the end of the text is within the window, so that the page scrolls with it. */

@@ -92,17 +92,17 @@ function idsUpTo(node) {
   return ids.reverse();
 }
 
-/** The questions and answers up to a node, with it, as messages of the API. */
+/** The questions that have answers up to a node, with it, and these, as messages of the API. */
 function messagesUpTo(node) {
-  const nodes = [];
-  for (; node.parent; node = node.parent) nodes.unshift(node);
-  const messages = [];
-  for (const { turn, token } of nodes) {
-    if (turn !== undefined) messages.push({ role: "user", content: turn }, { role: "assistant", content: [] });
-    else messages.at(-1).content.push(token.text);
+  const turns = [];
+  for (let texts = []; node.parent; node = node.parent) {
+    if (node.turn === undefined) texts.unshift(node.token.text);
+    else {
+      if (texts.length) turns.unshift({ role: "user", content: node.turn }, { role: "assistant", content: joined(texts) });
+      texts = [];
+    }
   }
-  for (const message of messages) if (message.role === "assistant") message.content = joined(message.content);
-  return messages;
+  return turns;
 }
 
 /** Which branch of a fork a node begins, from 0, and of how many. */
