@@ -1,18 +1,22 @@
 """Speed of generation, relative to Hugging Face's `generate`, CTranslate2 and a loop without a KV cache.
 
-    python -m benchmarks.generation
+    python -m benchmarks.generation [float32] [bfloat16] [int8]
 
-The model is GPT-2 124M with random weights, the same for all programs, in float32 and bfloat16. Batch sizes are 1 and
-8, with prompts of 32 tokens, 128 new tokens, greedy decoding and two threads. Programs run in alternation, and the
-result is the median of the ratios. CTranslate2 is included if it is installed; the project does not require it.
+The model is GPT-2 124M with random weights, the same for all programs, in each of the given kinds of weights, by
+default in all. Batch sizes are 1 and 8, with prompts of 32 tokens, 128 new tokens, greedy decoding and two threads.
+Weights are converted and packed, and every program has run, before it is timed. Programs run in alternation, and the
+result is the median of the ratios. Figures of kinds that are not given remain. CTranslate2 is included if it is
+installed; the project does not require it.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,15 +27,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.results import report
+from benchmarks.results import FOLDER, report
 from gpt2_lightning.generation import Decoder, Sampling
 from gpt2_lightning.huggingface import config_to_huggingface, folder, to_huggingface
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.inference.packed import packed
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 
 _THREADS = 2
 _PROMPT, _NEW = 32, 128
-_TURNS = 3
+_BATCH_SIZES = (1, 8)
+_TURNS = 5
 _EARLY, _LATE, _AROUND = 100, 900, 25
 """Positions in a long text at which the speed is compared, and the tokens timed before and after each."""
 
@@ -41,21 +47,46 @@ Program = Callable[[Tensor], Any]
 def main() -> None:
     torch.set_num_threads(_THREADS)
     torch.manual_seed(0)
+    kinds = sys.argv[1:] or ["float32", "bfloat16", "int8"]
     model = GPT2(GPT2Config()).eval()
-    theirs = _huggingface(model)
-    figures: dict[str, float] = {}
+    figures = _earlier(kinds)
     with tempfile.TemporaryDirectory() as place:
-        peers = _ctranslate2(model, Path(place))
-        for dtype in (torch.float32, torch.bfloat16):
-            model.to(dtype)
-            theirs.to(dtype)
-            for batch_size in (1, 8):
-                name = f"{str(dtype).removeprefix('torch.')}, batch {batch_size}"
-                programs = {"Hugging Face": lambda ids: _generate(theirs, ids), **peers}
-                figures |= _beside(programs, name, model, batch_size)
-            figures |= _late(str(dtype).removeprefix("torch."), model)
-            peers = {}  # CTranslate2 does not support bfloat16 on every CPU
+        ctranslate2 = _ctranslate2(model, Path(place))
+        for kind in kinds:
+            ours = _convert(model, kind)
+            others = _others(kind, model, ctranslate2)
+            for batch_size in _BATCH_SIZES:
+                figures |= _beside(others, f"{kind}, batch {batch_size}", ours, batch_size)
+            if kind != "int8":
+                figures |= _late(kind, ours)
     report("generation", {key: round(value, 3) for key, value in figures.items()})
+
+
+def _earlier(kinds: list[str]) -> dict[str, float]:
+    """Return the saved figures of the other kinds of weights."""
+    file = FOLDER / "generation.json"
+    saved = json.loads(file.read_text())["figures"] if file.exists() else {}
+    return {name: figure for name, figure in saved.items() if not name.startswith(tuple(kinds))}
+
+
+def _convert(model: GPT2, kind: str) -> GPT2:
+    """Return a copy of a float32 model with weights of this kind."""
+    ours = copy.deepcopy(model)
+    if kind == "int8":
+        from gpt2_lightning.model.inference.quantized import quantize
+
+        quantize(ours)
+        return ours
+    return ours.to(getattr(torch, kind))
+
+
+def _others(kind: str, model: GPT2, ctranslate2: dict[str, Program]) -> dict[str, Program]:
+    """Return the programs beside ours. Of CTranslate2's kinds of weights, bfloat16 is not supported on every CPU."""
+    if kind == "int8":
+        return ctranslate2
+    theirs = _huggingface(model).to(getattr(torch, kind))
+    beside: dict[str, Program] = {"Hugging Face": lambda ids: _generate(theirs, ids)}
+    return beside | ctranslate2 if kind == "float32" else beside
 
 
 def _huggingface(model: GPT2) -> Any:
@@ -96,29 +127,32 @@ def _translator(generator: Any, tokens: list[str]) -> Program:
     )
 
 
-def _beside(programs: dict[str, Program], name: str, model: GPT2, batch_size: int) -> dict[str, float]:
+def _beside(others: dict[str, Program], name: str, model: GPT2, batch_size: int) -> dict[str, float]:
     """Return our speed relative to each program, to the loop without a cache, and to the memory-bandwidth limit."""
     ids = torch.randint(model.config.vocab_size, (batch_size, _PROMPT))
-    everyone: dict[str, Program] = {"ours": lambda ids: _ours(model, ids), **programs}
-    for program in everyone.values():
-        program(ids)  # warm-up: one-time initialization is not measured
-    turns = []
-    for _ in range(_TURNS):
-        turn = {key: _seconds(program, ids) for key, program in everyone.items()}
-        turn["a loop without a cache"] = _without_cache(model, batch_size)
-        turn["what memory allows"] = _NEW * _seconds_to_read_weights(model)
-        turns.append(turn)
+    programs: dict[str, Program] = {"ours": lambda ids: _ours(model, ids), **others}
+    with packed(model, batch_size):
+        for program in programs.values():
+            program(ids)
+        turns = [_turn(programs, model, ids, has_estimates=not name.startswith("int8")) for _ in range(_TURNS)]
     for key in turns[0]:
         median = statistics.median(turn[key] for turn in turns)
         spread = max(turn[key] for turn in turns) / min(turn[key] for turn in turns)
         print(f"{name}: {key:24} {batch_size * _NEW / median:7.1f} tokens/s, slowest turn {spread:.2f} of the fastest")
-    found = {
+    return {
         f"{name}: speed over {key}": statistics.median(turn[key] / turn["ours"] for turn in turns)
         for key in turns[0]
         if key != "ours"
     }
-    most = statistics.median(turn["a loop without a cache"] / turn["what memory allows"] for turn in turns)
-    return found | {f"{name}: what memory allows over a loop without a cache": most}
+
+
+def _turn(programs: dict[str, Program], model: GPT2, ids: Tensor, has_estimates: bool) -> dict[str, float]:
+    """Return the seconds of each program, once, and of what is estimated from a part of its work."""
+    seconds = {key: _seconds(program, ids) for key, program in programs.items()}
+    if has_estimates:
+        seconds["a loop without a cache"] = _without_cache(model, len(ids))
+        seconds["what memory allows"] = _NEW * _seconds_to_read_weights(model)
+    return seconds
 
 
 def _ours(model: GPT2, ids: Tensor) -> None:

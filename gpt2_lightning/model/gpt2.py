@@ -115,7 +115,8 @@ class CausalSelfAttention(nn.Module):
                 context.attn_weights.append(attention_weights(q, k, context.attn_mask, is_causal))
             y = self.kernels.attention(q, k, v, context.attn_mask, dropout_p, is_causal)  # (B, H, T, D)
         y = y.to(dtype).transpose(1, 2).reshape(B, T, C)  # concatenate the heads
-        return self.resid_dropout(self.c_proj(y))  # (B, T, C)
+        y = self.c_proj(y)  # (B, T, C)
+        return self.resid_dropout(y) if self.training else y
 
 
 class MLP(nn.Module):
@@ -131,7 +132,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.kernels.gelu(self.c_fc(x), approximate=self.approximate)  # (B, T, 4C)
-        return self.dropout(self.c_proj(x))  # (B, T, C)
+        x = self.c_proj(x)  # (B, T, C)
+        return self.dropout(x) if self.training else x
 
 
 class Block(nn.Module):

@@ -128,7 +128,10 @@ class KVCache:
         """
         texts, end = len(self.lengths), end or self.longest + positions.size(-1)
         index = positions[:, None, :, None] if positions.dim() == 2 else None
-        return [LayerCache(k[:texts], v[:texts], end, index) for k, v in zip(self.keys, self.values, strict=True)]
+        keys, values = (
+            held if texts == self.batch_size else [layer[:texts] for layer in held] for held in (self.keys, self.values)
+        )
+        return [LayerCache(k, v, end, index) for k, v in zip(keys, values, strict=True)]
 
     def advance(self, count: int) -> None:
         """Add `count` to the lengths, after all layers have been updated."""
@@ -153,7 +156,7 @@ class LayerCache:
         """Store k and v, (B, H, T, D), and return all keys and values, (B, H, S, D)."""
         for held, new in ((self.keys, k), (self.values, v)):
             if self.index is None:
-                held[:, :, self.end - new.size(2) : self.end] = new
+                held.narrow(2, self.end - new.size(2), new.size(2)).copy_(new)
             else:
                 held.scatter_(2, self.index.expand_as(new), new.to(held.dtype))
-        return self.keys[:, :, : self.end], self.values[:, :, : self.end]
+        return self.keys.narrow(2, 0, self.end), self.values.narrow(2, 0, self.end)
