@@ -1,6 +1,6 @@
 """Speed of generation, relative to Hugging Face's `generate`, CTranslate2 and a loop without a KV cache.
 
-    python -m benchmarks.generation [float32] [bfloat16] [int8]
+    python -m benchmarks.generation [float32] [bfloat16]
 
 The model is GPT-2 124M with random weights, the same for all programs, in each of the given kinds of weights, by
 default in all. Batch sizes are 1 and 8, with prompts of 32 tokens, 128 new tokens, greedy decoding and two threads.
@@ -47,7 +47,7 @@ Program = Callable[[Tensor], Any]
 def main() -> None:
     torch.set_num_threads(_THREADS)
     torch.manual_seed(0)
-    kinds = sys.argv[1:] or ["float32", "bfloat16", "int8"]
+    kinds = sys.argv[1:] or ["float32", "bfloat16"]
     model = GPT2(GPT2Config()).eval()
     figures = _earlier(kinds)
     with tempfile.TemporaryDirectory() as place:
@@ -57,8 +57,7 @@ def main() -> None:
             others = _others(kind, model, ctranslate2)
             for batch_size in _BATCH_SIZES:
                 figures |= _beside(others, f"{kind}, batch {batch_size}", ours, batch_size)
-            if kind != "int8":
-                figures |= _late(kind, ours)
+            figures |= _late(kind, ours)
     report("generation", {key: round(value, 3) for key, value in figures.items()})
 
 
@@ -71,19 +70,11 @@ def _earlier(kinds: list[str]) -> dict[str, float]:
 
 def _convert(model: GPT2, kind: str) -> GPT2:
     """Return a copy of a float32 model with weights of this kind."""
-    ours = copy.deepcopy(model)
-    if kind == "int8":
-        from gpt2_lightning.model.inference.quantized import quantize
-
-        quantize(ours)
-        return ours
-    return ours.to(getattr(torch, kind))
+    return copy.deepcopy(model).to(getattr(torch, kind))
 
 
 def _others(kind: str, model: GPT2, ctranslate2: dict[str, Program]) -> dict[str, Program]:
     """Return the programs beside ours. Of CTranslate2's kinds of weights, bfloat16 is not supported on every CPU."""
-    if kind == "int8":
-        return ctranslate2
     theirs = _huggingface(model).to(getattr(torch, kind))
     beside: dict[str, Program] = {"Hugging Face": lambda ids: _generate(theirs, ids)}
     return beside | ctranslate2 if kind == "float32" else beside
@@ -134,7 +125,7 @@ def _beside(others: dict[str, Program], name: str, model: GPT2, batch_size: int)
     with packed(model, batch_size):
         for program in programs.values():
             program(ids)
-        turns = [_turn(programs, model, ids, has_estimates=not name.startswith("int8")) for _ in range(_TURNS)]
+        turns = [_turn(programs, model, ids) for _ in range(_TURNS)]
     for key in turns[0]:
         median = statistics.median(turn[key] for turn in turns)
         spread = max(turn[key] for turn in turns) / min(turn[key] for turn in turns)
@@ -146,12 +137,11 @@ def _beside(others: dict[str, Program], name: str, model: GPT2, batch_size: int)
     }
 
 
-def _turn(programs: dict[str, Program], model: GPT2, ids: Tensor, has_estimates: bool) -> dict[str, float]:
+def _turn(programs: dict[str, Program], model: GPT2, ids: Tensor) -> dict[str, float]:
     """Return the seconds of each program, once, and of what is estimated from a part of its work."""
     seconds = {key: _seconds(program, ids) for key, program in programs.items()}
-    if has_estimates:
-        seconds["a loop without a cache"] = _without_cache(model, len(ids))
-        seconds["what memory allows"] = _NEW * _seconds_to_read_weights(model)
+    seconds["a loop without a cache"] = _without_cache(model, len(ids))
+    seconds["what memory allows"] = _NEW * _seconds_to_read_weights(model)
     return seconds
 
 
