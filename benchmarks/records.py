@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,59 @@ _NANOGPT = (
     *("--max_iters=2000", "--lr_decay_iters=2000", "--dropout=0.0"),
 )
 """The configuration for a CPU in nanoGPT's README."""
-RECORD = ("experiment=shakespeare_record_cpu",)
-_ADAMW = ("experiment=shakespeare_char_cpu", "trainer.max_steps=400", "trainer.val_check_interval=400")
-LADDER = {
-    "AdamW as in nanoGPT": (*_ADAMW, "optimizer.lr=1e-3", "schedule.final_fraction=0.1"),
+_RECORD = {"experiment": "shakespeare_record_cpu"}
+_LADDER = {
+    "AdamW as in nanoGPT": {
+        "experiment": "shakespeare_char_cpu",
+        "trainer.max_steps": "350",
+        "trainer.val_check_interval": "350",
+        "optimizer.lr": "1e-3",
+        "schedule.final_fraction": "0.1",
+    },
+    "rate of 4e-3": {"optimizer.lr": "4e-3"},
+    "decay to zero": {"schedule.final_fraction": "0"},
+    "linear decay": {"schedule": "linear"},
+    "warm-up of 20 steps": {"schedule.warmup_steps": "20"},
+    "Muon, rate of 0.02": {"optimizer": "muon"},
+    "rate of 0.06 for Muon": {"optimizer.muon_lr": "0.06"},
+    "rate of 16e-3 for AdamW": {"optimizer.lr": "16e-3"},
+    "momentum of 0.85": {"optimizer.momentum": "0.85"},
+    "NorMuon (the record)": {"optimizer": "normuon"},
 }
-"""Settings of each row."""
+"""Rows of which each adds its settings to those of the rows above."""
+_VARIANTS = {
+    "polynomials of the Polar Express": {"optimizer.ns_coefficients": "polar_express"},
+    "these, and four iterations": {"optimizer.ns_coefficients": "polar_express", "optimizer.ns_steps": "4"},
+    "three iterations": {"optimizer.ns_steps": "3"},
+    "no weight decay": {"optimizer.weight_decay": "0", "optimizer.muon_weight_decay": "0"},
+    "no clipping": {"trainer.gradient_clip_val": "null"},
+    "mean weights of the last tenth": {"callbacks": "average", "callbacks.average.last_fraction": "0.1"},
+    "moving average of weights": {"callbacks": "ema", "callbacks.ema.decay": "0.95"},
+    "8 windows a step": {"batch_size": "8", "trainer.max_steps": "525"},
+    "16 windows a step": {"batch_size": "16", "trainer.max_steps": "262"},
+}
+"""Rows of which each adds its settings to those of the record."""
+_LONG = {
+    "AdamW as in nanoGPT, 2,000 steps": {
+        **_LADDER["AdamW as in nanoGPT"],
+        "trainer.max_steps": "2000",
+        "trainer.val_check_interval": "2000",
+    },
+    "AdamW, rate of 4e-3 that decays to zero, 2,000 steps": {"experiment": "shakespeare_char_cpu"},
+    "the record's settings, 2,000 steps": {**_RECORD, "trainer.max_steps": "2000"},
+}
+"""Rows with all their settings."""
+
+
+def rows() -> dict[str, list[str]]:
+    """Return the settings of each row."""
+    found: dict[str, dict[str, str]] = {}
+    settings: dict[str, str] = {}
+    for name, change in _LADDER.items():
+        settings = {**settings, **change}
+        found[name] = settings
+    found |= {f"record, {name}": {**_RECORD, **change} for name, change in _VARIANTS.items()}
+    return {name: [f"{key}={value}" for key, value in row.items()] for name, row in {**found, **_LONG}.items()}
 
 
 def main() -> None:
@@ -63,19 +110,21 @@ def main() -> None:
         _climb(figures.setdefault("ladder", {}), figures, text)
 
 
-def _climb(rows: dict[str, Any], figures: dict[str, Any], text: Path) -> None:
-    """Train the rows of the ladder that are not saved yet."""
-    for name, settings in LADDER.items():
-        row = rows.get(name, {})
-        if row.get("settings") != " ".join(settings):
-            row = rows[name] = {"settings": " ".join(settings), "losses": {}}
-        losses = row["losses"]
-        for seed in _SEEDS:
-            if seed not in losses:
-                losses[seed], _ = _train(text, [*settings, f"seed={seed}", "trainer.threads=1"])
-                row["mean"], row["interval"] = _estimate(losses.values())
-                results.save("records", figures)
-        print(f"{name}: {row['mean']:.4f} ± {row['interval']:.4f}")
+def _climb(saved: dict[str, Any], figures: dict[str, Any], text: Path) -> None:
+    """Train all rows with the first seed, then with the second one, and so on, except runs that are saved."""
+    for seed in _SEEDS:
+        for name, settings in rows().items():
+            row = saved.get(name, {})
+            if row.get("settings") != " ".join(settings):
+                row = saved[name] = {"settings": " ".join(settings), "losses": {}}
+            if seed not in row["losses"]:
+                row["losses"][seed], _ = _train(text, [*settings, f"seed={seed}", "trainer.threads=1"])
+                row["mean"], row["interval"] = _estimate(row["losses"].values())
+                results.save("records", figures, results.FOLDER)
+            print(f"{name}, seed {seed}: {row['losses'][seed]}", flush=True)
+    for name in rows():
+        row = saved[name]
+        print(f"| {name} | {row['mean']:.3f} ± {row['interval']:.3f} | `{row['settings']}` |")
 
 
 def _side_by_side(pairs: dict[str, Any], figures: dict[str, Any], nanogpt: Path, text: Path) -> None:
@@ -89,12 +138,12 @@ def _side_by_side(pairs: dict[str, Any], figures: dict[str, Any], nanogpt: Path,
         for seed in _SEEDS:
             if seed not in pairs:
                 theirs = _nanogpt(copy)
-                loss, seconds = _train(text, [*RECORD, f"seed={seed}"])
+                loss, seconds = _train(text, ["experiment=shakespeare_record_cpu", f"seed={seed}"])
                 pairs[seed] = {**theirs, "seconds": seconds, "loss": loss}
                 ratios = [pair["seconds"] / pair["nanoGPT's seconds"] for pair in pairs.values()]
                 figures["seconds over nanoGPT's, median"] = round(statistics.median(ratios), 3)
                 figures["highest loss"] = max(pair["loss"] for pair in pairs.values())
-                results.save("records", figures)
+                results.save("records", figures, results.FOLDER)
             print(seed, pairs[seed])
 
 
@@ -121,7 +170,7 @@ def _train(text: Path, settings: Sequence[str]) -> tuple[float, float]:
     return round(losses[-1], 4), seconds
 
 
-def _estimate(losses: Sequence[float]) -> tuple[float, float]:
+def _estimate(losses: Collection[float]) -> tuple[float, float]:
     """Return the mean, and half of its 95 % interval; 0 for a single loss."""
     values = list(losses)
     half = _STUDENT * statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else 0.0

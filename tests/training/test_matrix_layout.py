@@ -16,6 +16,7 @@ from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.training import distributed
 from gpt2_lightning.training.optimizers import NorMuon, orthogonalization
 from gpt2_lightning.training.optimizers.matrix_layout import MatrixLayout, interleave
+from gpt2_lightning.training.strategies.fsdp import shard_like, whole
 from tests.training.short_run import same_tensors
 from tests.training.two_processes import on_processes
 
@@ -44,6 +45,11 @@ def train(mesh: tuple[int, ...], resume_after: int | None = None) -> State:
     for step in range(STEPS):
         if step == resume_after:
             saved = optimizer.state_dict()
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            for number, entries in saved["state"].items():  # as a checkpoint, which has whole tensors
+                for name, value in entries.items():
+                    entries[name] = shard_like(parameters[number], whole(value))
+                    assert type(entries[name]) is type(value), name
             optimizer = spec.build(model)
             optimizer.load_state_dict(saved)
         for parameter in model.parameters():
