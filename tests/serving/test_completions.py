@@ -11,31 +11,13 @@ import torch
 from gpt2_lightning.api.language_model import LanguageModel
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.serving.lane import Limits
+from tests.serving.expected import PROMPTS, SETTINGS, expected
 from tests.serving.served import LETTERS, events, instruct_model, language_model, loaded, run, serving
-
-SETTINGS: list[dict[str, Any]] = [
-    {"seed": 1},
-    {"temperature": 0.0},
-    {"seed": 2, "top_p": 0.8, "presence_penalty": 0.5},
-    {"seed": 3, "frequency_penalty": 1.0},
-    {"seed": 4, "top_k": 7},
-    {"seed": 5, "logit_bias": {"3": 2.5, "7": -100}},
-    {"seed": 6, "repetition_penalty": 1.2, "no_repeat_ngram_size": 3},
-    {"seed": 7, "min_p": 0.02, "stop": ["e"]},
-]
-PROMPTS = ["one day", "a", "the cat sat on a mat. where was it?", "x y z", "bcd", "question?", "A B C", "who was"]
 
 
 @pytest.fixture(scope="module")
 def model() -> LanguageModel:
     return language_model()
-
-
-def expected(model: LanguageModel, prompt: str, count: int, **settings: Any) -> str:
-    """What `generate` of Python returns."""
-    bias = settings.pop("logit_bias", None)
-    own = {"temperature": 1.0, **settings, "logit_bias": {int(k): v for k, v in bias.items()} if bias else None}
-    return model.generate(prompt, max_new_tokens=count, **own)
 
 
 def test_eight_at_once_have_the_texts_that_generate_gives_each_alone(model: LanguageModel) -> None:

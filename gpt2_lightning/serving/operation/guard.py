@@ -38,6 +38,8 @@ class Access:
     own name to this machine (DNS rebinding) has another one."""
     api_key: str | None = None
     """The key that requests have as a Bearer token; None for none."""
+    header_bytes: int = 2**14
+    """Most bytes of all headers."""
     body_bytes: int = 2**20
     """Largest body."""
     body_seconds: float = 20.0
@@ -95,6 +97,8 @@ class Guard:
         Raises:
             RequestError: if one does not fit.
         """
+        if sum(len(name) + len(value) for name, value in headers.raw) > self._access.header_bytes:
+            raise RequestError(431, f"the headers exceed {self._access.header_bytes:,} bytes", code="too_large")
         host = headers.get("host", "")
         if self._access.hosts is not None and _without_port(host) not in self._access.hosts:
             raise RequestError(

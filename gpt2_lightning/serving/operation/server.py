@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -98,14 +99,54 @@ def serve(app: ASGIApp, bound: socket.socket, grace: int) -> None:
     Raises:
         KeyboardInterrupt: after Ctrl-C.
     """
-    AppStatus.disable_automatic_graceful_drain()  # streams go on until they end, or until the grace is over
     if not ACCESS.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         ACCESS.addHandler(handler)
         ACCESS.setLevel(logging.INFO)
         ACCESS.propagate = False
-    config = uvicorn.Config(
+    server = Server(app, grace)
+    server.run(sockets=[bound])
+    if signal.SIGINT in server.received:
+        raise KeyboardInterrupt
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server with the limits of this one, which ends after SIGTERM normally and not by the signal.
+
+    Args:
+        app: the application.
+        grace: seconds that answers have to end.
+    """
+
+    def __init__(self, app: ASGIApp, grace: int) -> None:
+        AppStatus.disable_automatic_graceful_drain()  # streams go on until they end, or until the grace is over
+        super().__init__(_config(app, grace))
+        self.received: list[int] = []
+        """Signals that came."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Context manager in which signals end the server, in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            self.force_exit = number in self.received  # the second one ends at once
+            self.received.append(number)
+            self.should_exit = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _config(app: ASGIApp, grace: int) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=Connection,
         ws="none",
@@ -120,29 +161,3 @@ def serve(app: ASGIApp, bound: socket.socket, grace: int) -> None:
         timeout_graceful_shutdown=grace,
         h11_max_incomplete_event_size=_HEAD_BYTES,
     )
-    server = _Server(config)
-    server.run(sockets=[bound])
-    if signal.SIGINT in server.received:
-        raise KeyboardInterrupt
-
-
-class _Server(uvicorn.Server):
-    """uvicorn's server, which ends after SIGTERM with exit code 0 and not by the signal itself."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.received: list[int] = []
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        def stop(number: int, frame: Any) -> None:
-            self.force_exit = number in self.received  # the second one ends at once
-            self.received.append(number)
-            self.should_exit = True
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -1,0 +1,168 @@
+"""The verb as a process: its start, its end, and what it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gpt2_lightning.app.commands.generation import serve
+from gpt2_lightning.errors import UserError
+from gpt2_lightning.serving.operation.server import Address
+
+CHECKPOINT = Path(__file__).parent.parent / "compatibility" / "fixtures" / "chars"
+
+
+class Process:
+    """A server that was started by the verb."""
+
+    def __init__(self, *settings: str) -> None:
+        command = [sys.executable, "-m", "gpt2_lightning", "serve", f"checkpoint={CHECKPOINT}", "port=0", *settings]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.lines: list[str] = []
+        self.url = ""
+        for line in self.stderr:
+            self.lines.append(line)
+            if " at http://" in f" {line}":
+                self.url = f"http{line.split('http')[1].split(' ')[0]}"
+                break
+        self._rest = threading.Thread(target=lambda: self.lines.extend(self.stderr), daemon=True)
+
+    @property
+    def stderr(self) -> Iterator[str]:
+        assert self.process.stderr is not None
+        yield from self.process.stderr
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and return the exit code."""
+        self._rest.start()
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        self._rest.join(5)
+        return code
+
+
+def wait_for_health(url: str) -> None:
+    """Wait until a server answers."""
+    for _ in range(200):
+        try:
+            if httpx.get(f"{url}/health").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(f"{url} does not answer")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_answers_then_exits_with_0_and_logs_no_text() -> None:
+    server = Process("grace=20")
+    wait_for_health(server.url)
+    assert "parameters, context 32" in "".join(server.lines)
+    body = {"model": "default", "prompt": "The sky", "max_tokens": 1500, "slide": True, "stream": True, "seed": 1}
+    texts: list[str] = []
+
+    def read() -> None:
+        with httpx.stream("POST", f"{server.url}/v1/completions", json={**body, "ignore_end_of_text": True}) as answer:
+            texts.extend(answer.iter_text())
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    while not texts:
+        time.sleep(0.01)
+    assert server.end() == 0
+    reading.join(10)
+    assert "".join(texts).endswith("data: [DONE]\n\n")
+    log = "".join(server.lines)
+    assert "POST '/v1/completions' 200" in log
+    assert "sky" not in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_answers_beyond_the_grace_are_cut_and_ctrl_c_exits_with_130() -> None:
+    for number, code in ((signal.SIGTERM, 0), (signal.SIGINT, 130)):
+        server = Process("grace=1", "log_texts=true", "timeout=600")
+        wait_for_health(server.url)
+        body = {"model": "default", "prompt": "The sky", "max_tokens": 4096, "slide": True, "n": 100}
+        asking = threading.Thread(target=lambda: _ignore(server.url, body))  # noqa: B023  # joined below
+        asking.start()
+        time.sleep(0.5)
+        begun = time.monotonic()
+        assert server.end(number) == code
+        assert time.monotonic() - begun < 10
+        asking.join(10)
+        assert "sky" in "".join(server.lines)
+
+
+def _ignore(url: str, body: dict[str, Any]) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        httpx.post(f"{url}/v1/completions", json={**body, "ignore_end_of_text": True}, timeout=60)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SO_REUSEPORT distributes connections on Linux")
+def test_two_workers_answer_behind_one_port_and_end_together() -> None:
+    server = Process("workers=2", "device=cpu")
+    wait_for_health(server.url)
+    body = {"model": "default", "prompt": "The", "seed": 1, "max_tokens": 9}
+    texts = set()
+    for _ in range(30):  # connections of their own
+        texts.add(httpx.post(f"{server.url}/v1/completions", json=body).json()["choices"][0]["text"])
+    assert len(texts) == 1
+    assert server.end() == 0
+    log = "".join(server.lines)
+    assert "worker 1 of 2" in log
+    assert "worker 2 of 2" in log
+
+
+def test_port_in_use_is_refused_before_a_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"port: {port} of 127.0.0.1 is in use; name another"):
+            serve.run({"checkpoint": "/nothing", "port": port})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"host": "0.0.0.0"}, "can be reached from other machines; set api_key=KEY, or open=true"),
+        ({"host": "192.168.0.1"}, "other machines"),
+        ({"host": "example.invalid"}, "other machines"),
+        ({"port": 70000}, "port: 70000"),
+    ],
+)
+def test_settings_that_are_refused(settings: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GPT2_LIGHTNING_API_KEY", raising=False)
+    with pytest.raises(ValueError, match=message):
+        serve.Config(**settings)
+
+
+def test_key_of_the_environment_and_open_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert serve.Config(host="0.0.0.0", open=True).key is None
+    monkeypatch.setenv("GPT2_LIGHTNING_API_KEY", "from-there")
+    assert serve.Config(host="0.0.0.0").key == "from-there"
+    assert serve.Config(host="0.0.0.0", api_key="own").key == "own"
+    for host in ("localhost", "127.0.0.1", "127.0.0.5", "::1"):
+        assert serve.is_loopback(host)
+
+
+def test_addresses_that_are_none_of_this_machine() -> None:
+    with pytest.raises(UserError, match="host"):
+        Address("203.0.113.1", 8000).bind()
+    with pytest.raises(UserError, match=r"host: no\.such\.host\.invalid"):
+        Address("no.such.host.invalid", 8000).bind()
+
+
+def test_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no run with a checkpoint"):
+        serve.run({"runs_dir": str(tmp_path), "port": 0})
