@@ -48,11 +48,15 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
-    def close(self) -> None:
-        """End the thread after its current step, and wait for it."""
+    def stop(self) -> None:
+        """End the thread after its current step; requests that it has left end with an error."""
         with self._changed:
             self._closing = True
             self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread, and wait for it."""
+        self.stop()
         self._thread.join()
 
     @property
@@ -125,6 +129,8 @@ class Engine:
                     if lane.is_busy:
                         lane.advance()
                 self._deliver()
+        while self._calls:
+            self._calls.popleft()()
         for lane in self.lanes.values():
             lane.fail_all(RequestError(503, "the server ends", code="shutdown"))
         self._deliver()

@@ -23,7 +23,7 @@ def running(
     """Port and engine of a server, which ends its answers before it ends."""
     engine = Engine(Models(models or [loaded()]), limits or Limits())
     bound = Address("127.0.0.1", 0).bind()
-    server = Server(guarded(engine, access or Access()), grace=5)
+    server = Server(guarded(engine, access or Access()), engine, grace=5)
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
     thread.start()
     wait_until(lambda: server.started)

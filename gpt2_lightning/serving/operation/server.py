@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -27,6 +28,8 @@ from gpt2_lightning.serving.operation.metrics import ACCESS, Measured, Metrics
 _HEAD_BYTES = 16 * 2**10
 _CONNECTIONS = 1000
 _KEEP_ALIVE_SECONDS = 30
+_SECONDS_TO_END = 3
+"""After the grace, for the errors to be sent."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,12 @@ def guarded(engine: Engine, access: Access, logs_bodies: bool = False) -> ASGIAp
     return Measured(Guard(app, access), metrics, paths, logs_bodies)
 
 
-def serve(app: ASGIApp, bound: socket.socket, grace: int) -> None:
+def serve(app: ASGIApp, engine: Engine, bound: socket.socket, grace: int) -> None:
     """Serve until SIGTERM or Ctrl-C, and then until all answers have ended.
 
     Args:
         app: the application.
+        engine: its engine.
         bound: the socket.
         grace: seconds that answers have to end.
 
@@ -105,7 +109,7 @@ def serve(app: ASGIApp, bound: socket.socket, grace: int) -> None:
         ACCESS.addHandler(handler)
         ACCESS.setLevel(logging.INFO)
         ACCESS.propagate = False
-    server = Server(app, grace)
+    server = Server(app, engine, grace)
     server.run(sockets=[bound])
     if signal.SIGINT in server.received:
         raise KeyboardInterrupt
@@ -116,14 +120,22 @@ class Server(uvicorn.Server):
 
     Args:
         app: the application.
+        engine: its engine, which ends the answers that take longer than the grace.
         grace: seconds that answers have to end.
     """
 
-    def __init__(self, app: ASGIApp, grace: int) -> None:
+    def __init__(self, app: ASGIApp, engine: Engine, grace: int) -> None:
         AppStatus.disable_automatic_graceful_drain()  # streams go on until they end, or until the grace is over
         super().__init__(_config(app, grace))
+        self._engine, self._grace = engine, grace
         self.received: list[int] = []
         """Signals that came."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: wait for answers, and then end those that are left with an error."""
+        over = asyncio.get_running_loop().call_later(self._grace, self._engine.stop)
+        await super().shutdown(sockets)
+        over.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -158,6 +170,6 @@ def _config(app: ASGIApp, grace: int) -> uvicorn.Config:
         proxy_headers=False,
         limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=grace,
+        timeout_graceful_shutdown=grace + _SECONDS_TO_END,
         h11_max_incomplete_event_size=_HEAD_BYTES,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import sys
 from dataclasses import dataclass
 
@@ -48,7 +49,8 @@ def start(options: Options) -> None:
     """
     bound = options.address.bind()  # first, since loading takes time
     if options.workers == 1:
-        _serve(0, options, bound)
+        with bound:
+            _serve(0, options, bound)
         return
     if not sys.platform.startswith("linux"):
         raise UserError(f"workers: {options.workers} processes share a port on Linux alone; set workers=1")
@@ -59,21 +61,19 @@ def start(options: Options) -> None:
     run_workers(_serve, (options,), options.workers, reserved, options.grace)
 
 
-def _serve(worker: int, options: Options, bound: object = None) -> None:
-    import socket
-
+def _serve(worker: int, options: Options, bound: socket.socket | None = None) -> None:
     if options.workers > 1:
         bound = options.address.bind(shared=True)
         if not torch.cuda.is_available():
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // options.workers))
-    assert isinstance(bound, socket.socket)
+    assert bound is not None
     models = Models(_load(checkpoint, worker, options) for checkpoint in options.checkpoints)
-    app = guarded(Engine(models, options.limits), options.access, options.log_texts)
+    engine = Engine(models, options.limits)
     name = f"worker {worker + 1} of {options.workers}: " if options.workers > 1 else ""
     for served in models.by_name.values():
         _note(f"{name}{_description(served.name, served.loaded, options.limits)}")
     _note(f"{name}at {url_of(bound)} (Ctrl-C ends)")
-    serve(app, bound, options.grace)
+    serve(guarded(engine, options.access, options.log_texts), engine, bound, options.grace)
 
 
 def _load(checkpoint: str, worker: int, options: Options) -> LoadedModel:
