@@ -37,7 +37,7 @@ from gpt2_lightning.tokenizers import GPT2Tokenizer
 _THREADS = 2
 _PROMPT, _NEW = 32, 128
 _BATCH_SIZES = (1, 8)
-_TURNS = 5
+_TURNS = 3
 _EARLY, _LATE, _AROUND = 100, 900, 25
 """Positions in a long text at which the speed is compared, and the tokens timed before and after each."""
 

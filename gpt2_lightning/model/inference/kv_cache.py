@@ -16,8 +16,9 @@ from gpt2_lightning.model.config import GPT2Config
 class KVCache:
     """Keys and values of up to `capacity` tokens of each of `batch_size` texts in every layer, allocated once.
 
-    Texts may have different lengths. To process prompts of different lengths in one pass, pad them at the end, then set
-    `lengths` to the lengths without padding: the next tokens overwrite the padding, which is masked until then.
+    Texts may have different lengths, and no row reads another one: texts may come and go at every step. To process
+    prompts of different lengths in one pass, pad them at the end, then set `lengths` to the lengths without padding:
+    the next tokens overwrite the padding, which is masked until then.
 
     Memory: 2 * n_layer * batch_size * capacity * n_embd elements.
 
