@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -12,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from gpt2_lightning.app.output.exits import exiting_at_sigterm, reporting_signals
+from gpt2_lightning.app.output import exits
+from gpt2_lightning.app.output.exits import (
+    exiting_at_sigterm,
+    reporting_signals,
+)
 from gpt2_lightning.data.sampling.corpus_datamodule import TokenDataModule
 from gpt2_lightning.training.callbacks import Samples
 from tests.outcomes import Outcome
@@ -85,6 +90,32 @@ def test_a_signal_that_an_import_turned_into_an_error_has_its_code(capsys: pytes
         raise error
     assert stop.value.code == 143
     assert capsys.readouterr().err == "error: stopped at once; what was saved before is kept\n"
+
+
+@pytest.mark.usefixtures("_handlers")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_an_import_has_ignored_has_its_code(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torch ignores it when it imports NumPy, which is left without a part that another import needs."""
+    program = f"import signal\ntry:\n    signal.raise_signal({number})\nexcept BaseException:\n    pass\n0 / 0\n"
+    (tmp_path / f"broken_by_signal_{number}.py").write_text(program)
+    monkeypatch.syspath_prepend(tmp_path)
+    signal.signal(signal.SIGINT, exits._interrupt)
+    with pytest.raises(SystemExit) as stop, exiting_at_sigterm(), reporting_signals():
+        importlib.import_module(f"broken_by_signal_{number}")
+    assert stop.value.code == 128 + number
+    assert capsys.readouterr().err == "error: stopped at once; what was saved before is kept\n"
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit(2)], ids=repr)
+def test_an_error_after_a_ctrl_c_that_the_program_has_handled_remains(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exits, "_received", [signal.SIGINT])
+    with pytest.raises(type(error)) as raised, reporting_signals():
+        raise error
+    assert raised.value is error
 
 
 def test_a_signal_in_a_finalizer_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:

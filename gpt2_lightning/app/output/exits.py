@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any, NoReturn
@@ -23,6 +24,10 @@ TERMINATED = SIGNAL_BASE + signal.SIGTERM
 """Exit code after SIGTERM."""
 _SECONDS_TO_REPEAT = 0.01
 """Until the finalizer that a signal interrupted has ended."""
+_MODULE = "<module>"
+"""Name of the frame of an import."""
+_received: list[int] = []
+"""Signals that have raised an exception."""
 _ON_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EPIPE)
 
 
@@ -51,11 +56,13 @@ def exiting_at_interrupt() -> Iterator[None]:
 
     For the imports at the start, which may print the trace of a `KeyboardInterrupt`, or lose it.
     """
-    if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL) and _is_main_thread():
+    handlers = (signal.default_int_handler, signal.SIG_DFL, _interrupt)
+    if signal.getsignal(signal.SIGINT) in handlers and _is_main_thread():
         signal.signal(signal.SIGINT, _exit)
     try:
         yield
     finally:
+        _received.clear()
         raise_at_interrupt()
         # Last registered, first called: a Ctrl-C while the interpreter ends prints no traces of finalizers.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
@@ -64,7 +71,7 @@ def exiting_at_interrupt() -> Iterator[None]:
 def raise_at_interrupt() -> None:
     """Let Ctrl-C raise `KeyboardInterrupt` again, so that files and processes are cleaned up."""
     if signal.getsignal(signal.SIGINT) is _exit and _is_main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupt)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
@@ -95,19 +102,27 @@ def exiting_at_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
+        _received.clear()
         signal.signal(signal.SIGTERM, before)
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    _received.append(number)
     raise SystemExit(SIGNAL_BASE + number)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    _received.append(number)
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def reporting_signals() -> Iterator[None]:
     """Exit with the code of the signal that stopped the program, whatever exception a library made of it.
 
-    A signal during an import may become a `RuntimeError`, and Lightning exits with 1 after a `KeyboardInterrupt`. In a
-    finalizer, Python ignores exceptions; the signal is then sent again.
+    A signal during an import may become a `RuntimeError`, or be ignored by a library whose next import fails, and
+    Lightning exits with 1 after a `KeyboardInterrupt`. In a finalizer, Python ignores exceptions; the signal is then
+    sent again.
     """
     before = sys.unraisablehook
 
@@ -123,7 +138,7 @@ def reporting_signals() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        code = _signal_code(error)
+        code = _signal_code(error) or _ignored_signal_code(error)
         if code is None or (isinstance(error, SystemExit) and error.code == code):
             raise
         fail("stopped at once; what was saved before is kept", code)
@@ -142,6 +157,16 @@ def _signal_code(error: BaseException) -> int | None:
             code = TERMINATED
         link = link.__cause__ or link.__context__
     return code
+
+
+def _ignored_signal_code(error: BaseException) -> int | None:
+    """Return the exit code of a signal that a library has ignored, and that led to an error; None if there is none.
+
+    After SIGTERM, nothing goes on; after Ctrl-C the program may, but not within an import.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    is_cause = signal.SIGTERM in _received or any(frame.name == _MODULE for frame in frames)
+    return SIGNAL_BASE + _received[-1] if _received and is_cause and isinstance(error, Exception) else None
 
 
 def fault_list(faults: list[str]) -> str:

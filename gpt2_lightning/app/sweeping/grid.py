@@ -173,7 +173,7 @@ class Grid:
         """Tabulate the results, and exit unless all runs succeeded."""
         from gpt2_lightning.app.sweeping.table import tabulate
 
-        statuses = tabulate(folder, runs, Monitor.of(self._config))
+        statuses = tabulate(folder, runs, Monitor.of(self._config), has_ended=not code)
         again = command(self._task.verb, *self._task.arguments)
         if code:
             log.info("stopped; to resume:\n  %s", again)

@@ -44,7 +44,9 @@ class _Reached:
     step: float | None = None
 
 
-def tabulate(folder: Path, runs: list[Path], monitor: Monitor, logarithmic: Collection[str] = ()) -> dict[Path, Status]:
+def tabulate(
+    folder: Path, runs: list[Path], monitor: Monitor, logarithmic: Collection[str] = (), has_ended: bool = True
+) -> dict[Path, Status]:
     """Print the results of a sweep, and write them into its folder as a CSV file and a plot.
 
     Args:
@@ -52,6 +54,7 @@ def tabulate(folder: Path, runs: list[Path], monitor: Monitor, logarithmic: Coll
         runs: folders of the runs.
         monitor: metric by which runs are compared.
         logarithmic: keys that were sampled on a logarithmic scale.
+        has_ended: whether to plot; a sweep that is stopped ends without waiting for the plot, which its resume makes.
 
     Returns:
         The status of each run by folder.
@@ -62,10 +65,11 @@ def tabulate(folder: Path, runs: list[Path], monitor: Monitor, logarithmic: Coll
     keys = list(dict.fromkeys(key for status in statuses.values() for key in status.settings))
     _write_csv(folder, best_first, keys, statuses, figures, monitor)
     _print(best_first, keys, statuses, figures, monitor)
-    points = [Point(run.name, statuses[run].settings, figures[run].best, statuses[run].state) for run in best_first]
-    draw_sweep(points, keys, folder / PICTURE, logarithmic, monitor.label)
     log.info("  %-16s %s", "table", f"{display_path(folder)}/{CSV_FILE}")
-    log.info("  %-16s %s", "picture", f"{display_path(folder)}/{PICTURE}")
+    if has_ended:
+        points = [Point(run.name, statuses[run].settings, figures[run].best, statuses[run].state) for run in best_first]
+        draw_sweep(points, keys, folder / PICTURE, logarithmic, monitor.label)
+        log.info("  %-16s %s", "picture", f"{display_path(folder)}/{PICTURE}")
     return statuses
 
 
