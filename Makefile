@@ -1,4 +1,5 @@
 # make train      sets everything up and trains a small GPT-2
+# make serve      serves the latest run: a page and an API at http://127.0.0.1:8000
 # make test       sets everything up and runs the tests, but for the slow ones
 # make test-all   runs those as well
 # make check      all tests, lint, format and types, as CI does
@@ -12,12 +13,15 @@ EXTRAS := dev
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: train test test-all lint check bench clean
+.PHONY: train serve test test-all lint check bench clean
 # Compiled modules are kept: tests import them in many processes.
 unexport PYTHONDONTWRITEBYTECODE
 
 train: $(READY)
 	$(BIN)/python train.py
+
+serve: $(READY)
+	$(BIN)/python -m gpt2_lightning serve
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -28,6 +28,8 @@ _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = {
     "make train": "installs; its command is the first of those below",
     "make test": "installs, and runs this test",
+    "make serve": "installs, and serves until it is stopped: tests/serving",
+    "python -m gpt2_lightning serve checkpoint=RUN": "serves until it is stopped: tests/serving",
     "python -m gpt2_lightning prepare data=openwebtext": "downloads 13 GB",
     "python -m gpt2_lightning prepare data=openwebtext data.shard=3 data.num_shards=64": "downloads 13 GB",
     "python -m benchmarks.gpu program train profile ranks": "needs a GPU",
