@@ -381,14 +381,22 @@ def test_a_text_beyond_the_context_is_refused_with_both_numbers_unless_a_window_
     here.faults.clear()
 
 
-def test_the_browser_asks_for_the_key_of_the_server(browser: Browser) -> None:
+def test_the_key_of_the_server_is_asked_for_again_while_it_is_wrong_and_then_kept(browser: Browser) -> None:
     with server(loaded(), api_key="secret") as (address, _):
-        context = browser.new_context(http_credentials={"username": "anyone", "password": "secret"})
+        context = browser.new_context()
         here = Visit(context.new_page(), address)
         here.listen()
         here.page.goto(address)
+        for key in ("wrong", "secret"):
+            here.page.fill("#key", key)
+            here.page.keyboard.press("Enter")
+            here.page.wait_for_timeout(500)
         here.wait()
         assert here.write(PROMPT, tokens=3).startswith(PROMPT)
+        here.faults.clear()  # the browser's own lines about the status
+        here.page.reload()
+        here.wait()
+        assert here.text().startswith(PROMPT)
         assert here.faults == []
         context.close()
 

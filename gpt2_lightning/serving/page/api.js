@@ -3,6 +3,9 @@
 /** An error whose message is for the reader. */
 class Problem extends Error {}
 
+let apiKey = "";
+let asking = null; // for the key
+
 const ADVICE = {
   400: "Change the prompt or the setting that it names.",
   401: "Reload the page to enter the key.",
@@ -17,8 +20,9 @@ const UNREACHABLE = "The server cannot be reached. See whether it is still runni
 
 /** The response to a request, if it is no error. */
 async function send(path, body, signal) {
-  const options = body === undefined ? { signal } : {
-    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
+  const headers = apiKey ? { Authorization: `Bearer ${apiKey}` } : {};
+  const options = body === undefined ? { headers, signal } : {
+    method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
   };
   let response;
   try {
@@ -28,6 +32,7 @@ async function send(path, body, signal) {
     throw new Problem(UNREACHABLE);
   }
   if (response.ok) return response;
+  if (response.status === 401 && (await askForKey())) return send(path, body, signal);
   throw new Problem(await wordsOf(response));
 }
 
@@ -77,4 +82,20 @@ async function* stream(path, body, signal) {
       yield event;
     }
   }
+}
+
+/** Ask the reader for the key, once for several requests. Returns whether there is one now. */
+function askForKey() {
+  asking ??= new Promise((resolve) => {
+    const dialog = $("key-dialog");
+    dialog.returnValue = "";
+    dialog.onclose = () => {
+      asking = null;
+      apiKey = $("key").value.trim();
+      keep();
+      resolve(dialog.returnValue === "use" && apiKey !== "");
+    };
+    dialog.showModal();
+  });
+  return asking;
 }

@@ -33,7 +33,8 @@ const FORMS = {
 };
 
 function request(path, body) {
-  return `curl ${location.origin}${path} \\\n  -H 'Content-Type: application/json' \\\n  -d ${shell(JSON.stringify(body))}`;
+  const key = apiKey ? ' \\\n  -H "Authorization: Bearer $API_KEY"' : "";
+  return `curl ${location.origin}${path} \\\n  -H 'Content-Type: application/json'${key} \\\n  -d ${shell(JSON.stringify(body))}`;
 }
 
 function drawCode() {
@@ -42,7 +43,7 @@ function drawCode() {
   const [model] = shownModels();
   const forms = FORMS[state.view === "classify" ? "classify" : "write"];
   $("code").textContent = forms[state.form](state.begun[state.view] || $("prompt").value, settingsOf(model), model);
-  $("code-note").textContent = state.form === "curl" ? "A server with a key needs -H 'Authorization: Bearer KEY' as well." : `${CHECKPOINT} is what the server was started with for ${model.id}.`;
+  $("code-note").textContent = state.form === "curl" ? "" : `${CHECKPOINT} is what the server was started with for ${model.id}.`;
   $("copied").textContent = "";
 }
 

@@ -45,7 +45,7 @@ function nextSeed() {
 
 function keep() {
   const trees = [...TREES].map(([name, tree]) => [name, tree.toPlain()]);
-  for (const kept of [{ ...state, trees }, { ...state, trees: [] }]) {
+  for (const kept of [{ ...state, apiKey, trees }, { ...state, apiKey, trees: [] }]) {
     try {
       return sessionStorage.setItem(KEPT_AS, JSON.stringify(kept));
     } catch {
@@ -56,9 +56,10 @@ function keep() {
 
 function restore() {
   try {
-    const { trees, ...kept } = JSON.parse(sessionStorage.getItem(KEPT_AS)) ?? { trees: [] };
+    const { trees, apiKey: key, ...kept } = JSON.parse(sessionStorage.getItem(KEPT_AS)) ?? { trees: [], apiKey: "" };
     for (const [name, tree] of trees) TREES.set(name, Tree.fromPlain(tree));
     Object.assign(state, kept);
+    apiKey = key;
   } catch {
     sessionStorage.removeItem(KEPT_AS); // of another version
   }
