@@ -25,6 +25,7 @@ from gpt2_lightning.checkpoints import files
 from gpt2_lightning.checkpoints.content import Description, weights_alone
 from gpt2_lightning.data.instruction.templates import Template
 from gpt2_lightning.model.lora.layers import LoRASpec
+from gpt2_lightning.pretrained.devices import require_quantizable
 from gpt2_lightning.tokenizers import CharTokenizer
 from tests.app.made_checkpoints import LETTERS, save_adapter, save_base, save_classifier
 from tests.huggingface.networks import CONFIG, lively, some_ids
@@ -382,6 +383,24 @@ def test_unknown_devices_and_dtypes_are_named(checkpoint: Path, option: str, val
 
 def test_the_dtype_is_what_is_computed_in(checkpoint: Path) -> None:
     assert g.load(checkpoint, dtype="bf16").logits("cab").dtype == torch.bfloat16
+
+
+def test_int8_weights_give_nearly_the_same_logits_and_cannot_be_saved(checkpoint: Path, tmp_path: Path) -> None:
+    exact, quantized = g.load(checkpoint, device="cpu"), g.load(checkpoint, device="cpu", quantize="int8")
+    difference = (quantized.logits("cab") - exact.logits("cab")).norm() / exact.logits("cab").norm()
+    assert 1e-5 < difference < 0.05
+    assert len(quantized.generate([2, 0, 1], max_new_tokens=5)) == 5
+    with pytest.raises(g.UserError, match="load it without quantize"):
+        quantized.save(tmp_path / "int8.ckpt")
+    with pytest.raises(g.UserError, match="quantize=int8: activations are float32"):
+        g.load(checkpoint, device="cpu", dtype="bf16", quantize="int8")
+    with pytest.raises(g.UserError, match="quantize: 'int4'"):
+        g.load(checkpoint, quantize="int4")  # type: ignore[arg-type]  # what a user may pass
+
+
+def test_int8_weights_are_refused_on_other_devices() -> None:
+    with pytest.raises(g.UserError, match="the device is cuda; add device=cpu"):
+        require_quantizable("int8", torch.device("cuda"), None)
 
 
 # --- the package ---

@@ -26,6 +26,7 @@ from gpt2_lightning.evaluation.predictions import Prediction, predict, predictio
 from gpt2_lightning.evaluation.results.benchmark_result import BenchmarkResult
 from gpt2_lightning.inspection.attention.reading import attention_weights
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.inference.quantized import is_quantized
 from gpt2_lightning.pretrained.loaded_model import THIS_PROGRAM, LoadedModel
 from gpt2_lightning.tokenizers import Tokenizer
 
@@ -253,8 +254,11 @@ class LanguageModel(GenerationMixin):
             The absolute path.
 
         Raises:
-            UserError: if the path exists or cannot be written, or the format cannot hold the model.
+            UserError: if the path exists or cannot be written, the format cannot hold the model, or its
+                weights were quantized.
         """
+        if is_quantized(self.network):
+            raise UserError("save: the weights were quantized when the model was loaded; load it without quantize")
         target = Target(Path(path).expanduser().resolve(), overwrite)
         target.require_free()
         network = copy.deepcopy(self.network).cpu()

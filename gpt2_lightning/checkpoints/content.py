@@ -180,7 +180,22 @@ def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifi
         UserError: see `load_model`; also if the checkpoint has no classifier, or its head does not fit its labels.
     """
     model, description = restore(checkpoint, path)
-    task, score = description.task, checkpoint["state_dict"].get(SCORE)
+    return classifier_of(model, description, checkpoint["state_dict"].get(SCORE), path), description
+
+
+def classifier_of(model: GPT2, description: Description, score: torch.Tensor | None, path: Path) -> Classifier:
+    """Construct a classifier around a model, which is not copied, in evaluation mode.
+
+    Args:
+        model: the language model.
+        description: its description.
+        score: the head, (labels, C).
+        path: the file, for messages.
+
+    Raises:
+        UserError: if there is no classifier, or its head does not fit its labels.
+    """
+    task = description.task
     if task.get("kind") != KIND or score is None:
         found = f"a model for the task '{task['kind']}'" if task.get("kind") else "a language model"
         raise UserError(
@@ -197,7 +212,7 @@ def restore_classifier(checkpoint: dict[str, Any], path: Path) -> tuple[Classifi
         )
     classifier = Classifier(model, labels.n_scores, labels.pooling)
     classifier.score.weight = torch.nn.Parameter(score)
-    return classifier.eval(), description
+    return classifier.eval()
 
 
 def differing_fields(

@@ -18,6 +18,8 @@ from gpt2_lightning.evaluation.results.plot import draw_results
 from gpt2_lightning.evaluation.results.results_file import EvaluatedModel, add_results
 from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.model.inference.packed import packed
+from gpt2_lightning.model.inference.quantized import is_quantized
+from gpt2_lightning.model.size import count_parameters
 
 ITEMS_FOLDER = "items"
 """Folder of the records of items, in that of the results."""
@@ -171,19 +173,19 @@ def settings_of(benchmark: Benchmark) -> Mapping[str, Any]:
 
 
 def _evaluated_model(subject: Subject) -> EvaluatedModel:
-    network = subject.classifier or subject.model
+    head = subject.classifier
     return EvaluatedModel(
         location=subject.location,
         step=subject.step,
-        weights=weights_hash(network, "sha256"),
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        weights=weights_hash(head or subject.model, "sha256"),
+        parameters=count_parameters(subject.model.config) + (0 if head is None else head.score.weight.numel()),
         tokenizer=subject.tokenizer.hash(),
         block_size=subject.model.config.block_size,
     )
 
 
 def _header(name: str, benchmark: Benchmark, subject: Subject, model: EvaluatedModel, items: Items) -> Header:
-    dtype = dtype_name(subject.model.wte.weight.dtype)
+    dtype = "int8" if is_quantized(subject.model) else dtype_name(subject.model.wte.weight.dtype)
     return Header(name, settings_of(benchmark), items.digest, model.weights, model.tokenizer, dtype)
 
 

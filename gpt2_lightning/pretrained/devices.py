@@ -1,15 +1,19 @@
-"""Device and dtype settings."""
+"""Settings of device, dtype and quantization."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.inference.quantized import quantize
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 DType = Literal["auto", "fp32", "bf16", "fp16"]
+Quantization = Literal["none", "int8"]
+"""What weights are for inference: as they are, or int8 with a scale for each output channel."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """PyTorch dtypes by their names in the settings."""
 
@@ -39,6 +43,35 @@ def dtype_of(wanted: DType) -> torch.dtype | None:
     if wanted != "auto" and wanted not in DTYPES:
         raise UserError(f"dtype: '{wanted}' is not one of auto, {', '.join(DTYPES)}")
     return DTYPES.get(wanted)
+
+
+def require_quantizable(wanted: Quantization, device: torch.device, dtype: torch.dtype | None) -> None:
+    """Check that weights can be quantized for a device and a dtype.
+
+    Args:
+        wanted: the setting.
+        device: device of the model.
+        dtype: dtype of the computation; None for that of the weights.
+
+    Raises:
+        UserError: if they cannot be.
+    """
+    if wanted not in get_args(Quantization):
+        raise UserError(f"quantize: '{wanted}' is not one of {', '.join(get_args(Quantization))}")
+    if wanted == "none":
+        return
+    if device.type != "cpu":
+        raise UserError(f"quantize={wanted}: it is for CPUs, and the device is {device.type}; add device=cpu")
+    if dtype not in (None, torch.float32):
+        raise UserError(f"quantize={wanted}: activations are float32 with it; leave dtype out")
+
+
+def placed(model: GPT2, device: torch.device, dtype: torch.dtype | None, quantization: Quantization = "none") -> GPT2:
+    """Move a model to a device and a dtype, and quantize its weights, all in place; see `require_quantizable`."""
+    model = model.to(device, dtype)
+    if quantization == "int8":
+        quantize(model.float())
+    return model
 
 
 def other_devices(wanted: Device) -> tuple[torch.device, ...]:

@@ -9,14 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gpt2_lightning.checkpoints.content import (
-    KEY,
-    SCORE,
-    WEIGHT_AVERAGE,
-    Description,
-    averaging_of,
-    restore_classifier,
-)
+from gpt2_lightning.checkpoints.content import SCORE, WEIGHT_AVERAGE, Description, averaging_of, classifier_of
 from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.huggingface.label_head import LabelHead
@@ -86,13 +79,12 @@ class LoadedModel:
         return self.model.state_dict() | ({} if self.score is None else {SCORE: self.score})
 
     def classifier(self) -> Classifier:
-        """Return the model with its head, in evaluation mode.
+        """Return the model, which is not copied, with its head, in evaluation mode.
 
         Raises:
             UserError: if it is not a classifier, or has no tokenizer.
         """
-        content = {"state_dict": self.tensors(), KEY: self.description().to_plain()}
-        return restore_classifier(content, Path(self.location))[0]
+        return classifier_of(self.model, self.description(), self.score, Path(self.location))
 
     def require_finite(self) -> LoadedModel:
         """Return the model unchanged.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -70,6 +71,16 @@ def test_a_repeated_command_measures_nothing_again(
     monkeypatch.setattr(Letters, "records", refuse_to_measure)
     assert run_verb(*command).out == first.out
     refused(run_verb(*command, "overwrite=true"), "measured again")
+
+
+def test_int8_weights_have_results_of_their_own(run_verb: Run, letters: list[str], tiny_run: Path) -> None:
+    command = ["evaluate", *letters, f"checkpoint={tiny_run}"]
+    first, int8 = (run_verb(*command, *more) for more in (("output=out",), ("output=int8", "quantize=int8")))
+    assert first.code == int8.code == 0, int8.err
+    found, expected = (json.loads(Path(folder, "results.json").read_text()) for folder in ("int8", "out"))
+    assert found["model"]["parameters"] == expected["model"]["parameters"]
+    assert found["model"]["weights"] != expected["model"]["weights"]
+    refused(run_verb(*command, "output=out", "quantize=int8"), "out has results", "float32 there, int8 now")
 
 
 def test_results_with_other_settings_are_not_replaced_unasked(

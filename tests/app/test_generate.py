@@ -21,6 +21,7 @@ from gpt2_lightning.checkpoints.content import load_model
 from gpt2_lightning.generation import Sampling, write
 from gpt2_lightning.generation.start import prompt_ids
 from gpt2_lightning.model import GPT2, GPT2Config
+from gpt2_lightning.model.inference.quantized import quantize
 from gpt2_lightning.tokenizers import CharTokenizer, Tokenizer
 from tests.generation.random_model import make_model
 
@@ -215,6 +216,22 @@ def test_the_type_to_compute_in_may_be_chosen(generate: Run, tiny_run: Path, dty
     ]
     assert json.loads(Path("o.jsonl").read_text())["answers"][0]["log_probabilities"] == expected[1]
     assert (expected[0] == expected[1]) == (dtype == "float32")
+
+
+def test_int8_weights_write_what_their_model_writes(generate: Run, tiny_run: Path) -> None:
+    Path("p.txt").write_text("the ship\n")
+    settings = ("prompts=p.txt", "output=o.jsonl", "log_probabilities=0", "max_new_tokens=9")
+    outcome = generate(*settings, "quantize=int8")
+    assert outcome.code == 0, outcome.err
+    model, description = load_model(tiny_run / "checkpoints" / "best.ckpt", torch.device("cpu"))
+    quantize(model)
+    ids = prompt_ids("the ship", description.tokenizer)
+    pieces = write(model, description.tokenizer, [ids], Sampling(max_new_tokens=9, log_probabilities=0))
+    expected = [piece.token.log_probability for piece in pieces]
+    assert json.loads(Path("o.jsonl").read_text())["answers"][0]["log_probabilities"] == expected
+    refused = generate(*settings)
+    assert refused.code == 2
+    assert "dtype" in refused.err, "answers of other weights are not continued"
 
 
 def test_an_end_of_text_may_be_ignored() -> None:

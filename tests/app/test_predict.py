@@ -65,6 +65,16 @@ def test_a_text_gets_its_label_and_probabilities(run_verb: Run, classifiers: dic
     assert [named[name] for name in ("ham", "spam", "text")] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
+def test_int8_weights_predict_nearly_the_same(run_verb: Run, classifiers: dict[str, Classifier]) -> None:
+    outcome = run_verb("predict", "checkpoint=single.ckpt", "text=a bad, bad egg", "quantize=int8")
+    assert outcome.code == 0, outcome.err
+    named = {line.split()[0]: float(line.split()[1]) for line in outcome.out.splitlines()[1:]}
+    expected = scores(classifiers["single"], "a bad, bad egg").softmax(0).tolist()
+    found = [named[name] for name in ("ham", "spam", "text")]
+    assert found == pytest.approx(expected, abs=0.05)
+    assert found != pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("suffix", ["txt", "jsonl", "csv"])
 def test_a_file_gets_an_answer_for_each_text_in_its_order(
     run_verb: Run, classifiers: dict[str, Classifier], suffix: str

@@ -12,7 +12,7 @@ from gpt2_lightning.app.config.help import headline
 from gpt2_lightning.config_folder import config_folder
 from gpt2_lightning.evaluation.benchmarks.benchmark import Benchmark
 from gpt2_lightning.evaluation.benchmarks.configured import GROUP
-from gpt2_lightning.pretrained.devices import Device, DType
+from gpt2_lightning.pretrained.devices import Device, DType, Quantization
 from gpt2_lightning.settings import PathText, PositiveInt, Settings, relation
 
 
@@ -46,6 +46,8 @@ class Config(Settings):
     """Device; `auto` for the fastest available, and all GPUs of the machine."""
     dtype: DType = "auto"
     """Data type of the computation; `auto` for that of the weights."""
+    quantize: Quantization = "none"
+    """`int8` for int8 weights on a CPU; both models of `compare_with` have them."""
     output: PathText | None = None
     """Folder of the results; null for `evaluation/CHECKPOINT` in the folder of the run, or beside the model."""
     overwrite: bool = False

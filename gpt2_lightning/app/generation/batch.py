@@ -23,7 +23,9 @@ from gpt2_lightning.app.generation.prompt_files import Row, read_prompts
 from gpt2_lightning.app.generation.settings import Config
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation.speculation.outcome import Acceptance, DraftOutcome
+from gpt2_lightning.huggingface.weights import dtype_name
 from gpt2_lightning.model import GPT2
+from gpt2_lightning.model.inference.quantized import is_quantized
 
 _SHOWN = 10
 """Maximum number of rows listed in a message."""
@@ -199,7 +201,7 @@ def _model_of(generator: TextGenerator, place: str) -> dict[str, Any]:
         "checkpoint": f"{Path(place).name}, SHA-256 of the weights {_weights_digest(generator.model)[:16]}",
         "tokenizer": f"{generator.tokenizer.kind}, SHA-256 {generator.tokenizer.hash()[:16]}",
         "device": weight.device.type,
-        "dtype": str(weight.dtype).removeprefix("torch."),
+        "dtype": "int8" if is_quantized(generator.model) else dtype_name(weight.dtype),
     }
 
 

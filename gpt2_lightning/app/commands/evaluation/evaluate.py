@@ -92,7 +92,14 @@ def _evaluate(
 
 
 def _load(config: Config, source: str) -> LanguageModel:
-    model = load(source, device=config.device, dtype=config.dtype, runs_dir=config.runs_dir, base=config.base)
+    model = load(
+        source,
+        device=config.device,
+        dtype=config.dtype,
+        quantize=config.quantize,
+        runs_dir=config.runs_dir,
+        base=config.base,
+    )
     for note in (f"from {model.location}", *model.notes):
         print(note, file=sys.stderr)
     return model

@@ -18,7 +18,7 @@ from gpt2_lightning.checkpoints.label_task import LabelTask
 from gpt2_lightning.data.classification.encoded_texts import EncodedTexts
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.evaluation.predictions import predict, predictions_of
-from gpt2_lightning.pretrained.devices import device_of
+from gpt2_lightning.pretrained.devices import Quantization, device_of, placed, require_quantizable
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.settings import PathText, relation
 
@@ -35,6 +35,8 @@ class Config(InputTexts):
     """The column of the true labels in a table that has them, for the scores of the predictions."""
     separator: str | None = None
     """Separator between the true classes of a text, if a cell contains them as one string."""
+    quantize: Quantization = "none"
+    """`int8` for int8 weights on a CPU; the head stays float32."""
     output: PathText | None = None
     """A .jsonl or .csv file; null for JSONL on standard output."""
     overwrite: bool = False
@@ -56,10 +58,14 @@ def run(plain: dict[str, Any]) -> None:
     output = None if config.output is None else Path(config.output).expanduser()
     if output is not None and output.exists() and not config.overwrite:
         raise UserError(f"output: {display_path(output)} exists; name another, or add overwrite=true to replace it")
+    device = device_of(config.device)
+    require_quantizable(config.quantize, device, None)
     rows = [(config.text, None)] if config.text is not None else config.table().read_with(config.label_column)
     texts = [text for text, _ in rows]
     found = load_pretrained(config.checkpoint, LoadOptions(Path(config.runs_dir).expanduser(), config.base))
-    classifier, task = found.classifier(), LabelTask.from_plain(found.task)
+    placed(found.model, device, None, config.quantize)
+    classifier = found.classifier().to(device, found.model.wte.weight.dtype)
+    task = LabelTask.from_plain(found.task)
     encoded = EncodedTexts(texts, found.description().tokenizer, task.truncation, task.add_prefix_space)
     for note in (f"from {found.location}", *found.notes):
         print(note, file=sys.stderr)
@@ -71,7 +77,7 @@ def run(plain: dict[str, Any]) -> None:
             f"classifier reads: {encoded.share_cut:.1%} of all tokens are left out",
             file=sys.stderr,
         )
-    outputs = predict(classifier.to(device_of(config.device)), encoded, task.kind, config.batch_size)
+    outputs = predict(classifier, encoded, task.kind, config.batch_size)
     predictions = predictions_of(texts, outputs, task)
     with until_the_reader_stops():
         if output is not None:

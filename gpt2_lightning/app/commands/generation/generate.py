@@ -64,6 +64,7 @@ def _load(config: Config, prepared: contextlib.ExitStack) -> tuple[TextGenerator
         config.checkpoint,
         device=config.device,
         dtype=config.dtype,
+        quantize=config.quantize,
         runs_dir=config.runs_dir,
         base=config.base,
     )
