@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gpt2_lightning.generation import Decoder, Sampling
+from gpt2_lightning.huggingface.imported import mingpt
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.gpt2 import Linear
 from gpt2_lightning.model.inference import quantized
 from gpt2_lightning.model.inference.quantized import Int8Linear, quantize, quantize_rows
 from tests.huggingface.networks import lively
-from tests.model.test_trained_sorter import load_mingpt
 
 CONFIG = GPT2Config(vocab_size=131, block_size=24, n_layer=2, n_head=5, n_embd=35)
 PADDED = GPT2Config(vocab_size=131, block_size=24, n_layer=2, n_head=4, n_embd=32, pad_vocab_to_multiple_of=64)
@@ -161,7 +161,7 @@ def test_features_of_generation_and_evaluation_work(rounds_inputs: bool) -> None
 
 
 def test_a_trained_model_keeps_its_answers_and_its_perplexity(shared_data: Path, rounds_inputs: bool) -> None:
-    model = load_mingpt(shared_data / "gpt-nano-sort" / "gpt-nano-sort-model.json")
+    model = mingpt.read_json_file(shared_data / "gpt-nano-sort" / "gpt-nano-sort-model.json").model.eval()
     digits = torch.cartesian_prod(*[torch.arange(3)] * 6)
     ids = torch.cat((digits, digits.sort(dim=1).values), dim=1)
     targets = ids[:, 1:].clone()
