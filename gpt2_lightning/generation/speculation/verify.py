@@ -79,8 +79,9 @@ class SpeculativeSteps:
         lengths = [length - logits.size(1) + 1 for length in cache.lengths]
         going = list(range(len(rows)))
         for place in range(logits.size(1)):
+            of = slice(None) if len(going) == len(rows) else going  # a view of all rows, a copy of some
             chosen = self._sampler.at(going).choose(
-                logits[going, place], history.ids[going], history.lengths[going], history.prompt_lengths[going]
+                logits[of, place], history.ids[of], history.lengths[of], history.prompt_lengths[of]
             )
             ids = chosen.ids.tolist()
             accepted = [drafts[i][place : place + 1] == [token] for i, token in zip(going, ids, strict=True)]
