@@ -19,8 +19,8 @@ def main() -> None:
         *("startup", "trainer_overhead", "loading", "generation", "precision", "loss_memory"),
         *("attention_explorer", "attention_callback", "muon_step", "weight_averaging", "cost"),
     )
-    with_text = ("nanogpt_loss", "training_step", "muon", "bpe_training", "prepare", "speculation") if sys.argv[1:] else ()
-    benchmarks = [*([name] for name in alone), *([name, sys.argv[1]] for name in with_text)]
+    with_text = ("nanogpt_loss", "training_step", "muon", "bpe_training", "prepare", "speculation")
+    benchmarks = [*([name] for name in alone), *([name, sys.argv[1]] for name in with_text if sys.argv[1:])]
     for name, *arguments in benchmarks:
         subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *arguments], check=True)
 
