@@ -80,7 +80,11 @@ def test_int8_weights_have_results_of_their_own(run_verb: Run, letters: list[str
     found, expected = (json.loads(Path(folder, "results.json").read_text()) for folder in ("int8", "out"))
     assert found["model"]["parameters"] == expected["model"]["parameters"]
     assert found["model"]["weights"] != expected["model"]["weights"]
-    refused(run_verb(*command, "output=out", "quantize=int8"), "letters.jsonl has results that differ", "'float32' there, 'int8' now")
+    refused(
+        run_verb(*command, "output=out", "quantize=int8"),
+        "letters.jsonl has results that differ",
+        "'float32' there, 'int8' now",
+    )
 
 
 def test_results_with_other_settings_are_not_replaced_unasked(
