@@ -16,7 +16,7 @@ import matplotlib as mpl
 mpl.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.cost.points import STEPS, scaled, theory
 from benchmarks.results import FOLDER
@@ -82,7 +82,9 @@ def _panel(axes: Axes, series: str, points: Sequence[Mapping[str, float]], unit:
     axes.set_xticks(values)
     axes.xaxis.set_major_formatter(FuncFormatter(_short))
     axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
 
