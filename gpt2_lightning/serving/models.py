@@ -13,6 +13,7 @@ from gpt2_lightning.data.instruction.templates import KIND as INSTRUCT
 from gpt2_lightning.data.instruction.templates import Template, template_of
 from gpt2_lightning.huggingface.hub import SCHEME
 from gpt2_lightning.model.classifier import Classifier
+from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.serving.errors import RequestError
 from gpt2_lightning.serving.schemas import ModelInfo
@@ -68,7 +69,7 @@ class ServedModel:
         return ModelInfo(
             id=self.name,
             kind="classifier" if labels else "instruct" if template else "language_model",
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
+            parameters=count_parameters(config),
             n_layer=config.n_layer,
             n_head=config.n_head,
             n_embd=config.n_embd,

@@ -10,6 +10,7 @@ import torch
 
 from gpt2_lightning.api.language_model import LanguageModel
 from gpt2_lightning.errors import UserError
+from gpt2_lightning.pretrained.devices import placed
 from gpt2_lightning.serving.lane import Limits
 from tests.serving.expected import PROMPTS, SETTINGS, expected
 from tests.serving.served import LETTERS, events, instruct_model, language_model, loaded, run, serving
@@ -223,6 +224,23 @@ def test_a_failing_model_fails_its_requests_alone(monkeypatch: pytest.MonkeyPatc
             monkeypatch.setattr(broken, "features", real)
             again = await client.post("/v1/completions", json=body | {"model": "letters"})
             assert again.json()["choices"] == second.json()["choices"]
+
+    run(test)
+
+
+def test_int8_weights_generate_as_in_python() -> None:
+    found = loaded()
+    placed(found.model, torch.device("cpu"), None, "int8")
+    model = LanguageModel(found.model, found.tokenizer, found)
+
+    async def test() -> None:
+        async with serving(found) as (client, _):
+            requests = [
+                client.post("/v1/completions", json={"model": "letters", "prompt": prompt, "max_tokens": 20} | settings)
+                for prompt, settings in zip(PROMPTS, SETTINGS, strict=True)
+            ]
+            texts = [answer.json()["choices"][0]["text"] for answer in await asyncio.gather(*requests)]
+            assert texts == [expected(model, p, 20, **s) for p, s in zip(PROMPTS, SETTINGS, strict=True)]
 
     run(test)
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import torch
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.pretrained.devices import Device, DType, device_of, dtype_of
+from gpt2_lightning.model.size import count_parameters
+from gpt2_lightning.pretrained.devices import (
+    Device,
+    DType,
+    Quantization,
+    device_of,
+    dtype_of,
+    placed,
+    require_quantizable,
+)
 from gpt2_lightning.pretrained.load import LoadOptions, load_pretrained
 from gpt2_lightning.pretrained.loaded_model import LoadedModel
 from gpt2_lightning.serving.engine import Engine
@@ -32,6 +41,7 @@ class Options:
     load: LoadOptions
     device: Device
     dtype: DType
+    quantize: Quantization
     address: Address
     access: Access
     limits: Limits
@@ -80,20 +90,24 @@ def _load(checkpoint: str, worker: int, options: Options) -> LoadedModel:
     device = device_of(options.device)
     if device.type == "cuda" and options.workers > 1:
         device = torch.device("cuda", worker % torch.cuda.device_count())
+    dtype = dtype_of(options.dtype)
+    require_quantizable(options.quantize, device, dtype)
     loaded = load_pretrained(checkpoint, options.load)
+    if loaded.score is not None and options.quantize != "none":
+        raise UserError(f"quantize={options.quantize}: {loaded.location} is a classifier; leave it out")
     for note in loaded.notes:
         _note(f"{loaded.location}: {note}")
-    return dataclasses.replace(loaded, model=loaded.model.to(device, dtype_of(options.dtype)))
+    return dataclasses.replace(loaded, model=placed(loaded.model, device, dtype, options.quantize))
 
 
 def _description(name: str, loaded: LoadedModel, limits: Limits) -> str:
     """The start-up line of a model."""
-    parameters = list(loaded.model.parameters())
+    tensors = {tensor.data_ptr(): tensor for tensor in (*loaded.model.parameters(), *loaded.model.buffers())}
     config, weight = loaded.model.config, loaded.model.wte.weight
-    megabytes = sum(parameter.nbytes for parameter in parameters) / 1e6
+    megabytes = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
     cache = 2 * config.n_layer * limits.rows * config.block_size * config.n_embd * weight.element_size() / 1e6
     return (
-        f"{name}: {sum(p.numel() for p in parameters):,} parameters, context {config.block_size}, on "
+        f"{name}: {count_parameters(config):,} parameters, context {config.block_size}, on "
         f"{weight.device}, {megabytes:,.0f} MB, and up to {cache:,.0f} MB for {limits.rows} texts at once"
     )
 

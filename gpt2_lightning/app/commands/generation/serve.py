@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Interval
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.pretrained.devices import Device, DType
+from gpt2_lightning.pretrained.devices import Device, DType, Quantization
 from gpt2_lightning.settings import NonEmpty, NonNegativeInt, PathText, PositiveFloat, PositiveInt, Settings, relation
 
 _KEY_VARIABLE = "GPT2_LIGHTNING_API_KEY"
@@ -38,6 +38,8 @@ class Config(Settings):
     """Device; `auto` for the fastest available."""
     dtype: DType = "auto"
     """Data type to compute in; `auto` for that of the checkpoint."""
+    quantize: Quantization = "none"
+    """`int8` for int8 weights on a CPU: a quarter of the memory, and faster; not for classifiers."""
     host: NonEmpty = "127.0.0.1"
     """Address to listen at; any but this machine's own needs `api_key` or `open=true`."""
     port: Annotated[int, Interval(ge=0, le=65535)] = 8000
@@ -118,6 +120,7 @@ def run(plain: dict[str, Any]) -> None:
             load=load,
             device=config.device,
             dtype=config.dtype,
+            quantize=config.quantize,
             address=Address(config.host, config.port),
             access=access,
             limits=limits,
