@@ -47,8 +47,8 @@ _RECORD = {"experiment": "shakespeare_record_cpu"}
 _LADDER = {
     "AdamW as in nanoGPT": {
         "experiment": "shakespeare_char_cpu",
-        "trainer.max_steps": "350",
-        "trainer.val_check_interval": "350",
+        "trainer.max_steps": "400",
+        "trainer.val_check_interval": "400",
         "optimizer.lr": "1e-3",
         "schedule.final_fraction": "0.1",
     },
@@ -67,12 +67,15 @@ _VARIANTS = {
     "polynomials of the Polar Express": {"optimizer.ns_coefficients": "polar_express"},
     "these, and four iterations": {"optimizer.ns_coefficients": "polar_express", "optimizer.ns_steps": "4"},
     "three iterations": {"optimizer.ns_steps": "3"},
+    "rate of 24e-3 for AdamW": {"optimizer.lr": "24e-3"},
+    "second moments of AdamW over 20 steps": {"optimizer.betas": "[0.9,0.95]"},
+    "momentum of 0.9": {"optimizer.momentum": "0.9"},
     "no weight decay": {"optimizer.weight_decay": "0", "optimizer.muon_weight_decay": "0"},
     "no clipping": {"trainer.gradient_clip_val": "null"},
     "mean weights of the last tenth": {"callbacks": "average", "callbacks.average.last_fraction": "0.1"},
     "moving average of weights": {"callbacks": "ema", "callbacks.ema.decay": "0.95"},
-    "8 windows a step": {"batch_size": "8", "trainer.max_steps": "525"},
-    "16 windows a step": {"batch_size": "16", "trainer.max_steps": "262"},
+    "8 windows a step": {"batch_size": "8", "trainer.max_steps": "600"},
+    "16 windows a step": {"batch_size": "16", "trainer.max_steps": "300"},
 }
 """Rows of which each adds its settings to those of the record."""
 _LONG = {
