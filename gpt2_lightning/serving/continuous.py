@@ -16,7 +16,7 @@ from gpt2_lightning.generation.settings import Sampling
 from gpt2_lightning.model import GPT2, KVCache
 
 CHUNK = 256
-"""Tokens of a prompt that are processed between two tokens of the running texts."""
+"""Tokens of prompts that are processed at most between two tokens of the running texts."""
 
 
 class Prefill:
@@ -38,6 +38,11 @@ class Prefill:
         self.cache = KVCache(model.config, 1, weight.device, cache_dtype(weight), len(self._window))
         self.logits: Tensor | None = None
         """Of the next token, (1, V), once all is read."""
+
+    @property
+    def chunk(self) -> int:
+        """Tokens of the next chunk; 0 once all is read."""
+        return min(CHUNK, len(self._window) - self.cache.lengths[0])
 
     @torch.inference_mode()
     def advance(self) -> bool:

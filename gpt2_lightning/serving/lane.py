@@ -13,7 +13,7 @@ from torch import Tensor
 from gpt2_lightning.errors import UserError
 from gpt2_lightning.generation import Piece, Sampling, Token
 from gpt2_lightning.generation.text import StoppableText, piece_of
-from gpt2_lightning.serving.continuous import ContinuousBatch, Prefill, RunningText
+from gpt2_lightning.serving.continuous import CHUNK, ContinuousBatch, Prefill, RunningText
 from gpt2_lightning.serving.errors import RequestError
 from gpt2_lightning.serving.models import ServedModel
 
@@ -66,7 +66,7 @@ class GenerationLane:
     """The requests of one language model.
 
     Requests are served in the order of their arrival. One with several prompts has one of them read at a time and then
-    goes behind the others. A prompt is read in chunks, between which every running text has its next token.
+    goes behind the others. Prompts are read in chunks, between which every running text has its next token.
 
     Args:
         served: the model.
@@ -136,27 +136,30 @@ class GenerationLane:
             self._batch.leave(text)
 
     def _admit(self) -> None:
-        """If a row is free, read a chunk of the next prompt, and let its texts join when it is read."""
-        if not self._batch.free:
-            return
-        if self._reading is None:
-            if not self.waiting:
+        """While rows are free, read prompts, up to `CHUNK` tokens; let the texts of those that are read join."""
+        left = CHUNK
+        while self._batch.free and (self._reading or self.waiting):
+            job, prefill, rows = self._reading = self._reading or self._next_prompt()
+            if prefill.chunk > left:
                 return
-            job = self.waiting.popleft()
-            first = job.prompts_begun * job.samples
-            prefill = Prefill(self.served.model, job.prompts[job.prompts_begun])
-            job.prompts_begun += 1
-            if job.prompts_begun < len(job.prompts):
-                self.waiting.append(job)
-            self._reading = job, prefill, deque(range(first, first + job.samples))
-            self.prompt_tokens += len(prefill.prompt)
-        job, prefill, rows = self._reading
-        if prefill.logits is None and not prefill.advance():
-            return
-        while rows and self._batch.free and not job.cancelled:
-            self._begin(job, prefill, rows.popleft())
-        if not rows:
-            self._reading = None
+            left -= prefill.chunk
+            if prefill.logits is None and not prefill.advance():
+                return
+            while rows and self._batch.free and not job.cancelled:
+                self._begin(job, prefill, rows.popleft())
+            if not rows or job.cancelled:
+                self._reading = None
+
+    def _next_prompt(self) -> tuple[Job, Prefill, deque[int]]:
+        """Take the prompt of the request that has waited longest."""
+        job = self.waiting.popleft()
+        first = job.prompts_begun * job.samples
+        prefill = Prefill(self.served.model, job.prompts[job.prompts_begun])
+        job.prompts_begun += 1
+        if job.prompts_begun < len(job.prompts):
+            self.waiting.append(job)
+        self.prompt_tokens += len(prefill.prompt)
+        return job, prefill, deque(range(first, first + job.samples))
 
     def _begin(self, job: Job, prefill: Prefill, row: int) -> None:
         text = RunningText(prefill, job.sampling, row, job.ends)
