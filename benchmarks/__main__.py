@@ -17,7 +17,7 @@ def main() -> None:
         return
     alone = (
         *("startup", "trainer_overhead", "loading", "generation", "precision", "loss_memory"),
-        *("attention_explorer", "attention_callback", "muon_step", "weight_averaging", "cost"),
+        *("attention_explorer", "attention_callback", "muon_step", "weight_averaging", "cost", "serving"),
     )
     with_text = ("nanogpt_loss", "training_step", "muon", "bpe_training", "prepare", "speculation")
     benchmarks = [*([name] for name in alone), *([name, sys.argv[1]] for name in with_text if sys.argv[1:])]
