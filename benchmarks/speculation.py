@@ -62,24 +62,24 @@ def main() -> None:
 def _editor(edits: dict[int, int]) -> GPT2:
     """Return a network that repeats the last `_PASSAGE` tokens with some tokens replaced."""
     model = GPT2(GPT2Config(tied_head=False)).eval()
+    weights = dict(model.named_parameters())
     width = model.config.head_size  # D
     token, position, found = (slice(i * width, (i + 1) * width) for i in range(3))
     """Channels of the residual stream: a code of the token, one of its position, and the code that was found."""
     codes = torch.randn(model.config.vocab_rows, width).sign()
-    model.wte.weight.zero_()
-    model.wte.weight[:, token] = codes
+    weights["wte.weight"].zero_()
+    weights["wte.weight"][:, token] = codes
     places, frequencies = torch.arange(model.config.block_size)[:, None], torch.rand(width // 2) * torch.pi
-    model.wpe.weight.zero_()
-    model.wpe.weight[:, position] = torch.cat(((places * frequencies).cos(), (places * frequencies).sin()), dim=1)
-    for block in model.h:
-        for projection in (block.attn.c_proj, block.mlp.c_proj):
-            projection.weight.zero_()
-    attention = model.h[0].attn
+    weights["wpe.weight"].zero_()
+    weights["wpe.weight"][:, position] = torch.cat(((places * frequencies).cos(), (places * frequencies).sin()), dim=1)
+    for name, weight in weights.items():
+        if name.endswith("c_proj.weight"):
+            weight.zero_()
     back = (_PASSAGE - 1) * frequencies  # the next token is that of the place _PASSAGE - 1 before
     turn = torch.cat(
         (torch.cat((back.cos().diag(), back.sin().diag()), 1), torch.cat((-back.sin().diag(), back.cos().diag()), 1))
     )
-    q, k, v = attention.c_attn.weight.split(model.config.n_embd)
+    q, k, v = weights["h.0.attn.c_attn.weight"].split(model.config.n_embd)
     for weight, channels, matrix in (
         (q, position, 8 * turn),
         (k, position, torch.eye(width)),
@@ -87,12 +87,12 @@ def _editor(edits: dict[int, int]) -> GPT2:
     ):
         weight[:width] = 0
         weight[:width, channels] = matrix
-    attention.c_proj.weight[found, :width] = torch.eye(width)
+    weights["h.0.attn.c_proj.weight"][found, :width] = torch.eye(width)
     replaced = torch.arange(len(codes))
     for old, new in edits.items():
         replaced[new], replaced[old] = old, new
-    model.lm_head.weight.zero_()
-    model.lm_head.weight[:, found] = codes[replaced]
+    weights["lm_head.weight"].zero_()
+    weights["lm_head.weight"][:, found] = codes[replaced]
     return model
 
 

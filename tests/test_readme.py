@@ -74,6 +74,7 @@ SHORT: dict[str, list[str]] = {
     "python generate.py prompt=The airlock": FEW,
     "python generate.py checkpoint=RUN temperature=0.6 top_k=20 seed=7": FEW,
     "python generate.py prompts=questions.txt output=answers.jsonl batch_size=8": FEW,
+    "python generate.py prompts=drafts.txt output=edited.jsonl speculate=lookup": FEW,
     "python generate.py interactive=true": FEW,
     "python generate.py prompt=The probabilities=true": FEW,
     "python generate.py checkpoint=hf:gpt2@REVISION prompt=The airlock n_beams=4 temperature=0": FEW,
@@ -152,6 +153,7 @@ def furnish(folder: Path, book: str) -> None:
     np.random.default_rng(0).integers(0, 50257, 20_000).astype("<u2").tofile(folder / "train.bin")
     (folder / "val.bin").write_bytes((folder / "train.bin").read_bytes()[:4000])
     (folder / "questions.txt").write_text("The airlock — “open”?\nThe café\n", encoding="utf-8")
+    (folder / "drafts.txt").write_text("The airlock opened. The airlock opened.\n", encoding="utf-8")
     with (folder / "reviews.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, "ab"[n % 2]) for n, text in enumerate(passages))])
     examples = [{"instruction": text[:40], "input": "", "output": text[40:80]} for text in passages]

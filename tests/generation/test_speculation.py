@@ -19,7 +19,7 @@ from gpt2_lightning.generation.speculation import draft_length, model_draft, ver
 from gpt2_lightning.generation.speculation.outcome import Acceptance, DraftOutcome
 from gpt2_lightning.model import GPT2
 from tests.generation.random_model import BLOCK, CONFIG, make_model
-from tests.generation.test_static_steps import END, PROMPTS, SETTINGS, sampling, tokens_of
+from tests.generation.sampled_texts import END, PROMPTS, SETTINGS, sampling, tokens_of
 
 LONG = dataclasses.replace(CONFIG, block_size=90)
 """A context that the texts do not exceed."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpt2_lightning.errors import UserError
-from gpt2_lightning.generation import Decoder, Sampling, Token, decoder, filters, static_steps
+from gpt2_lightning.generation import Decoder, Sampling, decoder, filters, static_steps
 from gpt2_lightning.generation.history import History
 from gpt2_lightning.generation.sampling import Sampler
 from gpt2_lightning.generation.static_steps import StaticSteps, StepState, static_step
@@ -23,28 +23,8 @@ from gpt2_lightning.model import GPT2, KVCache
 from gpt2_lightning.model.inference import compiled, cuda_graph
 from tests.generation.random_model import BLOCK, CONFIG, make_model
 from tests.generation.replayed import Replayed, refuse_reads, tensors
+from tests.generation.sampled_texts import END, PROMPTS, SETTINGS, sampling, tokens_of
 
-PROMPTS = [torch.tensor([3, 1, 4]), torch.tensor([5]), torch.arange(2 * BLOCK) % 29, torch.arange(7) + 20]
-"""Of different lengths; one is longer than the context."""
-END = 27
-SETTINGS: dict[str, dict[str, Any]] = {
-    "greedy": {"temperature": 0},
-    "drawn": {},
-    "top_k": {"top_k": 5},
-    "top_p": {"top_p": 0.7},
-    "min_p": {"min_p": 0.1},
-    "typical_p": {"typical_p": 0.6},
-    "epsilon_cutoff": {"epsilon_cutoff": 0.03},
-    "eta_cutoff": {"eta_cutoff": 0.03},
-    "repetition_penalty": {"temperature": 0, "repetition_penalty": 1.7},
-    "presence and frequency": {"presence_penalty": 1.0, "frequency_penalty": 0.5},
-    "ngrams": {"temperature": 0, "no_repeat_ngram_size": 2},
-    "logit_bias": {"logit_bias": {3: 4.0, 7: -2.0}},
-    "bad words": {"temperature": 0, "bad_words_ids": [[4], [5, 6], [1, 2, 3]]},
-    "min_new_tokens": {"min_new_tokens": 9, "logit_bias": {END: 5.0}},
-    "suppress_tokens": {"suppress_tokens": [0, 1, 2, 3, 4]},
-    "log_probabilities": {"log_probabilities": 3, "top_k": 9},
-}
 CAPTURES: dict[str, Callable[[Any], Any] | None] = {"as it is": None, "replayed": Replayed}
 
 
@@ -53,23 +33,11 @@ def model() -> GPT2:
     return make_model(CONFIG)
 
 
-def sampling(name: str = "drawn", max_new_tokens: int = 3 * BLOCK) -> Sampling:
-    return Sampling(**{"max_new_tokens": max_new_tokens, "temperature": 1.3, "seed": 5, **SETTINGS[name]})
-
-
 def static(tokens: Decoder, capture: Callable[[Any], Any] | None) -> Decoder:
     """A decoder that chooses tokens by static steps."""
     steps = StaticSteps(tokens._reader, tokens._sampler, capture)
     tokens._chosen = lambda logits: steps.run(logits, tokens.sampling.max_new_tokens, tokens._ended)  # type: ignore[method-assign]
     return tokens
-
-
-def tokens_of(steps: Decoder) -> dict[int, list[Token]]:
-    found: dict[int, list[Token]] = {}
-    for step in steps:
-        for token in step:
-            found.setdefault(token.row, []).append(token)
-    return found
 
 
 @pytest.mark.parametrize("capture", CAPTURES.values(), ids=CAPTURES)
