@@ -1,6 +1,6 @@
 """Speed of generation, relative to Hugging Face's `generate`, CTranslate2 and a loop without a KV cache.
 
-    python -m benchmarks.generation [float32] [bfloat16]
+    python -m benchmarks.generation [float32] [int8] [bfloat16]
 
 The model is GPT-2 124M with random weights, the same for all programs, in each of the given kinds of weights, by
 default in all. Batch sizes are 1 and 8, with prompts of 32 tokens, 128 new tokens, greedy decoding and two threads.
@@ -32,6 +32,8 @@ from gpt2_lightning.generation import Decoder, Sampling
 from gpt2_lightning.huggingface import config_to_huggingface, folder, to_huggingface
 from gpt2_lightning.model import GPT2, GPT2Config
 from gpt2_lightning.model.inference.packed import packed
+from gpt2_lightning.model.inference.quantized import quantize
+from gpt2_lightning.model.size import count_parameters
 from gpt2_lightning.tokenizers import GPT2Tokenizer
 
 _THREADS = 2
@@ -41,13 +43,16 @@ _TURNS = 3
 _EARLY, _LATE, _AROUND = 100, 900, 25
 """Positions in a long text at which the speed is compared, and the tokens timed before and after each."""
 
+_BYTES = {"float32": 4, "int8": 1, "bfloat16": 2}
+"""Size of a weight by its kind."""
+
 Program = Callable[[Tensor], Any]
 
 
 def main() -> None:
     torch.set_num_threads(_THREADS)
     torch.manual_seed(0)
-    kinds = sys.argv[1:] or ["float32", "bfloat16"]
+    kinds = sys.argv[1:] or [*_BYTES]
     model = GPT2(GPT2Config()).eval()
     figures = _earlier(kinds)
     with tempfile.TemporaryDirectory() as place:
@@ -56,7 +61,7 @@ def main() -> None:
             ours = _convert(model, kind)
             others = _others(kind, model, ctranslate2)
             for batch_size in _BATCH_SIZES:
-                figures |= _beside(others, f"{kind}, batch {batch_size}", ours, batch_size)
+                figures |= _beside(others, kind, ours, batch_size)
             figures |= _late(kind, ours)
     report("generation", {key: round(value, 3) for key, value in figures.items()})
 
@@ -70,11 +75,17 @@ def _earlier(kinds: list[str]) -> dict[str, float]:
 
 def _convert(model: GPT2, kind: str) -> GPT2:
     """Return a copy of a float32 model with weights of this kind."""
-    return copy.deepcopy(model).to(getattr(torch, kind))
+    ours = copy.deepcopy(model)
+    if kind != "int8":
+        return ours.to(getattr(torch, kind))
+    quantize(ours)
+    return ours
 
 
 def _others(kind: str, model: GPT2, ctranslate2: dict[str, Program]) -> dict[str, Program]:
     """Return the programs beside ours. Of CTranslate2's kinds of weights, bfloat16 is not supported on every CPU."""
+    if kind == "int8":  # which transformers does not have on a CPU
+        return {name: program for name, program in ctranslate2.items() if name.endswith(kind)}
     theirs = _huggingface(model).to(getattr(torch, kind))
     beside: dict[str, Program] = {"Hugging Face": lambda ids: _generate(theirs, ids)}
     return beside | ctranslate2 if kind == "float32" else beside
@@ -118,14 +129,15 @@ def _translator(generator: Any, tokens: list[str]) -> Program:
     )
 
 
-def _beside(others: dict[str, Program], name: str, model: GPT2, batch_size: int) -> dict[str, float]:
+def _beside(others: dict[str, Program], kind: str, model: GPT2, batch_size: int) -> dict[str, float]:
     """Return our speed relative to each program, to the loop without a cache, and to the memory-bandwidth limit."""
+    name = f"{kind}, batch {batch_size}"
     ids = torch.randint(model.config.vocab_size, (batch_size, _PROMPT))
     programs: dict[str, Program] = {"ours": lambda ids: _ours(model, ids), **others}
     with packed(model, batch_size):
         for program in programs.values():
             program(ids)
-        turns = [_turn(programs, model, ids) for _ in range(_TURNS)]
+        turns = [_turn(programs, kind, model, ids) for _ in range(_TURNS)]
     for key in turns[0]:
         median = statistics.median(turn[key] for turn in turns)
         spread = max(turn[key] for turn in turns) / min(turn[key] for turn in turns)
@@ -137,11 +149,11 @@ def _beside(others: dict[str, Program], name: str, model: GPT2, batch_size: int)
     }
 
 
-def _turn(programs: dict[str, Program], model: GPT2, ids: Tensor) -> dict[str, float]:
+def _turn(programs: dict[str, Program], kind: str, model: GPT2, ids: Tensor) -> dict[str, float]:
     """Return the seconds of each program, once, and of what is estimated from a part of its work."""
     seconds = {key: _seconds(program, ids) for key, program in programs.items()}
     seconds["a loop without a cache"] = _without_cache(model, len(ids))
-    seconds["what memory allows"] = _NEW * _seconds_to_read_weights(model)
+    seconds["what memory allows"] = _NEW * _seconds_to_read_weights(kind, model)
     return seconds
 
 
@@ -163,9 +175,10 @@ def _without_cache(model: GPT2, batch_size: int) -> float:
     return _NEW * statistics.mean(steps)
 
 
-def _seconds_to_read_weights(model: GPT2) -> float:
+def _seconds_to_read_weights(kind: str, model: GPT2) -> float:
     """Return the seconds to read each weight once, except position embeddings, of which a token reads one row."""
-    size = sum(parameter.nbytes for name, parameter in model.named_parameters() if name != "wpe.weight")
+    config = model.config
+    size = _BYTES[kind] * (count_parameters(config) - config.block_size * config.n_embd)
     memory = torch.ones(2**27 // 4)  # larger than the caches of processors
     return size / memory.nbytes * min(_seconds(memory.sum) for _ in range(3))
 

@@ -37,7 +37,7 @@ def load(
             `hf:NAME@REVISION`. An adapter is merged into the model that it was trained on.
         device: `cpu`, `cuda` or `mps`; `auto` is the fastest device of the machine.
         dtype: what to compute in, `fp32`, `bf16` or `fp16`; `auto` is the dtype of the weights.
-        quantize: `int8` for int8 weights, on a CPU: a quarter of the memory, and faster generation. The model can then
+        quantize: `int8` for int8 weights, on a CPU: a third of the memory, and faster generation. The model can then
             neither be saved nor trained.
         runs_dir: the folder of all runs, for `latest`, here and in `speculate`.
         base: the model that an adapter was trained on, if it was moved; named like `source`.

@@ -38,7 +38,7 @@ class Config(GenerationSettings):
     dtype: DType = "auto"
     """Data type to compute in; `auto` for that of the checkpoint."""
     quantize: Quantization = "none"
-    """`int8` for int8 weights on a CPU: a quarter of the memory, and faster."""
+    """`int8` for int8 weights on a CPU: a third of the memory, and faster."""
     compile: bool = False
     """Whether to compile the forward pass of a token, which delays the first token; not for beam search and choices. On
     CUDA the step of a token is a CUDA graph, compiled or not."""

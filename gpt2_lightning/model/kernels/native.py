@@ -22,6 +22,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from gpt2_lightning.process_folder import process_folder
+
 _SOURCE = Path(__file__).with_suffix(".c")
 _FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 
@@ -49,7 +51,7 @@ def _applies(x: Tensor) -> bool:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """Compile `native.c`; None, after a message in the log, where there is no compiler with OpenMP."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(dir=process_folder(), ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "native.so"
         command = [*shlex.split(os.environ.get("CC", "cc")), *_FLAGS, str(_SOURCE), "-o", str(path)]
         try:

@@ -39,7 +39,7 @@ class Config(Settings):
     dtype: DType = "auto"
     """Data type to compute in; `auto` for that of the checkpoint."""
     quantize: Quantization = "none"
-    """`int8` for int8 weights on a CPU: a quarter of the memory, and faster; not for classifiers."""
+    """`int8` for int8 weights on a CPU: a third of the memory, and faster; not for classifiers."""
     host: NonEmpty = "127.0.0.1"
     """Address to listen at; any but this machine's own needs `api_key` or `open=true`."""
     port: Annotated[int, Interval(ge=0, le=65535)] = 8000
