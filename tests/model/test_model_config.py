@@ -92,7 +92,7 @@ def test_epsilon_and_range_must_be_above_zero(field: str, value: float) -> None:
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     assert faults_of(positions="rotary", kernels="fast") == [
         "positions: 'rotary' is not one of learned, sinusoidal",
-        "kernels: 'fast' is not one of fused, explicit",
+        "kernels: 'fast' is not one of fused, native, explicit",
     ]
 
 

@@ -313,7 +313,7 @@ def test_text_is_shown_as_text_whatever_it_holds(visit: Callable[..., Visit]) ->
     assert here.page.locator("#alternatives .token").inner_text() == HOSTILE[0].replace(" ", "·")
     here.page.keyboard.press("Escape")
     here.page.click("#copy-panel summary")
-    assert HOSTILE[1] in here.page.locator("#code").inner_text()
+    here.page.locator("#code", has_text=HOSTILE[1]).wait_for()
     assert here.page.locator("#stage img, #stage script, aside img, aside script, #alternatives img").count() == 0
     assert here.page.evaluate("window.hacked") is None
 

@@ -5,6 +5,7 @@ const paneOf = (node) => {
   return PANES.find((pane) => pane.tree?.root === node);
 };
 const ENDS = { stop: "The model ended the text here.", length: "The limit of tokens ended the text here: Continue goes on." };
+const FRAME = 30; // milliseconds between two pictures of a text that is being written
 const times = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 class Pane {
@@ -175,16 +176,23 @@ class Pane {
       };
       const start = performance.now();
       let count = 0;
+      let isFollowed = this.isEndSeen();
+      let shown = start;
+      const follow = () => isFollowed && !this.isEndSeen() && this.readout.scrollIntoView({ block: "nearest" });
       for await (const { choices: [choice] } of stream("/v1/completions", body, signal)) {
-        const isFollowed = this.isEndSeen();
         for (const token of choice?.tokens ?? []) {
           node = this.tree.add(node, token);
           this.append(node);
           count++;
         }
-        if (isFollowed && !this.isEndSeen()) this.readout.scrollIntoView({ block: "nearest" });
         if (choice?.finish_reason && node.token) node.end = choice.finish_reason;
+        if (performance.now() - shown < FRAME) continue;
+        follow();
+        await new Promise((resolve) => setTimeout(resolve)); // a click on Stop comes between fast tokens
+        isFollowed = this.isEndSeen();
+        shown = performance.now();
       }
+      follow();
       this.pace = `${(count / ((performance.now() - start) / 1000)).toFixed(0)} tokens per second`;
       announce(`${times(count, "token")} written.`);
       return node;
