@@ -112,6 +112,7 @@ def test_all_examples_train_together(trained: dict[str, str]) -> None:
     assert losses[-1] < losses[0] - 0.5
 
 
+@pytest.mark.slow
 def test_a_metric_and_a_logger_get_every_validation(extended: Path, trained: dict[str, str]) -> None:
     (file,) = extended.glob("runs/*/*/metrics.jsonl")
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -127,11 +128,13 @@ def test_model_size_extends_another(extended: Path) -> None:
     assert "n_head: 2" in shown
 
 
+@pytest.mark.slow
 def test_template_is_learned_from(trained: dict[str, str]) -> None:
     assert "Question:·What·is" in trained["template"]
     assert "response loss" in trained["template"]
 
 
+@pytest.mark.slow
 def test_label_kind_is_trained_evaluated_and_predicted(trained: dict[str, str], extended: Path) -> None:
     assert "mae" in trained["label kind"]
     assert "| mean absolute error | " in (extended / "ticks" / "report.md").read_text()
@@ -150,6 +153,7 @@ print("equal")
     assert run(extended, "-c", program).strip() == "equal"
 
 
+@pytest.mark.slow
 def test_benchmark_is_evaluated(trained: dict[str, str], extended: Path) -> None:
     """The gains of the second question are those of the premise over itself."""
     assert "acc_mutual_info" in trained["evaluate"]
@@ -159,6 +163,7 @@ def test_benchmark_is_evaluated(trained: dict[str, str], extended: Path) -> None
     assert second["gains"] == pytest.approx([0, 0], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_task_is_trained(trained: dict[str, str]) -> None:
     assert "validation loss" in trained["task"]
     assert "perplexity" in trained["task"]

@@ -452,6 +452,7 @@ def examples() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", section[1], re.M | re.S)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(examples())))
 def test_an_example_runs_in_a_folder_elsewhere_without_hydra(number: int, tmp_path: Path) -> None:
     example = examples()[number]

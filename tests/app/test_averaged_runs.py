@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.app.tiny_runs import TINY
 from tests.outcomes import Outcome
 
 
+@pytest.mark.slow
 def test_a_plan_and_a_search_of_the_micro_batch_count_the_average(
     run_verb: Callable[..., Outcome], workplace: Path, small_text: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_bad_row_leaves_the_seeds_of_others_alone(answer: Run) -> None:
         assert first[place]["answers"] == second[place]["answers"]
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_every_row_once(answer: Run, tiny_run: Path) -> None:
     write_jsonl("p.jsonl", [{"prompt": WORDS[i % 5], "id": i} for i in range(80)])
     answer("p.jsonl", *SHORT, output="whole.jsonl")

@@ -44,6 +44,7 @@ def needs(words: str) -> int:
     return int(float(number) * {"MB": 1e6, "GB": 1e9}[unit])
 
 
+@pytest.mark.slow
 def test_micro_batches_fill_the_memory_that_is_free(run_verb: Run, small_text: Path, gpus: Callable[..., None]) -> None:
     gpus(10**10)
     whole = plan(run_verb, small_text)
@@ -68,6 +69,7 @@ def test_a_resumed_run_keeps_its_micro_batch_and_others_save_theirs() -> None:
     assert batch_sizes(settings, job, spec) == {"batch_size": 12, "batch_tokens": None}
 
 
+@pytest.mark.slow
 def test_settings_that_leave_speed_on_the_table_are_named(
     run_verb: Run, small_text: Path, gpus: Callable[..., None]
 ) -> None:

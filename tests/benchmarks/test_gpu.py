@@ -62,6 +62,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "_LEAST_SECONDS", 0)
 
 
+@pytest.mark.slow
 def test_parts_that_fail_are_rows_and_the_rest_is_measured(
     planted: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def meet_and_broadcast() -> list[object]:
     return [received["step"], *((t.dtype, t.shape, t.tolist()) for t in received["weights"])]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_reaches_all_ranks(tmp_path: Path) -> None:
     results = on_two_processes(meet_and_broadcast, tmp_path)
     matrix = [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]

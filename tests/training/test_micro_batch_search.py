@@ -77,6 +77,7 @@ def test_on_the_cpu_the_rest_is_forecast_from_two_sizes(data: TokenDataModule, m
     assert tried == [1, 2] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_run_is_compiled_for_its_own_size_and_not_for_any(
     data: TokenDataModule, monkeypatch: pytest.MonkeyPatch
