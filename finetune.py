@@ -5,8 +5,10 @@ python finetune.py task=instruct data=instructions data.path=rows.json init_from
 python finetune.py --help                        all settings
 """
 
-import gpt2_lightning.app.early_interrupts  # noqa: F401 - has its effect when it is imported, before all else
-from gpt2_lightning.app.main import main
+from gpt2_lightning.app.early_interrupts import end_without_trace
 
 if __name__ == "__main__":
+    end_without_trace()
+    from gpt2_lightning.app.main import main
+
     main("finetune")

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import gpt2_lightning.app.early_interrupts  # isort: skip  # noqa: F401 - has its effect when it is imported, before all else
-
 import sys
-from typing import NoReturn
 
-from gpt2_lightning import __version__
-from gpt2_lightning.app.main import main
-from gpt2_lightning.app.output.exits import fail
-from gpt2_lightning.app.verbs import PURPOSES
+from gpt2_lightning.app.early_interrupts import end_without_trace
+
+TYPE_CHECKING = False  # as in `typing`, whose import takes longer than all before `end_without_trace`
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def run() -> NoReturn:
     """Run the verb given as the first command-line argument."""
+    end_without_trace()
+    from gpt2_lightning import __version__
+    from gpt2_lightning.app.main import main
+    from gpt2_lightning.app.output.exits import fail
+    from gpt2_lightning.app.verbs import PURPOSES
+
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print("GPT-2 Lightning: a GPT-2 from scratch, on PyTorch Lightning and Hydra\n")

@@ -1,10 +1,12 @@
-"""Imported first by the programs, so that Ctrl-C during their other imports ends them without a stack trace.
-
-The signal ends the process until `app.output.exits.exiting_at_interrupt` handles it. A shell that ignores it for a
-background job is obeyed.
-"""
+"""Ctrl-C while a program imports its modules."""
 
 import signal
 
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+def end_without_trace() -> None:
+    """Let Ctrl-C end the process without a stack trace, until `output.exits.exiting_at_interrupt` handles it.
+
+    Called before the other imports of a program. A signal that is ignored, as in a shell's background job, stays so.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

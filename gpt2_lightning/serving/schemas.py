@@ -72,7 +72,7 @@ class GenerationRequest(Filters):
     slide: bool = False
     """Whether texts beyond the context are read through a sliding window, as by `generate`; otherwise an error."""
     alternatives: Annotated[int, Field(ge=0, le=MOST_ALTERNATIVES)] | None = None
-    """Adds `tokens` to every choice, see `TokenDetail`, each with so many of the likeliest tokens in its place."""
+    """Adds `tokens` to every choice (see `TokenDetail`), with this number of the likeliest tokens at each position."""
     # Accepted without effect, since clients send them.
     user: str | None = None
     metadata: dict[str, Any] | None = None

@@ -1,16 +1,11 @@
-"""Flags of a headless browser."""
+"""Flags of a headless browser that prints a page after its scripts have run."""
 
 from __future__ import annotations
 
+from tests import chromium
+
 FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+    *chromium.FLAGS,
     "--enable-logging=stderr",
     "--window-size=1400,1000",
     "--virtual-time-budget=3000",

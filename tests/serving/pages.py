@@ -22,21 +22,12 @@ from gpt2_lightning.serving.models import Models
 from gpt2_lightning.serving.operation.connections import Connection
 from gpt2_lightning.serving.operation.guard import Access
 from gpt2_lightning.serving.operation.server import guarded
+from tests.chromium import FLAGS
 from tests.serving.served import loaded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 _SECONDS = 60
 """Time that anything may take on a busy machine."""
 LABELS = LabelTask(("ham", "spam"), "single", "last", 40)

@@ -92,7 +92,7 @@ def test_heads_beyond_the_limit_are_refused() -> None:
 
 
 def resident_bytes() -> int:
-    """Memory of this process, where Linux tells; else 0."""
+    """Resident memory of this process in bytes; 0 on systems without /proc."""
     file = Path("/proc/self/statm")
     return int(file.read_text().split()[1]) * mmap.PAGESIZE if file.exists() else 0
 

@@ -13,7 +13,7 @@ from gpt2_lightning.generation.speculation.draft_length import MOST, AcceptanceR
 _SIZES = (8, 4, 2, 1)
 """Lengths of n-grams that are looked up, the longest first."""
 _LONGEST = 16
-"""Length of a match from which longer ones are not told apart."""
+"""Longest match that is scored by itself; longer ones share its score."""
 _ASSUMED = (0.0, 0.2, 0.4, 0.6, 0.8, 0.95)
 """Assumed acceptance rates for matches of 0, 1, 2-3, 4-7, 8-15 and 16 tokens."""
 

@@ -22,7 +22,7 @@ _SECONDS_TO_END = 10
 def run_workers(
     target: Callable[..., None], arguments: tuple[Any, ...], count: int, reserved: socket.socket, grace: int
 ) -> None:
-    """Run a function in so many processes until SIGTERM, Ctrl-C or the end of one of them.
+    """Run a function in several processes until SIGTERM, Ctrl-C or the end of one of them.
 
     Args:
         target: the function, which is called with the number of the worker and the arguments. It serves on a socket of
